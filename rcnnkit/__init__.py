@@ -1,0 +1,1 @@
+"""rcnnkit: the R-CNN family in PyTorch."""

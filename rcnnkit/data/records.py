@@ -1,0 +1,57 @@
+"""A data set as the rest of rcnnkit sees it: pictures on disk and the objects in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rcnnkit.structures import Size, Targets
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """One picture on disk and its objects; boxes in its own pixels."""
+
+    id: int | str  # COCO's image id, or the stem of a VOC file
+    path: Path
+    size: Size  # (height, width) that the annotations speak of
+    targets: Targets
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Pictures of one split, with the names of the K classes and the data set's own ids for them."""
+
+    name: str  # what to call it in messages, such as "bccd/train"
+    records: Sequence[Record]
+    class_names: Sequence[str]
+    category_ids: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """Something wrong in a data set, and what to do about it."""
+
+    file: str  # the annotation file or picture
+    where: str  # "object 7", "annotation 1234", or "" for the whole file
+    message: str  # what is wrong, with the value, and the fix
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.where + ': ' if self.where else ''}{self.message}"
+
+
+class BadData(ValueError):
+    """A data set that cannot be used as it is. Its text lists every problem, with counts."""
+
+    def __init__(self, name: str, problems: Sequence[Problem], shown: int = 50) -> None:
+        self.problems = tuple(problems)
+        lines = [f"{name} has {len(problems)} bad annotation{'s' * (len(problems) != 1)}:"]
+        lines += [f"  {problem}" for problem in problems[:shown]]
+        if len(problems) > shown:
+            lines.append(f"  … and {len(problems) - shown} more")
+        lines.append("Mend them, or set data.skip_bad = true to leave them out.")
+        super().__init__("\n".join(lines))

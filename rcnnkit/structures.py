@@ -1,0 +1,186 @@
+"""What travels through a detector: images, targets, proposals, detections.
+
+The conventions of the whole project, said once:
+
+    boxes   (N, 4) float32 xyxy in continuous pixels, 0-based; width is x2 - x1, with no + 1
+    sizes   (height, width), in that order
+    labels  int64 in [0, K); background exists only inside heads
+    scores  higher is better; probabilities, except R-CNN's SVM margins
+    deltas  (dx, dy, dw, dh)
+    B images, N boxes in one image, R regions in the batch, A anchors per cell, K classes
+
+"Nothing" is a (0, 4) tensor, never None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from rcnnkit.boxes import area, check_boxes
+
+Size = tuple[int, int]  # (height, width)
+Piece = TypeVar("Piece", "Targets", "Proposals", "Detections")
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single ==
+class ImageBatch:
+    """Normalised pictures, padded at the right and bottom to one size."""
+
+    pixels: Tensor  # (B, 3, H, W) float32, 0 in the padding
+    sizes: Sequence[Size]  # of each picture inside `pixels`, without the padding
+    original_sizes: Sequence[Size]  # of each picture as it was given
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 4 or not len(self.pixels) == len(self.sizes) == len(self.original_sizes):
+            raise ValueError(
+                f"pixels {tuple(self.pixels.shape)} do not go with {len(self.sizes)} sizes and"
+                f" {len(self.original_sizes)} original sizes; expected (B, 3, H, W) and B of each"
+            )
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Targets:
+    """The objects annotated in one image."""
+
+    boxes: Tensor  # (N, 4) float32 xyxy
+    labels: Tensor  # (N,) int64 in [0, K)
+    # Left out, the flags are all False and the areas are the boxes' own.
+    difficult: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # (N,) VOC
+    truncated: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # (N,) VOC
+    crowd: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # (N,) COCO's iscrowd
+    areas: Tensor = field(default_factory=lambda: torch.zeros(0))  # (N,) float32, COCO's (mask) area
+
+    def __post_init__(self) -> None:
+        check_boxes(self.boxes)
+        for name in ("difficult", "truncated", "crowd"):
+            if not len(getattr(self, name)):
+                none = torch.zeros(len(self.boxes), dtype=torch.bool, device=self.boxes.device)
+                object.__setattr__(self, name, none)
+        if not len(self.areas):
+            object.__setattr__(self, "areas", area(self.boxes))
+        _check_lengths(self)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, keep: Tensor) -> Targets:
+        return _select(self, keep)
+
+    def to(self, device: torch.device | str) -> Targets:
+        return _move(self, device)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposals:
+    """Class-agnostic regions of one image, best first."""
+
+    boxes: Tensor  # (N, 4) float32 xyxy, in the frame of the batch's pixels
+    scores: Tensor  # (N,) float32, higher is better
+
+    def __post_init__(self) -> None:
+        check_boxes(self.boxes)
+        _check_lengths(self)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, keep: Tensor) -> Proposals:
+        return _select(self, keep)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """What was found in one image, best score first."""
+
+    boxes: Tensor  # (N, 4) float32 xyxy, pixels of the picture as it was given
+    scores: Tensor  # (N,) float32
+    labels: Tensor  # (N,) int64 in [0, K)
+    class_names: Sequence[str] = ()  # K names
+    category_ids: Sequence[int] = ()  # the data set's own id of each class, K of them
+
+    def __post_init__(self) -> None:
+        check_boxes(self.boxes)
+        _check_lengths(self)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, keep: Tensor | slice) -> Detections:
+        """Those that a mask, an index tensor or a slice selects."""
+        return _select(self, keep)
+
+    def __iter__(self) -> Iterator[tuple[str, float, tuple[float, float, float, float]]]:
+        """(name, score, (x1, y1, x2, y2)) of each detection."""
+        for name, score, (x1, y1, x2, y2) in zip(
+            self.names, self.scores.tolist(), self.boxes.tolist(), strict=True
+        ):
+            yield name, score, (x1, y1, x2, y2)
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of each detection; its label as text where no names are known."""
+        return [self.class_names[i] if self.class_names else str(i) for i in self.labels.tolist()]
+
+    def above(self, score: float) -> Detections:
+        """Those with at least this score."""
+        return self[self.scores >= score]
+
+    def of(self, *names: str) -> Detections:
+        """Those of the named classes.
+
+        Raises:
+            ValueError: a name is not one of `class_names`.
+        """
+        for name in names:
+            if name not in self.class_names:
+                raise ValueError(f"no class is called {name!r}; the classes are {', '.join(self.class_names)}")
+        wanted = torch.tensor([self.class_names[i] in names for i in self.labels.tolist()], dtype=torch.bool)
+        return self[wanted.to(self.labels.device)]
+
+    def to(self, device: torch.device | str) -> Detections:
+        return _move(self, device)
+
+    def to_coco(self, image_id: int | str) -> list[dict[str, object]]:
+        """Entries of a COCO results file: x, y, width, height; the data set's own category ids.
+
+        Where the category ids are not known, they are labels + 1.
+        """
+        ids = self.category_ids or range(1, 1 + (max(self.labels.tolist(), default=0) + 1))
+        return [
+            {
+                "image_id": image_id,
+                "category_id": ids[label],
+                "bbox": [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
+                "score": round(score, 6),
+            }
+            for (x1, y1, x2, y2), score, label in zip(
+                self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
+            )
+        ]
+
+
+def _tensors(piece: Piece) -> dict[str, Tensor]:
+    values = {f.name: getattr(piece, f.name) for f in fields(piece)}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def _check_lengths(piece: Piece) -> None:
+    for name, value in _tensors(piece).items():
+        if len(value) != len(piece.boxes):
+            raise ValueError(f"{len(piece.boxes)} boxes but {len(value)} {name}; each box needs one")
+
+
+def _select(piece: Piece, keep: Tensor | slice) -> Piece:
+    return replace(piece, **{name: value[keep] for name, value in _tensors(piece).items()})
+
+
+def _move(piece: Piece, device: torch.device | str) -> Piece:
+    return replace(piece, **{name: value.to(device) for name, value in _tensors(piece).items()})
