@@ -1,1 +1,37 @@
-"""rcnnkit: the R-CNN family in PyTorch."""
+"""rcnnkit: the R-CNN family in PyTorch.
+
+    import rcnnkit
+
+    detector = rcnnkit.load("best.safetensors")
+    found = detector("street.jpg")
+    rcnnkit.draw("street.jpg", found).save("found.jpg")
+
+Names are imported when they are first used, so that `rcnnkit.ops` alone loads little.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rcnnkit.detectors.build import build
+    from rcnnkit.detectors.faster_rcnn import FasterRCNN
+    from rcnnkit.drawing import draw
+    from rcnnkit.structures import Detections
+    from rcnnkit.weights import load
+
+__version__ = "0.1.0"
+__all__ = ["Detections", "FasterRCNN", "build", "draw", "load"]
+
+_HOMES = {
+    "Detections": "structures",
+    "FasterRCNN": "detectors.faster_rcnn",
+    "build": "detectors.build",
+    "draw": "drawing",
+    "load": "weights",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rcnnkit' has no attribute {name!r}")
+    return getattr(import_module(f"rcnnkit.{_HOMES[name]}"), name)

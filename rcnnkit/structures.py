@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -119,10 +119,8 @@ class Detections:
 
     def __iter__(self) -> Iterator[tuple[str, float, tuple[float, float, float, float]]]:
         """(name, score, (x1, y1, x2, y2)) of each detection."""
-        for name, score, (x1, y1, x2, y2) in zip(
-            self.names, self.scores.tolist(), self.boxes.tolist(), strict=True
-        ):
-            yield name, score, (x1, y1, x2, y2)
+        boxes = ((x1, y1, x2, y2) for x1, y1, x2, y2 in self.boxes.tolist())
+        return zip(self.names, self.scores.tolist(), boxes, strict=True)
 
     @property
     def names(self) -> list[str]:
@@ -179,8 +177,10 @@ def _check_lengths(piece: Piece) -> None:
 
 
 def _select(piece: Piece, keep: Tensor | slice) -> Piece:
-    return replace(piece, **{name: value[keep] for name, value in _tensors(piece).items()})
+    chosen: dict[str, Any] = {name: value[keep] for name, value in _tensors(piece).items()}
+    return replace(piece, **chosen)
 
 
 def _move(piece: Piece, device: torch.device | str) -> Piece:
-    return replace(piece, **{name: value.to(device) for name, value in _tensors(piece).items()})
+    moved: dict[str, Any] = {name: value.to(device) for name, value in _tensors(piece).items()}
+    return replace(piece, **moved)

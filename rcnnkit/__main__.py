@@ -1,0 +1,5 @@
+"""`python -m rcnnkit`, and so `torchrun -m rcnnkit train …`."""
+
+from rcnnkit.cli import main
+
+main()

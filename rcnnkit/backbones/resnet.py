@@ -1,0 +1,121 @@
+"""ResNets (arXiv:1512.03385) as detectors use them: torchvision's layers, one map per stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+Norm = Literal["batch", "frozen", "group", "none"]
+ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+
+
+def norm_layer(norm: Norm) -> Callable[[int], nn.Module]:
+    """What makes a normalisation layer for so many channels.
+
+    "frozen" keeps the statistics and scales of pretrained weights, as the Faster R-CNN of the ResNet paper
+    does; "batch" learns them, which training from scratch needs; "group" (arXiv:1803.08494) learns, and does
+    not look at the batch.
+    """
+    return {
+        "batch": nn.BatchNorm2d,
+        "frozen": FrozenBatchNorm2d,
+        "group": lambda channels: nn.GroupNorm(32, channels),
+        "none": lambda channels: nn.Identity(),
+    }[norm]
+
+
+class ResNet(nn.Module):
+    """The convolutions of a ResNet, without its classifier.
+
+    Args:
+        name: which ResNet.
+        norm: see `norm_layer`.
+        pretrained: ImageNet weights, downloaded and checked by torchvision.
+        frozen_stages: how many parts are not trained, from the stem on: 0 none, 1 the stem, 2 also stage 1, …
+        stages: how many of the four stages.
+    """
+
+    def __init__(
+        self,
+        name: ResNetName = "resnet50",
+        norm: Norm = "frozen",
+        pretrained: bool = False,
+        frozen_stages: int = 0,
+        stages: int = 4,
+    ) -> None:
+        super().__init__()
+        net = torchvision_resnet(name, norm, pretrained)
+        self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+        self.stages = nn.ModuleList([net.layer1, net.layer2, net.layer3, net.layer4][:stages])
+        wide = net.fc.in_features
+        self.channels = [wide // 8, wide // 4, wide // 2, wide][:stages]
+        self.strides = [4, 8, 16, 32][:stages]
+        self.frozen = [self.stem, *self.stages][:frozen_stages]
+        for part in self.frozen:
+            part.requires_grad_(False)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) → the map of each stage, (B, channels, H / stride, W / stride)."""
+        x = self.stem(pixels)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def train(self, mode: bool = True) -> ResNet:
+        super().train(mode)
+        for part in self.frozen:  # a frozen part does not gather batch statistics either
+            part.eval()
+        return self
+
+
+class ResNetC4(nn.Module):
+    """Stem and stages 1 to 3: one map of stride 16, as in the ResNet paper's Faster R-CNN."""
+
+    def __init__(self, resnet: ResNet) -> None:
+        super().__init__()
+        self.body = resnet
+        self.strides, self.channels = [16], [resnet.channels[2]]
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        return self.body(pixels)[2:3]
+
+
+class Stage4(nn.Sequential):
+    """The last stage as the per-region head: (R, C, 14, 14) → (R, channels), averaged over its 7×7 output."""
+
+    def __init__(self, name: ResNetName, norm: Norm, pretrained: bool = False) -> None:
+        net = torchvision_resnet(name, norm, pretrained)
+        super().__init__(net.layer4, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.channels: int = net.fc.in_features
+
+
+def torchvision_resnet(name: ResNetName, norm: Norm, pretrained: bool) -> torchvision.models.ResNet:
+    """torchvision's classifier, with ImageNet weights if asked for.
+
+    Raises:
+        ValueError: ImageNet weights are asked for with a norm that they were not trained with.
+        RuntimeError: the weights cannot be downloaded.
+    """
+    if not pretrained:
+        return torchvision.models.get_model(name, norm_layer=norm_layer(norm))
+    if norm not in ("batch", "frozen"):
+        raise ValueError(f'model.pretrained = true goes with model.norm = "frozen" or "batch", not "{norm}"')
+    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True)
+    except Exception as error:
+        raise RuntimeError(
+            f"the ImageNet weights of {name} cannot be downloaded from {weights.url} ({error}); fetch that file"
+            f" where there is a network, put it into {torch.hub.get_dir()}/checkpoints, or set"
+            " model.pretrained = false"
+        ) from error
+    net = torchvision.models.get_model(name, norm_layer=norm_layer(norm))
+    net.load_state_dict(state, strict=norm != "frozen")  # frozen norms count no batches
+    return net

@@ -1,0 +1,230 @@
+"""The rcnnkit command: the one front door."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+
+# Each command imports what it needs: `rcnnkit --help` should not wait for torch.
+
+app = typer.Typer(
+    help="The R-CNN family: train detectors, evaluate them, find things in pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+
+Weights = Annotated[Path, typer.Argument(help="A .safetensors file of rcnnkit.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file of settings, such as those in configs/.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SECTION.KEY=VALUE]…", help="Settings that override the file's."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; by default a new one in runs/, named after CONFIG.")
+    ] = None,
+) -> None:
+    """Train a detector; its weights, settings and log go into a folder of its own."""
+    from rcnnkit.config import read_settings
+    from rcnnkit.training.loop import checkpoint_of
+    from rcnnkit.training.loop import train as train_detector
+
+    read = read_settings(config, settings or [])
+    if read.train.resume:
+        run = checkpoint_of(read.train.resume).parent
+        if out and out.resolve() != run.resolve():
+            raise ValueError(f"train.resume continues in {run}; leave --out {out} away")
+    else:
+        run = out or free_folder(Path("runs") / config.stem)
+    best = train_detector(read, run, console)
+    console.print(f"wrote {best}")
+
+
+@app.command()
+def evaluate(
+    weights: Weights,
+    data: Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file.")],
+    split: Annotated[str, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.")] = "test",
+    images: Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
+    skip_bad: Annotated[bool, typer.Option(help="Leave bad annotations out, and say how many.")] = False,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16.")] = "auto",
+) -> None:
+    """Average precision on annotated pictures: COCO's twelve numbers and Pascal VOC's, class by class."""
+    from rcnnkit.data.reading import read_data
+    from rcnnkit.evaluation.report import evaluate as evaluate_detector
+    from rcnnkit.weights import load
+
+    if json_file and not json_file.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{json_file.parent} is not a folder; make it, or write --json elsewhere")
+    detector = load(weights, device)
+    dataset = read_data(data, split, images=images, class_names=detector.class_names, skip_bad=skip_bad)
+    with _autocast(precision, detector.device):
+        evaluation = evaluate_detector(detector, dataset, batch_size=batch, progress=True)
+    console.print(evaluation.table())
+    if json_file:
+        json_file.write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
+        console.print(f"wrote {json_file}")
+
+
+@app.command()
+def detect(
+    weights: Weights,
+    files: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures with boxes and detections.json.")],
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Draw boxes from this score on.")] = 0.5,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16.")] = "auto",
+) -> None:
+    """Find things: pictures with boxes, and one JSON file in COCO's results format.
+
+    A result's image_id is the path of its picture as it was given. A picture that cannot be read is
+    named, the others are done, and the exit status is 1.
+    """
+    from rcnnkit.drawing import draw
+    from rcnnkit.images import read_picture
+    from rcnnkit.weights import load
+
+    pictures = list(_pictures(files))
+    drawn = _drawn_names(pictures, out)
+    taken = [path for path in [*drawn.values(), out / "detections.json"] if path.exists()]
+    if taken:
+        raise FileExistsError(f"{taken[0]} is there already; choose another --out, nothing is overwritten")
+    detector = load(weights, device)
+    out.mkdir(parents=True, exist_ok=True)
+    results: list[dict[str, object]] = []
+    unread = 0
+    queue = iter(pictures)
+    while paths := list(islice(queue, batch)):
+        arrays = {}
+        for path in paths:
+            try:
+                arrays[path] = read_picture(path)
+            except (OSError, ValueError) as error:
+                unread += 1
+                _complain(error)
+        with _autocast(precision, detector.device):
+            found = detector(list(arrays.values()))
+        for (path, array), detections in zip(arrays.items(), found, strict=True):
+            results += detections.to_coco(str(path))
+            drawn[path].parent.mkdir(parents=True, exist_ok=True)
+            draw(array, detections, min_score=min_score).save(drawn[path], quality=92)
+            seen = detections.above(min_score)
+            counts = {name: seen.names.count(name) for name in dict.fromkeys(seen.names)}
+            summary = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+            console.print(f"{path}: {summary}")
+    (out / "detections.json").write_text(json.dumps(results), encoding="utf-8")
+    console.print(f"wrote {len(pictures) - unread} pictures and {len(results)} detections in {out}/detections.json")
+    if unread:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path | None, typer.Option(help="A new folder; by default rcnnkit-demo in this one.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Make pictures of handwritten digits, train on them, evaluate and detect: a few minutes on two cores."""
+    from rcnnkit.demo import run_demo
+
+    run_demo(out or free_folder(Path("rcnnkit-demo")), device, console)
+
+
+def free_folder(wanted: Path) -> Path:
+    """`wanted`, or `wanted`-2, -3, …: the first that holds nothing yet."""
+    number = 1
+    folder = wanted
+    while folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder
+
+
+def _autocast(precision: str, device: object):  # type: ignore[no-untyped-def]  # torch is imported late
+    from rcnnkit.training.precision import DTYPES, autocast, pick_dtype
+
+    if precision not in ("auto", *DTYPES):
+        raise ValueError(f"--precision {precision} is not one of auto, {', '.join(DTYPES)}")
+    return autocast(device, pick_dtype(precision, device))  # type: ignore[arg-type]
+
+
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+def _pictures(files: list[Path]) -> Iterator[Path]:
+    for file in files:
+        if file.is_dir():
+            inside = sorted(path for path in file.iterdir() if path.suffix.lower() in PICTURES)
+            if not inside:
+                raise FileNotFoundError(f"{file} holds no pictures ({', '.join(sorted(PICTURES))})")
+            yield from inside
+        else:
+            yield file
+
+
+def _drawn_names(pictures: list[Path], out: Path) -> dict[Path, Path]:
+    """Where each picture goes: its own name, in out/; of two with one name, the second gets a number."""
+    drawn: dict[Path, Path] = {}
+    used: set[str] = set()
+    for path in pictures:
+        name, number = path.stem, 1
+        while name in used:
+            number += 1
+            name = f"{path.stem}-{number}"
+        used.add(name)
+        drawn[path] = out / f"{name}.jpg"
+    return drawn
+
+
+def _complain(error: BaseException) -> None:
+    Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command; what the user can mend is told in words, without a stack trace."""
+    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+    logging.getLogger("rcnnkit").addHandler(handler)
+    logging.getLogger("rcnnkit").setLevel(logging.INFO)
+    if "RCNNKIT_TRACEBACK" in os.environ:
+        app()
+        return
+    warnings.filterwarnings("ignore", module="torch")
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        from rcnnkit.training.loop import Interrupted, NonFiniteLoss
+
+        if isinstance(error, Interrupted):
+            console.print(str(error), soft_wrap=True)
+            sys.exit(130)
+        if not isinstance(error, (ValueError, OSError, NonFiniteLoss)):
+            raise
+        _complain(error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

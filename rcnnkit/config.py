@@ -1,0 +1,222 @@
+"""The settings of an experiment: typed, with every default, read from a short TOML file."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rcnnkit.backbones.resnet import Norm, ResNetName
+from rcnnkit.images import Preprocessing
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(Section):
+    """[model]: the parts of the detector."""
+
+    backbone: ResNetName = "resnet50"
+    neck: Literal["fpn", "c4"] = "fpn"  # c4: one map of stride 16, stage 4 per region
+    norm: Norm = "frozen"  # from scratch: "batch" or "group"
+    pretrained: bool = False  # ImageNet weights, by torchvision
+    frozen_stages: Annotated[int, Field(ge=0, le=5)] = 0  # 2: stem and stage 1, as the papers' code
+    fpn_channels: Positive = 256
+    fpn_norm: Norm = "none"
+    pool: Literal["roi_align", "roi_pool"] = "roi_align"
+    pool_size: Count = 0  # 0: 7 with an FPN, 14 with C4
+    sampling_ratio: Count = 2  # 0: as many samples as a bin has cells
+    aligned: bool = False
+
+    @model_validator(mode="after")
+    def _frozen_norm_needs_weights(self) -> ModelSettings:
+        if self.norm == "none":
+            raise ValueError('norm = "none" is for fpn_norm; a ResNet needs "batch", "frozen" or "group"')
+        return self
+
+
+class RPNSettings(Section):
+    """[rpn]: see `rcnnkit.proposals.rpn.RPN`."""
+
+    anchor_sizes: list[list[Annotated[float, Field(gt=0)]]] = []  # a list per map; empty: 32 to 512
+    anchor_ratios: list[Annotated[float, Field(gt=0)]] = Field(default=[0.5, 1.0, 2.0], min_length=1)
+    hidden: Count = 0
+    convs: Positive = 1
+    pre_nms: Positive = 1000
+    post_nms: Positive = 1000
+    train_pre_nms: Positive = 2000
+    train_post_nms: Positive = 2000
+    nms_iou: Share = 0.7
+    min_side: Finite = 1e-3
+    foreground_iou: Share = 0.7
+    background_iou: Share = 0.3
+    samples: Positive = 256
+    foreground_share: Share = 0.5
+    beta: Finite = 1 / 9
+
+
+class HeadSettings(Section):
+    """[head]: see `rcnnkit.heads.box_head.BoxHead`."""
+
+    hidden: Positive = 1024  # of fc6 and fc7, with an FPN
+    class_agnostic: bool = False
+    foreground_iou: Share = 0.5
+    background_iou: Share = 0.5
+    samples: Positive = 512
+    foreground_share: Share = 0.25
+    delta_weights: tuple[float, float, float, float] = (10, 10, 5, 5)
+    beta: Finite = 1 / 9
+    score_threshold: Finite = 0.05
+    nms_iou: Share = 0.5
+    max_detections: Positive = 100
+    min_side: Finite = 1e-2
+
+
+class DetectorSettings(Section):
+    """What is kept with the weights."""
+
+    model: ModelSettings = ModelSettings()
+    rpn: RPNSettings = RPNSettings()
+    head: HeadSettings = HeadSettings()
+    input: Preprocessing = Preprocessing()
+
+
+class DataSettings(Section):
+    """[data]: where the pictures and boxes are; paths are relative to the current folder."""
+
+    root: Path  # a VOC folder, or what COCO's JSON files lie under
+    train: str = "train"  # a list in ImageSets/Main, or a .json file below root
+    val: str = "val"  # "" for none
+    images: Path | None = None  # the pictures of COCO JSON files, where they are not found
+    class_names: list[str] | None = None  # by default all names in the annotations
+    use_difficult: bool = False  # learn from VOC's difficult objects too
+    skip_bad: bool = False  # leave bad annotations and pictures out, and say how many
+    workers: Annotated[int, Field(ge=-1)] = -1  # processes that read pictures; -1: one a core, at most 8
+
+
+class AugmentSettings(Section):
+    """[augment]: what training pictures go through; a share is a probability."""
+
+    flip: Share = 0.5  # left to right
+    flip_vertical: Share = 0.0
+    crop: Share = 0.0  # a random crop that cuts no object
+    brightness: Finite = 0.0
+    contrast: Finite = 0.0
+    saturation: Finite = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (
+        1.0,
+        1.0,
+    )  # of the input's sides
+
+
+class TrainSettings(Section):
+    """[train]: stochastic gradient descent."""
+
+    iterations: Positive = 90_000
+    batch: Positive = 16
+    lr: Annotated[float, Field(gt=0)] = 0.02  # for 16 pictures; scaled with the batch
+    momentum: Share = 0.9
+    nesterov: bool = False
+    weight_decay: Finite = 1e-4  # not on biases and norms
+    schedule: Literal["steps", "cosine"] = "steps"
+    steps: list[Share] = [2 / 3, 8 / 9]  # lr falls to a tenth at these shares of the iterations
+    warmup: Count = 1000  # iterations of linear warm-up …
+    warmup_from: Share = 1e-3  # … from this share of lr
+    clip_norm: Finite = 10.0  # of all gradients together; 0: none
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"  # auto: bf16 where the machine has it
+    device: str = "auto"
+    seed: Count = 0
+    log_every: Positive = 20  # iterations
+    evaluate_every: Count = 5000  # iterations; 0: only at the end
+    save_every: Positive = 1000  # iterations between checkpoints
+    resume: Path | None = None  # a run's folder, or its last.safetensors
+    init: Path | None = None  # weights to start from
+
+
+class Settings(DetectorSettings):
+    """Everything that makes a run."""
+
+    data: DataSettings
+    augment: AugmentSettings = AugmentSettings()
+    train: TrainSettings = TrainSettings()
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the text names the file, the key, the value and the fix."""
+
+
+def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Settings from a TOML file and `section.key=value` overrides, whose values are TOML too.
+
+    Raises:
+        FileNotFoundError: no such file.
+        SettingsError: broken TOML, an unknown key, a value of the wrong type or range.
+    """
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file}: no such settings file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} is not TOML: {error}") from None
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        section, dot, name = key.strip().partition(".")
+        if not equals or not dot or "." in name:
+            raise SettingsError(f"{override!r} is not of the form section.key=value, such as train.lr=0.01")
+        if not isinstance(values.setdefault(section, {}), dict):
+            raise SettingsError(f"{file}: {section} must be a section, [{section}]")
+        values[section][name] = _value(text)
+    return check_settings(values, str(file))
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()  # a bare word is a string
+
+
+def check_settings(values: dict[str, Any], source: str) -> Settings:
+    """Settings from nested values; `source` is named in errors. Raises SettingsError."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError("\n".join(f"{source}: {_explain(e)}" for e in error.errors())) from None
+
+
+def _explain(error: Any) -> str:
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, _keys(), n=1, cutoff=0.6) or [
+            k for k in _keys() if k.rpartition(".")[2] == path[-1]
+        ]
+        return f"{key} is not a setting" + (f"; did you mean {close[0]}?" if close else "")
+    if error["type"] == "missing":
+        return f"{key} is missing; give it in the file or as {key}=…"
+    return f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _keys() -> list[str]:
+    keys = []
+    for section, part in Settings.model_fields.items():
+        assert isinstance(part.annotation, type)
+        keys += [section, *(f"{section}.{name}" for name in part.annotation.model_fields)]
+    return keys
+
+
+def write_settings(settings: Settings, file: Path) -> None:
+    """Every setting, resolved, as TOML that `read_settings` reads back to the same."""
+    file.write_text(tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True)), encoding="utf-8")

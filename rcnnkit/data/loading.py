@@ -1,0 +1,137 @@
+"""Batches of training pictures, without end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from rcnnkit.data.records import Record
+from rcnnkit.data.transforms import Augmentation
+from rcnnkit.images import Preprocessing, read_picture
+from rcnnkit.structures import ImageBatch, Size, Targets
+
+Draw = tuple[int, int]  # which record, and the seed of its augmentation
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Pictures of similar shape, as the workers hand them over."""
+
+    pictures: Sequence[Tensor]  # (3, h, w) uint8 each
+    sizes: Sequence[Size]  # on disk
+    targets: Sequence[Targets]  # in the pixels of `pictures`
+    paths: Sequence[Path]
+
+    def to(self, device: torch.device, preprocessing: Preprocessing) -> tuple[ImageBatch, list[Targets]]:
+        images = preprocessing.batch(self.pictures, self.sizes, device)
+        return images, [target.to(device) for target in self.targets]
+
+
+def draws(records: Sequence[Record], batch: int, seed: int) -> Iterator[list[Draw]]:
+    """Batches of pictures that are all wide or all tall, so that little is spent on padding.
+
+    Every record comes once an epoch; what does not fill a batch opens the next epoch.
+    The order depends on `seed` alone, so skipping the first n batches continues a run.
+    """
+    wide: list[Draw] = []
+    tall: list[Draw] = []
+    rng = np.random.default_rng(seed)
+    while True:
+        for index in rng.permutation(len(records)).tolist():
+            height, width = records[index].size
+            group = wide if width >= height else tall
+            group.append((index, int(rng.integers(2**31))))
+            if len(group) == batch:
+                yield group.copy()
+                group.clear()
+
+
+Sample = tuple[Tensor, Size, Targets, Path]
+Unreadable = (OSError, ValueError)  # what `read_picture` raises
+
+
+class _Pictures(TorchDataset[Sample | Exception]):
+    def __init__(self, records: Sequence[Record], augmentation: Augmentation, use_difficult: bool) -> None:
+        self.records, self.augmentation, self.use_difficult = records, augmentation, use_difficult
+
+    def __getitem__(self, draw: Draw) -> Sample | Exception:
+        index, seed = draw
+        record = self.records[index]
+        targets = record.targets
+        if not self.use_difficult:
+            targets = targets[~targets.difficult]
+        try:
+            picture = read_picture(record.path, record.size)
+        except Unreadable as error:  # raised in the main process, without a worker's stack around it
+            return error
+        pixels, targets = self.augmentation(picture, targets, seed)
+        return pixels, record.size, targets, record.path
+
+
+class _Sampler:
+    def __init__(self, records: Sequence[Record], batch: int, seed: int, start: int) -> None:
+        self.arguments, self.start = (records, batch, seed), start
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return islice(draws(*self.arguments), self.start, None)
+
+
+def _collate(samples: list[Sample | Exception]) -> Batch | Exception:
+    for sample in samples:
+        if isinstance(sample, Exception):
+            return sample
+    pictures, sizes, targets, paths = zip(*samples, strict=True)
+    return Batch(pictures, sizes, targets, paths)
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)  # the processes are the threads
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the loop, which ends its workers
+
+
+def load_batches(
+    records: Sequence[Record],
+    augmentation: Augmentation,
+    *,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    workers: int = -1,
+    use_difficult: bool = False,
+) -> Iterator[Batch]:
+    """Augmented batches without end, read by `workers` processes (-1: one a core, at most 8; 0: in this one).
+
+    Args:
+        start: how many batches to skip, to continue a run.
+
+    Raises:
+        ValueError, FileNotFoundError: a picture cannot be read; names it.
+    """
+    if workers < 0:
+        workers = min(8, os.cpu_count() or 1)
+    # Forked workers share the records; spawned ones would be sent a copy of every tensor in them.
+    context = "fork" if workers and "fork" in multiprocessing.get_all_start_methods() else None
+    loader = DataLoader(
+        _Pictures(records, augmentation, use_difficult),
+        batch_sampler=_Sampler(records, batch, seed, start),
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_start_worker,
+        multiprocessing_context=context,
+    )
+    for item in loader:
+        if isinstance(item, Exception):
+            raise item
+        yield item

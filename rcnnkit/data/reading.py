@@ -1,0 +1,79 @@
+"""One door to a data set on disk, whichever of the two formats it has."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from rcnnkit.data.checks import count
+from rcnnkit.data.coco import read_coco
+from rcnnkit.data.records import BadData, Dataset
+from rcnnkit.data.voc import read_voc
+
+log = logging.getLogger("rcnnkit")
+
+
+def read_data(
+    root: Path,
+    split: str,
+    *,
+    images: Path | None = None,
+    class_names: Sequence[str] | None = None,
+    skip_bad: bool = False,
+) -> Dataset:
+    """A split of a data set in COCO's or Pascal VOC's format, checked.
+
+    Args:
+        root: the data set's folder, or COCO's JSON file itself.
+        split: a `.json` file below `root` (COCO), or the name of a list in ImageSets/Main (VOC). Not
+            looked at where `root` is a JSON file.
+        images: COCO only: the folder of the pictures, where they are not in a usual place.
+        class_names: in the order of the labels, where it is not the data set's own.
+        skip_bad: leave out what is bad, and log how much, instead of raising.
+
+    Raises:
+        FileNotFoundError: nothing is there, or it has neither format; the message lists what is there.
+        ValueError: the split is empty, or `images` was given for VOC.
+        BadData: something is bad and `skip_bad` is off, or nothing good is left.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise FileNotFoundError(f"the data set {root} does not exist")
+    if root.suffix == ".json" and root.is_file():
+        data, findings = read_coco(root, images, class_names)
+    elif not root.is_dir():
+        raise FileNotFoundError(f"{root} is neither a folder nor a COCO .json file")
+    elif split.endswith(".json"):
+        if not (root / split).is_file():
+            raise FileNotFoundError(f"there is no {root / split}; {_json_files(root)}")
+        data, findings = read_coco(root / split, images, class_names)
+    elif not (root / "ImageSets" / "Main").is_dir():
+        raise FileNotFoundError(
+            f"{root} is not in Pascal VOC's layout: it has no ImageSets/Main for the split {split!r};"
+            f" for COCO's format the split is a .json file: {_json_files(root)}"
+        )
+    elif images is not None:
+        raise ValueError(f"images = {images} is for COCO's format; in VOC's the pictures are in JPEGImages")
+    else:
+        data, findings = read_voc(root, split, class_names)
+
+    if findings and (not skip_bad or not data.records):
+        raise BadData(data.name, findings)
+    if findings:
+        log.warning(
+            "%s: left out %s and %s, for %s",
+            data.name,
+            count(findings.objects, "object"),
+            count(findings.pictures, "picture"),
+            count(len(findings), "problem"),
+        )
+        for problem in findings:
+            log.info("%s: left out: %s", data.name, problem)
+    return data
+
+
+def _json_files(root: Path) -> str:
+    files = sorted({*root.glob("*.json"), *root.glob("annotations/*.json")})
+    names = ", ".join(file.relative_to(root).as_posix() for file in files)
+    return f"the .json files there are {names}" if names else f"{root} holds no .json file"

@@ -1,0 +1,73 @@
+"""Augmentation of training pictures; boxes follow the pixels."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+
+from rcnnkit.boxes import scale
+from rcnnkit.config import AugmentSettings
+from rcnnkit.images import Array, Preprocessing
+from rcnnkit.structures import Targets
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look for a newer version on the network
+import albumentations as A
+
+
+class Augmentation:
+    """Crop, flips and colours by albumentations, then the one resize that the network needs.
+
+    Random scale is part of that resize, so that pixels are interpolated once.
+
+    Args:
+        settings: how much of each.
+        preprocessing: gives the size.
+    """
+
+    def __init__(self, settings: AugmentSettings, preprocessing: Preprocessing) -> None:
+        self.scale, self.preprocessing = settings.scale, preprocessing
+        colours = {
+            "brightness": (1 - min(1, settings.brightness), 1 + settings.brightness),
+            "contrast": (1 - min(1, settings.contrast), 1 + settings.contrast),
+            "saturation": (1 - min(1, settings.saturation), 1 + settings.saturation),
+            "hue": (-settings.hue, settings.hue),
+        }
+        steps = [
+            A.BBoxSafeRandomCrop(p=settings.crop) if settings.crop else None,
+            A.HorizontalFlip(p=settings.flip) if settings.flip else None,
+            A.VerticalFlip(p=settings.flip_vertical) if settings.flip_vertical else None,
+            A.ColorJitter(**colours, p=1)
+            if settings.brightness or settings.contrast or settings.saturation or settings.hue
+            else None,
+        ]
+        self.pipeline = A.Compose(
+            [step for step in steps if step],
+            bbox_params=A.BboxParams(format="pascal_voc", label_fields=["index"]),
+        )
+
+    def __call__(self, picture: Array, targets: Targets, seed: int) -> tuple[torch.Tensor, Targets]:
+        """A picture (H, W, 3) uint8 RGB and its targets → (3, h, w) uint8, and targets in its pixels.
+
+        The same seed gives the same result, in any process.
+        """
+        if self.pipeline.transforms:
+            self.pipeline.set_random_seed(seed)
+            result = self.pipeline(
+                image=picture, bboxes=targets.boxes.numpy().astype(np.float64), index=np.arange(len(targets))
+            )
+            picture = result["image"]
+            targets = _moved(targets, result["bboxes"], result["index"])
+        low, high = np.log(self.scale)
+        factor = float(np.exp(np.random.default_rng(seed).uniform(low, high)))
+        resized = self.preprocessing.resize(picture, factor)
+        boxes = scale(targets.boxes, (picture.shape[0], picture.shape[1]), (resized.shape[1], resized.shape[2]))
+        return resized, _moved(targets, boxes.numpy(), np.arange(len(targets)))
+
+
+def _moved(targets: Targets, boxes: Array, index: Array) -> Targets:
+    """Those of `targets` that `index` names, at new places; areas are the boxes' own."""
+    kept = targets[torch.as_tensor(np.asarray(index, dtype=np.int64))]
+    new = torch.as_tensor(np.asarray(boxes, dtype=np.float32).reshape(-1, 4))
+    return Targets(new, kept.labels, kept.difficult, kept.truncated, kept.crowd)

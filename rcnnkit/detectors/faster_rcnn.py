@@ -1,0 +1,65 @@
+"""Faster R-CNN (Ren et al. 2015, arXiv:1506.01497v3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rcnnkit.backbones.fpn import FPN
+from rcnnkit.backbones.resnet import ResNetC4
+from rcnnkit.detectors.detector import Detector
+from rcnnkit.heads.box_head import BoxHead
+from rcnnkit.heads.region_pool import RegionPool
+from rcnnkit.images import Preprocessing
+from rcnnkit.proposals.rpn import RPN
+from rcnnkit.structures import Detections, ImageBatch, Targets
+
+
+class FasterRCNN(Detector):
+    """A region proposal network and Fast R-CNN on the same features, trained jointly (section 3.2).
+
+    Args:
+        backbone: pixels → feature maps, finest first.
+        rpn: features → proposals.
+        pool: features and proposals → regions.
+        head: regions → classes and boxes.
+        preprocessing: what the network's pixels are.
+    """
+
+    def __init__(
+        self,
+        backbone: FPN | ResNetC4,
+        rpn: RPN,
+        pool: RegionPool,
+        head: BoxHead,
+        preprocessing: Preprocessing,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.rpn, self.pool, self.head = backbone, rpn, pool, head
+        self.preprocessing = preprocessing
+        self.class_names, self.category_ids = head.class_names, head.category_ids
+
+    def losses(
+        self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """The four losses of joint training; their sum is what the paper minimises.
+
+        Args:
+            images: B pictures.
+            targets: the objects of each, in the frame of `images.pixels`.
+            generator: draws the samples.
+        """
+        features = self.backbone(images.pixels)
+        losses, proposals = self.rpn.losses(images, features, targets, generator)
+        proposals, labels, goals = self.head.sample(proposals, targets, generator)
+        regions = self.pool(features, proposals)
+        return losses | self.head.losses(regions, labels, goals)
+
+    def detect(self, images: ImageBatch) -> list[Detections]:
+        """What is in each image, in the pixels of the pictures as they were given."""
+        features = self.backbone(images.pixels)
+        proposals = self.rpn.propose(images, features)
+        regions = self.pool(features, proposals)
+        return self.head.detect(regions, proposals, images)

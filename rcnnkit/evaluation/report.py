@@ -1,0 +1,183 @@
+"""Running a detector over a data set, and telling how well it did."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Group
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import nn
+
+from rcnnkit.data.records import Dataset, Record
+from rcnnkit.evaluation.classes import in_classes
+from rcnnkit.evaluation.coco import NUMBERS, CocoResult, coco_metrics
+from rcnnkit.evaluation.voc import VocResult, voc_ap
+from rcnnkit.images import read_picture
+from rcnnkit.structures import Detections
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """How well, and how fast, a detector found the objects of a data set."""
+
+    dataset: str  # its name
+    pictures: int
+    coco: CocoResult
+    voc: VocResult
+    seconds_per_image: float  # decoding the picture included; NaN where nothing was timed
+    slowest_batch: float  # seconds; the first one often pays for start-up
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the curves, as plain values; fractions, and null (None) where undefined."""
+        classes = [
+            {
+                "name": coco.name,
+                "objects": coco.objects,
+                "difficult": coco.objects - voc.npos,
+                "AP": _or_none(coco.ap),
+                "AP50": _or_none(coco.ap50),
+                "voc_ap_11": _or_none(voc.ap_11),
+                "voc_ap_area": _or_none(voc.ap_area),
+            }
+            for coco, voc in zip(self.coco.classes, self.voc.classes, strict=True)
+        ]
+        return {
+            "dataset": self.dataset,
+            "pictures": self.pictures,
+            "seconds_per_image": _or_none(self.seconds_per_image),
+            "slowest_batch": _or_none(self.slowest_batch),
+            "coco": {name: _or_none(value) for name, value in self.coco.numbers.items()},
+            "voc": {
+                "iou_threshold": self.voc.iou_threshold,
+                "mean_ap_11": _or_none(self.voc.mean_ap_11),
+                "mean_ap_area": _or_none(self.voc.mean_ap_area),
+            },
+            "classes": classes,
+        }
+
+    def table(self) -> Group:
+        """Both tables, for `rich.print` or a `rich.console.Console`."""
+        return Group(self.class_table(), "", self.coco_table())
+
+    def class_table(self) -> Table:
+        """One row per class and a last one with the means; average precision in percent."""
+        difficult = [coco.objects - voc.npos for coco, voc in zip(self.coco.classes, self.voc.classes, strict=True)]
+        with_difficult = any(difficult)  # only VOC marks objects so; elsewhere the column says nothing
+        table = Table(title=f"{self.dataset}: average precision by class, %", title_justify="left")
+        table.add_column("class", overflow="fold")
+        columns = ["objects", *["difficult"] * with_difficult, "AP", "AP50", "VOC 11-point", "VOC area"]
+        for column in columns:
+            table.add_column(column, justify="right")
+
+        def add(name: str, objects: int, hard: int, *values: float, style: str = "") -> None:
+            counts = [f"{objects:,}", *[f"{hard:,}"] * with_difficult]
+            table.add_row(name, *counts, *map(_percent, values), style=style)
+
+        for coco, voc, hard in zip(self.coco.classes, self.voc.classes, difficult, strict=True):
+            add(coco.name, coco.objects, hard, coco.ap, coco.ap50, voc.ap_11, voc.ap_area)
+        table.add_section()
+        numbers, objects = self.coco.numbers, sum(each.objects for each in self.coco.classes)
+        means = (numbers["AP"], numbers["AP50"], self.voc.mean_ap_11, self.voc.mean_ap_area)
+        add("mean", objects, sum(difficult), *means, style="bold")
+        return table
+
+    def coco_table(self) -> Table:
+        """COCO's twelve numbers in percent, with what each one means."""
+        pictures = f"{self.pictures:,} picture{'s' * (self.pictures != 1)}"
+        speed = "" if math.isnan(self.seconds_per_image) else f", {self.seconds_per_image:.3f} s each"
+        table = Table(title=f"{self.dataset}: COCO's numbers, %", caption=pictures + speed, title_justify="left")
+        table.caption_justify = "left"
+        table.add_column("")
+        table.add_column("IoU")
+        table.add_column("area, pixels")
+        table.add_column("detections", justify="right")
+        table.add_column("%", justify="right")
+        for name, (overlap, area, detections) in NUMBERS.items():
+            value = _percent(self.coco.numbers[name])
+            table.add_row(name, overlap, area, f"≤ {detections}", value, end_section=name == "APl")
+        return table
+
+
+def evaluate(detector: nn.Module, dataset: Dataset, *, batch_size: int = 4, progress: bool = False) -> Evaluation:
+    """Run `detector` over every picture of `dataset` and compare with its objects.
+
+    Pictures of like shape share a batch, so that little of it is padding. The detector is in
+    eval mode meanwhile; every module gets its own mode back, also after an error.
+
+    Args:
+        detector: called with a list of (H, W, 3) uint8 arrays, answers with one Detections per path, boxes in
+            pixels of the picture as given.
+        dataset: the pictures and their objects.
+        batch_size: pictures per call.
+        progress: show a progress bar in the terminal.
+
+    Raises:
+        ValueError: `dataset` is empty, `batch_size` is not positive, or the detections do not
+            fit (`in_classes`); this is found after the first batch, not at the end.
+    """
+    if not len(dataset):
+        raise ValueError(f"{dataset.name} has no pictures; there is nothing to evaluate")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it is at least 1")
+    found: dict[int, Detections] = {}
+    seconds = []
+    order = sorted(range(len(dataset)), key=lambda i: _aspect(dataset.records[i]))
+    # no_grad and not inference_mode: what a detector caches meanwhile must serve training too.
+    with _in_eval_mode(detector), torch.no_grad(), _bar(progress) as bar:
+        task = bar.add_task(dataset.name, total=len(dataset))
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            began = time.perf_counter()
+            answers = detector([read_picture(dataset.records[i].path, dataset.records[i].size) for i in batch])
+            answers = [each.to("cpu") for each in answers]  # this waits for a GPU, so it belongs to the time
+            seconds.append(time.perf_counter() - began)
+            if len(answers) != len(batch):
+                raise ValueError(f"the detector answered {len(answers)} times for {len(batch)} pictures")
+            found |= {i: in_classes(each, dataset.class_names) for i, each in zip(batch, answers, strict=True)}
+            bar.advance(task, len(batch))
+    detections = [found[i] for i in range(len(dataset))]
+    return Evaluation(
+        dataset=dataset.name,
+        pictures=len(dataset),
+        coco=coco_metrics(detections, dataset),
+        voc=voc_ap(detections, [record.targets for record in dataset.records], dataset.class_names),
+        seconds_per_image=sum(seconds) / len(dataset),
+        slowest_batch=max(seconds),
+    )
+
+
+def _aspect(record: Record) -> float:
+    height, width = record.size
+    return width / height
+
+
+def _bar(shown: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, transient=True, disable=not shown)
+
+
+@contextmanager
+def _in_eval_mode(detector: nn.Module) -> Iterator[None]:
+    # Module by module: train(True) on the whole would wake batch norms that were frozen.
+    modes: Sequence[tuple[nn.Module, bool]] = [(module, module.training) for module in detector.modules()]
+    detector.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value

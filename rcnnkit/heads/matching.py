@@ -1,0 +1,75 @@
+"""Which object does a box stand for, and which boxes are learnt from (Faster R-CNN 3.1.2, Fast R-CNN 2.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rcnnkit.boxes import covered, iou
+from rcnnkit.structures import Targets
+
+BACKGROUND = -1
+IGNORED = -2
+# Boxes this far inside a crowd region or a difficult object are no background (py-faster-rcnn's value).
+CROWD_OVERLAP = 0.7
+
+
+def match(
+    boxes: Tensor, targets: Targets, foreground_iou: float, background_iou: float, *, best_too: bool = False
+) -> Tensor:
+    """The object each box is matched to.
+
+    Args:
+        boxes: (N, 4) xyxy.
+        targets: M objects in the same frame; crowd regions match nothing.
+        foreground_iou: a box whose best IoU is at least this takes that object.
+        background_iou: one below this is background; in between it is ignored.
+        best_too: every box that ties the best IoU for some object is foreground as well,
+            with its own best object (RPN only).
+
+    Returns:
+        (N,) int64: an index into `targets`, or BACKGROUND, or IGNORED.
+
+    Source: Faster R-CNN 3.1.2; the paper says "higher than 0.7", all code takes ≥.
+    """
+    crowd = targets.crowd
+    if len(targets) == 0 or bool(crowd.all()):
+        matched = torch.full((len(boxes),), BACKGROUND, device=boxes.device)
+    else:
+        overlaps = iou(boxes, targets.boxes)
+        overlaps[:, crowd] = -1
+        best, index = overlaps.max(dim=1)
+        matched = torch.where(best >= foreground_iou, index, IGNORED)
+        matched[best < background_iou] = BACKGROUND
+        if best_too:
+            best_of_object = overlaps.max(dim=0).values
+            ties = (overlaps == best_of_object) & (best_of_object > 0)
+            matched = torch.where(ties.any(dim=1), index, matched)
+    if crowd.any():
+        inside = (covered(boxes, targets.boxes[crowd]) > CROWD_OVERLAP).any(dim=1)
+        matched[inside & (matched == BACKGROUND)] = IGNORED
+    return matched
+
+
+def sample(matched: Tensor, count: int, foreground_share: float, generator: torch.Generator | None = None) -> Tensor:
+    """Indices of at most `count` boxes, in ascending order, at most that share of them foreground.
+
+    Too little foreground is made up for with background; too little of both gives fewer than `count`.
+
+    Args:
+        matched: (N,) from `match`.
+        generator: draws on its own device; the same one gives the same sample on a CPU and a GPU.
+    """
+    foreground = torch.where(matched >= 0)[0]
+    background = torch.where(matched == BACKGROUND)[0]
+    wanted = min(len(foreground), int(count * foreground_share))
+    chosen = torch.cat([_some(foreground, wanted, generator), _some(background, count - wanted, generator)])
+    return chosen.sort().values
+
+
+def _some(indices: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    if len(indices) <= count:
+        return indices
+    device = generator.device if generator is not None else indices.device
+    order = torch.randperm(len(indices), generator=generator, device=device)[:count]
+    return indices[order.to(indices.device)]

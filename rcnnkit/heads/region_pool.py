@@ -1,0 +1,70 @@
+"""From feature maps and boxes to one small map per region (Fast R-CNN 2.1, Mask R-CNN 3, FPN 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from rcnnkit.boxes import area
+from rcnnkit.ops import roi_align, roi_pool
+from rcnnkit.structures import Proposals
+
+CANONICAL_SIDE, CANONICAL_LEVEL = 224, 4  # FPN 4.2: an ImageNet-sized region belongs to P4
+
+
+class RegionPool(nn.Module):
+    """RoI pooling or RoIAlign, from the map whose stride suits the region.
+
+    Args:
+        strides: of the maps to pool from, finest first; powers of two where there are several.
+        size: output is (R, C, size, size).
+        method: Fast R-CNN's max pooling with rounded corners, or Mask R-CNN's bilinear samples.
+        sampling_ratio: samples per bin and axis of RoIAlign; 0 takes as many as the bin has cells.
+        aligned: RoIAlign with the half-pixel shift of detectron2; torchvision's detectors have none.
+    """
+
+    def __init__(
+        self,
+        strides: Sequence[int],
+        size: int = 7,
+        method: Literal["roi_align", "roi_pool"] = "roi_align",
+        sampling_ratio: int = 2,
+        aligned: bool = False,
+    ) -> None:
+        super().__init__()
+        self.strides, self.size, self.method = tuple(strides), size, method
+        self.sampling_ratio, self.aligned = sampling_ratio, aligned
+
+    def forward(self, features: Sequence[Tensor], proposals: Sequence[Proposals]) -> Tensor:
+        """(R, C, size, size) float32, regions in the order of the proposals, image after image."""
+        boxes = torch.cat([p.boxes for p in proposals])
+        image = torch.repeat_interleave(
+            torch.arange(len(proposals), device=boxes.device),
+            torch.tensor([len(p) for p in proposals], device=boxes.device),
+        )
+        rois = torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)
+        if len(self.strides) == 1:
+            return self._pool(features[0], rois, self.strides[0])
+        level = self.level(boxes)
+        regions = features[0].new_zeros(len(rois), features[0].shape[1], self.size, self.size, dtype=torch.float32)
+        for i, stride in enumerate(self.strides):
+            here = torch.where(level == i)[0]
+            # index_copy is differentiable, and one sum of gradients for all maps
+            regions = regions.index_copy(0, here, self._pool(features[i], rois[here], stride))
+        return regions
+
+    def level(self, boxes: Tensor) -> Tensor:
+        """(N,) index into `strides` for each of (N, 4) boxes: floor(4 + log2(√(wh) / 224)) (FPN, equation 1)."""
+        stride_of_level = torch.tensor(self.strides, device=boxes.device).log2()
+        level = (CANONICAL_LEVEL + torch.log2(area(boxes).sqrt() / CANONICAL_SIDE) + 1e-6).floor()
+        return (level - stride_of_level[0]).nan_to_num(0).clamp(0, len(self.strides) - 1).long()
+
+    def _pool(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
+        # In half precision a coordinate near 800 would be off by 2 pixels, so pool in float32.
+        feature, size = feature.float(), (self.size, self.size)
+        if self.method == "roi_pool":
+            return roi_pool(feature, rois, size, 1 / stride)
+        return roi_align(feature, rois, size, 1 / stride, self.sampling_ratio, self.aligned)

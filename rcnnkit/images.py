@@ -1,0 +1,175 @@
+"""Pictures from wherever they come, and the batch that a network reads."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from rcnnkit.structures import ImageBatch, Size
+
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+Array = np.ndarray
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+def read_picture(picture: Picture, annotated_size: Size | None = None) -> Array:
+    """A picture as (H, W, 3) uint8 RGB, upright.
+
+    Args:
+        picture: a path; a PIL picture; an array (H, W), (H, W, 3) or (H, W, 4), RGB, uint8, uint16,
+            or float in [0, 1]; a tensor (3, H, W) or (1, H, W), uint8 or float in [0, 1].
+            Alpha is dropped, grey is repeated, 16 bits become the upper 8.
+        annotated_size: (height, width) that the annotations of a file speak of. EXIF orientation
+            is obeyed unless that would swap these: then the boxes were drawn on the picture as stored.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a picture, a truncated one, or an array of another shape, type or range.
+    """
+    if isinstance(picture, Tensor):
+        if picture.ndim != 3 or picture.shape[0] not in (1, 3):
+            raise ValueError(f"a picture tensor must be (3, H, W) or (1, H, W), not {tuple(picture.shape)}")
+        return _from_array(picture.detach().permute(1, 2, 0).cpu().numpy())
+    if isinstance(picture, np.ndarray):
+        return _from_array(picture)
+    if isinstance(picture, Image.Image):
+        return _from_pil(ImageOps.exif_transpose(picture))
+    return _from_file(Path(picture), annotated_size)
+
+
+def _from_array(array: Array) -> Array:
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise ValueError(f"a picture array must be (H, W), (H, W, 3) or (H, W, 4), not {array.shape}")
+    array = array[:, :, :3]
+    if array.dtype == np.uint16:
+        array = (array >> 8).astype(np.uint8)
+    elif array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    elif np.issubdtype(array.dtype, np.floating):
+        check_unit_range(float(array.min()), float(array.max()))
+        array = np.round(array * 255).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise ValueError(f"a picture must be uint8, uint16 or float in [0, 1], not {array.dtype}")
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
+
+
+def check_unit_range(low: float, high: float) -> None:
+    """Raise ValueError unless the values of a float picture lie in [0, 1]."""
+    if not (low >= 0 and high <= 1):  # also catches NaN
+        raise ValueError(
+            f"a float picture must lie in [0, 1], this one spans [{low:g}, {high:g}];"
+            " divide by 255, or pass uint8; do not normalise it"
+        )
+
+
+def _from_pil(picture: Image.Image) -> Array:
+    if picture.mode.startswith("I;16") or picture.mode == "I":  # 16-bit grey; convert("RGB") would clip it
+        return _from_array(np.asarray(picture).astype(np.uint16))
+    return np.array(picture.convert("RGB"))
+
+
+def _from_file(path: Path, annotated_size: Size | None) -> Array:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such picture") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a folder; name the pictures in it") from None
+    if not data:
+        raise ValueError(f"{path} is empty; copy the picture again")
+    # A cut-off JPEG decodes to a half-grey picture with no more than a warning, so look for its end first.
+    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:]:
+        _decode_strictly(path, data)
+    raw = np.frombuffer(data, np.uint8)
+    picture = cv2.imdecode(raw, cv2.IMREAD_COLOR)
+    if picture is None:
+        # Formats and damage that OpenCV does not know or name.
+        picture = _decode_strictly(path, data)[:, :, ::-1]
+    if annotated_size and picture.shape[:2] == tuple(reversed(annotated_size)) and picture.shape[0] != picture.shape[1]:
+        stored = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        picture = picture if stored is None else stored
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def _decode_strictly(path: Path, data: bytes) -> Array:
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return _from_pil(ImageOps.exif_transpose(picture))
+    except Exception as error:  # PIL raises many kinds
+        raise ValueError(f"{path} cannot be decoded ({error}); copy the picture again or leave it out") from None
+
+
+class Preprocessing(BaseModel):
+    """What happens to a picture before the network sees it; kept with the weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    short_side: Annotated[int, Field(gt=0)] = 800  # pixels of the shorter side, unless …
+    long_side: Annotated[int, Field(gt=0)] = 1333  # … the longer one would exceed this
+    mean: tuple[float, float, float] = (
+        0.485,
+        0.456,
+        0.406,
+    )  # RGB in [0, 1]; ImageNet's, as torchvision has it
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+    divisor: Annotated[int, Field(gt=0)] = 64  # padded sides are multiples: the coarsest stride keeps cells aligned
+
+    def resized(self, size: Size, factor: float = 1.0) -> Size:
+        """The size (height, width) that a picture of `size` gets, its sides multiplied by `factor` besides."""
+        ratio = factor * min(self.short_side / min(size), self.long_side / max(size))
+        return max(1, math.floor(size[0] * ratio)), max(1, math.floor(size[1] * ratio))
+
+    def resize(self, picture: Array | Tensor, factor: float = 1.0) -> Tensor:
+        """(H, W, 3) uint8 or (3, H, W) float in [0, 1] → (3, h, w) of the same type, bilinear."""
+        if isinstance(picture, Tensor):
+            height, width = self.resized((picture.shape[1], picture.shape[2]), factor)
+            return F.interpolate(picture[None], size=(height, width), mode="bilinear")[0]
+        height, width = self.resized((picture.shape[0], picture.shape[1]), factor)
+        if (height, width) != picture.shape[:2]:
+            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+        return torch.from_numpy(picture).permute(2, 0, 1)
+
+    def batch(
+        self, pictures: Sequence[Tensor], original_sizes: Sequence[Size], device: torch.device | str = "cpu"
+    ) -> ImageBatch:
+        """Resized (3, h, w) pictures, uint8 or float in [0, 1], normalised and padded to one size."""
+        sizes = [(p.shape[1], p.shape[2]) for p in pictures]
+        height, width = (math.ceil(max(side) / self.divisor) * self.divisor for side in zip(*sizes, strict=True))
+        pixels = torch.zeros(len(pictures), 3, height, width, device=device)
+        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (self.mean, self.std))
+        for slot, picture, (h, w) in zip(pixels, pictures, sizes, strict=True):
+            picture = picture.to(device, non_blocking=True)
+            unit = picture.float() / 255 if picture.dtype == torch.uint8 else picture.float()
+            slot[:, :h, :w] = (unit - mean) / std
+        return ImageBatch(pixels, sizes, list(original_sizes))
+
+    def __call__(self, pictures: Sequence[Picture], device: torch.device | str = "cpu") -> ImageBatch:
+        """Anything that `read_picture` takes → one batch."""
+        resized, original_sizes = [], []
+        for picture in pictures:
+            if isinstance(picture, Tensor) and picture.is_floating_point():  # not rounded to 8 bits
+                if picture.ndim != 3 or picture.shape[0] not in (1, 3) or 0 in picture.shape:
+                    raise ValueError(f"a picture tensor must be (3, H, W) or (1, H, W), not {tuple(picture.shape)}")
+                check_unit_range(float(picture.min()), float(picture.max()))
+                pixels: Array | Tensor = picture.detach().float().expand(3, -1, -1)
+                original_sizes.append((picture.shape[1], picture.shape[2]))
+            else:
+                pixels = read_picture(picture)
+                original_sizes.append((pixels.shape[0], pixels.shape[1]))
+            resized.append(self.resize(pixels))
+        return self.batch(resized, original_sizes, device)

@@ -1,0 +1,164 @@
+"""Region proposal network (Faster R-CNN, arXiv:1506.01497v3, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rcnnkit.boxes import clip, decode, encode, is_large
+from rcnnkit.heads.matching import match, sample
+from rcnnkit.ops import batched_nms
+from rcnnkit.proposals.anchors import cell_anchors, grid_anchors
+from rcnnkit.structures import ImageBatch, Proposals, Targets
+
+
+class RPN(nn.Module):
+    """A small network slid over every feature map: objectness and a box for each anchor.
+
+    Where this leaves the paper: one sigmoid per anchor in place of a softmax over two scores; anchors
+    that cross the border are trained on (as the FPN paper does); both losses are divided by the number of
+    sampled anchors and weigh the same, with the smooth L1 loss turning at 1/9 (py-faster-rcnn's σ = 3).
+
+    Args:
+        channels: of every feature map.
+        anchor_sizes: for each map, the square roots of its anchors' areas, pixels of the network's input.
+        anchor_ratios: height / width, the same for every map.
+        hidden: channels of the 3×3 convolutions; 0 means `channels`.
+        convs: how many 3×3 convolutions.
+        pre_nms, post_nms: proposals kept per map before, and per image after, suppression when detecting.
+        train_pre_nms, train_post_nms: the same when training.
+        nms_iou: a proposal is dropped if a better one of its map overlaps it by more.
+        min_side: pixels; smaller proposals are dropped.
+        foreground_iou, background_iou: see `match`.
+        samples, foreground_share: anchors per image in the loss, and the share of them that may be objects.
+        beta: where the smooth L1 loss turns from square to straight.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        anchor_sizes: Sequence[Sequence[float]],
+        anchor_ratios: Sequence[float],
+        *,
+        hidden: int = 0,
+        convs: int = 1,
+        pre_nms: int = 1000,
+        post_nms: int = 1000,
+        train_pre_nms: int = 2000,
+        train_post_nms: int = 2000,
+        nms_iou: float = 0.7,
+        min_side: float = 1e-3,
+        foreground_iou: float = 0.7,
+        background_iou: float = 0.3,
+        samples: int = 256,
+        foreground_share: float = 0.5,
+        beta: float = 1 / 9,
+    ) -> None:
+        super().__init__()
+        self.cells = [cell_anchors(sizes, anchor_ratios) for sizes in anchor_sizes]
+        per_cell = {len(cells) for cells in self.cells}
+        if len(per_cell) != 1:
+            raise ValueError(f"every map needs equally many anchor sizes, not {[len(s) for s in anchor_sizes]}")
+        anchors = per_cell.pop()
+        hidden = hidden or channels
+        inputs = [channels] + [hidden] * (convs - 1)
+        self.convs = nn.Sequential(
+            *(m for c in inputs for m in (nn.Conv2d(c, hidden, 3, padding=1), nn.ReLU(inplace=True)))
+        )
+        self.objectness = nn.Conv2d(hidden, anchors, 1)
+        self.deltas = nn.Conv2d(hidden, 4 * anchors, 1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # these have one
+        self.keep, self.train_keep = (pre_nms, post_nms), (train_pre_nms, train_post_nms)
+        self.nms_iou, self.min_side = nms_iou, min_side
+        self.foreground_iou, self.background_iou = foreground_iou, background_iou
+        self.samples, self.foreground_share, self.beta = samples, foreground_share, beta
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Objectness logits (B, h·w·A) and deltas (B, h·w·A, 4) of each map, float32."""
+        logits, deltas = [], []
+        for feature in features:
+            hidden = self.convs(feature)
+            logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float())
+            deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, 4).float())
+        return logits, deltas
+
+    def anchors(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Tensor]:
+        """(h·w·A, 4) xyxy for each map, in the frame of the batch's pixels."""
+        height, width = images.pixels.shape[2:]
+        return [
+            grid_anchors(cells.to(feature.device), (feature.shape[2], feature.shape[3]), (height, width))
+            for cells, feature in zip(self.cells, features, strict=True)
+        ]
+
+    def propose(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Proposals]:
+        """The best regions of each image; scores are probabilities."""
+        logits, deltas = self(features)
+        return self._proposals(images, self.anchors(images, features), logits, deltas, self.keep)
+
+    def losses(
+        self,
+        images: ImageBatch,
+        features: Sequence[Tensor],
+        targets: Sequence[Targets],
+        generator: torch.Generator | None = None,
+    ) -> tuple[dict[str, Tensor], list[Proposals]]:
+        """The losses `rpn_objectness` and `rpn_box`, and the proposals to train the next stage with.
+
+        Proposals carry no gradient: the paper's approximate joint training (3.2).
+        """
+        logits, deltas = self(features)
+        anchors = self.anchors(images, features)
+        proposals = self._proposals(images, anchors, logits, deltas, self.train_keep)
+
+        every_anchor, every_logit, every_delta = (
+            torch.cat(anchors),
+            torch.cat(logits, 1),
+            torch.cat(deltas, 1),
+        )
+        chosen_logits, labels, chosen_deltas, goals = [], [], [], []
+        for target, logit, delta in zip(targets, every_logit, every_delta, strict=True):
+            matched = match(every_anchor, target, self.foreground_iou, self.background_iou, best_too=True)
+            chosen = sample(matched, self.samples, self.foreground_share, generator)
+            foreground = chosen[matched[chosen] >= 0]
+            chosen_logits.append(logit[chosen])
+            labels.append((matched[chosen] >= 0).float())
+            chosen_deltas.append(delta[foreground])
+            goals.append(encode(target.boxes[matched[foreground]], every_anchor[foreground]))
+        count = max(1, sum(map(len, labels)))  # all anchors ignored: a loss of 0
+        objectness = F.binary_cross_entropy_with_logits(torch.cat(chosen_logits), torch.cat(labels), reduction="sum")
+        box = F.smooth_l1_loss(torch.cat(chosen_deltas), torch.cat(goals), beta=self.beta, reduction="sum")
+        return {"rpn_objectness": objectness / count, "rpn_box": box / count}, proposals
+
+    @torch.no_grad()
+    def _proposals(
+        self,
+        images: ImageBatch,
+        anchors: Sequence[Tensor],
+        logits: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        keep: tuple[int, int],
+    ) -> list[Proposals]:
+        pre_nms, post_nms = keep
+        boxes, scores, maps = [], [], []
+        for i, (anchor, logit, delta) in enumerate(zip(anchors, logits, deltas, strict=True)):
+            top = logit.topk(min(pre_nms, logit.shape[1]), dim=1)
+            chosen = delta.gather(1, top.indices[:, :, None].expand(-1, -1, 4))
+            boxes.append(decode(chosen.flatten(0, 1), anchor[top.indices.flatten()]).reshape(chosen.shape))
+            scores.append(top.values.sigmoid())
+            maps.append(torch.full_like(top.indices, i))
+        found = []
+        for box, score, map_, size in zip(
+            torch.cat(boxes, 1), torch.cat(scores, 1), torch.cat(maps, 1), images.sizes, strict=True
+        ):
+            box = clip(box, size)
+            large = is_large(box, self.min_side)
+            proposals = Proposals(box[large], score[large])
+            kept = batched_nms(proposals.boxes, proposals.scores, map_[large], self.nms_iou)
+            found.append(proposals[kept[:post_nms]])
+        return found

@@ -1,0 +1,61 @@
+"""A run on disk: enough to continue it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rcnnkit import weights
+from rcnnkit.config import Settings
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+
+
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    iteration: int = 0  # iterations done
+    best_ap: float = -1.0  # on the validation pictures
+    seconds: float = 0.0  # spent training, without evaluation
+    loss_scale: float = 65536.0  # fp16's
+
+
+def save_checkpoint(
+    run: Path, detector: FasterRCNN, optimizer: torch.optim.SGD, settings: Settings, progress: Progress
+) -> Path:
+    """Write run/last.safetensors, whole or not at all: weights, momentum and progress."""
+    momentum = {
+        f"momentum/{name}": optimizer.state[parameter]["momentum_buffer"]
+        for name, parameter in detector.named_parameters()
+        if optimizer.state.get(parameter, {}).get("momentum_buffer") is not None
+    }
+    weights.save(detector, settings, run / LAST, asdict(progress), momentum)
+    return run / LAST
+
+
+def load_checkpoint(path: Path, detector: nn.Module, optimizer: torch.optim.SGD) -> Progress:
+    """Continue from a file of `save_checkpoint`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `weights.load`, or weights that carry no training state,
+            or of a detector with other settings.
+    """
+    about, tensors = weights.read(path)
+    try:
+        progress = Progress(**about["training"])
+        state = {n: t for n, t in tensors.items() if not n.startswith(weights.TRAINING)}
+        detector.load_state_dict(state)
+    except TypeError:
+        raise ValueError(f"{path} holds weights only; to start from them use train.init, not train.resume") from None
+    except RuntimeError as error:
+        raise ValueError(f"{path} was made with other settings: {error}") from None
+    for name, parameter in detector.named_parameters():
+        buffer: Tensor | None = tensors.get(f"{weights.TRAINING}momentum/{name}")
+        if buffer is not None:
+            optimizer.state[parameter]["momentum_buffer"] = buffer.to(parameter.device)
+    return progress

@@ -1,0 +1,293 @@
+"""Training: a plain loop over iterations of stochastic gradient descent."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from rcnnkit import weights
+from rcnnkit.config import Settings, write_settings
+from rcnnkit.data.loading import Batch, load_batches
+from rcnnkit.data.reading import read_data
+from rcnnkit.data.records import Dataset
+from rcnnkit.data.transforms import Augmentation
+from rcnnkit.detectors.build import build
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.evaluation.report import Evaluation, evaluate
+from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
+from rcnnkit.training.log import RunLog
+from rcnnkit.training.precision import autocast, pick_dtype
+from rcnnkit.training.schedule import learning_rate
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss became NaN or infinite; the text names the pictures."""
+
+
+class Interrupted(Exception):  # not an error: somebody pressed Ctrl-C
+    """Stopped by Ctrl-C or SIGTERM, after the checkpoint that `path` names."""
+
+    def __init__(self, path: Path, iteration: int) -> None:
+        super().__init__(f"stopped after {iteration} iterations; continue with train.resume={path.parent}")
+        self.path, self.iteration = path, iteration
+
+
+def train(settings: Settings, run: Path | str, console: Console | None = None) -> Path:
+    """Train a detector and leave it in a folder of its own.
+
+    The folder gets settings.toml (every setting, resolved), log.jsonl, tensorboard/, last.safetensors (continues
+    the run), best.safetensors (best AP on `data.val`, or the last) and evaluation.json (the last one).
+
+    Args:
+        settings: of the run.
+        run: its folder; must not hold anything yet, unless `train.resume` names it.
+        console: where progress is shown; the terminal by default.
+
+    Returns:
+        The path of best.safetensors.
+
+    Raises:
+        FileExistsError: `run` holds something already.
+        BadData: annotations are bad, all listed, and `data.skip_bad` is off.
+        NonFiniteLoss: the loss is NaN or infinite; the last checkpoint stays.
+        Interrupted: Ctrl-C; the last checkpoint was written just before.
+    """
+    run, console = Path(run), console or Console()
+    options = settings.train
+    resume = checkpoint_of(options.resume) if options.resume else None
+    if resume is None and run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise FileExistsError(
+            f"{run} holds a run already; choose another folder, or continue it with train.resume={run}"
+        )
+
+    device = weights.pick_device(options.device)
+    dtype = pick_dtype(options.precision, device)
+    data = settings.data
+    training = read_data(
+        data.root, data.train, images=data.images, class_names=data.class_names, skip_bad=data.skip_bad
+    )
+    validation = None
+    if data.val:
+        validation = read_data(
+            data.root, data.val, images=data.images, class_names=training.class_names, skip_bad=data.skip_bad
+        )
+    _check_trainable(training)
+
+    # The global generator is what torch's initialisations draw from; it is put back afterwards.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        detector = build(settings, training.class_names, training.category_ids)
+    if options.init:
+        start_from(options.init, detector)
+    # The order in memory that convolutions are fastest in, on CPUs with bf16 and on GPUs.
+    detector = detector.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimizer = sgd(detector, settings)
+    progress = load_checkpoint(resume, detector, optimizer) if resume else Progress()
+    if progress.iteration >= options.iterations:
+        raise ValueError(
+            f"{resume} has {progress.iteration} iterations already; to train on, raise train.iterations"
+            f" above {options.iterations}"
+        )
+
+    run.mkdir(parents=True, exist_ok=True)
+    write_settings(settings, run / "settings.toml")
+    count = sum(p.numel() for p in detector.parameters() if p.requires_grad)
+    console.print(
+        f"{training.name}: {len(training)} pictures, {len(training.class_names)} classes; {count / 1e6:.1f} M weights"
+        f" to train on {device} in {str(dtype).removeprefix('torch.')}; batches of {options.batch}, learning rate"
+        f" {options.lr * options.batch / 16:.4g} ({options.lr:g} stated for 16); run folder {run}",
+        highlight=False,
+    )
+    scaler = torch.amp.GradScaler(device.type, init_scale=progress.loss_scale, enabled=dtype == torch.float16)
+    batches = load_batches(
+        training.records,
+        Augmentation(settings.augment, settings.input),
+        batch=options.batch,
+        seed=options.seed,
+        start=progress.iteration,
+        workers=data.workers,
+        use_difficult=data.use_difficult,
+    )
+    with RunLog(run, console, options.iterations, progress.iteration) as log, _stop_signals() as stop:
+        sums: dict[str, float] = {}
+        pictures, clock = 0, time.perf_counter()
+        while progress.iteration < options.iterations:
+            batch = next(batches)
+            losses = step(detector, optimizer, scaler, batch, settings, progress.iteration, device, dtype)
+            progress.iteration += 1
+            pictures += len(batch.pictures)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value
+            log.advance()
+
+            last = progress.iteration == options.iterations
+            due = options.evaluate_every and progress.iteration % options.evaluate_every == 0
+            stopping = bool(stop)
+            if progress.iteration % options.log_every == 0 or last or due or stopping:
+                seconds, steps = time.perf_counter() - clock, pictures / options.batch
+                progress.seconds += seconds
+                log.step(
+                    progress.iteration,
+                    {name: value / steps for name, value in sums.items()}
+                    | {
+                        "lr": learning_rate(options, progress.iteration - 1),
+                        "batch": options.batch,
+                        "images_per_second": pictures / seconds,
+                        "seconds": progress.seconds,
+                    },
+                )
+                sums, pictures, clock = {}, 0, time.perf_counter()
+            progress.loss_scale = scaler.get_scale() if scaler.is_enabled() else progress.loss_scale
+            if progress.iteration % options.save_every == 0 or last or due or stopping:
+                path = save_checkpoint(run, detector, optimizer, settings, progress)
+            if stopping and not last:
+                raise Interrupted(path, progress.iteration)
+            if (last or due) and validation is not None:
+                evaluation = _evaluate(detector, validation, run, settings, device, dtype)
+                metrics = evaluation.coco.numbers
+                log.evaluation(progress.iteration, metrics)
+                console.print(
+                    f"after {progress.iteration} iterations, {validation.name}: AP {metrics['AP']:.3f},"
+                    f" AP50 {metrics['AP50']:.3f}",
+                    highlight=False,
+                )
+                ap = metrics["AP"] if math.isfinite(metrics["AP"]) else 0.0
+                if ap > progress.best_ap:
+                    progress.best_ap = ap
+                    about = {
+                        "iteration": progress.iteration,
+                        "data": training.name,
+                        "val": validation.name,
+                        "AP": ap,
+                    }
+                    weights.save(detector, settings, run / BEST, about)
+                clock = time.perf_counter()  # evaluation is no training time
+            elif last:
+                weights.save(detector, settings, run / BEST, {"iteration": progress.iteration, "data": training.name})
+    save_checkpoint(run, detector, optimizer, settings, progress)
+    return run / BEST
+
+
+def step(
+    detector: FasterRCNN,
+    optimizer: torch.optim.SGD,
+    scaler: torch.amp.GradScaler,
+    batch: Batch,
+    settings: Settings,
+    iteration: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> dict[str, float]:
+    """One iteration; the losses by name, and `loss`, their sum.
+
+    Raises:
+        NonFiniteLoss: before anything is changed.
+    """
+    options = settings.train
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(options, iteration)
+    # A generator of its own for each iteration: a resumed run draws what it would have drawn.
+    generator = torch.Generator().manual_seed(options.seed * 1_000_003 + iteration)
+    images, targets = batch.to(device, detector.preprocessing)
+    with autocast(device, dtype):
+        losses = detector.losses(images, targets, generator)
+    total = torch.stack(list(losses.values())).sum()
+    values = dict(zip([*losses, "loss"], torch.stack([*losses.values(), total]).tolist(), strict=True))
+    if not math.isfinite(values["loss"]):
+        named = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        pictures = "\n".join(f"  {path}" for path in batch.paths)
+        raise NonFiniteLoss(
+            f"the loss is not finite in iteration {iteration} ({named}), with the pictures\n{pictures}\n"
+            "Lower train.lr, lengthen train.warmup, or look at these pictures and their boxes"
+        )
+    optimizer.zero_grad()
+    scaler.scale(total).backward()
+    if options.clip_norm:
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(detector.parameters(), options.clip_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    return values
+
+
+def sgd(detector: nn.Module, settings: Settings) -> torch.optim.SGD:
+    """SGD with momentum; weight decay on matrices and convolutions only."""
+    parameters = [p for p in detector.parameters() if p.requires_grad]
+    options = settings.train
+    return torch.optim.SGD(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=options.lr,
+        momentum=options.momentum,
+        nesterov=options.nesterov,
+    )
+
+
+def start_from(path: Path, detector: nn.Module) -> None:
+    """Fill a detector from a weights file, as far as names and shapes agree (other classes: another head).
+
+    Raises:
+        ValueError: nothing agrees; and as `weights.read`.
+    """
+    _, tensors = weights.read(path)
+    own = detector.state_dict()
+    fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    if not fitting:
+        raise ValueError(f"{path} has no tensor that fits this detector; is it for another backbone?")
+    detector.load_state_dict(fitting, strict=False)
+
+
+def checkpoint_of(resume: Path) -> Path:
+    """The checkpoint in a run's folder, or the file itself."""
+    return resume / LAST if resume.is_dir() else resume
+
+
+def _check_trainable(training: Dataset) -> None:
+    if not any(len(record.targets) for record in training.records):
+        raise ValueError(f"{training.name} has no object in any of its {len(training)} pictures; nothing to learn")
+
+
+def _evaluate(
+    detector: FasterRCNN,
+    data: Dataset,
+    run: Path,
+    settings: Settings,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Evaluation:
+    with autocast(device, dtype):
+        evaluation = evaluate(detector, data, batch_size=settings.train.batch)
+    (run / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
+    return evaluation
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that holds the signal once Ctrl-C or SIGTERM came; a second Ctrl-C interrupts at once."""
+    received: list[int] = []
+
+    def remember(number: int, _: object) -> None:
+        received.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # only the main thread may; elsewhere the caller sees to it
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

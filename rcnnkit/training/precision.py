@@ -1,0 +1,25 @@
+"""Which floating-point type the network computes in."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def pick_dtype(precision: Literal["auto", "float32", "bf16", "fp16"], device: torch.device) -> torch.dtype:
+    """The type for autocast; "auto" is bf16 on a GPU or CPU that multiplies in it, else float32."""
+    if precision != "auto":
+        return DTYPES[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    # Without these instructions bf16 is emulated, slower than float32.
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if device.type == "cpu" and fast else torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """A context in which matrix products and convolutions run in `dtype`."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

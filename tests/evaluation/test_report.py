@@ -1,0 +1,147 @@
+"""Running a detector over a data set, and the report."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from rcnnkit.data.records import Dataset, Record
+from rcnnkit.evaluation.report import Evaluation, evaluate
+from rcnnkit.structures import Detections, Targets
+
+NAMES = ("cat", "dog", "unicorn")
+
+
+def record(i, size, difficult=False):
+    box = torch.tensor([[10.0, 10.0, 60.0, 60.0 + i]])  # each picture has its own
+    targets = Targets(box, torch.tensor([i % 2]), difficult=torch.tensor([difficult]))
+    return Record(f"p{i}", Path(f"p{i}.jpg"), size, targets)
+
+
+@pytest.fixture
+def data():
+    sizes = [(100, 200), (200, 100), (100, 190), (200, 110), (100, 100)]
+    return Dataset("made/val", [record(i, size) for i, size in enumerate(sizes)], NAMES, (1, 2, 3))
+
+
+class Oracle(nn.Module):
+    """Answers with the truth, and remembers how it was called."""
+
+    def __init__(self, data, names=NAMES):
+        super().__init__()
+        self.answers = {record.path: record.targets for record in data.records}
+        self.names = names
+        self.frozen = nn.BatchNorm2d(1)
+        self.calls = []
+
+    def forward(self, paths):
+        assert isinstance(paths, list)
+        self.calls.append((paths, self.training, torch.is_grad_enabled()))
+        found = [self.answers[path] for path in paths]
+        return [Detections(t.boxes, torch.full((len(t),), 0.9), t.labels, self.names) for t in found]
+
+
+def test_the_truth_scores_one(data):
+    result = evaluate(Oracle(data), data, batch_size=2)
+    assert result.pictures == 5
+    assert result.coco.numbers["AP"] == pytest.approx(1)
+    assert result.voc.mean_ap_11 == result.voc.mean_ap_area == 1
+    assert 0 < result.seconds_per_image * 5 < 5
+    assert 0 < result.slowest_batch <= result.seconds_per_image * 5
+
+
+def test_like_shapes_share_a_batch(data):
+    oracle = Oracle(data)
+    evaluate(oracle, data, batch_size=2)
+    # Width / height: 0.5 and 0.55, then 1 and 1.9, then 2.
+    assert [[path.stem for path in paths] for paths, _, _ in oracle.calls] == [
+        ["p1", "p3"],
+        ["p4", "p2"],
+        ["p0"],
+    ]
+
+
+def test_eval_mode_without_gradients_meanwhile_and_every_module_as_before_afterwards(data):
+    oracle = Oracle(data).train()
+    oracle.frozen.eval()
+    evaluate(oracle, data)
+    assert {call[1:] for call in oracle.calls} == {(False, False)}
+    assert oracle.training
+    assert not oracle.frozen.training
+
+
+def test_the_mode_comes_back_after_an_error_too(data):
+    oracle = Oracle(data, names=("cat", "dog", "horse")).train()
+    with pytest.raises(ValueError, match="does not know unicorn"):
+        evaluate(oracle, data, batch_size=2)
+    assert oracle.training
+    assert len(oracle.calls) == 1  # and not after all pictures
+
+
+def test_bad_calls_say_why(data):
+    with pytest.raises(ValueError, match="none/val has no pictures"):
+        evaluate(Oracle(data), Dataset("none/val", (), NAMES, (1, 2, 3)))
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        evaluate(Oracle(data), data, batch_size=0)
+
+    class Silent(nn.Module):
+        def forward(self, paths):
+            return []
+
+    with pytest.raises(ValueError, match="answered 0 times for 4 pictures"):
+        evaluate(Silent(), data)
+
+
+def test_json_has_null_where_a_number_is_undefined(data):
+    report = json.loads(json.dumps(evaluate(Oracle(data), data).to_json(), allow_nan=False))
+    assert report["pictures"] == 5
+    assert report["coco"]["AP"] == pytest.approx(1)
+    assert report["coco"]["APs"] is None
+    assert report["voc"] == {"iou_threshold": 0.5, "mean_ap_11": 1, "mean_ap_area": 1}
+    assert report["classes"][2] == {
+        "name": "unicorn",
+        "objects": 0,
+        "difficult": 0,
+        "AP": None,
+        "AP50": None,
+        "voc_ap_11": None,
+        "voc_ap_area": None,
+    }
+
+
+def rendered(result: Evaluation) -> list[list[str]]:
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(result.table())
+    return [line.replace("┃", "│").replace("│", " ").split() for line in console.export_text().splitlines()]
+
+
+def test_table_shows_percent_a_mean_row_and_a_dash_for_undefined(data):
+    lines = rendered(evaluate(Oracle(data), data))
+    assert ["cat", "3", "100.0", "100.0", "100.0", "100.0"] in lines
+    assert ["unicorn", "0", "–", "–", "–", "–"] in lines
+    assert ["mean", "5", "100.0", "100.0", "100.0", "100.0"] in lines
+    assert ["APs", "0.50:0.95", "<", "32²", "≤", "100", "–"] in lines
+    assert ["AR1", "0.50:0.95", "all", "≤", "1", "100.0"] in lines
+
+
+def test_difficult_objects_get_a_column_where_there_are_any():
+    data = Dataset("voc/val", [record(0, (99, 99)), record(2, (99, 99), difficult=True)], NAMES, (1, 2, 3))
+    lines = rendered(evaluate(Oracle(data), data))
+    assert ["cat", "2", "1", "100.0", "100.0", "100.0", "100.0"] in lines
+
+
+def test_a_progress_bar_only_when_asked(data, capsys):
+    evaluate(Oracle(data), data)
+    assert capsys.readouterr().out == ""
+    evaluate(Oracle(data), data, progress=True)
+
+
+def test_an_untimed_evaluation_can_be_shown(data):
+    timed = evaluate(Oracle(data), data)
+    untimed = Evaluation(timed.dataset, timed.pictures, timed.coco, timed.voc, math.nan, math.nan)
+    assert untimed.to_json()["seconds_per_image"] is None
+    assert ["5", "pictures"] in rendered(untimed)
