@@ -20,7 +20,7 @@ TAIL = 4096  # bytes in which the end marker is looked for: some cameras append 
 EXIF_ORIENTATION = 0x0112
 READERS = 8  # threads: opening many small files waits for the disk more than for the processor
 
-# What PIL raises on bytes that it cannot read; struct.error and its kin come out as ValueError or OSError.
+# What PIL raises on bytes that it cannot read, and on pictures too large to be meant.
 BAD_PICTURE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 Box = tuple[float, float, float, float]

@@ -47,11 +47,10 @@ def read_voc(root: Path, split: str, class_names: Sequence[str] | None = None) -
         class_names: in the order of the labels. Left out, they are the sorted names found in all of
             Annotations, so that every split numbers its classes alike.
 
-    Objects are counted from 0 in the problems, as the files' readers do.
-
     Returns:
-        The data set without what is bad, category ids 1…K; and the problems found. An object that is
-        bad is left out alone, a picture that is bad with all its objects.
+        The data set without what is bad, category ids 1…K; and the problems found, in which the objects
+        of a file are counted from 0. An object that is bad is left out alone, a picture that is bad with
+        all its objects.
 
     Raises:
         FileNotFoundError: a folder or the split's list is missing.
@@ -128,7 +127,8 @@ def write_voc(dataset: Dataset, root: Path, split: str) -> None:
 
     Raises:
         FileExistsError: a file that would be written exists; nothing has been written then.
-        ValueError: two pictures have the same stem.
+        ValueError: two pictures have the same stem, or a box is no more than 1 pixel wide or high, so
+            that VOC's inclusive corners would coincide.
     """
     root = Path(root)
     stems: dict[str, Path] = {}
@@ -139,6 +139,12 @@ def write_voc(dataset: Dataset, root: Path, split: str) -> None:
                 " JPEGImages; rename one"
             )
         stems[record.path.stem] = record.path
+        sides = record.targets.boxes[:, 2:] - record.targets.boxes[:, :2]
+        for index in torch.nonzero((sides <= 1).any(dim=1)).flatten().tolist():
+            raise ValueError(
+                f"{record.path}, object {index}: the box {record.targets.boxes[index].tolist()} is no more than"
+                " 1 pixel wide or high, which in VOC's files is degenerate; leave it out or write COCO's format"
+            )
     split_list = root / "ImageSets" / "Main" / f"{split}.txt"
     copies = {path: root / "JPEGImages" / path.name for path in stems.values()}
     copies = {path: copy for path, copy in copies.items() if path.resolve() != copy.resolve()}

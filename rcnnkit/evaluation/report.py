@@ -112,13 +112,14 @@ def evaluate(detector: nn.Module, dataset: Dataset, *, batch_size: int = 4, prog
     eval mode meanwhile; every module gets its own mode back, also after an error.
 
     Args:
-        detector: called with a list of (H, W, 3) uint8 arrays, answers with one Detections per path, boxes in
-            pixels of the picture as given.
+        detector: called with a list of (H, W, 3) uint8 RGB arrays, answers with one Detections
+            per picture, boxes in its pixels.
         dataset: the pictures and their objects.
         batch_size: pictures per call.
         progress: show a progress bar in the terminal.
 
     Raises:
+        FileNotFoundError, ValueError: a picture cannot be read.
         ValueError: `dataset` is empty, `batch_size` is not positive, or the detections do not
             fit (`in_classes`); this is found after the first batch, not at the end.
     """
@@ -134,8 +135,10 @@ def evaluate(detector: nn.Module, dataset: Dataset, *, batch_size: int = 4, prog
         task = bar.add_task(dataset.name, total=len(dataset))
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
+            records = [dataset.records[i] for i in batch]
             began = time.perf_counter()
-            answers = detector([read_picture(dataset.records[i].path, dataset.records[i].size) for i in batch])
+            # Not the paths: only the record knows the orientation that its boxes speak of.
+            answers = detector([read_picture(record.path, record.size) for record in records])
             answers = [each.to("cpu") for each in answers]  # this waits for a GPU, so it belongs to the time
             seconds.append(time.perf_counter() - began)
             if len(answers) != len(batch):

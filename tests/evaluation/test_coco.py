@@ -81,9 +81,7 @@ def test_size_is_the_annotated_area():
 
 def test_labels_are_matched_by_name_and_classes_keep_their_order():
     # The category ids fall while the labels rise: pycocotools would sort the classes by id.
-    data = dataset(
-        truth(([0, 0, 40, 40], 0), ([100, 100, 140, 140], 1)), names=("cat", "dog"), category_ids=(9, 2)
-    )
+    data = dataset(truth(([0, 0, 40, 40], 0), ([100, 100, 140, 140], 1)), names=("cat", "dog"), category_ids=(9, 2))
     detections = found(([0, 0, 40, 40], 0.9, 2), ([0, 0, 9, 9], 0.9, 0), names=("bird", "dog", "cat"))
     result = coco_metrics([detections], data)
     assert [(each.name, each.ap) for each in result.classes] == [("cat", pytest.approx(1)), ("dog", 0)]

@@ -2,10 +2,10 @@
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 from torch import nn
 
@@ -16,16 +16,18 @@ from rcnnkit.structures import Detections, Targets
 NAMES = ("cat", "dog", "unicorn")
 
 
-def record(i, size, difficult=False):
+def record(folder, i, size, difficult=False):
+    path = folder / f"p{i}.png"
+    Image.new("L", size[::-1], i).save(path)  # a picture is known by its grey
     box = torch.tensor([[10.0, 10.0, 60.0, 60.0 + i]])  # each picture has its own
     targets = Targets(box, torch.tensor([i % 2]), difficult=torch.tensor([difficult]))
-    return Record(f"p{i}", Path(f"p{i}.jpg"), size, targets)
+    return Record(f"p{i}", path, size, targets)
 
 
 @pytest.fixture
-def data():
+def data(tmp_path):
     sizes = [(100, 200), (200, 100), (100, 190), (200, 110), (100, 100)]
-    return Dataset("made/val", [record(i, size) for i, size in enumerate(sizes)], NAMES, (1, 2, 3))
+    return Dataset("made/val", [record(tmp_path, i, size) for i, size in enumerate(sizes)], NAMES, (1, 2, 3))
 
 
 class Oracle(nn.Module):
@@ -33,15 +35,15 @@ class Oracle(nn.Module):
 
     def __init__(self, data, names=NAMES):
         super().__init__()
-        self.answers = {record.path: record.targets for record in data.records}
+        self.answers = {int(record.id[1:]): record.targets for record in data.records}
         self.names = names
         self.frozen = nn.BatchNorm2d(1)
         self.calls = []
 
-    def forward(self, paths):
-        assert isinstance(paths, list)
-        self.calls.append((paths, self.training, torch.is_grad_enabled()))
-        found = [self.answers[path] for path in paths]
+    def forward(self, pictures):
+        numbers = [int(picture[0, 0, 0]) for picture in pictures]
+        self.calls.append((numbers, self.training, torch.is_grad_enabled()))
+        found = [self.answers[number] for number in numbers]
         return [Detections(t.boxes, torch.full((len(t),), 0.9), t.labels, self.names) for t in found]
 
 
@@ -58,11 +60,24 @@ def test_like_shapes_share_a_batch(data):
     oracle = Oracle(data)
     evaluate(oracle, data, batch_size=2)
     # Width / height: 0.5 and 0.55, then 1 and 1.9, then 2.
-    assert [[path.stem for path in paths] for paths, _, _ in oracle.calls] == [
-        ["p1", "p3"],
-        ["p4", "p2"],
-        ["p0"],
-    ]
+    assert [numbers for numbers, _, _ in oracle.calls] == [[1, 3], [4, 2], [0]]
+
+
+def test_a_picture_turned_by_exif_is_seen_as_its_boxes_were_drawn(data, tmp_path):
+    path, exif = tmp_path / "turned.jpg", Image.Exif()
+    exif[0x0112] = 6  # orientation: show it turned by 90°
+    Image.new("L", (200, 100)).save(path, exif=exif)
+    sizes = []
+
+    class Sizes(Oracle):
+        def forward(self, pictures):
+            sizes.extend(picture.shape for picture in pictures)
+            return super().forward(pictures)
+
+    for size in ((100, 200), (200, 100)):  # annotated as stored; as shown
+        turned = Record("p0", path, size, data.records[0].targets)
+        evaluate(Sizes(data), Dataset("turned/val", [turned], NAMES, (1, 2, 3)))
+    assert sizes == [(100, 200, 3), (200, 100, 3)]
 
 
 def test_eval_mode_without_gradients_meanwhile_and_every_module_as_before_afterwards(data):
@@ -89,7 +104,7 @@ def test_bad_calls_say_why(data):
         evaluate(Oracle(data), data, batch_size=0)
 
     class Silent(nn.Module):
-        def forward(self, paths):
+        def forward(self, pictures):
             return []
 
     with pytest.raises(ValueError, match="answered 0 times for 4 pictures"):
@@ -128,8 +143,10 @@ def test_table_shows_percent_a_mean_row_and_a_dash_for_undefined(data):
     assert ["AR1", "0.50:0.95", "all", "≤", "1", "100.0"] in lines
 
 
-def test_difficult_objects_get_a_column_where_there_are_any():
-    data = Dataset("voc/val", [record(0, (99, 99)), record(2, (99, 99), difficult=True)], NAMES, (1, 2, 3))
+def test_difficult_objects_get_a_column_where_there_are_any(tmp_path):
+    data = Dataset(
+        "voc/val", [record(tmp_path, 0, (99, 99)), record(tmp_path, 2, (99, 99), difficult=True)], NAMES, (1, 2, 3)
+    )
     lines = rendered(evaluate(Oracle(data), data))
     assert ["cat", "2", "1", "100.0", "100.0", "100.0", "100.0"] in lines
 

@@ -75,9 +75,7 @@ def test_curves_of_unequal_length_are_refused(average):
 
 def test_a_duplicate_is_a_false_positive():
     # hit, duplicate, hit: recall 1/2 1/2 1, precision 1 1/2 2/3.
-    result = only(
-        voc_ap([found((CAT, 0.9, 0), (CAT, 0.8, 0), (DOG, 0.7, 0))], [truth((CAT, 0), (DOG, 0))], ["x"])
-    )
+    result = only(voc_ap([found((CAT, 0.9, 0), (CAT, 0.8, 0), (DOG, 0.7, 0))], [truth((CAT, 0), (DOG, 0))], ["x"]))
     assert result.recall.tolist() == [0.5, 0.5, 1]
     assert result.precision.tolist() == pytest.approx([1, 1 / 2, 2 / 3])
     # 11 points: 0 … 0.5 -> 1 (six), 0.6 … 1 -> 2/3 (five): (6 + 10/3) / 11. Area: 1/2 + 1/2 * 2/3.
@@ -216,22 +214,16 @@ def voc_by_definition(detections, targets, k, threshold):
 
     queue, npos = [], 0
     for n, (each, target) in enumerate(zip(detections, targets, strict=True)):
-        for box, score, label in zip(
-            each.boxes.tolist(), each.scores.tolist(), each.labels.tolist(), strict=True
-        ):
+        for box, score, label in zip(each.boxes.tolist(), each.scores.tolist(), each.labels.tolist(), strict=True):
             if label == k:
                 queue.append((score, n, inclusive(box)))
         npos += sum(
-            1
-            for c, d in zip(target.labels.tolist(), target.difficult.tolist(), strict=True)
-            if c == k and not d
+            1 for c, d in zip(target.labels.tolist(), target.difficult.tolist(), strict=True) if c == k and not d
         )
     claimed, tp, fp, points = set(), 0, 0, []
     for _, n, box in sorted(queue, key=lambda entry: -entry[0]):  # Python's sort is stable
         best, which = -math.inf, None
-        for i, (other, label) in enumerate(
-            zip(targets[n].boxes.tolist(), targets[n].labels.tolist(), strict=True)
-        ):
+        for i, (other, label) in enumerate(zip(targets[n].boxes.tolist(), targets[n].labels.tolist(), strict=True)):
             if label == k and overlap(box, inclusive(other)) > best:
                 best, which = overlap(box, inclusive(other)), i
         if best >= threshold:

@@ -1,0 +1,76 @@
+"""One door for both formats: it tells them apart, and tells all that is wrong at once."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from rcnnkit.data.digits import write_digits
+from rcnnkit.data.reading import read_data
+from rcnnkit.data.records import BadData
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "digits"
+    write_digits(root, train=4, val=2, size=(96, 112))
+    return root
+
+
+def test_both_formats_of_the_same_pictures_agree(digits: Path) -> None:
+    voc = read_data(digits, "train")
+    by_file = read_data(digits / "annotations/instances_train.json", "not looked at")
+    coco = read_data(digits, "annotations/instances_train.json")
+    for data in (coco, by_file):
+        assert (data.name, data.class_names, data.category_ids) == (voc.name, voc.class_names, voc.category_ids)
+        for one, two in zip(voc.records, data.records, strict=True):
+            assert (one.path, one.size, int(one.id)) == (two.path, two.size, two.id)
+            assert one.targets.boxes.tolist() == two.targets.boxes.tolist()
+            assert one.targets.labels.tolist() == two.targets.labels.tolist()
+
+
+def test_bad_data_is_raised_or_left_out(bccd: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(BadData, match=r"00343\.xml: object 3: xmin 181 = xmax 181") as error:
+        read_data(bccd, "train")
+    assert len(error.value.problems) == 1
+    with caplog.at_level(logging.WARNING, "rcnnkit"):
+        data = read_data(bccd, "train", skip_bad=True)
+    assert len(data) == 205
+    assert "bccd/train: left out 1 object and 0 pictures, for 1 problem" in caplog.text
+
+
+def test_clean_data(coco256: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = read_data(coco256, "annotations/instances_train2017.json")
+    assert (len(data), caplog.text) == (128, "")
+
+
+def test_nothing_left_is_an_error_even_when_skipping(tmp_path: Path) -> None:
+    file = tmp_path / "d.json"
+    file.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], "categories": []}))
+    with pytest.raises(BadData, match=r"none of its 1 picture was found"):
+        read_data(file, "", skip_bad=True)
+
+
+def test_wrong_places(digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        read_data(tmp_path / "nowhere", "train")
+    with pytest.raises(FileNotFoundError, match=r"no ImageSets/Main .*holds no \.json file"):
+        read_data(tmp_path, "train")
+    with pytest.raises(FileNotFoundError, match=r"annotations/instances_train\.json, annotations/instances_val\.json"):
+        read_data(digits, "annotations/instances_test.json")
+    with pytest.raises(FileNotFoundError, match="the splits there are train, val"):
+        read_data(digits, "test")
+    with pytest.raises(FileNotFoundError, match="neither a folder nor"):
+        read_data(digits / "JPEGImages/000001.jpg", "train")
+    with pytest.raises(ValueError, match="is for COCO's format"):
+        read_data(digits, "train", images=digits)
+
+
+def test_class_names_reach_both_readers(digits: Path) -> None:
+    names = ["7", "6", "4", "3", "2", "0"]
+    for split in ("val", "annotations/instances_val.json"):
+        plain, turned = read_data(digits, split), read_data(digits, split, class_names=names)
+        assert [5 - label for label in plain.records[0].targets.labels.tolist()] == (
+            turned.records[0].targets.labels.tolist()
+        )

@@ -1,0 +1,150 @@
+"""The same weights give the same answers, losses and gradients as torchvision's Faster R-CNN."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.structures import Targets
+from rcnnkit.weights import from_torchvision, load, save
+
+CLASSES = [f"class {i}" for i in range(90)]
+SIZES = [(233, 317), (401, 199), (64, 500), (97, 96)]
+Pair = tuple[TorchvisionFasterRCNN, FasterRCNN]
+
+
+def livelier(model: TorchvisionFasterRCNN) -> TorchvisionFasterRCNN:
+    """Fresh weights answer almost the same everywhere; spread the scores and boxes, as training does."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, factor in (("cls_score", 30), ("bbox_pred", 10)):
+            getattr(model.roi_heads.box_predictor, name).weight.mul_(factor)
+        for layer in (model.rpn.head.cls_logits, model.rpn.head.bbox_pred):
+            layer.weight.mul_(10)
+            layer.bias.copy_(torch.randn(layer.bias.shape, generator=generator) * 0.1)
+        for module in model.modules():  # norms that do something
+            if type(module).__name__ == "FrozenBatchNorm2d":
+                for value in (module.running_mean, module.bias):
+                    value.copy_(torch.randn(value.shape, generator=generator) * 0.1)
+                module.weight.copy_(torch.rand(module.weight.shape, generator=generator) * 0.5 + 0.25)
+    return model
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=256, max_size=416)
+    theirs = livelier(theirs.eval())
+    ours, _ = from_torchvision(theirs, CLASSES)
+    yield theirs, ours
+
+
+def pictures() -> list[torch.Tensor]:
+    rng = np.random.default_rng(0)
+    return [torch.tensor(rng.random((3, *size)), dtype=torch.float32) for size in SIZES]
+
+
+def check_same(theirs: TorchvisionFasterRCNN, ours: FasterRCNN, batch: list[torch.Tensor]) -> None:
+    with torch.no_grad():
+        expected = theirs(batch)
+    found = ours(batch)
+    assert len(found) == len(expected)
+    for mine, other in zip(found, expected, strict=True):
+        assert len(mine) == len(other["boxes"]) > 5
+        torch.testing.assert_close(mine.boxes, other["boxes"], atol=1e-3, rtol=0)
+        torch.testing.assert_close(mine.scores, other["scores"], atol=1e-5, rtol=0)
+        assert mine.labels.equal(other["labels"] - 1)
+        assert len(set(mine.labels.tolist())) > 1
+
+
+def test_one_picture_at_a_time(pair: Pair) -> None:
+    for picture in pictures():
+        check_same(*pair, [picture])
+
+
+def test_a_batch_of_odd_sizes(pair: Pair) -> None:
+    check_same(*pair, pictures())
+
+
+def test_losses_and_gradients(pair: Pair) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = fasterrcnn_resnet50_fpn(
+            weights=None,
+            weights_backbone=None,
+            trainable_backbone_layers=5,
+            min_size=256,
+            max_size=416,
+            # every box is a sample, so that both draw the same ones
+            rpn_batch_size_per_image=10**6,
+            box_batch_size_per_image=10**5,
+        )
+    livelier(theirs)
+    ours, _ = from_torchvision(theirs, CLASSES)
+    theirs.train()
+    ours.train()
+    batch = pictures()[:3]
+    boxes = [
+        torch.tensor([[10.0, 20, 100, 120], [150, 30, 300, 200], [12, 22, 90, 100]]),
+        torch.empty(0, 4),  # a picture without objects
+        torch.tensor([[5.0, 5, 60, 60]]),
+    ]
+    labels = [torch.tensor([3, 17, 89]), torch.empty(0, dtype=torch.int64), torch.tensor([0])]
+    expected = theirs(batch, [{"boxes": b, "labels": n + 1} for b, n in zip(boxes, labels, strict=True)])
+
+    images = ours.preprocessing(batch)
+    from rcnnkit.boxes import scale
+
+    targets = [
+        Targets(scale(b, old, new), n)
+        for b, n, old, new in zip(boxes, labels, images.original_sizes, images.sizes, strict=True)
+    ]
+    losses = ours.losses(images, targets)
+    names = {
+        "rpn_objectness": "loss_objectness",
+        "rpn_box": "loss_rpn_box_reg",
+        "class": "loss_classifier",
+        "box": "loss_box_reg",
+    }
+    assert losses.keys() == names.keys()
+    for mine, other in names.items():
+        assert losses[mine] > 0
+        torch.testing.assert_close(losses[mine], expected[other], rtol=1e-5, atol=0)
+
+    torch.stack(list(losses.values())).sum().backward()
+    torch.stack(list(expected.values())).sum().backward()
+    # Gradients travel to our places by the importer itself: make a model whose weights are the gradients.
+    for parameter in theirs.parameters():
+        parameter.data = parameter.grad
+    gradients, _ = from_torchvision(theirs, CLASSES)
+    for (name, parameter), goal in zip(ours.named_parameters(), gradients.parameters(), strict=True):
+        assert parameter.grad is not None, name
+        size = goal.abs().max()
+        assert size > 0, name
+        # 1e-5 of the layer's largest: single entries are sums of thousands of float32 that cancel
+        torch.testing.assert_close(parameter.grad, goal.data, rtol=1e-5, atol=1e-5 * float(size), msg=name)
+
+
+def test_batch_norm_and_two_rpn_convs_and_a_file(tmp_path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        body = resnet_fpn_backbone(
+            backbone_name="resnet18", weights=None, norm_layer=torch.nn.BatchNorm2d, trainable_layers=5
+        )
+        theirs = livelier(TorchvisionFasterRCNN(body, 4, min_size=128, max_size=200, box_score_thresh=0.1).eval())
+    ours, settings = from_torchvision(theirs, ["a", "b", "c"])
+    save(ours, settings, tmp_path / "imported.safetensors")
+    check_same(theirs, load(tmp_path / "imported.safetensors", "cpu"), pictures()[:2])
+
+
+def test_what_does_not_fit_is_refused(pair: Pair) -> None:
+    with pytest.raises(ValueError, match="knows 90 classes, 2 names"):
+        from_torchvision(pair[0], ["a", "b"])
+    with pytest.raises(ValueError, match="not torchvision's Faster R-CNN"):
+        from_torchvision(torch.nn.Linear(1, 1), ["a"])  # type: ignore[arg-type]
