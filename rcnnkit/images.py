@@ -135,27 +135,33 @@ class Preprocessing(BaseModel):
         return max(1, math.floor(size[0] * ratio)), max(1, math.floor(size[1] * ratio))
 
     def resize(self, picture: Array | Tensor, factor: float = 1.0) -> Tensor:
-        """(H, W, 3) uint8 or (3, H, W) float in [0, 1] → (3, h, w) of the same type, bilinear."""
+        """Bilinear: (H, W, 3) uint8 → (3, h, w) uint8, or (3, H, W) float in [0, 1] → (3, h, w) normalised.
+
+        8-bit pictures are normalised by `batch`, on its device; the others here, before they are resized, which
+        is torchvision's order, so that the same weights give its answers to the last digit.
+        """
         if isinstance(picture, Tensor):
             height, width = self.resized((picture.shape[1], picture.shape[2]), factor)
-            return F.interpolate(picture[None], size=(height, width), mode="bilinear")[0]
+            return F.interpolate(self._normalise(picture)[None], size=(height, width), mode="bilinear")[0]
         height, width = self.resized((picture.shape[0], picture.shape[1]), factor)
         if (height, width) != picture.shape[:2]:
             picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
         return torch.from_numpy(picture).permute(2, 0, 1)
 
+    def _normalise(self, unit: Tensor) -> Tensor:
+        mean, std = (torch.tensor(v, device=unit.device)[:, None, None] for v in (self.mean, self.std))
+        return (unit - mean) / std
+
     def batch(
         self, pictures: Sequence[Tensor], original_sizes: Sequence[Size], device: torch.device | str = "cpu"
     ) -> ImageBatch:
-        """Resized (3, h, w) pictures, uint8 or float in [0, 1], normalised and padded to one size."""
+        """Pictures (3, h, w) from `resize` on one canvas, normalised, zero where there is no picture."""
         sizes = [(p.shape[1], p.shape[2]) for p in pictures]
         height, width = (math.ceil(max(side) / self.divisor) * self.divisor for side in zip(*sizes, strict=True))
         pixels = torch.zeros(len(pictures), 3, height, width, device=device)
-        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (self.mean, self.std))
         for slot, picture, (h, w) in zip(pixels, pictures, sizes, strict=True):
             picture = picture.to(device, non_blocking=True)
-            unit = picture.float() / 255 if picture.dtype == torch.uint8 else picture.float()
-            slot[:, :h, :w] = (unit - mean) / std
+            slot[:, :h, :w] = self._normalise(picture / 255) if picture.dtype == torch.uint8 else picture
         return ImageBatch(pixels, sizes, list(original_sizes))
 
     def __call__(self, pictures: Sequence[Picture], device: torch.device | str = "cpu") -> ImageBatch:
