@@ -65,7 +65,7 @@ def _from_array(array: Array) -> Array:
         array = np.round(array * 255).astype(np.uint8)
     elif array.dtype != np.uint8:
         raise ValueError(f"a picture must be uint8, uint16 or float in [0, 1], not {array.dtype}")
-    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
+    return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else np.ascontiguousarray(array)
 
 
 def check_unit_range(low: float, high: float) -> None:
@@ -146,7 +146,7 @@ class Preprocessing(BaseModel):
         height, width = self.resized((picture.shape[0], picture.shape[1]), factor)
         if (height, width) != picture.shape[:2]:
             picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
-        return torch.from_numpy(picture).permute(2, 0, 1)
+        return torch.from_numpy(np.require(picture, requirements=["C", "W"])).permute(2, 0, 1)
 
     def _normalise(self, unit: Tensor) -> Tensor:
         mean, std = (torch.tensor(v, device=unit.device)[:, None, None] for v in (self.mean, self.std))

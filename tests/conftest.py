@@ -2,9 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from rcnnkit.data.digits import write_digits
 
 DATA = Path(os.environ.get("RCNNKIT_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -30,3 +33,36 @@ def bccd() -> Path:
 def coco256() -> Path:
     """256 pictures of COCO 2017 in COCO's layout."""
     return _folder("coco256")
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dozen pictures of digits, as VOC and as COCO data."""
+    root = tmp_path_factory.mktemp("digits") / "data"
+    write_digits(root, train=8, val=4, size=(96, 96))
+    return root
+
+
+@pytest.fixture
+def tiny(digits: Path) -> dict[str, dict[str, Any]]:
+    """Settings of a detector that trains in seconds."""
+    return {
+        "model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 16, "fpn_norm": "batch"},
+        "rpn": {
+            "anchor_sizes": [[16], [32], [64], [128], [256]],
+            **dict.fromkeys(("pre_nms", "post_nms", "train_pre_nms", "train_post_nms"), 50),
+        },
+        "head": {"hidden": 16, "samples": 16},
+        "input": {"short_side": 96, "long_side": 96},
+        "data": {"root": str(digits), "workers": 0},
+        "train": {
+            "iterations": 4,
+            "batch": 2,
+            "lr": 0.02,
+            "warmup": 2,
+            "log_every": 1,
+            "evaluate_every": 0,
+            "device": "cpu",
+            "precision": "float32",
+        },
+    }

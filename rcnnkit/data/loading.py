@@ -130,6 +130,7 @@ def load_batches(
         collate_fn=_collate,
         worker_init_fn=_start_worker,
         multiprocessing_context=context,
+        generator=torch.Generator().manual_seed(seed),  # of the workers' seeds; by default the global one
     )
     for item in loader:
         if isinstance(item, Exception):

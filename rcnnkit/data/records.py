@@ -48,7 +48,7 @@ class BadData(ValueError):
     """A data set that cannot be used as it is. Its text lists every problem, with counts."""
 
     def __init__(self, name: str, problems: Sequence[Problem], shown: int = 50) -> None:
-        self.problems = tuple(problems)
+        self.name, self.problems = name, tuple(problems)
         lines = [f"{name} has {len(problems)} bad annotation{'s' * (len(problems) != 1)}:"]
         lines += [f"  {problem}" for problem in problems[:shown]]
         if len(problems) > shown:

@@ -15,10 +15,10 @@ from rich.console import Console
 from torch import nn
 
 from rcnnkit import weights
-from rcnnkit.config import Settings, write_settings
+from rcnnkit.config import DataSettings, Settings, write_settings
 from rcnnkit.data.loading import Batch, load_batches
 from rcnnkit.data.reading import read_data
-from rcnnkit.data.records import Dataset
+from rcnnkit.data.records import BadData, Dataset
 from rcnnkit.data.transforms import Augmentation
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
@@ -71,16 +71,7 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
 
     device = weights.pick_device(options.device)
     dtype = pick_dtype(options.precision, device)
-    data = settings.data
-    training = read_data(
-        data.root, data.train, images=data.images, class_names=data.class_names, skip_bad=data.skip_bad
-    )
-    validation = None
-    if data.val:
-        validation = read_data(
-            data.root, data.val, images=data.images, class_names=training.class_names, skip_bad=data.skip_bad
-        )
-    _check_trainable(training)
+    training, validation = read_splits(settings.data)
 
     # The global generator is what torch's initialisations draw from; it is put back afterwards.
     with torch.random.fork_rng(devices=[]):
@@ -114,8 +105,8 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         batch=options.batch,
         seed=options.seed,
         start=progress.iteration,
-        workers=data.workers,
-        use_difficult=data.use_difficult,
+        workers=settings.data.workers,
+        use_difficult=settings.data.use_difficult,
     )
     with RunLog(run, console, options.iterations, progress.iteration) as log, _stop_signals() as stop:
         sums: dict[str, float] = {}
@@ -248,14 +239,34 @@ def start_from(path: Path, detector: nn.Module) -> None:
     detector.load_state_dict(fitting, strict=False)
 
 
+def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
+    """The training and validation pictures, checked.
+
+    Raises:
+        BadData: lists what is bad in either, so that all can be mended at once.
+        ValueError: there is no object to learn.
+    """
+    splits: list[Dataset] = []
+    bad: list[BadData] = []
+    class_names = data.class_names
+    for split in [data.train, data.val] if data.val else [data.train]:
+        try:
+            read = read_data(data.root, split, images=data.images, class_names=class_names, skip_bad=data.skip_bad)
+            splits.append(read)
+            class_names = list(read.class_names)
+        except BadData as error:
+            bad.append(error)
+    if bad:
+        raise BadData(" and ".join(e.name for e in bad), [problem for e in bad for problem in e.problems])
+    training = splits[0]
+    if not any(len(record.targets) for record in training.records):
+        raise ValueError(f"{training.name} has no object in any of its {len(training)} pictures; nothing to learn")
+    return training, splits[1] if data.val else None
+
+
 def checkpoint_of(resume: Path) -> Path:
     """The checkpoint in a run's folder, or the file itself."""
     return resume / LAST if resume.is_dir() else resume
-
-
-def _check_trainable(training: Dataset) -> None:
-    if not any(len(record.targets) for record in training.records):
-        raise ValueError(f"{training.name} has no object in any of its {len(training)} pictures; nothing to learn")
 
 
 def _evaluate(

@@ -78,7 +78,6 @@ def test_losses_and_gradients(pair: Pair) -> None:
         theirs = fasterrcnn_resnet50_fpn(
             weights=None,
             weights_backbone=None,
-            trainable_backbone_layers=5,
             min_size=256,
             max_size=416,
             # every box is a sample, so that both draw the same ones
@@ -122,10 +121,9 @@ def test_losses_and_gradients(pair: Pair) -> None:
     gradients, _ = from_torchvision(theirs, CLASSES)
     for (name, parameter), goal in zip(ours.named_parameters(), gradients.parameters(), strict=True):
         assert parameter.grad is not None, name
-        size = goal.abs().max()
-        assert size > 0, name
-        # 1e-5 of the layer's largest: single entries are sums of thousands of float32 that cancel
-        torch.testing.assert_close(parameter.grad, goal.data, rtol=1e-5, atol=1e-5 * float(size), msg=name)
+        # of the whole tensor: its entries are sums of thousands of float32 that cancel
+        assert (parameter.grad - goal).norm() <= 1e-5 * goal.norm(), name
+        assert goal.norm() > 0, name
 
 
 def test_batch_norm_and_two_rpn_convs_and_a_file(tmp_path) -> None:

@@ -1,0 +1,363 @@
+"""Pictures of every kind come out as the same upright RGB, and bad ones name themselves."""
+
+import io
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from rcnnkit.images import Preprocessing, read_picture
+
+ORIENTATION = 0x0112  # EXIF's tag
+
+
+def noise(height: int = 6, width: int = 9, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def written(path: Path, picture: Image.Image, **options: object) -> Path:
+    picture.save(path, **options)
+    return path
+
+
+def test_every_kind_of_picture_is_the_same_picture(tmp_path: Path) -> None:
+    pixels = noise()
+    path = written(tmp_path / "a.png", Image.fromarray(pixels))
+    kinds = [
+        path,
+        str(path),
+        Image.fromarray(pixels),
+        pixels,
+        pixels[:, ::-1][:, ::-1],  # not contiguous
+        pixels / 255,
+        (pixels / 255).astype(np.float32),
+        pixels.astype(np.uint16) * 257,
+        torch.tensor(pixels).permute(2, 0, 1),
+        torch.tensor(pixels).permute(2, 0, 1) / 255,
+        (torch.tensor(pixels).permute(2, 0, 1) / 255).requires_grad_(),
+    ]
+    for kind in kinds:
+        read = read_picture(kind)
+        assert read.dtype == np.uint8
+        assert read.flags.c_contiguous
+        np.testing.assert_array_equal(read, pixels)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_tensors(dtype: torch.dtype) -> None:
+    picture = torch.tensor([0, 0.5, 1], dtype=dtype).reshape(3, 1, 1)
+    assert read_picture(picture).tolist() == [[[0, 128, 255]]]
+
+
+def test_grey_is_repeated(tmp_path: Path) -> None:
+    grey = noise()[:, :, 0]
+    expected = np.repeat(grey[:, :, None], 3, axis=2)
+    path = written(tmp_path / "g.png", Image.fromarray(grey))
+    for kind in (path, Image.fromarray(grey), grey, grey[:, :, None], torch.tensor(grey)[None]):
+        np.testing.assert_array_equal(read_picture(kind), expected)
+
+
+def test_of_16_bits_the_upper_8_are_kept(tmp_path: Path) -> None:
+    deep = np.array([[0, 255, 256, 511], [512, 32768, 65279, 65535]], dtype=np.uint16)
+    expected = np.repeat(np.array([[0, 0, 1, 1], [2, 128, 254, 255]], dtype=np.uint8)[:, :, None], 3, axis=2)
+    path = written(tmp_path / "d.png", Image.fromarray(deep))
+    assert Image.open(path).mode.startswith("I")
+    for kind in (path, Image.open(path), deep):
+        np.testing.assert_array_equal(read_picture(kind), expected)
+    cv2.imwrite(str(tmp_path / "c.png"), np.stack([deep, deep // 2, deep * 0], axis=2))  # BGR
+    colour = read_picture(tmp_path / "c.png")
+    np.testing.assert_array_equal(colour[:, :, 2], expected[:, :, 0])
+    np.testing.assert_array_equal(colour[:, :, 0], 0)
+
+
+def test_alpha_is_dropped_not_blended(tmp_path: Path) -> None:
+    pixels = noise()
+    alpha = np.random.default_rng(1).integers(0, 256, pixels.shape[:2], dtype=np.uint8)
+    rgba = np.dstack([pixels, alpha])
+    path = written(tmp_path / "a.png", Image.fromarray(rgba))
+    for kind in (path, Image.fromarray(rgba), rgba):
+        np.testing.assert_array_equal(read_picture(kind), pixels)
+
+
+def test_palette_and_black_and_white(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.array([[0, 1], [2, 1]], dtype=np.uint8), mode="P")
+    picture.putpalette([255, 0, 0, 0, 200, 0, 0, 0, 7])
+    path = written(tmp_path / "p.png", picture)
+    expected = [[[255, 0, 0], [0, 200, 0]], [[0, 0, 7], [0, 200, 0]]]
+    assert read_picture(path).tolist() == read_picture(picture).tolist() == expected
+    mask = np.array([[True, False]])
+    path = written(tmp_path / "1.png", Image.fromarray(mask))
+    for kind in (mask, Image.fromarray(mask), path):
+        assert read_picture(kind).tolist() == [[[255] * 3, [0] * 3]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp", "gif"])
+def test_one_pixel(tmp_path: Path, suffix: str) -> None:
+    path = written(tmp_path / f"a.{suffix}", Image.new("RGB", (1, 1), (255, 255, 255)))
+    assert read_picture(path).tolist() == [[[255, 255, 255]]]
+
+
+def test_jpeg_is_near_the_pixels(tmp_path: Path) -> None:
+    smooth = np.zeros((32, 48, 3), dtype=np.uint8)
+    smooth[..., 0] = np.linspace(0, 255, 48)
+    smooth[..., 1] = np.linspace(0, 255, 32)[:, None]
+    path = written(tmp_path / "a.jpg", Image.fromarray(smooth), quality=98, subsampling=0)
+    assert np.abs(read_picture(path).astype(int) - smooth).max() <= 4
+
+
+def upright(stored: np.ndarray, orientation: int) -> np.ndarray:
+    """What EXIF's table says (row 0, column 0 of what is stored are these sides of what is seen)."""
+    return {
+        1: lambda a: a,  # top, left
+        2: lambda a: a[:, ::-1],  # top, right
+        3: lambda a: a[::-1, ::-1],  # bottom, right
+        4: lambda a: a[::-1],  # bottom, left
+        5: lambda a: a.transpose(1, 0, 2),  # left, top
+        6: lambda a: a[::-1].transpose(1, 0, 2),  # right, top
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),  # right, bottom
+        8: lambda a: a[:, ::-1].transpose(1, 0, 2),  # left, bottom
+    }[orientation](stored)
+
+
+def oriented(path: Path, orientation: int, format: str = "JPEG") -> np.ndarray:
+    """Write four coloured quarters, 16 × 32, with that tag; return what is stored."""
+    stored = np.zeros((16, 32, 3), dtype=np.uint8)
+    stored[:8, :16], stored[:8, 16:], stored[8:, :16] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(stored).save(path, format, exif=exif, **({"quality": 98} if format == "JPEG" else {}))
+    return stored
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_obeyed(tmp_path: Path, orientation: int) -> None:
+    path = tmp_path / "a.jpg"
+    expected = upright(oriented(path, orientation), orientation)
+    for kind in (path, Image.open(path)):
+        read = read_picture(kind)
+        assert read.shape == expected.shape
+        assert np.abs(read.astype(int) - expected).mean() < 8  # JPEG's ringing at the edges
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_drawn_on_the_stored_picture_get_the_stored_picture(tmp_path: Path, orientation: int) -> None:
+    path = tmp_path / "a.jpg"
+    stored = oriented(path, orientation)
+    seen = upright(stored, orientation)
+    turned = orientation >= 5
+    assert seen.shape[:2] == ((32, 16) if turned else (16, 32))
+    as_seen = read_picture(path, seen.shape[:2])
+    assert np.abs(as_seen.astype(int) - seen).mean() < 8
+    if turned:
+        as_stored = read_picture(path, (16, 32))
+        assert np.abs(as_stored.astype(int) - stored).mean() < 8
+
+
+def test_a_quarter_turned_square_cannot_be_told_and_is_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    stored = np.zeros((16, 16, 3), dtype=np.uint8)
+    stored[:8] = 250
+    Image.fromarray(stored).save(tmp_path / "a.jpg", exif=exif, quality=98)
+    assert np.abs(read_picture(tmp_path / "a.jpg", (16, 16)).astype(int) - upright(stored, 6)).mean() < 8
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize("options", [{"format": "JPEG"}, {"format": "JPEG", "progressive": True}, {"format": "PNG"}])
+def test_truncated_files_are_refused_by_name(tmp_path: Path, options: dict, share: float) -> None:
+    file = io.BytesIO()
+    Image.fromarray(noise(100, 120)).save(file, **options)
+    path = tmp_path / "cut"
+    path.write_bytes(file.getvalue()[: int(share * len(file.getvalue()))])
+    with pytest.raises(ValueError, match=r"cut.*copy the picture again"):
+        read_picture(path)
+
+
+def test_a_jpeg_cut_just_behind_its_thumbnail_is_refused(tmp_path: Path) -> None:
+    # The thumbnail in the EXIF block has an end-of-image marker of its own.
+    file, small = io.BytesIO(), io.BytesIO()
+    Image.fromarray(noise(8, 8)).save(small, "JPEG")
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0" + small.getvalue()
+    Image.fromarray(noise(100, 120)).save(file, "JPEG", exif=exif)
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(file.getvalue()[: len(exif) + 2000])
+    with pytest.raises(ValueError, match=r"cut\.jpg"):
+        read_picture(path)
+
+
+def test_a_png_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "bit.png", Image.fromarray(noise(50, 50)))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"bit\.png"):
+        read_picture(path)
+
+
+def test_what_is_no_picture_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("this is not a picture")
+    (tmp_path / "noise.png").write_bytes(np.random.default_rng(0).bytes(500))
+    with pytest.raises(ValueError, match=r"empty\.jpg is empty; copy the picture again"):
+        read_picture(tmp_path / "empty.jpg")
+    with pytest.raises(ValueError, match=r"text\.jpg cannot be decoded"):
+        read_picture(tmp_path / "text.jpg")
+    with pytest.raises(ValueError, match=r"noise\.png cannot be decoded"):
+        read_picture(tmp_path / "noise.png")
+    with pytest.raises(FileNotFoundError, match=r"missing\.jpg: no such picture"):
+        read_picture(tmp_path / "missing.jpg")
+    with pytest.raises(ValueError, match="is a folder; name the pictures in it"):
+        read_picture(tmp_path)
+
+
+def test_a_picture_too_large_to_decode_is_refused_by_name(tmp_path: Path) -> None:
+    # A PNG that claims 200,000 × 200,000 pixels in a few bytes
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 200_000, 200_000, 8, 2, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    (tmp_path / "bomb.png").write_bytes(data)
+    with pytest.raises(ValueError, match=r"bomb\.png"):
+        read_picture(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -0.01, 1.01, 200])
+def test_floats_beyond_the_unit_range_are_refused(bad: float) -> None:
+    picture = np.full((4, 4, 3), 0.5, dtype=np.float32)
+    picture[2, 1, 0] = bad
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\].*divide by 255"):
+        read_picture(picture)
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        read_picture(torch.tensor(picture).permute(2, 0, 1))
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        Preprocessing()([torch.tensor(picture).permute(2, 0, 1)])
+
+
+def test_other_shapes_and_types_are_refused() -> None:
+    for shape in ((4,), (4, 4, 2), (4, 4, 5), (0, 4, 3), (4, 0), (2, 4, 4, 3)):
+        with pytest.raises(ValueError, match="a picture array must be"):
+            read_picture(np.zeros(shape, np.uint8))
+    for shape in ((4, 4), (4, 4, 4), (2, 3, 4, 4)):
+        with pytest.raises(ValueError, match="a picture tensor must be"):
+            read_picture(torch.zeros(shape))
+        with pytest.raises(ValueError, match="a picture tensor must be"):
+            Preprocessing()([torch.zeros(shape)])
+    with pytest.raises(ValueError, match=r"uint8, uint16 or float in \[0, 1\], not int64"):
+        read_picture(np.zeros((4, 4, 3), dtype=np.int64))
+    with pytest.raises(ValueError, match="a picture"):
+        Preprocessing()([torch.zeros(3, 0, 4)])
+
+
+def test_the_array_given_is_not_changed_nor_shared() -> None:
+    pixels = noise()
+    Preprocessing(short_side=6, long_side=9)([pixels])
+    np.testing.assert_array_equal(pixels, noise())
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((480, 640), (800, 1066)),  # 800/480 = 1.667; 640 · 1.667 = 1066.7
+        ((640, 480), (1066, 800)),
+        ((300, 600), (666, 1333)),  # 800/300 would make the longer side 1600, so 1333/600 = 2.2217
+        ((800, 1333), (800, 1333)),
+        ((1600, 1600), (800, 800)),
+        ((1, 5000), (1, 1333)),  # 0.27 pixels high: at least one
+        ((5000, 1), (1333, 1)),
+        ((1, 1), (800, 800)),
+    ],
+)
+def test_sizes_by_hand(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert Preprocessing(short_side=800, long_side=1333).resized(size) == expected
+
+
+def test_factor_scales_the_sides() -> None:
+    assert Preprocessing(short_side=100, long_side=200).resized((100, 150), 0.5) == (50, 75)
+    assert Preprocessing(short_side=100, long_side=200).resized((100, 150), 1.25) == (125, 187)
+
+
+def test_sizes_are_torchvisions() -> None:
+    theirs = GeneralizedRCNNTransform(80, 133, [0.0] * 3, [1.0] * 3)
+    ours = Preprocessing(short_side=80, long_side=133)
+    rng = np.random.default_rng(0)
+    for height, width in [*rng.integers(2, 300, (60, 2)).tolist(), (97, 97), (3, 299)]:
+        if min(height, width) * 133 < max(height, width):
+            continue  # torchvision would ask for a side of 0
+        resized, _ = theirs.resize(torch.zeros(3, height, width))
+        assert ours.resized((height, width)) == tuple(resized.shape[1:])
+
+
+def test_floats_are_resized_as_torch_does_and_normalised_first() -> None:
+    preprocessing = Preprocessing(short_side=20, long_side=50, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2))
+    picture = torch.rand(3, 13, 17, generator=torch.Generator().manual_seed(0))
+    normal = (picture - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([0.5, 0.25, 2])[:, None, None]
+    expected = F.interpolate(normal[None], size=(20, 26), mode="bilinear", align_corners=False)[0]
+    torch.testing.assert_close(preprocessing.resize(picture), expected)
+
+
+@pytest.mark.parametrize("short_side", [7, 20, 31, 90])
+def test_bytes_are_resized_as_torch_does_within_a_grey_level(short_side: int) -> None:
+    preprocessing = Preprocessing(short_side=short_side, long_side=1000)
+    picture = noise(31, 45)
+    resized = preprocessing.resize(picture)
+    assert resized.dtype == torch.uint8
+    floats = torch.tensor(picture).permute(2, 0, 1).float()
+    expected = F.interpolate(floats[None], size=resized.shape[1:], mode="bilinear", align_corners=False)[0]
+    # OpenCV interpolates bytes in fixed point: rounding, and weights of 11 bits
+    assert (resized.float() - expected).abs().max() <= 1
+
+
+def test_a_picture_of_the_right_size_is_left_alone() -> None:
+    picture = noise(20, 30)
+    resized = Preprocessing(short_side=20, long_side=30).resize(picture)
+    np.testing.assert_array_equal(resized.permute(1, 2, 0).numpy(), picture)
+
+
+def test_batch_normalises_and_pads_with_zeros() -> None:
+    preprocessing = Preprocessing(mean=(0.5, 0, 1), std=(0.5, 1, 2), divisor=16)
+    one = torch.tensor([0, 51, 255], dtype=torch.uint8)[:, None, None].expand(3, 4, 17)
+    two = torch.full((3, 18, 3), 7.0)  # floats from `resize` are normalised already
+    images = preprocessing.batch([one, two], [(40, 170), (9, 1)])
+    assert images.pixels.shape == (2, 3, 32, 32)  # 18 and 17, up to multiples of 16
+    assert images.sizes == [(4, 17), (18, 3)]
+    assert images.original_sizes == [(40, 170), (9, 1)]
+    # (0 − 0.5) / 0.5, (51/255 − 0) / 1, (1 − 1) / 2
+    for channel, value in enumerate((-1, 0.2, 0)):
+        torch.testing.assert_close(images.pixels[0, channel, :4, :17], torch.full((4, 17), float(value)))
+    assert (images.pixels[1, :, :18, :3] == 7).all()
+    assert images.pixels[0, :, 4:].eq(0).all()
+    assert images.pixels[0, :, :, 17:].eq(0).all()
+    assert images.pixels[1, :, 18:].eq(0).all()
+    assert images.pixels[1, :, :, 3:].eq(0).all()
+
+
+@pytest.mark.parametrize("divisor", [1, 32, 64])
+def test_padded_sides_are_the_least_multiples(divisor: int) -> None:
+    images = Preprocessing(divisor=divisor).batch([torch.zeros(3, 64, 65, dtype=torch.uint8)], [(64, 65)])
+    expected = tuple(math.ceil(side / divisor) * divisor for side in (64, 65))
+    assert images.pixels.shape[2:] == expected
+
+
+def test_call_with_mixed_sizes_and_kinds(tmp_path: Path) -> None:
+    preprocessing = Preprocessing(short_side=16, long_side=40, divisor=8)
+    a, b = noise(16, 24), noise(32, 20, seed=1)
+    path = written(tmp_path / "a.png", Image.fromarray(a))
+    grey = torch.full((1, 8, 30), 0.5)
+    images = preprocessing([path, b, grey])
+    assert images.original_sizes == [(16, 24), (32, 20), (8, 30)]
+    assert images.sizes == [(16, 24), (25, 16), (10, 40)]  # 16/20; 40/30
+    assert images.pixels.shape == (3, 3, 32, 40)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (preprocessing.mean, preprocessing.std))
+    torch.testing.assert_close(images.pixels[0, :, :16, :24], (torch.tensor(a).permute(2, 0, 1) / 255 - mean) / std)
+    torch.testing.assert_close(images.pixels[2, :, :10, :40], ((0.5 - mean) / std).expand(3, 10, 40))
+    alone = preprocessing([b])
+    torch.testing.assert_close(images.pixels[1, :, :25, :16], alone.pixels[0, :, :25, :16])

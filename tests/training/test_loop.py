@@ -1,0 +1,210 @@
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from rcnnkit import weights
+from rcnnkit.config import Settings, check_settings, read_settings
+from rcnnkit.data.records import BadData
+from rcnnkit.detectors.build import build
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.training.loop import Interrupted, NonFiniteLoss, read_splits, sgd, train
+
+Values = dict[str, dict[str, Any]]
+QUIET = Console(quiet=True)
+
+
+def settings(tiny: Values, **train: Any) -> Settings:
+    return check_settings(tiny | {"train": tiny["train"] | train}, "test")
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def same(a: Path, b: Path) -> bool:
+    (_, first), (_, second) = weights.read(a), weights.read(b)
+    return first.keys() == second.keys() and all(first[name].equal(second[name]) for name in first)
+
+
+def test_a_run_leaves_all_that_is_promised(tiny: Values, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    best = train(settings(tiny, evaluate_every=2), run, QUIET)
+    assert best == run / "best.safetensors"
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "best.safetensors",
+        "last.safetensors",
+        "settings.toml",
+        "log.jsonl",
+        "evaluation.json",
+        "tensorboard",
+    }
+    lines = log(run)
+    steps = [line for line in lines if "loss" in line]
+    assert [line["iteration"] for line in steps] == [1, 2, 3, 4]
+    for line in steps:
+        parts = [line[name] for name in ("rpn_objectness", "rpn_box", "class", "box")]
+        assert line["loss"] == pytest.approx(sum(parts), abs=1e-5)
+        assert line["images_per_second"] > 0
+    # warm-up of 2 iterations from 1/1000, lr 0.02 for 16 pictures and 2 in a batch, drops after 2/3 and 8/9
+    assert [line["lr"] for line in steps] == pytest.approx([2.5e-6, 0.0025 * 0.5005, 0.0025, 0.00025], abs=1e-6)
+    assert [line["iteration"] for line in lines if "AP50" in line] == [2, 4]
+    detector = weights.load(best, "cpu")
+    assert detector.class_names == ("0", "2", "3", "4", "6", "7")
+    about, _ = weights.read(best)
+    assert about["training"]["data"].endswith("train")
+
+
+def test_the_runs_settings_repeat_it(tiny: Values, tmp_path: Path) -> None:
+    train(settings(tiny), tmp_path / "one", QUIET)
+    again = read_settings(tmp_path / "one" / "settings.toml")
+    train(again, tmp_path / "two", QUIET)
+    assert same(tmp_path / "one" / "best.safetensors", tmp_path / "two" / "best.safetensors")
+    train(again.model_copy(update={"train": again.train.model_copy(update={"seed": 1})}), tmp_path / "three", QUIET)
+    assert not same(tmp_path / "one" / "best.safetensors", tmp_path / "three" / "best.safetensors")
+
+
+def test_the_global_generator_is_left_alone(tiny: Values, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    train(settings(tiny, iterations=1), tmp_path / "run", QUIET)
+    assert torch.rand(3).equal(expected)
+
+
+def test_a_resumed_run_ends_where_the_whole_one_does(tiny: Values, tmp_path: Path) -> None:
+    train(settings(tiny, schedule="cosine"), tmp_path / "whole", QUIET)
+    # the same run, killed after two iterations: what it had is its checkpoint
+    half = settings(tiny, schedule="cosine", save_every=2)
+    calls = []
+
+    def killed(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    from rcnnkit.training import loop
+
+    step = loop.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(half, tmp_path / "half", QUIET)
+    resumed = settings(tiny, schedule="cosine", resume=str(tmp_path / "half"))
+    train(resumed, tmp_path / "half", QUIET)
+    assert [line["iteration"] for line in log(tmp_path / "half") if "loss" in line] == [1, 2, 3, 4]
+    assert same(tmp_path / "whole" / "best.safetensors", tmp_path / "half" / "best.safetensors")
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(tiny: Values, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+
+    def press() -> None:
+        while not (run / "log.jsonl").exists() or not (run / "log.jsonl").read_text():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    with pytest.raises(Interrupted, match=r"train\.resume=.*run") as stopped:
+        train(settings(tiny, iterations=10_000), run, QUIET)
+    presser.join()
+    about, _ = weights.read(run / "last.safetensors")
+    assert about["training"]["iteration"] == stopped.value.iteration >= 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_run_is_never_overwritten(tiny: Values, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"train\.resume"):
+        train(settings(tiny), tmp_path / "run", QUIET)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_a_loss_that_is_not_finite_names_the_pictures_and_leaves_the_checkpoint(
+    tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses, count = FasterRCNN.losses, []
+
+    def poisoned(*arguments: Any) -> dict[str, torch.Tensor]:
+        count.append(1)
+        values = losses(*arguments)
+        return values | {"box": values["box"] * (float("nan") if len(count) == 3 else 1)}
+
+    monkeypatch.setattr(FasterRCNN, "losses", poisoned)
+    with pytest.raises(NonFiniteLoss, match=r"(?s)iteration 2 .*box nan.*00000\d\.jpg.*00000\d\.jpg"):
+        train(settings(tiny, save_every=2), tmp_path / "run", QUIET)
+    about, tensors = weights.read(tmp_path / "run" / "last.safetensors")
+    assert about["training"]["iteration"] == 2
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+def test_init_takes_weights_that_fit(tiny: Values, tmp_path: Path) -> None:
+    first = train(settings(tiny), tmp_path / "first", QUIET)
+    started = settings(tiny, init=str(first), lr=1e-12, warmup=0, iterations=1)
+    second = train(started, tmp_path / "second", QUIET)
+    (_, old), (_, new) = weights.read(first), weights.read(second)
+    for name in ("backbone.body.stem.0.weight", "head.deltas.weight"):
+        torch.testing.assert_close(new[name], old[name], atol=1e-8, rtol=0)
+    fewer = settings(tiny, init=str(first), lr=1e-12, warmup=0, iterations=1)
+    fewer = fewer.model_copy(update={"head": fewer.head.model_copy(update={"class_agnostic": True})})
+    third = train(fewer, tmp_path / "third", QUIET)  # the box layer does not fit and starts afresh
+    assert weights.read(third)[1]["head.deltas.weight"].shape[0] == 4
+
+
+def test_resume_needs_a_checkpoint_with_iterations_left(tiny: Values, tmp_path: Path) -> None:
+    best = train(settings(tiny), tmp_path / "run", QUIET)
+    with pytest.raises(ValueError, match=r"train\.init"):
+        train(settings(tiny, resume=str(best), iterations=9), tmp_path / "run", QUIET)
+    with pytest.raises(ValueError, match="4 iterations already"):
+        train(settings(tiny, resume=str(tmp_path / "run")), tmp_path / "run", QUIET)
+    with pytest.raises(FileNotFoundError):
+        train(settings(tiny, resume=str(tmp_path / "none")), tmp_path / "none", QUIET)
+
+
+def test_bad_annotations_of_both_splits_are_told_together(bccd: Path, tiny: Values) -> None:
+    data = settings(tiny | {"data": {"root": str(bccd)}}).data
+    with pytest.raises(BadData, match="2 bad annotations") as bad:
+        read_splits(data)
+    assert "BloodImage_00343" in str(bad.value)
+    assert "BloodImage_00338" in str(bad.value)
+    training, validation = read_splits(data.model_copy(update={"skip_bad": True}))
+    assert validation is not None
+    assert (len(training), len(validation)) == (205, 87)
+
+
+def test_weight_decay_spares_biases_and_norms(tiny: Values) -> None:
+    made = settings(tiny, weight_decay=0.5)
+    detector = build(made, ["a"])
+    decayed, spared = sgd(detector, made).param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0.0)
+    assert {p.ndim for p in decayed["params"]} == {2, 4}
+    assert {p.ndim for p in spared["params"]} == {1}
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(detector.parameters()))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision(tiny: Values, tmp_path: Path, precision: str) -> None:
+    best = train(settings(tiny, precision=precision), tmp_path / "run", QUIET)
+    _, tensors = weights.read(best)
+    floats = [t for t in tensors.values() if t.is_floating_point()]
+    assert all(t.dtype == torch.float32 and t.isfinite().all() for t in floats)
+    assert all(line["loss"] > 0 for line in log(tmp_path / "run") if "loss" in line)
+
+
+def test_coco_data_and_c4(tiny: Values, tmp_path: Path) -> None:
+    tiny["data"] |= {"train": "annotations/instances_train.json", "val": "annotations/instances_val.json"}
+    tiny["model"] = {"backbone": "resnet18", "norm": "group", "neck": "c4"}
+    tiny["rpn"]["anchor_sizes"] = [[16, 32, 64]]
+    best = train(settings(tiny, iterations=2), tmp_path / "run", QUIET)
+    assert weights.load(best, "cpu").category_ids == (1, 2, 3, 4, 5, 6)

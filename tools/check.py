@@ -1,0 +1,29 @@
+"""Everything that has to pass, in one command: python tools/check.py [--no-tests]."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CHECKS = {
+    "format": ["ruff", "format", "--check", "."],
+    "lint": ["ruff", "check", "."],
+    "types": ["mypy"],
+    "tests": ["pytest", "-q"],
+}
+
+
+def main() -> int:
+    failed = []
+    for name, command in CHECKS.items():
+        if name == "tests" and "--no-tests" in sys.argv:
+            continue
+        print(f"— {name}: {' '.join(command)}", flush=True)
+        if subprocess.run([sys.executable, "-m", *command], cwd=ROOT).returncode:
+            failed.append(name)
+    print(f"failed: {', '.join(failed)}" if failed else "all passed")
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
