@@ -1,0 +1,165 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tomli_w
+from PIL import Image
+
+from rcnnkit import weights
+from rcnnkit.cli import free_folder, main
+from rcnnkit.config import DetectorSettings
+from rcnnkit.detectors.build import build
+
+Values = dict[str, dict[str, Any]]
+
+
+def rcnnkit(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit status of the command."""
+    monkeypatch.setattr(sys, "argv", ["rcnnkit", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.fixture
+def untrained(tiny: Values, tmp_path: Path) -> Path:
+    """Weights that detect something, if nothing sensible."""
+    values = {name: tiny[name] for name in ("model", "rpn", "input")}
+    values["head"] = tiny["head"] | {"score_threshold": 0.01}
+    settings = DetectorSettings.model_validate(values)
+    path = tmp_path / "untrained.safetensors"
+    weights.save(build(settings, ["0", "2", "3", "4", "6", "7"]).eval(), settings, path)
+    return path
+
+
+def test_train_evaluate_detect(
+    tiny: Values, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "tiny.toml"
+    config.write_text(tomli_w.dumps(tiny))
+    monkeypatch.chdir(tmp_path)
+    assert rcnnkit(monkeypatch, "train", config, "train.iterations=2", "head.score_threshold=0.01") == 0
+    out = capsys.readouterr().out
+    assert "learning rate 0.0025 (0.02 stated for 16)" in out
+    assert "wrote runs/tiny/best.safetensors" in out
+    assert rcnnkit(monkeypatch, "train", config, "train.iterations=1") == 0  # the next run, beside it
+    assert Path("runs/tiny-2/best.safetensors").exists()
+    resume = ("train", "runs/tiny/settings.toml", "train.resume=runs/tiny", "train.iterations=3")
+    assert rcnnkit(monkeypatch, *resume) == 0
+    assert weights.read("runs/tiny/last.safetensors")[0]["training"]["iteration"] == 3
+    capsys.readouterr()
+
+    best = Path("runs/tiny/best.safetensors")
+    assert rcnnkit(monkeypatch, "evaluate", best, digits, "--split", "val", "--json", "voc.json") == 0
+    assert "VOC 11-point" in capsys.readouterr().out
+    annotations = digits / "annotations" / "instances_val.json"
+    assert rcnnkit(monkeypatch, "evaluate", best, annotations, "--json", "coco.json") == 0
+    voc, coco = (json.loads(Path(f"{name}.json").read_text()) for name in ("voc", "coco"))
+    assert voc["coco"] == coco["coco"]  # the same pictures in two formats
+    assert voc["pictures"] == 4
+
+    assert rcnnkit(monkeypatch, "detect", best, digits / "JPEGImages", "--out", "found", "--min-score", "0.01") == 0
+    results = json.loads(Path("found/detections.json").read_text())
+    assert results
+    assert results[0].keys() == {"image_id", "category_id", "bbox", "score"}
+    assert {Path(r["image_id"]).name for r in results} <= {p.name for p in (digits / "JPEGImages").iterdir()}
+    first = digits / "JPEGImages" / "000001.jpg"
+    drawn = np.asarray(Image.open("found/000001.jpg"), dtype=int)
+    plain = np.asarray(Image.open(first), dtype=int)
+    assert drawn.shape == plain.shape
+    assert (np.abs(drawn - plain).max(axis=2) > 60).any()  # something was drawn
+
+
+def test_detect_goes_on_after_a_bad_picture(
+    untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    grey = np.full((50, 70), 128, np.uint8)
+    cv2.imwrite(str(tmp_path / "a" / "same.png"), grey)
+    cv2.imwrite(str(tmp_path / "b" / "same.png"), np.dstack([grey] * 4))
+    (tmp_path / "cut.jpg").write_bytes(cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (90, 90, 3)))[1][:900])
+    files = [tmp_path / "a" / "same.png", tmp_path / "cut.jpg", tmp_path / "none.jpg", tmp_path / "b" / "same.png"]
+    out = tmp_path / "out"
+    assert rcnnkit(monkeypatch, "detect", untrained, *files, "--out", out) == 1
+    captured = capsys.readouterr()
+    assert "cut.jpg cannot be decoded" in captured.err
+    assert "none.jpg: no such picture" in captured.err
+    assert {p.name for p in out.iterdir()} == {"same.jpg", "same-2.jpg", "detections.json"}
+    # nothing is overwritten
+    before = (out / "detections.json").read_bytes()
+    assert rcnnkit(monkeypatch, "detect", untrained, files[0], "--out", out) == 1
+    assert "is there already" in capsys.readouterr().err
+    assert (out / "detections.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "none.toml"], "none.toml: no such settings file"),
+        (["train", "tiny.toml", "rpn.nms_iuo=0.5"], "rpn.nms_iuo is not a setting; did you mean rpn.nms_iou?"),
+        (["train", "tiny.toml", "train.lr=fast"], "train.lr = 'fast': "),
+        (["train", "tiny.toml", "data.root=nowhere"], "nowhere does not exist"),
+        (["train", "tiny.toml", "data.train=some"], "some.txt"),
+        (["train", "tiny.toml", "train.device=tpu"], 'device "tpu" cannot be used'),
+        (["train", "tiny.toml", "--out", "full"], "full holds a run already"),
+        (["evaluate", "none.safetensors", "."], "none.safetensors: no such weights file"),
+        (["evaluate", "half.safetensors", "."], "not a whole .safetensors file"),
+        (["detect", "untrained.safetensors", "empty", "--out", "out"], "empty holds no pictures"),
+        (["detect", "untrained.safetensors", "x.jpg", "--out", "out", "--precision", "int8"], "not one of auto"),
+        (["demo", "--out", "full"], "full is not empty"),
+    ],
+)
+def test_errors_are_one_message_with_the_fix(
+    tiny: Values,
+    untrained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.toml").write_text(tomli_w.dumps(tiny))
+    Path("half.safetensors").write_bytes(untrained.read_bytes()[:1000])
+    Path("empty").mkdir()
+    Path("full").mkdir()
+    Path("full/notes.txt").write_text("mine")
+    assert rcnnkit(monkeypatch, *arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert words in error
+    assert "Traceback" not in error
+    assert Path("full/notes.txt").read_text() == "mine"
+
+
+def test_a_class_that_the_weights_do_not_know(
+    tiny: Values, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = DetectorSettings.model_validate({name: tiny[name] for name in ("model", "rpn", "head", "input")})
+    weights.save(build(settings, ["0", "2", "3", "4", "6"]), settings, tmp_path / "w.safetensors")
+    assert rcnnkit(monkeypatch, "evaluate", tmp_path / "w.safetensors", digits, "--split", "val") == 1
+    assert "7" in (error := capsys.readouterr().err)
+    assert "0, 2, 3, 4, 6" in error
+
+
+def test_free_folder(tmp_path: Path) -> None:
+    assert free_folder(tmp_path / "run") == tmp_path / "run"
+    (tmp_path / "run").mkdir()
+    assert free_folder(tmp_path / "run") == tmp_path / "run"  # empty: nothing to lose
+    (tmp_path / "run" / "x").touch()
+    (tmp_path / "run-2").touch()
+    assert free_folder(tmp_path / "run") == tmp_path / "run-3"
+
+
+def test_help_in_a_process_of_its_own() -> None:
+    shown = subprocess.run([sys.executable, "-m", "rcnnkit", "--help"], capture_output=True, text=True, check=True)
+    for command in ("train", "evaluate", "detect", "demo"):
+        assert command in shown.stdout
