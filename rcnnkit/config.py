@@ -17,11 +17,12 @@ from rcnnkit.images import Preprocessing
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0)]
+Factor = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSettings(Section):
@@ -58,12 +59,12 @@ class RPNSettings(Section):
     train_pre_nms: Positive = 2000
     train_post_nms: Positive = 2000
     nms_iou: Share = 0.7
-    min_side: Finite = 1e-3
+    min_side: NotNegative = 1e-3
     foreground_iou: Share = 0.7
     background_iou: Share = 0.3
     samples: Positive = 256
     foreground_share: Share = 0.5
-    beta: Finite = 1 / 9
+    beta: NotNegative = 1 / 9
 
 
 class HeadSettings(Section):
@@ -75,12 +76,12 @@ class HeadSettings(Section):
     background_iou: Share = 0.5
     samples: Positive = 512
     foreground_share: Share = 0.25
-    delta_weights: tuple[float, float, float, float] = (10, 10, 5, 5)
-    beta: Finite = 1 / 9
-    score_threshold: Finite = 0.05
+    delta_weights: tuple[Factor, Factor, Factor, Factor] = (10, 10, 5, 5)
+    beta: NotNegative = 1 / 9
+    score_threshold: NotNegative = 0.05
     nms_iou: Share = 0.5
     max_detections: Positive = 100
-    min_side: Finite = 1e-2
+    min_side: NotNegative = 1e-2
 
 
 class DetectorSettings(Section):
@@ -111,14 +112,17 @@ class AugmentSettings(Section):
     flip: Share = 0.5  # left to right
     flip_vertical: Share = 0.0
     crop: Share = 0.0  # a random crop that cuts no object
-    brightness: Finite = 0.0
-    contrast: Finite = 0.0
-    saturation: Finite = 0.0
+    brightness: NotNegative = 0.0
+    contrast: NotNegative = 0.0
+    saturation: NotNegative = 0.0
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (
-        1.0,
-        1.0,
-    )  # of the input's sides
+    scale: tuple[Factor, Factor] = (1.0, 1.0)  # of the input's sides: from, to
+
+    @model_validator(mode="after")
+    def _scale_ascends(self) -> AugmentSettings:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale = {list(self.scale)} goes from large to small; write the smaller first")
+        return self
 
 
 class TrainSettings(Section):
@@ -129,12 +133,12 @@ class TrainSettings(Section):
     lr: Annotated[float, Field(gt=0)] = 0.02  # for 16 pictures; scaled with the batch
     momentum: Share = 0.9
     nesterov: bool = False
-    weight_decay: Finite = 1e-4  # not on biases and norms
+    weight_decay: NotNegative = 1e-4  # not on biases and norms
     schedule: Literal["steps", "cosine"] = "steps"
     steps: list[Share] = [2 / 3, 8 / 9]  # lr falls to a tenth at these shares of the iterations
     warmup: Count = 1000  # iterations of linear warm-up …
     warmup_from: Share = 1e-3  # … from this share of lr
-    clip_norm: Finite = 10.0  # of all gradients together; 0: none
+    clip_norm: NotNegative = 10.0  # of all gradients together; 0: none
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"  # auto: bf16 where the machine has it
     device: str = "auto"
     seed: Count = 0
@@ -200,13 +204,23 @@ def _explain(error: Any) -> str:
     path = [str(part) for part in error["loc"]]
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key, _keys(), n=1, cutoff=0.6) or [
-            k for k in _keys() if k.rpartition(".")[2] == path[-1]
-        ]
-        return f"{key} is not a setting" + (f"; did you mean {close[0]}?" if close else "")
+        close = _closest(key)
+        return f"{key} is not a setting" + (f"; did you mean {close}?" if close else "")
     if error["type"] == "missing":
         return f"{key} is missing; give it in the file or as {key}=…"
+    if error["type"] == "value_error":  # of our own validators, whose texts begin with the setting's name
+        return ".".join([*path, str(error["ctx"]["error"])])
     return f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _closest(key: str) -> str | None:
+    """The setting whose name is most like that of `key`: in its own section if there is one, else in any."""
+    section, _, name = key.rpartition(".")
+    for keys in ([k for k in _keys() if k.rpartition(".")[0] == section], _keys()):
+        names = [k.rpartition(".")[2] for k in keys]
+        for match in difflib.get_close_matches(name, names, n=1):
+            return keys[names.index(match)]
+    return None
 
 
 def _keys() -> list[str]:

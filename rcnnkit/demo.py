@@ -36,11 +36,11 @@ def settings_for(data: Path, device: str) -> dict[str, dict[str, object]]:
         "data": {"root": str(data)},
         "augment": {"flip": 0.0, "brightness": 0.2, "contrast": 0.2},  # a mirrored 2 is no 2
         "train": {
-            "iterations": 450,
-            "batch": 8,
-            "lr": 0.08,
+            "iterations": 1000,
+            "batch": 2,
+            "lr": 0.16,
             "schedule": "cosine",
-            "warmup": 50,
+            "warmup": 100,
             "evaluate_every": 0,
             "save_every": 150,
             "device": device,

@@ -42,7 +42,8 @@ def read_picture(picture: Picture, annotated_size: Size | None = None) -> Array:
     if isinstance(picture, Tensor):
         if picture.ndim != 3 or picture.shape[0] not in (1, 3):
             raise ValueError(f"a picture tensor must be (3, H, W) or (1, H, W), not {tuple(picture.shape)}")
-        return _from_array(picture.detach().permute(1, 2, 0).cpu().numpy())
+        picture = picture.detach().float() if picture.is_floating_point() else picture  # numpy has no bfloat16
+        return _from_array(picture.permute(1, 2, 0).cpu().numpy())
     if isinstance(picture, np.ndarray):
         return _from_array(picture)
     if isinstance(picture, Image.Image):
@@ -92,11 +93,15 @@ def _from_file(path: Path, annotated_size: Size | None) -> Array:
         raise ValueError(f"{path} is a folder; name the pictures in it") from None
     if not data:
         raise ValueError(f"{path} is empty; copy the picture again")
-    # A cut-off JPEG decodes to a half-grey picture with no more than a warning, so look for its end first.
-    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:]:
+    # OpenCV 4 decodes a cut-off JPEG to a half-grey picture with no more than a warning, so look for its end
+    # first; only near the end of the file, as a thumbnail has an end of its own.
+    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-64:]:
         _decode_strictly(path, data)
     raw = np.frombuffer(data, np.uint8)
-    picture = cv2.imdecode(raw, cv2.IMREAD_COLOR)
+    try:
+        picture = cv2.imdecode(raw, cv2.IMREAD_COLOR)
+    except cv2.error:  # more pixels than OpenCV takes
+        picture = None
     if picture is None:
         # Formats and damage that OpenCV does not know or name.
         picture = _decode_strictly(path, data)[:, :, ::-1]
@@ -117,7 +122,7 @@ def _decode_strictly(path: Path, data: bytes) -> Array:
 class Preprocessing(BaseModel):
     """What happens to a picture before the network sees it; kept with the weights."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     short_side: Annotated[int, Field(gt=0)] = 800  # pixels of the shorter side, unless …
     long_side: Annotated[int, Field(gt=0)] = 1333  # … the longer one would exceed this

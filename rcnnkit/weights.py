@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -83,7 +82,7 @@ def load(path: Path | str, device: torch.device | str = "auto") -> FasterRCNN:
         settings = DetectorSettings.model_validate(about["settings"])
         detector = build(settings, about["class_names"], about["category_ids"])
         detector.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(TRAINING)})
-    except (KeyError, TypeError, ValidationError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold the detector it describes ({error}); save it again") from None
     return detector.to(pick_device(device)).eval()
 

@@ -44,7 +44,12 @@ def draws(records: Sequence[Record], batch: int, seed: int) -> Iterator[list[Dra
 
     Every record comes once an epoch; what does not fill a batch opens the next epoch.
     The order depends on `seed` alone, so skipping the first n batches continues a run.
+
+    Raises:
+        ValueError: there are no records.
     """
+    if not records:
+        raise ValueError("there are no pictures to draw from")
     wide: list[Draw] = []
     tall: list[Draw] = []
     rng = np.random.default_rng(seed)

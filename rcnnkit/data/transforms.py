@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,17 @@ from rcnnkit.structures import Targets
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look for a newer version on the network
 import albumentations as A
+
+
+class SafeCrop(A.BBoxSafeRandomCrop):
+    """A random crop that cuts no box: albumentations' rounds its far sides down, which cuts up to a pixel."""
+
+    def get_params_dependent_on_data(
+        self, params: dict[str, Any], data: dict[str, Any]
+    ) -> dict[str, tuple[int, int, int, int]]:
+        height, width = params["shape"][:2]
+        x1, y1, x2, y2 = super().get_params_dependent_on_data(params, data)["crop_coords"]
+        return {"crop_coords": (x1, y1, min(x2 + 1, width), min(y2 + 1, height))}
 
 
 class Augmentation:
@@ -35,8 +47,8 @@ class Augmentation:
             "hue": (-settings.hue, settings.hue),
         }
         steps = [
-            A.BBoxSafeRandomCrop(p=settings.crop) if settings.crop else None,
-            A.HorizontalFlip(p=settings.flip) if settings.flip else None,
+            SafeCrop(p=settings.crop) if settings.crop else None,
+            A.HorizontalFlip(p=settings.flip),  # always there: Compose warns where no step moves boxes
             A.VerticalFlip(p=settings.flip_vertical) if settings.flip_vertical else None,
             A.ColorJitter(**colours, p=1)
             if settings.brightness or settings.contrast or settings.saturation or settings.hue
@@ -52,13 +64,12 @@ class Augmentation:
 
         The same seed gives the same result, in any process.
         """
-        if self.pipeline.transforms:
-            self.pipeline.set_random_seed(seed)
-            result = self.pipeline(
-                image=picture, bboxes=targets.boxes.numpy().astype(np.float64), index=np.arange(len(targets))
-            )
-            picture = result["image"]
-            targets = _moved(targets, result["bboxes"], result["index"])
+        self.pipeline.set_random_seed(seed)
+        result = self.pipeline(
+            image=picture, bboxes=targets.boxes.numpy().astype(np.float64), index=np.arange(len(targets))
+        )
+        picture = result["image"]
+        targets = _moved(targets, result["bboxes"], result["index"])
         low, high = np.log(self.scale)
         factor = float(np.exp(np.random.default_rng(seed).uniform(low, high)))
         resized = self.preprocessing.resize(picture, factor)

@@ -90,7 +90,8 @@ class BoxHead(nn.Module):
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (R, K + 1) and deltas (R, K or 1, 4), float32, of regions (R, C, s, s)."""
         hidden = self.features(regions)
-        return self.scores(hidden).float(), self.deltas(hidden).float().reshape(len(regions), -1, 4)
+        deltas = self.deltas(hidden).float().reshape(len(regions), self.deltas.out_features // 4, 4)
+        return self.scores(hidden).float(), deltas
 
     @torch.no_grad()
     def sample(

@@ -1,0 +1,171 @@
+"""Which pictures come when, and that workers change nothing."""
+
+import multiprocessing
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rcnnkit.config import AugmentSettings
+from rcnnkit.data.loading import Batch, draws, load_batches
+from rcnnkit.data.records import Record
+from rcnnkit.data.transforms import Augmentation
+from rcnnkit.images import Preprocessing
+from rcnnkit.structures import Targets
+
+PREPROCESSING = Preprocessing(short_side=32, long_side=48, divisor=16)
+AUGMENTATION = Augmentation(AugmentSettings(flip=0.5, crop=0.5, brightness=0.3, scale=(0.8, 1.2)), PREPROCESSING)
+
+
+def record(index: int, size: tuple[int, int], path: Path = Path("none")) -> Record:
+    """One with an object whose label is the record's index, and a difficult one."""
+    boxes = torch.tensor([[2.0, 3, 20, 25], [5, 5, 9, 9]])
+    targets = Targets(boxes, torch.tensor([index, 99]), difficult=torch.tensor([False, True]))
+    return Record(index, path, size, targets)
+
+
+def unread(wide: int, tall: int) -> list[Record]:
+    sizes = [(30, 40)] * wide + [(40, 30)] * tall
+    return [record(i, size) for i, size in enumerate(sizes)]
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> list[Record]:
+    """Seven pictures on disk, wide and tall."""
+    rng = np.random.default_rng(0)
+    made = []
+    for i, size in enumerate([(30, 40), (40, 30), (33, 33), (28, 50), (50, 28), (30, 41), (64, 32)]):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+        made.append(record(i, size, path))
+    return made
+
+
+def load(records: list[Record], count: int, **options: object) -> list[Batch]:
+    options = {"batch": 2, "seed": 5, "workers": 0} | options
+    return list(islice(load_batches(records, AUGMENTATION, **options), count))
+
+
+def check_same(ours: list[Batch], theirs: list[Batch]) -> None:
+    assert len(ours) == len(theirs) > 0
+    for one, other in zip(ours, theirs, strict=True):
+        assert list(one.paths) == list(other.paths)
+        assert list(one.sizes) == list(other.sizes)
+        for a, b in zip(one.pictures, other.pictures, strict=True):
+            assert a.equal(b)
+        for a, b in zip(one.targets, other.targets, strict=True):
+            assert a.boxes.equal(b.boxes)
+            assert a.labels.equal(b.labels)
+
+
+@pytest.mark.parametrize(("wide", "tall", "batch"), [(12, 0, 4), (7, 4, 3), (3, 1, 1), (2, 1, 8), (1, 0, 2)])
+def test_every_record_once_an_epoch(wide: int, tall: int, batch: int) -> None:
+    records = unread(wide, tall)
+    n = len(records)
+    taken = list(islice(draws(records, batch, 0), 60))
+    for shape in (range(wide), range(wide, n)):
+        order = [index for group in taken for index, _ in group if index in shape]
+        # What is drawn and does not fill a batch waits: the shapes may be less than a batch of each apart.
+        assert abs(len(order) - len(shape) / n * 60 * batch) < 2 * batch
+        for epoch in range(len(order) // max(1, len(shape))):
+            assert sorted(order[epoch * len(shape) : (epoch + 1) * len(shape)]) == list(shape)
+
+
+def test_batches_are_all_wide_or_all_tall() -> None:
+    records = [*unread(9, 5), record(14, (30, 30))]  # a square one counts as wide
+    shapes = set()
+    for group in islice(draws(records, 4, 1), 100):
+        assert len(group) == 4
+        kinds = {records[index].size[1] >= records[index].size[0] for index, _ in group}
+        assert len(kinds) == 1
+        shapes |= kinds
+    assert shapes == {True, False}
+
+
+def test_the_order_is_the_seeds() -> None:
+    records = unread(8, 5)
+    one = list(islice(draws(records, 3, 7), 30))
+    assert one == list(islice(draws(records, 3, 7), 30))
+    assert one != list(islice(draws(records, 3, 8), 30))
+    epochs = [[index for group in one for index, _ in group if index < 8][i : i + 8] for i in (0, 8)]
+    assert epochs[0] != epochs[1]  # and each epoch has another
+
+
+def test_each_draw_has_an_augmentation_of_its_own() -> None:
+    seeds = [seed for group in islice(draws(unread(4, 4), 2, 0), 200) for _, seed in group]
+    assert len(set(seeds)) > 395  # of 2**31; a collision is rare
+
+
+def test_a_run_is_continued_by_skipping() -> None:
+    records = unread(8, 5)
+    whole = list(islice(draws(records, 3, 7), 20))
+    assert list(islice(draws(records, 3, 7), 12, 20)) == whole[12:]
+
+
+def test_no_records_are_an_error_not_a_wait() -> None:
+    with pytest.raises(ValueError, match="no pictures to draw from"):
+        next(draws([], 2, 0))
+
+
+def test_workers_change_nothing(records: list[Record]) -> None:
+    check_same(load(records, 9, workers=0), load(records, 9, workers=2))
+
+
+def test_start_continues(records: list[Record]) -> None:
+    whole = load(records, 9)
+    check_same(load(records, 4, start=5), whole[5:])
+    check_same(load(records, 2, start=7, workers=2), whole[7:])
+
+
+def test_targets_and_pictures_belong_together(records: list[Record]) -> None:
+    for batch in load(records, 12, use_difficult=True):
+        for picture, size, target, path in zip(batch.pictures, batch.sizes, batch.targets, batch.paths, strict=True):
+            index = int(path.stem)
+            assert target.labels.tolist() == [index, 99]
+            assert target.difficult.tolist() == [False, True]
+            assert size == records[index].size
+            assert picture.dtype == torch.uint8
+            height, width = picture.shape[1:]
+            assert (target.boxes[:, 2] <= width + 1e-3).all()
+            assert (target.boxes[:, 3] <= height + 1e-3).all()
+
+
+def test_difficult_objects_are_left_out_unless_wanted(records: list[Record]) -> None:
+    for batch in load(records, 5):
+        assert [target.labels.tolist() for target in batch.targets] == [[int(path.stem)] for path in batch.paths]
+    assert all(len(target) == 2 for batch in load(records, 5, use_difficult=True) for target in batch.targets)
+
+
+def test_to_gives_what_the_detector_takes(records: list[Record]) -> None:
+    (batch,) = load(records, 1)
+    images, targets = batch.to(torch.device("cpu"), PREPROCESSING)
+    expected = PREPROCESSING.batch(batch.pictures, batch.sizes)
+    assert images.pixels.equal(expected.pixels)
+    assert images.sizes == [tuple(picture.shape[1:]) for picture in batch.pictures]
+    assert images.original_sizes == list(batch.sizes)
+    assert all(a.boxes.equal(b.boxes) for a, b in zip(targets, batch.targets, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_picture_is_named_plainly(records: list[Record], workers: int) -> None:
+    path = records[3].path
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"3\.png cannot be decoded") as error:
+        load(records, 20, workers=workers)
+    assert "Traceback" not in str(error.value)
+    assert "worker" not in str(error.value)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"3\.png: no such picture") as missing:
+        load(records, 20, workers=workers)
+    assert "Traceback" not in str(missing.value)
+
+
+def test_no_worker_outlives_the_loop(records: list[Record]) -> None:
+    batches = load_batches(records, AUGMENTATION, batch=2, seed=0, workers=2)
+    next(batches)
+    assert len(multiprocessing.active_children()) == 2
+    batches.close()
+    assert multiprocessing.active_children() == []

@@ -1,0 +1,302 @@
+"""The box head: what it learns from, its losses and its detections, worked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rcnnkit.boxes import encode, iou
+from rcnnkit.heads.box_head import BoxHead, TwoFC
+from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
+
+NAMES, IDS = ["cat", "dog"], [17, 18]
+WEIGHTS = (10.0, 10, 5, 5)
+
+
+def fixed(logits: list, deltas: list | None = None, **settings: object) -> tuple[BoxHead, Tensor]:
+    """A head that answers with these for regions 0, 1, …; and those regions.
+
+    Each region is a one-hot vector, so that the columns of the two layers are the answers.
+    """
+    r = len(logits)
+    agnostic = bool(settings.get("class_agnostic"))
+    deltas = torch.zeros(r, 4 * (1 if agnostic else 2)) if deltas is None else torch.tensor(deltas).float()
+    head = BoxHead(nn.Flatten(), r, NAMES, IDS, **settings)
+    with torch.no_grad():
+        head.scores.weight.copy_(torch.tensor(logits).float().T)
+        head.deltas.weight.copy_(deltas.reshape(r, -1).T)
+    return head, torch.eye(r).reshape(r, r, 1, 1)
+
+
+def logits_of(*probabilities: list[float]) -> list[list[float]]:
+    """Logits whose softmax is (cat, dog, the rest)."""
+    return [[math.log(p) for p in (*row, 1 - sum(row))] for row in probabilities]
+
+
+def proposals(boxes: list) -> Proposals:
+    return Proposals(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.ones(len(boxes)))
+
+
+def targets(boxes: list, labels: list, crowd: list | None = None) -> Targets:
+    return Targets(
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        torch.tensor(labels, dtype=torch.int64),
+        crowd=torch.tensor(crowd or [False] * len(labels)),
+    )
+
+
+def batch(*sizes: tuple[int, int], original: list[tuple[int, int]] | None = None) -> ImageBatch:
+    height, width = (max(side) for side in zip(*sizes, strict=True))
+    return ImageBatch(torch.zeros(len(sizes), 3, height, width), list(sizes), original or list(sizes))
+
+
+def detect(head: BoxHead, regions: Tensor, boxes: list, images: ImageBatch) -> list[Detections]:
+    with torch.no_grad():
+        return head.detect(regions, [proposals(b) for b in boxes], images)
+
+
+# sample
+
+
+def test_sample_by_hand() -> None:
+    head, _ = fixed(logits_of([0.1, 0.1]))
+    # Overlap 10·w / (200 − 10·w) with the dog: w = 8, 6 → .667, .429
+    boxes = [[2, 0, 12, 10], [4, 0, 14, 10], [100, 100, 120, 120]]
+    target = targets([[0, 0, 10, 10], [98, 100, 118, 120]], [1, 0])
+    (chosen,), labels, goals = head.sample([proposals(boxes)], [target])
+    # the objects themselves come last
+    assert chosen.boxes.tolist() == [*boxes, [0, 0, 10, 10], [98, 100, 118, 120]]
+    assert labels.tolist() == [1, 2, 0, 1, 0]
+    # centre 2 of 10 to the left, times 10; a fourth row that is there already; 2 of 20 to the left
+    torch.testing.assert_close(goals[0], torch.tensor([-2.0, 0, 0, 0]))
+    assert goals[1].tolist() == [0, 0, 0, 0]
+    torch.testing.assert_close(goals[2], torch.tensor([-1.0, 0, 0, 0]))
+    assert goals[3:].abs().max() < 1e-5
+
+
+def test_goals_of_size_by_hand() -> None:
+    head, _ = fixed(logits_of([0.1, 0.1]))
+    _, _, goals = head.sample([proposals([[0, 0, 10, 10]])], [targets([[0, 0, 10, 16]], [0])])
+    # the centre 3 lower of 10, times 10; height × 1.6, ln 1.6 = 0.47, times 5
+    torch.testing.assert_close(goals[0], torch.tensor([0, 3, 0, 5 * math.log(1.6)]))
+
+
+def test_crowds_are_not_learnt_from() -> None:
+    head, _ = fixed(logits_of([0.1, 0.1]))
+    target = targets([[0, 0, 50, 50], [100, 0, 110, 10]], [0, 1], crowd=[True, False])
+    boxes = [[0, 0, 50, 50], [10, 10, 20, 20], [200, 0, 220, 20]]
+    (chosen,), labels, _ = head.sample([proposals(boxes)], [target])
+    # both in the crowd are left out; the object, not the crowd, is added
+    assert chosen.boxes.tolist() == [[200, 0, 220, 20], [100, 0, 110, 10]]
+    assert labels.tolist() == [2, 1]
+
+
+def test_sample_over_images() -> None:
+    head, _ = fixed(logits_of([0.1, 0.1]))
+    given = [proposals([[0, 0, 10, 10]]), proposals([]), proposals([[5, 5, 9, 9]])]
+    wanted = [targets([[0, 0, 10, 10]], [0]), targets([[1, 1, 4, 4]], [1]), targets([], [])]
+    chosen, labels, goals = head.sample(given, wanted)
+    assert [len(c) for c in chosen] == [2, 1, 1]
+    assert labels.tolist() == [0, 0, 1, 2]
+    assert goals.abs().max() < 1e-5
+    nothing, labels, goals = head.sample([proposals([])], [targets([], [])])
+    assert (len(nothing[0]), labels.shape, goals.shape) == (0, (0,), (0, 4))
+
+
+def test_sample_counts_and_generator() -> None:
+    head, _ = fixed(logits_of([0.1, 0.1]), samples=16, foreground_share=0.25)
+    boxes = [[0, 0, 10, 10 + i / 100] for i in range(50)] + [[100, 100, 110, 110 + i] for i in range(50)]
+    given, wanted = [proposals(boxes)], [targets([[0, 0, 10, 10]], [1])]
+    chosen, labels, _ = head.sample(given, wanted, torch.Generator().manual_seed(3))
+    assert (labels == 1).sum() == 4
+    assert (labels == 2).sum() == 12
+    again, _, _ = head.sample(given, wanted, torch.Generator().manual_seed(3))
+    assert chosen[0].boxes.equal(again[0].boxes)
+    other, _, _ = head.sample(given, wanted, torch.Generator().manual_seed(4))
+    assert not chosen[0].boxes.equal(other[0].boxes)
+
+
+# losses
+
+
+def smooth_l1(x: np.ndarray, beta: float) -> np.ndarray:
+    """Fast R-CNN's equation 3, with the turn at beta (σ² = 1 / beta)."""
+    return np.where(np.abs(x) < beta, 0.5 * x**2 / beta, np.abs(x) - 0.5 * beta)
+
+
+@pytest.mark.parametrize("agnostic", [False, True])
+@pytest.mark.parametrize("beta", [1 / 9, 1.0])
+def test_losses_by_definition(agnostic: bool, beta: float) -> None:
+    rng = np.random.default_rng(0)
+    r, columns = 6, 1 if agnostic else 2
+    logits, deltas, goals = rng.normal(size=(r, 3)), rng.normal(size=(r, columns, 4)), rng.normal(size=(r, 4))
+    labels = np.array([0, 2, 1, 1, 2, 0])
+    head, regions = fixed(logits.tolist(), deltas.tolist(), class_agnostic=agnostic, beta=beta)
+    losses = head.losses(regions, torch.tensor(labels), torch.tensor(goals).float())
+    log_loss = sum(np.log(np.exp(logits[i]).sum()) - logits[i, label] for i, label in enumerate(labels))
+    box_loss = sum(
+        smooth_l1(deltas[i, 0 if agnostic else label] - goals[i], beta).sum()
+        for i, label in enumerate(labels)
+        if label < 2
+    )
+    assert losses["class"].item() == pytest.approx(log_loss / r, rel=1e-5)
+    assert losses["box"].item() == pytest.approx(box_loss / r, rel=1e-5)
+
+
+def test_losses_by_hand() -> None:
+    # Even odds: ln 3. One cat of two regions, its dx off by 0.5, its dy by 0.01; beta 0.1.
+    head, regions = fixed([[0, 0, 0], [0, 0, 0]], [[[0.5, 0.01, 0, 0], [9, 9, 9, 9]], [[9] * 4, [9] * 4]], beta=0.1)
+    losses = head.losses(regions, torch.tensor([0, 2]), torch.zeros(2, 4))
+    assert losses["class"].item() == pytest.approx(math.log(3))
+    assert losses["box"].item() == pytest.approx(((0.5 - 0.05) + 0.5 * 0.01**2 / 0.1) / 2, rel=1e-5)
+
+
+def test_only_the_own_class_learns_boxes() -> None:
+    head, regions = fixed([[0, 0, 0], [0, 0, 0]], np.ones((2, 2, 4)).tolist())
+    head.losses(regions, torch.tensor([1, 2]), torch.zeros(2, 4))["box"].backward()
+    gradient = head.deltas.weight.grad.reshape(2, 4, 2)  # class, delta, region
+    assert (gradient[1, :, 0] != 0).all()
+    assert gradient[0].eq(0).all()
+    assert gradient[:, :, 1].eq(0).all()
+
+
+@pytest.mark.parametrize("r", [0, 3])
+def test_without_foreground_the_box_loss_is_zero_and_gradients_are_finite(r: int) -> None:
+    head = BoxHead(TwoFC(2, 3, 8), 8, NAMES, IDS)
+    regions = torch.rand(r, 2, 3, 3)
+    losses = head.losses(regions, torch.full((r,), 2), torch.zeros(r, 4))
+    assert losses["box"].item() == 0
+    assert losses["class"].isfinite()
+    (losses["box"] + losses["class"]).backward()
+    for name, parameter in head.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+# detect
+
+
+def test_detect_by_hand() -> None:
+    # Region 0: surely a cat, as it stands. 1: a dog, moved. 2: background. 3: cat and dog both.
+    logits = logits_of([0.9, 0.05], [0.1, 0.7], [0.04, 0.03], [0.5, 0.3])
+    # deltas of cat and of dog; the dog of region 1: dx = 2/10 of the width, dw = ln 2
+    still = [0.0, 0, 0, 0]
+    deltas = [[still, still], [still, [2, 0, 5 * math.log(2), 0]], [still, still], [still, still]]
+    head, regions = fixed(logits, deltas)
+    boxes = [[10, 10, 30, 50], [40, 40, 60, 60], [0, 0, 5, 5], [70, 0, 90, 10]]
+    (found,) = detect(head, regions, [boxes], batch((100, 100)))
+    # 0.05 is not above the threshold of 0.05 + rounding, so ask for the clear ones
+    clear = found.above(0.2)
+    assert clear.names == ["cat", "dog", "cat", "dog"]
+    assert clear.scores.tolist() == pytest.approx([0.9, 0.7, 0.5, 0.3], abs=1e-6)
+    expected = [
+        [10, 10, 30, 50],
+        [34, 40, 74, 60],  # centre 50 + 0.2 · 20 = 54, width 40
+        [70, 0, 90, 10],
+        [70, 0, 90, 10],
+    ]
+    torch.testing.assert_close(clear.boxes, torch.tensor(expected, dtype=torch.float32), atol=1e-4, rtol=0)
+    assert found.category_ids == (17, 18)
+    assert (0.04, "cat") not in [(round(score, 2), name) for name, score, _ in found]
+
+
+@pytest.mark.parametrize(("threshold", "left"), [(0.0, 4), (0.15, 3), (0.35, 2), (0.65, 0)])
+def test_the_score_threshold(threshold: float, left: int) -> None:
+    head, regions = fixed(logits_of([0.6, 0.1], [0.2, 0.4]), score_threshold=threshold)
+    (found,) = detect(head, regions, [[[0, 0, 10, 10], [50, 50, 60, 60]]], batch((100, 100)))
+    assert len(found) == left
+    assert all(score > threshold for score in found.scores.tolist())
+
+
+def test_suppression_is_within_a_class() -> None:
+    # Three cats, two of which overlap by 9/11 = 0.82; a dog in the same place is left.
+    logits = logits_of([0.8, 0.01], [0.9, 0.01], [0.7, 0.01], [0.01, 0.6])
+    boxes = [[0, 0, 10, 10], [1, 0, 11, 10], [50, 0, 60, 10], [1, 0, 11, 10]]
+    head, regions = fixed(logits, nms_iou=0.5)
+    (found,) = detect(head, regions, [boxes], batch((100, 100)))
+    assert found.names == ["cat", "cat", "dog"]
+    assert found.boxes.tolist() == [boxes[1], boxes[2], boxes[3]]
+    head.nms_iou = 0.85
+    assert len(detect(head, regions, [boxes], batch((100, 100)))[0]) == 4
+
+
+def test_the_best_of_all_classes_are_kept() -> None:
+    logits = logits_of([0.8, 0.01], [0.01, 0.9], [0.7, 0.01], [0.01, 0.6])
+    boxes = [[20 * i, 0, 20 * i + 10, 10] for i in range(4)]
+    head, regions = fixed(logits, max_detections=3)
+    (found,) = detect(head, regions, [boxes], batch((100, 100)))
+    assert found.scores.tolist() == pytest.approx([0.9, 0.8, 0.7], abs=1e-6)
+    assert found.names == ["dog", "cat", "cat"]
+
+
+def test_boxes_go_back_to_the_picture_as_given_and_are_cut_to_it() -> None:
+    head, regions = fixed(logits_of([0.9, 0.01], [0.8, 0.01]))
+    boxes = [[10, 20, 30, 40], [80, 40, 140, 90]]
+    # the network saw (50, 100) of a canvas of (64, 128); the picture was (200, 300)
+    images = ImageBatch(torch.zeros(1, 3, 64, 128), [(50, 100)], [(200, 300)])
+    (found,) = detect(head, regions, [boxes], images)
+    torch.testing.assert_close(found.boxes, torch.tensor([[30.0, 80, 90, 160], [240, 160, 300, 200]]))
+
+
+def test_what_is_cut_to_nothing_is_dropped() -> None:
+    head, regions = fixed(logits_of([0.9, 0.01], [0.8, 0.01], [0.7, 0.01]), min_side=1.0)
+    boxes = [[200, 0, 210, 10], [99.5, 0, 120, 10], [99, 0, 120, 10]]  # 0, 0.5 and 1 pixel are inside
+    (found,) = detect(head, regions, [boxes], batch((100, 100)))
+    assert found.boxes.tolist() == [[99, 0, 100, 10]]
+
+
+def test_class_agnostic_boxes_serve_every_class() -> None:
+    head, regions = fixed(logits_of([0.5, 0.4]), [[[1, 0, 0, 0]]], class_agnostic=True)
+    (found,) = detect(head, regions, [[[10, 10, 20, 20]]], batch((100, 100)))
+    assert found.names == ["cat", "dog"]
+    torch.testing.assert_close(found.boxes, torch.tensor([[11.0, 10, 21, 20]] * 2))
+
+
+def test_each_image_gets_its_own() -> None:
+    head, regions = fixed(logits_of([0.9, 0.01], [0.01, 0.8], [0.7, 0.01]))
+    boxes = [[[0, 0, 10, 10]], [], [[0, 0, 10, 10], [30, 30, 40, 40]]]
+    images = batch((100, 100), (50, 50), (100, 80), original=[(100, 100), (50, 50), (200, 160)])
+    one, two, three = detect(head, regions, boxes, images)
+    assert (one.names, two.names, three.names) == (["cat"], [], ["dog", "cat"])
+    assert two.boxes.shape == (0, 4)
+    assert two.class_names == ("cat", "dog")
+    torch.testing.assert_close(three.boxes, torch.tensor([[0.0, 0, 20, 20], [60, 60, 80, 80]]))
+
+
+def test_no_regions_at_all() -> None:
+    head = BoxHead(TwoFC(2, 3, 8), 8, NAMES, IDS)
+    one, two = detect(head, torch.empty(0, 2, 3, 3), [[], []], batch((10, 10), (10, 10)))
+    assert len(one) == len(two) == 0
+
+
+def test_wild_deltas_stay_inside_the_picture() -> None:
+    head, regions = fixed(logits_of([0.9, 0.01]), [[[1e6, -1e6, 1e4, 1e4], [0] * 4]])
+    (found,) = detect(head, regions, [[[10, 10, 20, 20]]], batch((100, 100)))
+    assert found.boxes.isfinite().all()
+    head, regions = fixed(logits_of([0.9, 0.01]), [[[0, 0, 1e4, 1e4], [0] * 4]])
+    (found,) = detect(head, regions, [[[10, 10, 20, 20]]], batch((100, 100)))
+    assert found.boxes.tolist() == [[0, 0, 100, 100]]
+
+
+def test_scores_that_are_not_numbers_find_nothing() -> None:
+    head, regions = fixed([[math.nan, 0, 0], [5, 0, 0]])
+    (found,) = detect(head, regions, [[[10, 10, 20, 20], [50, 50, 60, 60]]], batch((100, 100)))
+    assert found.scores.isfinite().all()
+
+
+def test_what_is_learnt_is_what_is_detected() -> None:
+    # A head that answers with the goals of `sample` detects the objects.
+    head, _ = fixed(logits_of([0.1, 0.1]))
+    objects = targets([[12, 8, 40, 33], [60, 50, 90, 95]], [0, 1])
+    near = proposals([[10, 10, 38, 30], [58, 55, 95, 90]])
+    (chosen,), labels, goals = head.sample([near], [objects])
+    assert iou(near.boxes, objects.boxes).diagonal().min() > 0.5
+    torch.testing.assert_close(goals[:2], encode(objects.boxes, near.boxes, WEIGHTS))
+    logits = logits_of(*[[0.9, 0.05] if label == 0 else [0.05, 0.9] for label in labels.tolist()])
+    perfect, regions = fixed(logits, goals[:, None].expand(-1, 2, -1).tolist(), score_threshold=0.5)
+    (found,) = detect(perfect, regions, [chosen.boxes.tolist()], batch((100, 100)))
+    assert len(found) == 2  # each object's own box is suppressed as a duplicate
+    order = found.labels.argsort()
+    torch.testing.assert_close(found.boxes[order], objects.boxes, atol=1e-3, rtol=0)

@@ -1,0 +1,269 @@
+"""Settings: what is read is what was written, and a mistake gets an answer."""
+
+from pathlib import Path
+
+import pytest
+
+from rcnnkit.config import Settings, SettingsError, check_settings, read_settings, write_settings
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+# Every setting, none of them at its default.
+EVERYTHING = """
+[model]
+backbone = "resnet18"
+neck = "c4"
+norm = "batch"
+pretrained = true
+frozen_stages = 2
+fpn_channels = 32
+fpn_norm = "group"
+pool = "roi_pool"
+pool_size = 5
+sampling_ratio = 0
+aligned = true
+
+[rpn]
+anchor_sizes = [[16, 24.5], [32, 48]]
+anchor_ratios = [1.0, 3]
+hidden = 24
+convs = 2
+pre_nms = 10
+post_nms = 11
+train_pre_nms = 12
+train_post_nms = 13
+nms_iou = 0.65
+min_side = 2
+foreground_iou = 0.6
+background_iou = 0.2
+samples = 64
+foreground_share = 0.3
+beta = 1.0
+
+[head]
+hidden = 48
+class_agnostic = true
+foreground_iou = 0.55
+background_iou = 0.45
+samples = 99
+foreground_share = 0.125
+delta_weights = [1, 2, 3, 4]
+beta = 0.25
+score_threshold = 0.01
+nms_iou = 0.3
+max_detections = 7
+min_side = 1
+
+[input]
+short_side = 120
+long_side = 200
+mean = [0.1, 0.2, 0.3]
+std = [0.4, 0.5, 0.6]
+divisor = 32
+
+[data]
+root = "some/folder"
+train = "a.json"
+val = ""
+images = "pictures"
+class_names = ["cat", "déjà vu \\"quoted\\""]
+use_difficult = true
+skip_bad = true
+workers = 0
+
+[augment]
+flip = 0.25
+flip_vertical = 0.75
+crop = 0.1
+brightness = 0.2
+contrast = 0.3
+saturation = 0.4
+hue = 0.05
+scale = [0.5, 2.0]
+
+[train]
+iterations = 100
+batch = 3
+lr = 1e-3
+momentum = 0.8
+nesterov = true
+weight_decay = 0.0005
+schedule = "cosine"
+steps = [0.1, 0.2, 0.3]
+warmup = 9
+warmup_from = 0.01
+clip_norm = 0.0
+precision = "bf16"
+device = "cpu"
+seed = 17
+log_every = 3
+evaluate_every = 0
+save_every = 4
+resume = "runs/a"
+init = "b.safetensors"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "my.toml"
+    path.write_text('[data]\nroot = "here"\n')
+    return path
+
+
+def complaint(path: Path, *overrides: str) -> str:
+    with pytest.raises(SettingsError) as error:
+        read_settings(path, overrides)
+    return str(error.value)
+
+
+def test_defaults(file: Path) -> None:
+    settings = read_settings(file)
+    assert settings.data.root == Path("here")
+    assert settings.model.backbone == "resnet50"
+    assert settings.rpn.nms_iou == 0.7
+    assert settings.head.delta_weights == (10, 10, 5, 5)
+    assert settings.input.short_side == 800
+    assert (settings.train.batch, settings.train.lr) == (16, 0.02)  # "for 16 pictures"
+
+
+def test_the_file_decides_and_the_command_line_has_the_last_word(file: Path) -> None:
+    file.write_text('[data]\nroot = "here"\n[train]\nlr = 0.5\nbatch = 2\n')
+    settings = read_settings(file, ["train.lr=0.25", "train.lr=0.125", "head.nms_iou=0.25"])
+    assert (settings.train.lr, settings.train.batch, settings.head.nms_iou) == (0.125, 2, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.lr=1e-3", 0.001),
+        ("train.lr=1", 1.0),
+        ("train.batch = 4", 4),
+        ("train.nesterov=true", True),
+        ("model.backbone=resnet18", "resnet18"),
+        ('model.backbone="resnet18"', "resnet18"),
+        ("model.backbone='resnet18'", "resnet18"),
+        ("data.root=/some where/über=all", Path("/some where/über=all")),
+        ("data.train=2007_trainval", "2007_trainval"),
+        ("data.val=", ""),
+        ("train.steps=[0.5, 0.75]", [0.5, 0.75]),
+        ("train.steps=[]", []),
+        ("rpn.anchor_sizes=[[8], [16.5, 32]]", [[8], [16.5, 32]]),
+        ("augment.scale=[0.5,2]", (0.5, 2)),
+        ("data.class_names=['a', 'b']", ["a", "b"]),
+    ],
+)
+def test_overrides(file: Path, override: str, expected: object) -> None:
+    section, name = override.partition("=")[0].strip().split(".")
+    assert getattr(getattr(read_settings(file, [override]), section), name) == expected
+
+
+@pytest.mark.parametrize("override", ["train.lr", "lr=1", "=1", ".lr=1", "train.=1", "train.lr.x=1", "", "train.lr:1"])
+def test_bad_overrides(file: Path, override: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        read_settings(file, [override])
+    assert "my.toml" in str(error.value) or "section.key=value, such as train.lr=0.01" in str(error.value)
+    assert override.partition("=")[0].strip(".") in str(error.value)
+
+
+def test_a_misspelt_key_is_answered_with_the_right_one(file: Path) -> None:
+    assert complaint(file, "rpn.nms_iuo=0.5") == f"{file}: rpn.nms_iuo is not a setting; did you mean rpn.nms_iou?"
+    assert complaint(file, "train.learning_rte=1").startswith(f"{file}: train.learning_rte is not a setting")
+    assert "did you mean train.iterations?" in complaint(file, "train.iteration=5")
+
+
+def test_a_key_in_the_wrong_section_is_answered_with_the_right_one(file: Path) -> None:
+    assert complaint(file, "model.lr=1") == f"{file}: model.lr is not a setting; did you mean train.lr?"
+    file.write_text('[data]\nroot = "here"\n[trian]\nlr = 1\n')
+    assert complaint(file) == f"{file}: trian is not a setting; did you mean train?"
+    file.write_text('backbone = "resnet18"\n[data]\nroot = "here"\n')
+    assert complaint(file) == f"{file}: backbone is not a setting; did you mean model.backbone?"
+
+
+def test_far_from_every_key_there_is_no_suggestion(file: Path) -> None:
+    assert complaint(file, "model.xyzzy=1") == f"{file}: model.xyzzy is not a setting"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.lr=fast", "train.lr = 'fast': input should be a valid number"),
+        ("train.lr=-1", "train.lr = -1: input should be greater than 0"),
+        ("train.lr=nan", "train.lr = nan: input should be"),
+        ("train.lr=inf", "train.lr = inf: input should be a finite number"),
+        ("train.batch=2.5", "train.batch = 2.5: input should be a valid integer"),
+        ("train.batch=0", "train.batch = 0: input should be greater than 0"),
+        ("train.clip_norm=inf", "train.clip_norm = inf: input should be a finite number"),
+        ("rpn.nms_iou=1.5", "rpn.nms_iou = 1.5: input should be less than or equal to 1"),
+        ("rpn.nms_iou=nan", "rpn.nms_iou = nan"),
+        ("rpn.anchor_sizes=[[16, -2]]", "rpn.anchor_sizes.0.1 = -2: input should be greater than 0"),
+        ("rpn.anchor_sizes=[[inf]]", "rpn.anchor_sizes.0.0 = inf"),
+        ("rpn.anchor_ratios=[]", "rpn.anchor_ratios = []"),
+        ("head.delta_weights=[1, 1, 1]", "head.delta_weights"),
+        ("head.delta_weights=[1, 1, 1, 0]", "head.delta_weights.3 = 0"),
+        ("input.std=[1, 1, 0]", "input.std.2 = 0: input should be greater than 0"),
+        ("input.mean=[0, 0, nan]", "input.mean.2 = nan"),
+        ("model.backbone=resnet19", "model.backbone = 'resnet19': input should be 'resnet18', 'resnet34'"),
+        ("model.norm=none", 'model.norm = "none" is for fpn_norm'),
+        ("augment.scale=[0.5]", "augment.scale"),
+        ("augment.scale=[2, 0.5]", "augment.scale = [2.0, 0.5] goes from large to small; write the smaller first"),
+        ("augment.hue=0.6", "augment.hue = 0.6: input should be less than or equal to 0.5"),
+        ("data.workers=-2", "data.workers = -2"),
+    ],
+)
+def test_a_wrong_value_is_named_with_file_key_and_reason(file: Path, override: str, said: str) -> None:
+    message = complaint(file, override)
+    assert message.startswith(f"{file}: ")
+    assert said in message
+
+
+def test_every_mistake_is_told_at_once(file: Path) -> None:
+    lines = complaint(file, "train.lr=fast", "train.batch=0", "rpn.nms_iuo=1").splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(f"{file}: ") for line in lines)
+
+
+def test_what_is_missing_is_named(file: Path) -> None:
+    file.write_text("")
+    assert complaint(file) == f"{file}: data is missing; give it in the file or as data=…"
+    file.write_text("[data]\n")
+    assert complaint(file) == f"{file}: data.root is missing; give it in the file or as data.root=…"
+
+
+def test_a_section_that_is_none(file: Path) -> None:
+    file.write_text('train = 5\n[data]\nroot = "here"\n')
+    assert "train must be a section, [train]" in complaint(file, "train.lr=1")
+    assert "train = 5" in complaint(file)
+
+
+def test_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.toml: no such settings file"):
+        read_settings(tmp_path / "none.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[data\nroot = 1")
+    assert complaint(broken).startswith(f"{broken} is not TOML: ")
+    broken.write_bytes(b"\xff\xfe\x00")
+    assert complaint(broken).startswith(f"{broken} is not TOML: ")
+
+
+def test_everything_survives_writing_and_reading(tmp_path: Path) -> None:
+    full = tmp_path / "full.toml"
+    full.write_text(EVERYTHING, encoding="utf-8")
+    settings = read_settings(full)
+    defaults = check_settings({"data": {"root": "x"}}, "test")
+    for section in Settings.model_fields:
+        for name in type(getattr(settings, section)).model_fields:
+            value, default = (getattr(getattr(s, section), name) for s in (settings, defaults))
+            assert value != default, f"{section}.{name} is to differ from its default in this test"
+    write_settings(settings, tmp_path / "again.toml")
+    assert read_settings(tmp_path / "again.toml") == settings
+
+
+def test_defaults_survive_too(file: Path, tmp_path: Path) -> None:
+    write_settings(read_settings(file), tmp_path / "again.toml")
+    assert read_settings(tmp_path / "again.toml") == read_settings(file)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_our_own_files_read(path: Path) -> None:
+    read_settings(path, ["data.root=anywhere"])

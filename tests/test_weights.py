@@ -1,0 +1,223 @@
+"""Weights files: whole or not at all, and nothing in them is run."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rcnnkit import weights
+from rcnnkit.config import DetectorSettings
+from rcnnkit.detectors.build import build
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.weights import FORMAT, load, pick_device, read, save
+
+SETTINGS = DetectorSettings.model_validate(
+    {
+        "model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 16},
+        "rpn": {"anchor_sizes": [[8], [16], [32], [64], [128]], "post_nms": 20},
+        "head": {"hidden": 16, "score_threshold": 0.0, "max_detections": 10},
+        "input": {"short_side": 64, "long_side": 96},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def detector() -> FasterRCNN:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build(SETTINGS, ["cat", "dög"], [17, 3]).eval()
+
+
+@pytest.fixture
+def file(detector: FasterRCNN, tmp_path: Path) -> Path:
+    path = tmp_path / "new" / "folder" / "a.safetensors"
+    save(detector, SETTINGS, path, {"iterations": 7, "note": "ü"}, {"momentum": torch.tensor([1.0, 2])})
+    return path
+
+
+def rewrite(file: Path, change) -> None:
+    """Change what the file says of itself and keep its tensors."""
+    about, tensors = read(file)
+    save_file(tensors, file, {"rcnnkit": json.dumps(change(about))})
+
+
+def test_the_same_detections_come_out(detector: FasterRCNN, file: Path) -> None:
+    loaded = load(file, "cpu")
+    assert not loaded.training
+    assert loaded.class_names == ("cat", "dög")
+    assert loaded.category_ids == (17, 3)
+    assert loaded.preprocessing == SETTINGS.input
+    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    before, after = detector(picture), loaded(picture)
+    assert len(after) == 10
+    for one, other in ((before.boxes, after.boxes), (before.scores, after.scores), (before.labels, after.labels)):
+        assert one.equal(other)
+    assert after.class_names == ("cat", "dög")
+
+
+def test_it_says_itself_what_it_is(file: Path) -> None:
+    about, tensors = read(file)
+    assert about["format"] == FORMAT
+    assert about["detector"] == "faster_rcnn"
+    assert DetectorSettings.model_validate(about["settings"]) == SETTINGS
+    assert about["class_names"] == ["cat", "dög"]
+    assert about["category_ids"] == [17, 3]
+    assert about["training"] == {"iterations": 7, "note": "ü"}
+    assert tensors["training/momentum"].tolist() == [1, 2]
+
+
+def test_every_tensor_comes_back_bit_for_bit_and_the_trainings_stay_out(detector: FasterRCNN, file: Path) -> None:
+    ours = detector.state_dict()
+    theirs = load(file, "cpu").state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(theirs[name].equal(value) and theirs[name].dtype == value.dtype for name, value in ours.items())
+
+
+def test_tensors_of_any_memory_order_are_saved_by_value(detector: FasterRCNN, tmp_path: Path) -> None:
+    state = {"last": torch.arange(24.0).reshape(1, 2, 3, 4).to(memory_format=torch.channels_last)}
+    save(detector, SETTINGS, tmp_path / "a", state=state)
+    assert load_file(tmp_path / "a")["training/last"].equal(state["last"])
+
+
+def test_same_detector_same_bytes(detector: FasterRCNN, tmp_path: Path) -> None:
+    save(detector, SETTINGS, tmp_path / "a")
+    save(detector, SETTINGS, tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_pretrained_weights_are_not_fetched_again(
+    detector: FasterRCNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise AssertionError("fetched weights that the file holds")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", no_network)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
+    pretrained = SETTINGS.model_copy(update={"model": SETTINGS.model.model_copy(update={"pretrained": True})})
+    save(detector, pretrained, tmp_path / "a.safetensors")
+    load(tmp_path / "a.safetensors", "cpu")
+    assert read(tmp_path / "a.safetensors")[0]["settings"]["model"]["pretrained"] is True
+
+
+@pytest.mark.parametrize("share", [0, 0.0001, 0.5, 0.999])
+def test_a_file_cut_short(file: Path, share: float) -> None:
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match=r"a\.safetensors is not a whole \.safetensors file .*copy it again"):
+        load(file)
+
+
+def test_bytes_of_something_else(file: Path) -> None:
+    for data in (np.random.default_rng(0).bytes(1000), b"hello", b"\0" * 100, b"\xff" * 8 + b"{}"):
+        file.write_bytes(data)
+        with pytest.raises(ValueError, match="not a whole .safetensors file"):
+            load(file)
+
+
+class Trap:
+    """Unpickling this makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("write", [lambda value, path: torch.save(value, path), None], ids=["torch", "pickle"])
+def test_a_pickle_is_refused_and_not_opened(tmp_path: Path, write) -> None:
+    path = tmp_path / "weights.pt"
+    if write:
+        write({"model": Trap(tmp_path / "sprung")}, path)
+    else:
+        path.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    with pytest.raises(ValueError, match=r"Pickled weights \(\.pt, \.pth\) are not read: they can run code"):
+        load(path)
+    assert not (tmp_path / "sprung").exists()
+    if not write:  # the trap works
+        pickle.loads(path.read_bytes())
+        assert (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [None, {}, {"format": "pt"}, {"rcnnkit": "{"}, {"rcnnkit": "[]"}, {"rcnnkit": "{}"}, {"rcnnkit": '{"format": "1"}'}],
+)
+def test_someone_elses_safetensors(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors", metadata)
+    with pytest.raises(ValueError, match=r"other\.safetensors was not written by rcnnkit"):
+        load(tmp_path / "other.safetensors")
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.safetensors: no such weights file"):
+        load(tmp_path / "none.safetensors")
+    with pytest.raises(FileNotFoundError, match="no such weights file"):
+        load(tmp_path)
+
+
+def test_a_later_format(file: Path) -> None:
+    rewrite(file, lambda about: about | {"format": FORMAT + 1})
+    with pytest.raises(ValueError, match=rf"has format {FORMAT + 1}, this rcnnkit reads up to {FORMAT}; upgrade rcnnkit"):
+        load(file)
+
+
+def test_tensors_of_another_detector_than_it_describes(file: Path) -> None:
+    def changed(section: str, name: str, value: object):
+        def change(about: dict) -> dict:
+            about["settings"][section][name] = value
+            return about
+
+        return change
+
+    changes = [
+        changed("model", "backbone", "resnet34"),
+        changed("model", "fpn_channels", 32),
+        changed("head", "hidden", 24),
+        changed("rpn", "anchor_sizes", [[8]]),  # does not go with five maps
+        changed("model", "backbone", "resnet9000"),
+        changed("model", "invented", 1),
+        lambda about: about | {"class_names": ["a", "b", "c"]},
+        lambda about: about | {"class_names": ["a", "a"]},
+        lambda about: about | {"settings": {}},
+        lambda about: {"format": FORMAT},
+    ]
+    whole = file.read_bytes()
+    for change in changes:
+        file.write_bytes(whole)
+        rewrite(file, change)
+        with pytest.raises(ValueError, match=r"a\.safetensors does not hold the detector it describes"):
+            load(file)
+
+
+def test_saving_fails_whole(detector: FasterRCNN, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = file.read_bytes()
+
+    def full(tensors: dict, path: Path, metadata: dict) -> None:
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(weights, "save_file", full)
+    with pytest.raises(OSError, match="no space left"):
+        save(detector, SETTINGS, file)
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_saving_replaces(detector: FasterRCNN, file: Path) -> None:
+    save(detector, SETTINGS, file, {"iterations": 8})
+    assert read(file)[0]["training"] == {"iterations": 8}
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_devices() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for bad in ("cuda:99", "quantum"):
+        with pytest.raises(ValueError, match=f'device "{bad}" cannot be used .*; try "auto" or "cpu"'):
+            pick_device(bad)
