@@ -17,6 +17,7 @@ from rcnnkit.training.loop import train
 from rcnnkit.training.precision import autocast, pick_dtype
 from rcnnkit.weights import load
 
+TRAINING_PICTURES = 512
 SHOWN = 8  # pictures with detections
 
 
@@ -58,7 +59,7 @@ def run_demo(out: Path, device: str, console: Console) -> float:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not empty; choose another --out, nothing is overwritten")
     console.print(f"1. Drawing handwritten digits into {out}/data, as Pascal VOC and as COCO data")
-    write_digits(out / "data", train=512)
+    write_digits(out / "data", train=TRAINING_PICTURES)
     console.print(f"2. Training Faster R-CNN (ResNet-18, FPN) from scratch in {out}/run")
     best = train(check_settings(settings_for(out / "data", device), "the demo"), out / "run", console)
 

@@ -151,7 +151,9 @@ def test_to_coco() -> None:
 
 def test_to_coco_rounds() -> None:
     # float32 0.1 is 0.100000001490116…; a file should not say so
-    found = Detections(torch.tensor([[0.1, 0.2, 1 / 3, 1.0004]]), torch.tensor([2 / 3]), torch.tensor([0]), ("a",), (9,))
+    found = Detections(
+        torch.tensor([[0.1, 0.2, 1 / 3, 1.0004]]), torch.tensor([2 / 3]), torch.tensor([0]), ("a",), (9,)
+    )
     (entry,) = found.to_coco("x")
     assert entry == {"image_id": "x", "category_id": 9, "bbox": [0.1, 0.2, 0.233, 0.8], "score": 0.666667}
 

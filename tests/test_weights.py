@@ -115,7 +115,7 @@ def test_a_file_cut_short(file: Path, share: float) -> None:
 def test_bytes_of_something_else(file: Path) -> None:
     for data in (np.random.default_rng(0).bytes(1000), b"hello", b"\0" * 100, b"\xff" * 8 + b"{}"):
         file.write_bytes(data)
-        with pytest.raises(ValueError, match="not a whole .safetensors file"):
+        with pytest.raises(ValueError, match=r"not a whole \.safetensors file"):
             load(file)
 
 
@@ -146,7 +146,15 @@ def test_a_pickle_is_refused_and_not_opened(tmp_path: Path, write) -> None:
 
 @pytest.mark.parametrize(
     "metadata",
-    [None, {}, {"format": "pt"}, {"rcnnkit": "{"}, {"rcnnkit": "[]"}, {"rcnnkit": "{}"}, {"rcnnkit": '{"format": "1"}'}],
+    [
+        None,
+        {},
+        {"format": "pt"},
+        {"rcnnkit": "{"},
+        {"rcnnkit": "[]"},
+        {"rcnnkit": "{}"},
+        {"rcnnkit": '{"format": "1"}'},
+    ],
 )
 def test_someone_elses_safetensors(tmp_path: Path, metadata: dict[str, str] | None) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors", metadata)
@@ -163,7 +171,9 @@ def test_no_such_file(tmp_path: Path) -> None:
 
 def test_a_later_format(file: Path) -> None:
     rewrite(file, lambda about: about | {"format": FORMAT + 1})
-    with pytest.raises(ValueError, match=rf"has format {FORMAT + 1}, this rcnnkit reads up to {FORMAT}; upgrade rcnnkit"):
+    with pytest.raises(
+        ValueError, match=rf"has format {FORMAT + 1}, this rcnnkit reads up to {FORMAT}; upgrade rcnnkit"
+    ):
         load(file)
 
 
@@ -213,6 +223,15 @@ def test_saving_replaces(detector: FasterRCNN, file: Path) -> None:
     save(detector, SETTINGS, file, {"iterations": 8})
     assert read(file)[0]["training"] == {"iterations": 8}
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_the_old_file_stays_whole_until_the_new_one_is(detector: FasterRCNN, file: Path) -> None:
+    before = file.read_bytes()
+    with file.open("rb") as reader:  # who reads the old one while the new one is written
+        reader.read(100)
+        save(detector, SETTINGS, file, {"iterations": 8})
+        assert reader.read() == before[100:]
+    assert file.read_bytes() != before
 
 
 def test_devices() -> None:

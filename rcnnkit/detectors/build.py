@@ -24,11 +24,14 @@ def build(
         category_ids: the data set's own ids; 1 … K by default.
 
     Raises:
-        ValueError: no classes, a class named twice, or anchors that do not fit the backbone's maps.
+        ValueError: no classes, a class named twice, another number of ids, or anchors that do not fit the
+            backbone's maps.
     """
     if not class_names or len(set(class_names)) != len(class_names):
         raise ValueError(f"a detector needs classes with distinct names, not {list(class_names)}")
     category_ids = list(category_ids or range(1, len(class_names) + 1))
+    if len(category_ids) != len(class_names):
+        raise ValueError(f"{len(class_names)} classes but {len(category_ids)} category ids; each class needs one")
     model = settings.model
     body = ResNet(model.backbone, model.norm, model.pretrained, model.frozen_stages, 3 if model.neck == "c4" else 4)
     backbone: FPN | ResNetC4

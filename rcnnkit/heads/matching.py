@@ -33,7 +33,7 @@ def match(
     Source: Faster R-CNN 3.1.2; the paper says "higher than 0.7", all code takes ≥.
     """
     crowd = targets.crowd
-    if len(targets) == 0 or bool(crowd.all()):
+    if len(boxes) == 0 or bool(crowd.all()):  # the latter also where there are no objects
         matched = torch.full((len(boxes),), BACKGROUND, device=boxes.device)
     else:
         overlaps = iou(boxes, targets.boxes)

@@ -255,14 +255,16 @@ def test_class_agnostic_boxes_serve_every_class() -> None:
 
 
 def test_each_image_gets_its_own() -> None:
-    head, regions = fixed(logits_of([0.9, 0.01], [0.01, 0.8], [0.7, 0.01]))
+    to_the_right = [[[dx, 0, 0, 0]] * 2 for dx in (0, 1, 2)]  # by 0, 0.1 and 0.2 of the width
+    head, regions = fixed(logits_of([0.9, 0.01], [0.01, 0.8], [0.7, 0.01]), to_the_right)
     boxes = [[[0, 0, 10, 10]], [], [[0, 0, 10, 10], [30, 30, 40, 40]]]
     images = batch((100, 100), (50, 50), (100, 80), original=[(100, 100), (50, 50), (200, 160)])
     one, two, three = detect(head, regions, boxes, images)
+    assert one.boxes.tolist() == [[0, 0, 10, 10]]
     assert (one.names, two.names, three.names) == (["cat"], [], ["dog", "cat"])
     assert two.boxes.shape == (0, 4)
     assert two.class_names == ("cat", "dog")
-    torch.testing.assert_close(three.boxes, torch.tensor([[0.0, 0, 20, 20], [60, 60, 80, 80]]))
+    torch.testing.assert_close(three.boxes, torch.tensor([[2.0, 0, 22, 20], [64, 60, 84, 80]]))
 
 
 def test_no_regions_at_all() -> None:

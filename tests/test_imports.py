@@ -1,0 +1,119 @@
+"""Little is imported until it is needed, and imports run downwards only."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "rcnnkit"
+
+# Each may import those above it and, where a name ends with /, what is beside it in its folders.
+TIERS = [
+    ["boxes"],
+    ["structures"],
+    ["images"],
+    ["ops/"],
+    ["backbones/", "proposals/", "heads/"],
+    ["config"],
+    ["detectors/"],
+    ["weights", "drawing", "data/", "evaluation/"],
+    ["training/", "benchmark/"],
+    ["demo"],
+    ["cli"],
+    ["__main__"],
+]
+
+
+def modules() -> list[str]:
+    """boxes, heads.matching, …: all but empty packages' own files."""
+    files = [path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]
+    return sorted(".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files)
+
+
+def tier(module: str) -> tuple[int, str]:
+    """How far down a module is, and its name in the table."""
+    top = module.partition(".")[0]
+    for i, names in enumerate(TIERS):
+        for name in names:
+            if name.rstrip("/") == top:
+                return i, name
+    raise AssertionError(f"rcnnkit.{module} has no tier in this test; say where it belongs")
+
+
+def imported(module: str) -> set[str]:
+    """The modules of rcnnkit that the source names anywhere in an import, without "rcnnkit."."""
+    path = ROOT.joinpath(*module.split("."))
+    source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            if node.module == "rcnnkit":
+                found |= {alias.name for alias in node.names if alias.name != "__version__"}
+            elif node.module and node.module.startswith("rcnnkit."):
+                found.add(node.module.removeprefix("rcnnkit."))
+        elif isinstance(node, ast.Import):
+            found |= {a.name.removeprefix("rcnnkit.") for a in node.names if a.name.startswith("rcnnkit.")}
+    return found
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_run_downwards(module: str) -> None:
+    here, own = tier(module)
+    for other in imported(module):
+        there, name = tier(other)
+        if own.endswith("/") or name.endswith("/"):
+            assert there <= here, f"rcnnkit.{module} imports rcnnkit.{other}, which is above it"
+        else:
+            assert there < here or other == module, f"rcnnkit.{module} imports rcnnkit.{other}, which is not below it"
+
+
+def test_the_imports_are_seen() -> None:
+    assert imported("structures") == {"boxes"}
+    assert {"proposals.rpn", "heads.box_head", "structures"} <= imported("detectors.faster_rcnn")
+
+
+def test_nothing_is_imported_in_a_circle() -> None:
+    """Also within a tier."""
+    pending = {module: imported(module) for module in modules()}
+    while pending:
+        free = [module for module, needs in pending.items() if not needs & (pending.keys() - {module})]
+        assert free, f"these import each other: {sorted(pending)}"
+        for module in free:
+            del pending[module]
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_importing_rcnnkit_loads_next_to_nothing() -> None:
+    loaded = loaded_by("import rcnnkit")
+    assert not loaded & {"torch", "numpy", "cv2", "pydantic", "torchvision"}
+    assert {name for name in loaded if name.startswith("rcnnkit")} == {"rcnnkit"}
+
+
+def test_importing_the_operators_loads_torch_and_little_else() -> None:
+    loaded = loaded_by("import rcnnkit.ops")
+    assert "torch" in loaded
+    assert not loaded & {"cv2", "albumentations", "pydantic", "sklearn", "matplotlib", "pycocotools", "typer"}
+
+
+def test_detecting_does_not_load_what_only_training_needs() -> None:
+    loaded = loaded_by("import rcnnkit; rcnnkit.load")
+    assert "rcnnkit.weights" in loaded
+    assert not loaded & {"albumentations", "sklearn", "matplotlib", "pycocotools", "typer"}
+
+
+def test_every_name_is_there_and_others_are_not() -> None:
+    import rcnnkit
+
+    for name in rcnnkit.__all__:
+        assert callable(getattr(rcnnkit, name)), name
+    with pytest.raises(AttributeError, match="has no attribute 'Detection'"):
+        rcnnkit.Detection  # noqa: B018
