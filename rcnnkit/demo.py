@@ -26,18 +26,18 @@ def settings_for(data: Path, device: str) -> dict[str, dict[str, object]]:
     return {
         "model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 64, "fpn_norm": "batch"},
         "rpn": {
-            "anchor_sizes": [[16], [32], [64], [128], [256]],
+            "anchor_sizes": [[24], [48], [96], [192], [384]],
             "pre_nms": 300,
             "post_nms": 200,
             "train_pre_nms": 300,
             "train_post_nms": 300,
         },
         "head": {"hidden": 256, "samples": 64},
-        "input": {"short_side": 160, "long_side": 160},
-        "data": {"root": str(data)},
+        "input": {"short_side": 192, "long_side": 192},
+        "data": {"root": str(data), "val": ""},  # evaluated below
         "augment": {"flip": 0.0, "brightness": 0.2, "contrast": 0.2},  # a mirrored 2 is no 2
         "train": {
-            "iterations": 1000,
+            "iterations": 700,
             "batch": 2,
             "lr": 0.16,
             "schedule": "cosine",

@@ -1,10 +1,11 @@
-"""rcnnkit's Faster R-CNN beside torchvision's: same pictures, size, backbone, batch, machine and minutes.
+"""rcnnkit's Faster R-CNN beside torchvision's: same pictures, size, backbone, machine and minutes.
 
     python tools/compare_torchvision.py CONFIG [section.key=value …] [--iterations N …] [--seeds S …]
 
 Trains ours as CONFIG says, then torchvision's `FasterRCNN` with the same ResNet and an FPN for as many seconds,
 both from scratch, each in a process of its own, and scores both on a split that neither was chosen on.
-torchvision's gets one-cycle SGD, horizontal flips and the same autocast; everything else is its default.
+torchvision's gets one-cycle SGD, horizontal flips, the same autocast and a batch of its own (`--batch`);
+everything else is its default.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class AsOurs(nn.Module):
         ]
 
 
-def train_torchvision(settings: Settings, seconds: float, lr: float) -> tuple[nn.Module, dict[str, Any]]:
+def train_torchvision(settings: Settings, seconds: float, lr: float, size: int) -> tuple[nn.Module, dict[str, Any]]:
     """Train for so long; one cycle: 30 % up from lr / 25 on a cosine, then down to nothing."""
     training, _ = read_splits(settings.data)
     device = weights.pick_device(settings.train.device)
@@ -69,14 +70,14 @@ def train_torchvision(settings: Settings, seconds: float, lr: float) -> tuple[nn
     body = resnet_fpn_backbone(
         backbone_name=settings.model.backbone, weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5
     )
-    size = settings.input
+    shape = settings.input
     classes = len(training.class_names) + 1
-    model = TorchvisionFasterRCNN(body, classes, min_size=size.short_side, max_size=size.long_side).to(device).train()
+    model = TorchvisionFasterRCNN(body, classes, min_size=shape.short_side, max_size=shape.long_side).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
     batches = load_batches(
         training.records,
-        Augmentation(AugmentSettings(flip=0.5), size),
-        batch=settings.train.batch,
+        Augmentation(AugmentSettings(flip=0.5), shape),
+        batch=size,
         seed=settings.train.seed,
         workers=settings.data.workers,
     )
@@ -102,24 +103,30 @@ def train_torchvision(settings: Settings, seconds: float, lr: float) -> tuple[nn
         optimizer.step()
         iterations += 1
     spent = time.perf_counter() - began
-    return AsOurs(model, training, device).eval(), {"seconds": spent, "iterations": iterations}
+    return AsOurs(model, training, device).eval(), {
+        "seconds": spent,
+        "iterations": iterations,
+        "pictures": iterations * size,
+    }
 
 
 def train_ours(settings: Settings, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"val": ""})})
     best = train(settings, folder / "run", Console(quiet=True))
     about, _ = weights.read(folder / "run" / "last.safetensors")
-    spent = {"seconds": about["training"]["seconds"], "iterations": about["training"]["iteration"]}
+    iterations = about["training"]["iteration"]
+    spent = {"seconds": about["training"]["seconds"], "iterations": iterations}
+    spent["pictures"] = iterations * settings.train.batch
     return weights.load(best, settings.train.device), spent
 
 
-def measure(which: str, settings: Settings, split: str, seconds: float, lr: float, queue: Any) -> None:
+def measure(which: str, settings: Settings, split: str, seconds: float, lr: float, size: int, queue: Any) -> None:
     """Train and score one detector, in a process of its own so that its memory can be told."""
     with tempfile.TemporaryDirectory() as folder:
         if which == "rcnnkit":
             detector, spent = train_ours(settings, Path(folder))
         else:
-            detector, spent = train_torchvision(settings, seconds, lr)
+            detector, spent = train_torchvision(settings, seconds, lr, size)
     training, _ = read_splits(settings.data)
     data = read_data(
         settings.data.root, split, images=settings.data.images, class_names=training.class_names, skip_bad=True
@@ -128,7 +135,7 @@ def measure(which: str, settings: Settings, split: str, seconds: float, lr: floa
     with autocast(device, pick_dtype(settings.train.precision, device)):
         evaluation: Evaluation = evaluate(detector, data, batch_size=1)
     peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    passes = spent["iterations"] * settings.train.batch / len(training)
+    passes = spent["pictures"] / len(training)
     queue.put(
         {"which": which, "seed": settings.train.seed, "split": data.name, "passes": passes}
         | {"minutes": spent["seconds"] / 60, "iterations": spent["iterations"], "gigabytes": peak / 2**20}
@@ -160,6 +167,7 @@ def main() -> None:
     parser.add_argument("--torchvision-seeds", type=int, nargs="*", help="by default those of --seeds")
     parser.add_argument("--split", default="test", help="to score on")
     parser.add_argument("--lr", type=float, default=0.02, help="torchvision's highest learning rate")
+    parser.add_argument("--batch", type=int, default=4, help="torchvision's")
     parser.add_argument("--json", type=Path, help="write every run's numbers here")
     options = parser.parse_args()
     theirs = options.seeds if options.torchvision_seeds is None else options.torchvision_seeds
@@ -169,11 +177,11 @@ def main() -> None:
         for seed in options.seeds:
             overrides = [*options.settings, f"train.iterations={iterations}", f"train.seed={seed}"]
             settings = read_settings(options.config, overrides)
-            results.append(alone("rcnnkit", settings, options.split, 0.0, options.lr))
+            results.append(alone("rcnnkit", settings, options.split, 0.0, options.lr, options.batch))
             console.print(results[-1])
             if seed in theirs:
                 seconds = results[-1]["minutes"] * 60
-                results.append(alone("torchvision", settings, options.split, seconds, options.lr))
+                results.append(alone("torchvision", settings, options.split, seconds, options.lr, options.batch))
                 console.print(results[-1])
     table = Table(title=f"{results[0]['split']}, {settings.model.backbone} FPN, {torch.get_num_threads()} CPU threads")
     for column in ("", "seed", "minutes", "passes", "AP", "AP50", "VOC 11-point", "s / picture", "GB"):
