@@ -1,4 +1,4 @@
-"""`python -m rcnnkit`, and so `torchrun -m rcnnkit train …`."""
+"""`python -m rcnnkit` is the rcnnkit command."""
 
 from rcnnkit.cli import main
 

@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False, soft_wrap=True)  # a file may be called "[red].jpg"
 
 Weights = Annotated[Path, typer.Argument(help="A .safetensors file of rcnnkit.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
@@ -53,7 +53,8 @@ def train(
         if out and out.resolve() != run.resolve():
             raise ValueError(f"train.resume continues in {run}; leave --out {out} away")
     else:
-        run = out or free_folder(Path("runs") / config.stem)
+        name = config.parent.name if config.name == "settings.toml" else config.stem  # another run's settings
+        run = out or free_folder(Path("runs") / name)
     best = train_detector(read, run, console)
     console.print(f"wrote {best}")
 
@@ -106,7 +107,7 @@ def detect(
     from rcnnkit.images import read_picture
     from rcnnkit.weights import load
 
-    pictures = list(_pictures(files))
+    pictures = list(dict.fromkeys(_pictures(files)))
     drawn = _drawn_names(pictures, out)
     taken = [path for path in [*drawn.values(), out / "detections.json"] if path.exists()]
     if taken:
@@ -116,25 +117,27 @@ def detect(
     results: list[dict[str, object]] = []
     unread = 0
     queue = iter(pictures)
-    while paths := list(islice(queue, batch)):
-        arrays = {}
-        for path in paths:
-            try:
-                arrays[path] = read_picture(path)
-            except (OSError, ValueError) as error:
-                unread += 1
-                _complain(error)
-        with _autocast(precision, detector.device):
-            found = detector(list(arrays.values()))
-        for (path, array), detections in zip(arrays.items(), found, strict=True):
-            results += detections.to_coco(str(path))
-            drawn[path].parent.mkdir(parents=True, exist_ok=True)
-            draw(array, detections, min_score=min_score).save(drawn[path], quality=92)
-            seen = detections.above(min_score)
-            counts = {name: seen.names.count(name) for name in dict.fromkeys(seen.names)}
-            summary = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
-            console.print(f"{path}: {summary}")
-    (out / "detections.json").write_text(json.dumps(results), encoding="utf-8")
+    try:
+        while paths := list(islice(queue, batch)):
+            arrays = {}
+            for path in paths:
+                try:
+                    arrays[path] = read_picture(path)
+                except (OSError, ValueError) as error:
+                    unread += 1
+                    _complain(error)
+            with _autocast(precision, detector.device):
+                found = detector(list(arrays.values()))
+            for (path, array), detections in zip(arrays.items(), found, strict=True):
+                results += detections.to_coco(str(path))
+                drawn[path].parent.mkdir(parents=True, exist_ok=True)
+                draw(array, detections, min_score=min_score).save(drawn[path], quality=92)
+                seen = detections.above(min_score)
+                counts = {name: seen.names.count(name) for name in dict.fromkeys(seen.names)}
+                summary = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+                console.print(f"{path}: {summary}")
+    finally:  # also of what a Ctrl-C leaves undone
+        (out / "detections.json").write_text(json.dumps(results), encoding="utf-8")
     console.print(f"wrote {len(pictures) - unread} pictures and {len(results)} detections in {out}/detections.json")
     if unread:
         raise typer.Exit(1)
@@ -169,15 +172,14 @@ def _autocast(precision: str, device: object):  # type: ignore[no-untyped-def]  
     return autocast(device, pick_dtype(precision, device))  # type: ignore[arg-type]
 
 
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
-
-
 def _pictures(files: list[Path]) -> Iterator[Path]:
+    from rcnnkit.data.checks import PICTURE_SUFFIXES, is_picture
+
     for file in files:
         if file.is_dir():
-            inside = sorted(path for path in file.iterdir() if path.suffix.lower() in PICTURES)
+            inside = sorted(filter(is_picture, file.iterdir()))
             if not inside:
-                raise FileNotFoundError(f"{file} holds no pictures ({', '.join(sorted(PICTURES))})")
+                raise FileNotFoundError(f"{file} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
             yield from inside
         else:
             yield file
@@ -218,7 +220,7 @@ def main() -> None:
         from rcnnkit.training.loop import Interrupted, NonFiniteLoss
 
         if isinstance(error, Interrupted):
-            console.print(str(error), soft_wrap=True)
+            console.print(str(error))
             sys.exit(130)
         if not isinstance(error, (ValueError, OSError, NonFiniteLoss)):
             raise

@@ -25,6 +25,15 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def _thresholds_ordered(section: Any) -> Any:
+    if section.background_iou > section.foreground_iou:
+        raise ValueError(
+            f"background_iou = {section.background_iou} is above foreground_iou = {section.foreground_iou};"
+            " what overlaps more than one must not be less than the other"
+        )
+    return section
+
+
 class ModelSettings(Section):
     """[model]: the parts of the detector."""
 
@@ -41,7 +50,7 @@ class ModelSettings(Section):
     aligned: bool = False
 
     @model_validator(mode="after")
-    def _frozen_norm_needs_weights(self) -> ModelSettings:
+    def _norms_fit(self) -> ModelSettings:
         if self.norm == "none":
             raise ValueError('norm = "none" is for fpn_norm; a ResNet needs "batch", "frozen" or "group"')
         return self
@@ -66,6 +75,8 @@ class RPNSettings(Section):
     foreground_share: Share = 0.5
     beta: NotNegative = 1 / 9
 
+    _ordered = model_validator(mode="after")(_thresholds_ordered)
+
 
 class HeadSettings(Section):
     """[head]: see `rcnnkit.heads.box_head.BoxHead`."""
@@ -82,6 +93,8 @@ class HeadSettings(Section):
     nms_iou: Share = 0.5
     max_detections: Positive = 100
     min_side: NotNegative = 1e-2
+
+    _ordered = model_validator(mode="after")(_thresholds_ordered)
 
 
 class DetectorSettings(Section):

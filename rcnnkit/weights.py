@@ -60,6 +60,8 @@ def save(
             {"rcnnkit": json.dumps(about)},
         )
         half.replace(path)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written ({error}); is the disk full?") from None
     finally:
         half.unlink(missing_ok=True)
 
@@ -135,7 +137,7 @@ def from_torchvision(model: TorchvisionFasterRCNN, class_names: list[str]) -> tu
 
     Args:
         model: a `FasterRCNN` on `resnet_fpn_backbone`, with TwoMLPHead and FastRCNNPredictor.
-        class_names: without background.
+        class_names: without background; repeated ones get a number.
 
     Returns:
         The detector in eval mode, and the settings it was built with, for `save`.
@@ -144,6 +146,10 @@ def from_torchvision(model: TorchvisionFasterRCNN, class_names: list[str]) -> tu
         ValueError: a model of another architecture, or another number of classes.
     """
     settings = _torchvision_settings(model)
+    # torchvision's COCO weights call ten unused ids "N/A"
+    class_names = [
+        name if class_names.count(name) == 1 else f"{name} {i}" for i, name in enumerate(class_names, start=1)
+    ]
     head = model.roi_heads.box_predictor
     if head.cls_score.out_features != len(class_names) + 1:
         raise ValueError(

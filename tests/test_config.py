@@ -267,3 +267,9 @@ def test_defaults_survive_too(file: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
 def test_our_own_files_read(path: Path) -> None:
     read_settings(path, ["data.root=anywhere"])
+
+
+@pytest.mark.parametrize("section", ["rpn", "head"])
+def test_background_cannot_begin_above_foreground(section: str) -> None:
+    with pytest.raises(SettingsError, match=rf"{section}\.background_iou = 0\.6 is above foreground_iou = 0\.5"):
+        check_settings({"data": {"root": "x"}, section: {"background_iou": 0.6, "foreground_iou": 0.5}}, "test")

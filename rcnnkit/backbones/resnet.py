@@ -14,6 +14,15 @@ Norm = Literal["batch", "frozen", "group", "none"]
 ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 
 
+class FrozenNorm(FrozenBatchNorm2d):
+    """torchvision's, but half precision stays half: its float32 statistics would carry the rest along."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        bias = self.bias - self.running_mean * scale
+        return x * scale[:, None, None].to(x.dtype) + bias[:, None, None].to(x.dtype)
+
+
 def norm_layer(norm: Norm) -> Callable[[int], nn.Module]:
     """What makes a normalisation layer for so many channels.
 
@@ -21,12 +30,13 @@ def norm_layer(norm: Norm) -> Callable[[int], nn.Module]:
     does; "batch" learns them, which training from scratch needs; "group" (arXiv:1803.08494) learns, and does
     not look at the batch.
     """
-    return {
+    layers: dict[str, Callable[[int], nn.Module]] = {
         "batch": nn.BatchNorm2d,
-        "frozen": FrozenBatchNorm2d,
+        "frozen": FrozenNorm,
         "group": lambda channels: nn.GroupNorm(32, channels),
         "none": lambda channels: nn.Identity(),
-    }[norm]
+    }
+    return layers[norm]
 
 
 class ResNet(nn.Module):
@@ -101,7 +111,7 @@ def torchvision_resnet(name: ResNetName, norm: Norm, pretrained: bool) -> torchv
 
     Raises:
         ValueError: ImageNet weights are asked for with a norm that they were not trained with.
-        RuntimeError: the weights cannot be downloaded.
+        OSError: the weights cannot be downloaded.
     """
     if not pretrained:
         return torchvision.models.get_model(name, norm_layer=norm_layer(norm))
@@ -111,7 +121,7 @@ def torchvision_resnet(name: ResNetName, norm: Norm, pretrained: bool) -> torchv
     try:
         state = weights.get_state_dict(progress=True, check_hash=True)
     except Exception as error:
-        raise RuntimeError(
+        raise OSError(
             f"the ImageNet weights of {name} cannot be downloaded from {weights.url} ({error}); fetch that file"
             f" where there is a network, put it into {torch.hub.get_dir()}/checkpoints, or set"
             " model.pretrained = false"

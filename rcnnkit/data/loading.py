@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -93,17 +94,20 @@ class _Sampler:
         return islice(draws(*self.arguments), self.start, None)
 
 
-def _collate(samples: list[Sample | Exception]) -> Batch | Exception:
+def _collate(samples: list[Sample | Exception]) -> tuple[Any, ...] | Exception:
     for sample in samples:
         if isinstance(sample, Exception):
             return sample
     pictures, sizes, targets, paths = zip(*samples, strict=True)
-    return Batch(pictures, sizes, targets, paths)
+    # Every tensor that crosses to another process holds a file open there; arrays do not.
+    arrays = [{f.name: getattr(target, f.name).numpy() for f in fields(target)} for target in targets]
+    return pictures, sizes, arrays, paths
 
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # the processes are the threads
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the loop, which ends its workers
+    for number in (signal.SIGINT, signal.SIGTERM):  # these are for the loop, which ends its workers
+        signal.signal(number, signal.SIG_IGN)
 
 
 def load_batches(
@@ -140,4 +144,6 @@ def load_batches(
     for item in loader:
         if isinstance(item, Exception):
             raise item
-        yield item
+        pictures, sizes, arrays, paths = item
+        targets = [Targets(**{name: torch.from_numpy(value) for name, value in each.items()}) for each in arrays]
+        yield Batch(pictures, sizes, targets, paths)

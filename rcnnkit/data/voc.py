@@ -174,7 +174,11 @@ def _read_list(root: Path, split: str, known: dict[str, list[Path]]) -> list[tup
         there = f"the splits there are {', '.join(splits)}" if splits else f"{file.parent} holds no split"
         raise FileNotFoundError(f"there is no {file}; {there}")
     names = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 text ({error}); save it as UTF-8") from None
+    for number, line in enumerate(lines, start=1):
         # VOC's lists per class have a second column: 1 has it, -1 has it not, 0 only difficult ones.
         name = line.strip() if line.strip() in known else re.sub(r"\s+(-1|0|1)$", "", line.strip())
         if name:

@@ -10,7 +10,7 @@ from rcnnkit.structures import Targets
 
 BACKGROUND = -1
 IGNORED = -2
-# Boxes this far inside a crowd region or a difficult object are no background (py-faster-rcnn's value).
+# Boxes this far inside a crowd region are no background (py-faster-rcnn's value).
 CROWD_OVERLAP = 0.7
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rcnnkit import weights
 from rcnnkit.config import Settings
@@ -38,20 +38,25 @@ def save_checkpoint(
     return run / LAST
 
 
-def load_checkpoint(path: Path, detector: nn.Module, optimizer: torch.optim.SGD) -> Progress:
+def load_checkpoint(path: Path, detector: FasterRCNN, optimizer: torch.optim.SGD) -> Progress:
     """Continue from a file of `save_checkpoint`.
 
     Raises:
         FileNotFoundError, ValueError: as `weights.load`, or weights that carry no training state,
-            or of a detector with other settings.
+            or of a detector with other settings or classes.
     """
     about, tensors = weights.read(path)
+    if about["training"].keys() != asdict(Progress()).keys():
+        raise ValueError(f"{path} holds weights only; to start from them use train.init, not train.resume")
+    if about["class_names"] != list(detector.class_names):
+        raise ValueError(
+            f"{path} was trained on the classes {', '.join(about['class_names'])}, the data has"
+            f" {', '.join(detector.class_names)}; to start from its weights use train.init, not train.resume"
+        )
+    progress = Progress(**about["training"])
     try:
-        progress = Progress(**about["training"])
         state = {n: t for n, t in tensors.items() if not n.startswith(weights.TRAINING)}
         detector.load_state_dict(state)
-    except TypeError:
-        raise ValueError(f"{path} holds weights only; to start from them use train.init, not train.resume") from None
     except RuntimeError as error:
         raise ValueError(f"{path} was made with other settings: {error}") from None
     for name, parameter in detector.named_parameters():

@@ -27,7 +27,8 @@ class RunLog:
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board: Any = SummaryWriter(str(run / "tensorboard"))
+            # What was logged after the checkpoint that a run goes on from is drawn no more.
+            self.board: Any = SummaryWriter(str(run / "tensorboard"), purge_step=done + 1)
         except ImportError:
             self.board = None
         self.bar = Progress(
@@ -67,8 +68,11 @@ class RunLog:
             seconds = left * values["batch"] / max(values["images_per_second"], 1e-9)
             self.console.print(f"{iteration:>7}  {status}  lr {values['lr']:.2g}  {seconds / 60:.1f} min left")
 
-    def evaluation(self, iteration: int, metrics: dict[str, float]) -> None:
-        self._write({"iteration": iteration, **metrics})
+    def evaluation(self, iteration: int, name: str, numbers: dict[str, float]) -> None:
+        """COCO's numbers on the data set of that name."""
+        self._write({"iteration": iteration, **numbers})
+        ap, ap50 = numbers["AP"], numbers["AP50"]
+        self.console.print(f"after {iteration} iterations, {name}: AP {ap:.3f}, AP50 {ap50:.3f}", highlight=False)
 
     def _write(self, values: dict[str, float]) -> None:
         # JSON has no NaN; an undefined number is null

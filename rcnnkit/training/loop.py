@@ -26,7 +26,7 @@ from rcnnkit.evaluation.report import Evaluation, evaluate
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.log import RunLog
 from rcnnkit.training.precision import autocast, pick_dtype
-from rcnnkit.training.schedule import learning_rate
+from rcnnkit.training.schedule import STATED_BATCH, learning_rate
 
 
 class NonFiniteLoss(RuntimeError):
@@ -61,14 +61,20 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         NonFiniteLoss: the loss is NaN or infinite; the last checkpoint stays.
         Interrupted: Ctrl-C; the last checkpoint was written just before.
     """
-    run, console = Path(run), console or Console()
+    run, console = Path(run), console or Console(markup=False)
     options = settings.train
     resume = checkpoint_of(options.resume) if options.resume else None
-    if resume is None and run.exists() and (not run.is_dir() or any(run.iterdir())):
+    continued = resume is not None and resume.parent.resolve() == run.resolve()
+    if not continued and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise FileExistsError(
             f"{run} holds a run already; choose another folder, or continue it with train.resume={run}"
         )
 
+    if settings.model.norm == "frozen" and not (settings.model.pretrained or options.init or resume):
+        raise ValueError(
+            'model.norm = "frozen" keeps the statistics of trained weights, and there are none to start from; set'
+            ' model.pretrained = true or train.init, or train from scratch with model.norm = "batch"'
+        )
     device = weights.pick_device(options.device)
     dtype = pick_dtype(options.precision, device)
     training, validation = read_splits(settings.data)
@@ -76,26 +82,36 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
     # The global generator is what torch's initialisations draw from; it is put back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        detector = build(settings, training.class_names, training.category_ids)
-    if options.init:
+        # a checkpoint holds every weight, so none are fetched
+        fresh = settings.model_copy(update={"model": settings.model.model_copy(update={"pretrained": False})})
+        detector = build(fresh if resume else settings, training.class_names, training.category_ids)
+    if options.init and not resume:
         start_from(options.init, detector)
     # The order in memory that convolutions are fastest in, on CPUs with bf16 and on GPUs.
     detector = detector.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = sgd(detector, settings)
     progress = load_checkpoint(resume, detector, optimizer) if resume else Progress()
+    if resume and progress.iteration == options.iterations and not (run / BEST).exists():
+        about = {"iteration": progress.iteration, "data": training.name}
+        weights.save(detector, settings, run / BEST, about)  # it was stopped between its last two steps
+        return run / BEST
     if progress.iteration >= options.iterations:
         raise ValueError(
             f"{resume} has {progress.iteration} iterations already; to train on, raise train.iterations"
-            f" above {options.iterations}"
+            f" above {progress.iteration}"
         )
 
     run.mkdir(parents=True, exist_ok=True)
-    write_settings(settings, run / "settings.toml")
+    file = run / "settings.toml"
+    if continued and file.exists():  # what the run was made with so far stays beside the new settings
+        file.replace(run / f"settings-until-{progress.iteration}.toml")
+    _write_settings(settings, file)
     count = sum(p.numel() for p in detector.parameters() if p.requires_grad)
     console.print(
         f"{training.name}: {len(training)} pictures, {len(training.class_names)} classes; {count / 1e6:.1f} M weights"
         f" to train on {device} in {str(dtype).removeprefix('torch.')}; batches of {options.batch}, learning rate"
-        f" {options.lr * options.batch / 16:.4g} ({options.lr:g} stated for 16); run folder {run}",
+        f" {options.lr * options.batch / STATED_BATCH:.4g} ({options.lr:g} stated for {STATED_BATCH});"
+        f" run folder {run}",
         highlight=False,
     )
     scaler = torch.amp.GradScaler(device.type, init_scale=progress.loss_scale, enabled=dtype == torch.float16)
@@ -112,7 +128,11 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         sums: dict[str, float] = {}
         pictures, clock = 0, time.perf_counter()
         while progress.iteration < options.iterations:
-            batch = next(batches)
+            try:
+                batch = next(batches)
+            except Exception:  # a picture that cannot be decoded; the weights are sound
+                save_checkpoint(run, detector, optimizer, settings, progress)
+                raise
             losses = step(detector, optimizer, scaler, batch, settings, progress.iteration, device, dtype)
             progress.iteration += 1
             pictures += len(batch.pictures)
@@ -144,27 +164,17 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
                 raise Interrupted(path, progress.iteration)
             if (last or due) and validation is not None:
                 evaluation = _evaluate(detector, validation, run, settings, device, dtype)
-                metrics = evaluation.coco.numbers
-                log.evaluation(progress.iteration, metrics)
-                console.print(
-                    f"after {progress.iteration} iterations, {validation.name}: AP {metrics['AP']:.3f},"
-                    f" AP50 {metrics['AP50']:.3f}",
-                    highlight=False,
-                )
-                ap = metrics["AP"] if math.isfinite(metrics["AP"]) else 0.0
-                if ap > progress.best_ap:
+                log.evaluation(progress.iteration, validation.name, evaluation.coco.numbers)
+                ap = evaluation.coco.numbers["AP"]
+                ap = ap if math.isfinite(ap) else 0.0  # there may be no objects
+                if ap >= progress.best_ap:
                     progress.best_ap = ap
-                    about = {
-                        "iteration": progress.iteration,
-                        "data": training.name,
-                        "val": validation.name,
-                        "AP": ap,
-                    }
+                    about = {"iteration": progress.iteration, "data": training.name, "val": validation.name, "AP": ap}
                     weights.save(detector, settings, run / BEST, about)
+                    save_checkpoint(run, detector, optimizer, settings, progress)  # which knows of it
                 clock = time.perf_counter()  # evaluation is no training time
             elif last:
                 weights.save(detector, settings, run / BEST, {"iteration": progress.iteration, "data": training.name})
-    save_checkpoint(run, detector, optimizer, settings, progress)
     return run / BEST
 
 
@@ -246,6 +256,10 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
         BadData: lists what is bad in either, so that all can be mended at once.
         ValueError: there is no object to learn.
     """
+    if data.root.is_file():
+        raise ValueError(
+            f'data.root = "{data.root}" is a file; give its folder, and the files as data.train and data.val'
+        )
     splits: list[Dataset] = []
     bad: list[BadData] = []
     class_names = data.class_names
@@ -267,6 +281,15 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
 def checkpoint_of(resume: Path) -> Path:
     """The checkpoint in a run's folder, or the file itself."""
     return resume / LAST if resume.is_dir() else resume
+
+
+def _write_settings(settings: Settings, file: Path) -> None:
+    """The settings of the run, without the `resume` that may have continued it."""
+    try:
+        file.touch(exist_ok=False)  # of two runs that found the folder free, one is first
+    except FileExistsError:
+        raise FileExistsError(f"{file.parent} holds a run already; choose another folder") from None
+    write_settings(settings.model_copy(update={"train": settings.train.model_copy(update={"resume": None})}), file)
 
 
 def _evaluate(

@@ -161,7 +161,7 @@ def test_a_failing_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    with pytest.raises(RuntimeError) as error:
+    with pytest.raises(OSError, match="cannot be downloaded") as error:
         torchvision_resnet("resnet18", "frozen", pretrained=True)
     message = str(error.value)
     assert "resnet18-f37072fd.pth" in message

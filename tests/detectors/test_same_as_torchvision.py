@@ -1,7 +1,5 @@
 """The same weights give the same answers, losses and gradients as torchvision's Faster R-CNN."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -36,13 +34,13 @@ def livelier(model: TorchvisionFasterRCNN) -> TorchvisionFasterRCNN:
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
+def pair() -> Pair:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         theirs = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=256, max_size=416)
     theirs = livelier(theirs.eval())
     ours, _ = from_torchvision(theirs, CLASSES)
-    yield theirs, ours
+    return theirs, ours
 
 
 def pictures() -> list[torch.Tensor]:
@@ -143,3 +141,12 @@ def test_what_does_not_fit_is_refused(pair: Pair) -> None:
         from_torchvision(pair[0], ["a", "b"])
     with pytest.raises(ValueError, match="not torchvision's Faster R-CNN"):
         from_torchvision(torch.nn.Linear(1, 1), ["a"])  # type: ignore[arg-type]
+
+
+def test_torchvisions_own_class_names(pair: Pair) -> None:
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+
+    names = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
+    ours, _ = from_torchvision(pair[0], names)
+    assert (ours.class_names[0], ours.class_names[11], ours.class_names[89]) == ("person", "N/A 12", "toothbrush")
+    assert ours.category_ids == tuple(range(1, 91))  # COCO's own

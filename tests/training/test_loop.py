@@ -12,6 +12,7 @@ from rich.console import Console
 
 from rcnnkit import weights
 from rcnnkit.config import Settings, check_settings, read_settings
+from rcnnkit.data.digits import write_digits
 from rcnnkit.data.records import BadData
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
@@ -58,7 +59,7 @@ def test_a_run_leaves_all_that_is_promised(tiny: Values, tmp_path: Path) -> None
     assert [line["lr"] for line in steps] == pytest.approx([2.5e-6, 0.0025 * 0.5005, 0.0025, 0.00025], abs=1e-6)
     assert [line["iteration"] for line in lines if "AP50" in line] == [2, 4]
     detector = weights.load(best, "cpu")
-    assert detector.class_names == ("0", "2", "3", "4", "6", "7")
+    assert detector.class_names == ("0", "3", "4", "6", "7")
     about, _ = weights.read(best)
     assert about["training"]["data"].endswith("train")
 
@@ -102,6 +103,8 @@ def test_a_resumed_run_ends_where_the_whole_one_does(tiny: Values, tmp_path: Pat
     resumed = settings(tiny, schedule="cosine", resume=str(tmp_path / "half"))
     train(resumed, tmp_path / "half", QUIET)
     assert [line["iteration"] for line in log(tmp_path / "half") if "loss" in line] == [1, 2, 3, 4]
+    assert read_settings(tmp_path / "half" / "settings-until-2.toml") == half
+    assert read_settings(tmp_path / "half" / "settings.toml").train.resume is None
     assert same(tmp_path / "whole" / "best.safetensors", tmp_path / "half" / "best.safetensors")
 
 
@@ -128,7 +131,32 @@ def test_a_run_is_never_overwritten(tiny: Values, tmp_path: Path) -> None:
     (tmp_path / "run" / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match=r"train\.resume"):
         train(settings(tiny), tmp_path / "run", QUIET)
+    train(settings(tiny), tmp_path / "other", QUIET)
+    with pytest.raises(FileExistsError):  # also by a run that goes on from elsewhere
+        train(settings(tiny, resume=str(tmp_path / "other"), iterations=9), tmp_path / "run", QUIET)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_best_is_the_best_also_of_what_came_before_a_stop(
+    tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aps = iter([0.1, 0.5, 0.3])
+    from rcnnkit.training import loop
+
+    evaluate = loop.evaluate
+
+    def pretended(*arguments: Any, **options: Any) -> Any:
+        evaluation = evaluate(*arguments, **options)
+        evaluation.coco.numbers["AP"] = next(aps)
+        return evaluation
+
+    monkeypatch.setattr(loop, "evaluate", pretended)
+    best = train(settings(tiny, iterations=2, evaluate_every=1), tmp_path / "run", QUIET)
+    assert weights.read(best)[0]["training"]["AP"] == 0.5
+    resumed = settings(tiny, iterations=3, evaluate_every=1, resume=str(tmp_path / "run"))
+    train(resumed, tmp_path / "run", QUIET)
+    assert weights.read(best)[0]["training"]["AP"] == 0.5
+    assert weights.read(best)[0]["training"]["iteration"] == 2
 
 
 def test_a_loss_that_is_not_finite_names_the_pictures_and_leaves_the_checkpoint(
@@ -207,4 +235,55 @@ def test_coco_data_and_c4(tiny: Values, tmp_path: Path) -> None:
     tiny["model"] = {"backbone": "resnet18", "norm": "group", "neck": "c4"}
     tiny["rpn"]["anchor_sizes"] = [[16, 32, 64]]
     best = train(settings(tiny, iterations=2), tmp_path / "run", QUIET)
-    assert weights.load(best, "cpu").category_ids == (1, 2, 3, 4, 5, 6)
+    assert weights.load(best, "cpu").category_ids == (1, 2, 3, 4, 5)
+
+
+def test_frozen_norms_need_weights_to_start_from(tiny: Values, tmp_path: Path) -> None:
+    tiny["model"] |= {"norm": "frozen"}
+    with pytest.raises(ValueError, match=r"model\.pretrained = true"):
+        train(settings(tiny), tmp_path / "run", QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+def test_resume_refuses_other_classes(tiny: Values, tmp_path: Path) -> None:
+    train(settings(tiny), tmp_path / "run", QUIET)
+    tiny["data"]["class_names"] = ["7", "6", "4", "3", "0"]
+    with pytest.raises(ValueError, match=r"trained on the classes 0, 3, 4, 6, 7, the data has 7, 6, 4, 3, 0"):
+        train(settings(tiny, resume=str(tmp_path / "run"), iterations=9), tmp_path / "run", QUIET)
+
+
+def test_a_picture_that_cannot_be_decoded_costs_no_iteration(tiny: Values, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_digits(root, train=4, val=1, size=(96, 96))
+    tiny["data"] |= {"root": str(root), "val": ""}
+    picture = root / "JPEGImages" / "000003.jpg"
+    whole = picture.read_bytes()
+
+    from rcnnkit.training import loop
+
+    def spoil(*arguments: Any, **options: Any) -> Any:
+        picture.write_bytes(whole[:500])  # after the checks
+        return load_batches(*arguments, **options)
+
+    load_batches = loop.load_batches
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "load_batches", spoil)
+        with pytest.raises(ValueError, match=r"000003\.jpg cannot be decoded"):
+            train(settings(tiny), tmp_path / "run", QUIET)
+    done = weights.read(tmp_path / "run" / "last.safetensors")[0]["training"]["iteration"]
+    assert done < 3
+    picture.write_bytes(whole)
+    train(settings(tiny, resume=str(tmp_path / "run")), tmp_path / "run", QUIET)
+
+
+def test_a_run_stopped_before_its_last_evaluation_can_be_finished(tiny: Values, tmp_path: Path) -> None:
+    train(settings(tiny), tmp_path / "run", QUIET)
+    (tmp_path / "run" / "best.safetensors").unlink()
+    best = train(settings(tiny, resume=str(tmp_path / "run")), tmp_path / "run", QUIET)
+    assert weights.load(best, "cpu").class_names == ("0", "3", "4", "6", "7")
+
+
+def test_the_data_is_a_folder(tiny: Values, digits: Path) -> None:
+    tiny["data"]["root"] = str(digits / "annotations" / "instances_train.json")
+    with pytest.raises(ValueError, match="is a file; give its folder"):
+        read_splits(settings(tiny).data)
