@@ -37,7 +37,7 @@ def settings_for(data: Path, device: str) -> dict[str, dict[str, object]]:
         "data": {"root": str(data), "val": ""},  # evaluated below
         "augment": {"flip": 0.0, "brightness": 0.2, "contrast": 0.2},  # a mirrored 2 is no 2
         "train": {
-            "iterations": 700,
+            "iterations": 900,
             "batch": 2,
             "lr": 0.16,
             "schedule": "cosine",
