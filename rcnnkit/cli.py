@@ -113,6 +113,7 @@ def detect(
     if taken:
         raise FileExistsError(f"{taken[0]} is there already; choose another --out, nothing is overwritten")
     detector = load(weights, device)
+    cast = _autocast(precision, detector.device)
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, object]] = []
     unread = 0
@@ -126,11 +127,10 @@ def detect(
                 except (OSError, ValueError) as error:
                     unread += 1
                     _complain(error)
-            with _autocast(precision, detector.device):
+            with cast:
                 found = detector(list(arrays.values()))
             for (path, array), detections in zip(arrays.items(), found, strict=True):
                 results += detections.to_coco(str(path))
-                drawn[path].parent.mkdir(parents=True, exist_ok=True)
                 draw(array, detections, min_score=min_score).save(drawn[path], quality=92)
                 seen = detections.above(min_score)
                 counts = {name: seen.names.count(name) for name in dict.fromkeys(seen.names)}

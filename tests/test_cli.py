@@ -140,6 +140,7 @@ def test_errors_are_one_message_with_the_fix(
     assert words in error
     assert "Traceback" not in error
     assert Path("full/notes.txt").read_text() == "mine"
+    assert not Path("out").exists()  # a corrected call is not refused for what this one left
 
 
 def test_a_class_that_the_weights_do_not_know(

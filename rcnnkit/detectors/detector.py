@@ -21,9 +21,11 @@ class Detector(nn.Module):
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
+        """Named losses to add up; each detector says which, beside its paper."""
         raise NotImplementedError
 
     def detect(self, images: ImageBatch) -> list[Detections]:
+        """What is in each image, in the pixels of the pictures as they were given."""
         raise NotImplementedError
 
     @property
