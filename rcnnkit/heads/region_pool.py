@@ -39,7 +39,7 @@ class RegionPool(nn.Module):
         self.sampling_ratio, self.aligned = sampling_ratio, aligned
 
     def forward(self, features: Sequence[Tensor], proposals: Sequence[Proposals]) -> Tensor:
-        """(R, C, size, size) float32, regions in the order of the proposals, image after image."""
+        """(R, C, size, size) in the features' dtype, regions in the order of the proposals, image after image."""
         boxes = torch.cat([p.boxes for p in proposals])
         image = torch.repeat_interleave(
             torch.arange(len(proposals), device=boxes.device),
@@ -49,12 +49,11 @@ class RegionPool(nn.Module):
         if len(self.strides) == 1:
             return self._pool(features[0], rois, self.strides[0])
         level = self.level(boxes)
-        regions = features[0].new_zeros(len(rois), features[0].shape[1], self.size, self.size, dtype=torch.float32)
-        for i, stride in enumerate(self.strides):
-            here = torch.where(level == i)[0]
-            # index_copy is differentiable, and one sum of gradients for all maps
-            regions = regions.index_copy(0, here, self._pool(features[i], rois[here], stride))
-        return regions
+        order = level.argsort(stable=True)
+        rois_of_map = rois[order].split(level.bincount(minlength=len(self.strides)).tolist())
+        maps = zip(features, rois_of_map, self.strides, strict=False)  # there may be one more, for the RPN alone
+        regions = torch.cat([self._pool(*each) for each in maps])
+        return regions.index_select(0, order.argsort())
 
     def level(self, boxes: Tensor) -> Tensor:
         """(N,) index into `strides` for each of (N, 4) boxes: floor(4 + log2(√(wh) / 224)) (FPN, equation 1)."""
@@ -63,8 +62,7 @@ class RegionPool(nn.Module):
         return (level - stride_of_level[0]).nan_to_num(0).clamp(0, len(self.strides) - 1).long()
 
     def _pool(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
-        # In half precision a coordinate near 800 would be off by 2 pixels, so pool in float32.
-        feature, size = feature.float(), (self.size, self.size)
+        # Boxes stay float32 beside half-precision features, where a coordinate near 800 would be off by 2 pixels.
         if self.method == "roi_pool":
-            return roi_pool(feature, rois, size, 1 / stride)
-        return roi_align(feature, rois, size, 1 / stride, self.sampling_ratio, self.aligned)
+            return roi_pool(feature, rois, self.size, 1 / stride)
+        return roi_align(feature, rois, self.size, 1 / stride, self.sampling_ratio, self.aligned)

@@ -1,5 +1,8 @@
-"""Operators under torchvision's names, arguments and defaults."""
+"""Compiled operators, under torchvision's names, arguments and defaults where it has them."""
 
-from torchvision.ops import batched_nms, nms, roi_align, roi_pool
+from rcnnkit.ops.nms import batched_nms, nms
+from rcnnkit.ops.roi_align import roi_align
+from rcnnkit.ops.roi_pool import roi_pool
+from rcnnkit.ops.warp_regions import warp_regions
 
-__all__ = ["batched_nms", "nms", "roi_align", "roi_pool"]
+__all__ = ["batched_nms", "nms", "roi_align", "roi_pool", "warp_regions"]

@@ -1,0 +1,27 @@
+// The operators' schemas. `deterministic` chooses between CUDA kernels; on the CPU every sum has one order.
+// Kernels register themselves: cpu/*.cpp in this library, cuda/*.cu in the other.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(rcnnkit, m) {
+  m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor");
+  m.def("batched_nms(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold) -> Tensor");
+  m.def(
+      "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width,"
+      " int sampling_ratio, bool aligned) -> Tensor");
+  m.def(
+      "roi_align_backward(Tensor grad, Tensor rois, float spatial_scale, SymInt batch, SymInt channels,"
+      " SymInt height, SymInt width, int sampling_ratio, bool aligned, bool channels_last,"
+      " bool deterministic) -> Tensor");
+  m.def(
+      "roi_pool(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width,"
+      " bool with_argmax) -> (Tensor, Tensor)");
+  m.def(
+      "roi_pool_backward(Tensor grad, Tensor rois, Tensor argmax, SymInt batch, SymInt channels,"
+      " SymInt height, SymInt width, bool channels_last, bool deterministic) -> Tensor");
+  m.def(
+      "warp_regions(Tensor input, Tensor rois, Tensor fill, int height, int width, int context, bool square)"
+      " -> Tensor");
+  m.def(
+      "warp_regions_backward(Tensor grad, Tensor rois, SymInt batch, SymInt channels, SymInt height,"
+      " SymInt width, int context, bool square, bool channels_last, bool deterministic) -> Tensor");
+}

@@ -1,0 +1,56 @@
+"""Finds and loads the compiled operators."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+
+
+def find(name: str) -> Path | None:
+    """The compiled library `name` of this package, or None."""
+    # __path__, not __file__: an editable install keeps compiled files elsewhere
+    for folder in sys.modules[__package__].__path__:
+        if (file := Path(folder) / name).exists():
+            return file
+    return None
+
+
+def load() -> None:
+    """Load the CPU operators, and the CUDA ones where this torch has CUDA and they were built.
+
+    Raises:
+        ImportError: the CPU library is missing or does not load; the text says what to run.
+    """
+    file = find("librcnnkit_ops.so")
+    if file is None:
+        raise ImportError(
+            "rcnnkit's compiled operators (librcnnkit_ops.so) are missing; install the package so that they are"
+            " built: pip install -e . in a checkout, or pip install rcnnkit"
+        )
+    try:
+        torch.ops.load_library(file)
+        cuda = find("librcnnkit_ops_cuda.so")
+        if torch.version.cuda and cuda:
+            torch.ops.load_library(cuda)
+    except OSError as error:
+        raise ImportError(
+            f"rcnnkit's compiled operators do not load beside torch {torch.__version__}: {error};"
+            " build them again: pip install --force-reinstall --no-deps ."
+        ) from error
+
+
+@functools.cache
+def has_cuda() -> bool:
+    """Whether the CUDA operators are loaded; warns, once, where they are missed."""
+    loaded = torch._C._dispatch_has_kernel_for_dispatch_key("rcnnkit::nms", "CUDA")
+    if not loaded and torch.cuda.is_available():
+        warnings.warn(
+            "rcnnkit was built without its CUDA operators (no nvcc was found), so torchvision's serve CUDA tensors;"
+            " install the CUDA toolkit and reinstall rcnnkit for its own",
+            stacklevel=3,
+        )
+    return loaded

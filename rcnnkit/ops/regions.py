@@ -1,0 +1,79 @@
+"""What the operators on regions share: the forms in which boxes and sizes may be given."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+
+def regions(input: Tensor, boxes: Tensor | Sequence[Tensor]) -> Tensor:
+    """(R, 5) rows (picture, x1, y1, x2, y2) from those, or from one (N, 4) tensor for each picture.
+
+    Raises:
+        TypeError: boxes are no tensors.
+        ValueError: a shape or the device is wrong, or there are not as many tensors as pictures.
+    """
+    if input.ndim != 4:
+        raise ValueError(f"input has shape {tuple(input.shape)}, expected (B, C, H, W)")
+    boxes = boxes if isinstance(boxes, Tensor) else list(boxes)
+    for one in [boxes] if isinstance(boxes, Tensor) else boxes:
+        if not isinstance(one, Tensor):
+            raise TypeError(f"boxes are a {type(one).__name__}, expected tensors; torch.as_tensor makes one")
+        if one.device != input.device:
+            raise ValueError(f"boxes are on {one.device}, input is on {input.device}; move one to the other")
+    if isinstance(boxes, Tensor):
+        if boxes.ndim != 2 or boxes.shape[1] != 5:
+            raise ValueError(
+                f"boxes has shape {tuple(boxes.shape)}, expected (R, 5): picture, x1, y1, x2, y2;"
+                " or pass a list with one (N, 4) tensor for each picture"
+            )
+        return boxes
+    if len(boxes) != input.shape[0]:
+        raise ValueError(f"boxes has {len(boxes)} tensors for {input.shape[0]} pictures; pass one for each")
+    for i, one in enumerate(boxes):
+        if one.ndim != 2 or one.shape[1] != 4:
+            raise ValueError(f"boxes[{i}] has shape {tuple(one.shape)}, expected (N, 4) xyxy")
+    if not boxes:
+        return input.new_zeros(0, 5, dtype=torch.float32)
+    # bfloat16 cannot count pictures beyond 256
+    dtype = torch.promote_types(boxes[0].dtype, torch.float32)
+    # full_like, not len(): under export and tracing the number of boxes stays open
+    return torch.cat([torch.cat([torch.full_like(one[:, :1], i, dtype=dtype), one], 1) for i, one in enumerate(boxes)])
+
+
+def pair(size: int | Sequence[int], name: str = "output_size") -> tuple[int, int]:
+    """(rows, columns) from those, or from one number for both.
+
+    Raises:
+        ValueError: not one or two numbers, or one is not positive.
+    """
+    sizes = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(sizes) != 2:
+        raise ValueError(f"{name} is {size}; give (rows, columns), or one number for both")
+    rows, columns = (s if isinstance(s, torch.SymInt) else operator.index(s) for s in sizes)
+    if rows < 1 or columns < 1:
+        raise ValueError(f"{name} is {size}; both sides must be 1 or more")
+    return rows, columns
+
+
+def is_channels_last(input: Tensor) -> bool:
+    return input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
+
+
+def empty_gradient(grad: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
+    """What a gradient of a (B, C, H, W) map looks like, for the backward operators' fakes."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(tuple(shape), dtype=grad.dtype, device=grad.device, memory_format=layout)
+
+
+def no_second_gradient(name: str) -> Callable[..., NoReturn]:
+    """What stands for the gradient of an operator's gradient; without it torch would take it for zero."""
+
+    def refuse(ctx: Any, *grads: Any) -> NoReturn:
+        raise RuntimeError(f"second gradients through {name} are not supported")
+
+    return refuse

@@ -1,0 +1,95 @@
+"""RoIAlign (Mask R-CNN, arXiv:1703.06870, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rcnnkit.ops.library import has_cuda, load
+from rcnnkit.ops.regions import empty_gradient, is_channels_last, no_second_gradient, pair, regions
+
+load()
+
+
+def roi_align(
+    input: Tensor,
+    boxes: Tensor | Sequence[Tensor],
+    output_size: int | Sequence[int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Tensor:
+    """The mean of bilinear samples in each bin of each region; differentiable in `input`.
+
+    Samples up to one cell outside the map take its border, those beyond count as zero; so a region with a
+    coordinate that is not finite gives zeros.
+
+    Args:
+        input: (B, C, H, W) float32, float64, float16 or bfloat16, with any strides.
+        boxes: (R, 5) rows (picture, x1, y1, x2, y2), or one (N, 4) xyxy for each picture; pixels of a picture
+            that is `1 / spatial_scale` times as large as the map. They may be float32 beside a half-precision
+            input, where their own precision would be off by pixels.
+        output_size: (rows, columns), or one number for both.
+        spatial_scale: cells per pixel.
+        sampling_ratio: samples per bin and axis; 0 or less takes as many as the bin has cells, rounded up.
+        aligned: shift by half a cell, so that a cell's value is at its centre. Without it, regions are made at
+            least one cell large.
+
+    Returns:
+        (R, C, rows, columns) in the input's dtype, contiguous. Sums are made in float32, in float64 for float64.
+
+    Raises:
+        ValueError: a shape, a device or the sampling ratio is wrong.
+        RuntimeError: a picture that the batch has not (on CUDA such a region gives zeros).
+    """
+    rois, (rows, columns) = regions(input, boxes), pair(output_size)
+    if sampling_ratio > 65536:
+        raise ValueError(f"sampling_ratio is {sampling_ratio}; it must be 65536 or less")
+    if input.is_cuda and not has_cuda():
+        from torchvision.ops import roi_align as fallback
+
+        return fallback(input, rois.to(input), (rows, columns), spatial_scale, sampling_ratio, aligned)
+    return torch.ops.rcnnkit.roi_align(input, rois, spatial_scale, rows, columns, sampling_ratio, aligned)
+
+
+@torch.library.register_fake("rcnnkit::roi_align")
+def _(
+    input: Tensor, rois: Tensor, spatial_scale: float, rows: int, columns: int, sampling_ratio: int, aligned: bool
+) -> Tensor:
+    return input.new_empty(rois.shape[0], input.shape[1], rows, columns)
+
+
+@torch.library.register_fake("rcnnkit::roi_align_backward")
+def _(
+    grad: Tensor,
+    rois: Tensor,
+    spatial_scale: float,
+    batch: int,
+    channels: int,
+    height: int,
+    width: int,
+    sampling_ratio: int,
+    aligned: bool,
+    channels_last: bool,
+    deterministic: bool,
+) -> Tensor:
+    return empty_gradient(grad, (batch, channels, height, width), channels_last)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, rois, spatial_scale, _, _, sampling_ratio, aligned = inputs
+    ctx.save_for_backward(rois)
+    ctx.arguments = (spatial_scale, *input.shape, sampling_ratio, aligned, is_channels_last(input))
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (rois,) = ctx.saved_tensors
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    return torch.ops.rcnnkit.roi_align_backward(grad, rois, *ctx.arguments, deterministic), *(None,) * 6
+
+
+torch.library.register_autograd("rcnnkit::roi_align", _backward, setup_context=_setup)
+torch.library.register_autograd("rcnnkit::roi_align_backward", no_second_gradient("roi_align"))
