@@ -50,9 +50,15 @@ class ModelSettings(Section):
     aligned: bool = False
 
     @model_validator(mode="after")
-    def _norms_fit(self) -> ModelSettings:
+    def _parts_fit(self) -> ModelSettings:
         if self.norm == "none":
             raise ValueError('norm = "none" is for fpn_norm; a ResNet needs "batch", "frozen" or "group"')
+        if self.fpn_norm == "group" and self.fpn_channels % 32:
+            raise ValueError(
+                f'fpn_channels = {self.fpn_channels} cannot be cut into the 32 groups of fpn_norm = "group"'
+            )
+        if self.neck == "c4" and self.frozen_stages > 4:
+            raise ValueError('frozen_stages = 5 would freeze stage 4, which is the head with neck = "c4"; 4 at most')
         return self
 
 

@@ -217,6 +217,13 @@ def test_a_wrong_value_is_named_with_file_key_and_reason(file: Path, override: s
     assert said in message
 
 
+def test_parts_that_do_not_go_together(file: Path) -> None:
+    assert "fpn_channels = 48 cannot be cut into the 32 groups" in complaint(
+        file, "model.fpn_norm=group", "model.fpn_channels=48"
+    )
+    assert "frozen_stages = 5 would freeze stage 4" in complaint(file, "model.neck=c4", "model.frozen_stages=5")
+
+
 def test_every_mistake_is_told_at_once(file: Path) -> None:
     lines = complaint(file, "train.lr=fast", "train.batch=0", "rpn.nms_iuo=1").splitlines()
     assert len(lines) == 3

@@ -273,8 +273,12 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
     if bad:
         raise BadData(" and ".join(e.name for e in bad), [problem for e in bad for problem in e.problems])
     training = splits[0]
-    if not any(len(record.targets) for record in training.records):
-        raise ValueError(f"{training.name} has no object in any of its {len(training)} pictures; nothing to learn")
+    every = [record.targets for record in training.records]
+    if not any((~t.crowd & (~t.difficult | data.use_difficult)).any() for t in every):
+        left_out = ", only crowds and difficult ones," if any(map(len, every)) else ""
+        raise ValueError(
+            f"{training.name} has no object{left_out} in any of its {len(training)} pictures; nothing to learn"
+        )
     return training, splits[1] if data.val else None
 
 

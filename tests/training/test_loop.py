@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -287,3 +288,13 @@ def test_the_data_is_a_folder(tiny: Values, digits: Path) -> None:
     tiny["data"]["root"] = str(digits / "annotations" / "instances_train.json")
     with pytest.raises(ValueError, match="is a file; give its folder"):
         read_splits(settings(tiny).data)
+
+
+def test_only_difficult_objects_are_nothing_to_learn(tiny: Values, tmp_path: Path) -> None:
+    root = shutil.copytree(tiny["data"]["root"], tmp_path / "data")
+    for file in (root / "Annotations").iterdir():
+        file.write_text(file.read_text().replace("<difficult>0</difficult>", "<difficult>1</difficult>"))
+    hard = tiny | {"data": tiny["data"] | {"root": str(root)}}
+    with pytest.raises(ValueError, match=r"no object, only crowds and difficult ones, in any of its \d+ pictures"):
+        train(settings(hard), tmp_path / "run", QUIET)
+    train(settings(hard | {"data": hard["data"] | {"use_difficult": True}}, iterations=1), tmp_path / "run", QUIET)
