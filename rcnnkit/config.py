@@ -6,12 +6,13 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rcnnkit.backbones.resnet import Norm, ResNetName
+from rcnnkit.backbones.single_map import SingleMapName
 from rcnnkit.images import Preprocessing
 
 Count = Annotated[int, Field(ge=0)]
@@ -37,20 +38,38 @@ def _thresholds_ordered(section: Any) -> Any:
 class ModelSettings(Section):
     """[model]: the parts of the detector."""
 
-    backbone: ResNetName = "resnet50"
-    neck: Literal["fpn", "c4"] = "fpn"  # c4: one map of stride 16, stage 4 per region
-    norm: Norm = "frozen"  # from scratch: "batch" or "group"
+    detector: Literal["faster_rcnn", "fast_rcnn", "rcnn"] = "faster_rcnn"
+    backbone: Literal[ResNetName, SingleMapName] = "resnet50"
+    # c4: one map of stride 16, stage 4 per region. "none" is for alexnet and vgg16, and their default: one map of
+    # stride 16, fc6 and fc7 per region.
+    neck: Literal["fpn", "c4", "none"] = "fpn"
+    norm: Norm = "frozen"  # from scratch: "batch" or "group"; alexnet and vgg16 have none
     pretrained: bool = False  # ImageNet weights, by torchvision
-    frozen_stages: Annotated[int, Field(ge=0, le=5)] = 0  # 2: stem and stage 1, as the papers' code
+    # From the first layers on; 2: stem and stage 1, or VGG16's conv1_1 to conv2_2, as the papers' code.
+    frozen_stages: Annotated[int, Field(ge=0, le=5)] = 0
     fpn_channels: Positive = 256
     fpn_norm: Norm = "none"
     pool: Literal["roi_align", "roi_pool"] = "roi_align"
-    pool_size: Count = 0  # 0: 7 with an FPN, 14 with C4
+    pool_size: Count = 0  # 0: 7 with an FPN and vgg16, 14 with C4, 6 with alexnet
     sampling_ratio: Count = 2  # 0: as many samples as a bin has cells
     aligned: bool = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _single_maps_have_neither(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("backbone") in get_args(SingleMapName):
+            return {"neck": "none", "norm": "none"} | values
+        return values
+
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelSettings:
+        if self.backbone in get_args(SingleMapName):
+            for name in ("neck", "norm"):
+                if getattr(self, name) != "none":
+                    raise ValueError(f'{name} = "{getattr(self, name)}" is for a ResNet; {self.backbone} has "none"')
+            return self
+        if self.neck == "none":
+            raise ValueError('neck = "none" is for alexnet and vgg16; a ResNet needs "fpn" or "c4"')
         if self.norm == "none":
             raise ValueError('norm = "none" is for fpn_norm; a ResNet needs "batch", "frozen" or "group"')
         if self.fpn_norm == "group" and self.fpn_channels % 32:
@@ -87,13 +106,17 @@ class RPNSettings(Section):
 class HeadSettings(Section):
     """[head]: see `rcnnkit.heads.box_head.BoxHead`."""
 
-    hidden: Positive = 1024  # of fc6 and fc7, with an FPN
+    hidden: Count = 0  # of fc6 and fc7; 0: 1024 with an FPN, 4096 with alexnet and vgg16
+    fc6_rank: Count = 0  # of their weights, where truncated SVD has split them in two; 0: whole
+    fc7_rank: Count = 0
     class_agnostic: bool = False
     foreground_iou: Share = 0.5
     background_iou: Share = 0.5
+    background_low: Share = 0.0  # what overlaps every object less is not learnt from; Fast R-CNN: 0.1
     samples: Positive = 512
     foreground_share: Share = 0.25
     delta_weights: tuple[Factor, Factor, Factor, Factor] = (10, 10, 5, 5)
+    measured_targets: bool = False  # normalise box targets by their own mean and deviation, class by class, besides
     beta: NotNegative = 1 / 9
     score_threshold: NotNegative = 0.05
     nms_iou: Share = 0.5
@@ -102,11 +125,33 @@ class HeadSettings(Section):
 
     _ordered = model_validator(mode="after")(_thresholds_ordered)
 
+    @model_validator(mode="after")
+    def _background_is_a_range(self) -> HeadSettings:
+        if self.background_low and self.background_low >= self.background_iou:
+            raise ValueError(
+                f"background_low = {self.background_low} leaves nothing below background_iou = {self.background_iou}"
+            )
+        return self
+
+
+class ProposalSettings(Section):
+    """[proposals]: where the regions of R-CNN and Fast R-CNN come from. Faster R-CNN makes its own: see [rpn]."""
+
+    method: Literal["selective_search", "precomputed"] = "selective_search"  # precomputed: only what `folder` holds
+    mode: Literal["fast", "quality"] = "fast"  # of selective search
+    min_side: Count = 20  # pixels; smaller boxes are dropped
+    max_width: Count = 0  # wider pictures are made this wide for the search; 0: none. R-CNN's demo: 500
+    seed: Count = 0
+    folder: Path | None = None  # where they are kept between runs; see `rcnnkit.proposals.store`
+    train_count: Positive = 2000  # the best of a picture, to train with …
+    count: Positive = 2000  # … and to detect with
+
 
 class DetectorSettings(Section):
     """What is kept with the weights."""
 
     model: ModelSettings = ModelSettings()
+    proposals: ProposalSettings = ProposalSettings()
     rpn: RPNSettings = RPNSettings()
     head: HeadSettings = HeadSettings()
     input: Preprocessing = Preprocessing()

@@ -11,6 +11,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 # Every setting, none of them at its default.
 EVERYTHING = """
 [model]
+detector = "fast_rcnn"
 backbone = "resnet18"
 neck = "c4"
 norm = "batch"
@@ -22,6 +23,16 @@ pool = "roi_pool"
 pool_size = 5
 sampling_ratio = 0
 aligned = true
+
+[proposals]
+method = "precomputed"
+mode = "quality"
+min_side = 3
+max_width = 500
+seed = 5
+folder = "boxes"
+train_count = 300
+count = 200
 
 [rpn]
 anchor_sizes = [[16, 24.5], [32, 48]]
@@ -42,12 +53,16 @@ beta = 1.0
 
 [head]
 hidden = 48
+fc6_rank = 4
+fc7_rank = 5
 class_agnostic = true
 foreground_iou = 0.55
 background_iou = 0.45
+background_low = 0.1
 samples = 99
 foreground_share = 0.125
 delta_weights = [1, 2, 3, 4]
+measured_targets = true
 beta = 0.25
 score_threshold = 0.01
 nms_iou = 0.3
@@ -222,6 +237,22 @@ def test_parts_that_do_not_go_together(file: Path) -> None:
         file, "model.fpn_norm=group", "model.fpn_channels=48"
     )
     assert "frozen_stages = 5 would freeze stage 4" in complaint(file, "model.neck=c4", "model.frozen_stages=5")
+
+
+def test_a_single_map_backbone_has_no_neck_and_no_norm(file: Path) -> None:
+    model = read_settings(file, ["model.backbone=vgg16"]).model
+    assert (model.neck, model.norm) == ("none", "none")
+    assert 'neck = "c4" is for a ResNet; vgg16 has "none"' in complaint(file, "model.backbone=vgg16", "model.neck=c4")
+    assert 'norm = "batch" is for a ResNet; alexnet has' in complaint(
+        file, "model.backbone=alexnet", "model.norm=batch"
+    )
+    assert 'neck = "none" is for alexnet and vgg16' in complaint(file, "model.neck=none")
+
+
+def test_background_needs_a_range(file: Path) -> None:
+    assert "background_low = 0.5 leaves nothing below background_iou = 0.5" in complaint(
+        file, "head.background_low=0.5"
+    )
 
 
 def test_every_mistake_is_told_at_once(file: Path) -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rcnnkit.backbones.alexnet import alexnet
 from rcnnkit.backbones.fpn import FPN
 from rcnnkit.backbones.resnet import ResNet, ResNetC4, Stage4
+from rcnnkit.backbones.single_map import HIDDEN, SingleMap, fill_from_imagenet
+from rcnnkit.backbones.vgg import vgg16
 from rcnnkit.config import DetectorSettings
+from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
-from rcnnkit.heads.box_head import BoxHead, TwoFC
+from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.region_pool import RegionPool
+from rcnnkit.heads.two_fc import TwoFC
 from rcnnkit.proposals.rpn import RPN
 
 
 def build(
     settings: DetectorSettings, class_names: Sequence[str], category_ids: Sequence[int] | None = None
-) -> FasterRCNN:
+) -> Detector:
     """A detector with fresh weights (or ImageNet's, where `model.pretrained`).
 
     Args:
@@ -32,21 +38,18 @@ def build(
     category_ids = list(category_ids or range(1, len(class_names) + 1))
     if len(category_ids) != len(class_names):
         raise ValueError(f"{len(class_names)} classes but {len(category_ids)} category ids; each class needs one")
-    model = settings.model
-    body = ResNet(model.backbone, model.norm, model.pretrained, model.frozen_stages, 3 if model.neck == "c4" else 4)
-    backbone: FPN | ResNetC4
-    features: TwoFC | Stage4
-    if model.neck == "fpn":
-        backbone = FPN(body, model.fpn_channels, model.fpn_norm)
-        strides = backbone.strides[:-1]  # P6 serves the RPN alone
-        size = model.pool_size or 7
-        features, width = TwoFC(model.fpn_channels, size, settings.head.hidden), settings.head.hidden
-    else:
-        backbone = ResNetC4(body)
-        strides = backbone.strides
-        size = model.pool_size or 14
-        features = Stage4(model.backbone, model.norm, model.pretrained)
-        width = features.channels
+    model, head = settings.model, settings.head
+    backbone, features, width, size = _parts(settings)
+    strides = backbone.strides[:4]  # P6 serves the RPN alone
+    pool = RegionPool(strides, size, model.pool, model.sampling_ratio, model.aligned)
+    box_head = BoxHead(
+        features, width, class_names, category_ids, **head.model_dump(exclude={"hidden", "fc6_rank", "fc7_rank"})
+    )
+    if model.detector == "rcnn":
+        raise ValueError('model.detector = "rcnn" cannot be built yet')
+    if model.detector == "fast_rcnn":
+        counts = settings.proposals.train_count, settings.proposals.count
+        return FastRCNN(backbone, None, pool, box_head, settings.input, *counts)
     sizes = settings.rpn.anchor_sizes or (
         [[32], [64], [128], [256], [512]] if model.neck == "fpn" else [[32, 64, 128, 256, 512]]
     )
@@ -56,6 +59,24 @@ def build(
             f" of strides {backbone.strides}; give one list of sizes for each"
         )
     rpn = RPN(backbone.channels[0], sizes, **settings.rpn.model_dump(exclude={"anchor_sizes"}))
-    pool = RegionPool(strides, size, model.pool, model.sampling_ratio, model.aligned)
-    head = BoxHead(features, width, class_names, category_ids, **settings.head.model_dump(exclude={"hidden"}))
-    return FasterRCNN(backbone, rpn, pool, head, settings.input)
+    return FasterRCNN(backbone, rpn, pool, box_head, settings.input)
+
+
+def _parts(settings: DetectorSettings) -> tuple[FPN | ResNetC4 | SingleMap, TwoFC | Stage4, int, int]:
+    """The backbone; what makes one vector of a region; the length of that; the side of a pooled region."""
+    model, head = settings.model, settings.head
+    ranks = {"fc6_rank": head.fc6_rank, "fc7_rank": head.fc7_rank}
+    if model.backbone == "alexnet" or model.backbone == "vgg16":
+        body = alexnet(model.frozen_stages) if model.backbone == "alexnet" else vgg16(model.frozen_stages)
+        size, hidden = model.pool_size or body.pool_size, head.hidden or HIDDEN
+        features = TwoFC(body.channels[0], size, hidden, dropout=0.5, **ranks)
+        if model.pretrained:
+            fill_from_imagenet(model.backbone, body, features)
+        return body, features, hidden, size
+    resnet = ResNet(model.backbone, model.norm, model.pretrained, model.frozen_stages, 3 if model.neck == "c4" else 4)
+    if model.neck == "c4":
+        stage4 = Stage4(model.backbone, model.norm, model.pretrained)
+        return ResNetC4(resnet), stage4, stage4.channels, model.pool_size or 14
+    size, hidden = model.pool_size or 7, head.hidden or 1024
+    fpn = FPN(resnet, model.fpn_channels, model.fpn_norm)
+    return fpn, TwoFC(model.fpn_channels, size, hidden, **ranks), hidden, size

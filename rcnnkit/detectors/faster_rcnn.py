@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rcnnkit.backbones.fpn import FPN
 from rcnnkit.backbones.resnet import ResNetC4
+from rcnnkit.backbones.single_map import SingleMap
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.region_pool import RegionPool
@@ -30,7 +31,7 @@ class FasterRCNN(Detector):
 
     def __init__(
         self,
-        backbone: FPN | ResNetC4,
+        backbone: FPN | ResNetC4 | SingleMap,
         rpn: RPN,
         pool: RegionPool,
         head: BoxHead,

@@ -21,7 +21,7 @@ from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import BadData, Dataset
 from rcnnkit.data.transforms import Augmentation
 from rcnnkit.detectors.build import build
-from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.detector import Detector
 from rcnnkit.evaluation.report import Evaluation, evaluate
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.log import RunLog
@@ -179,7 +179,7 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
 
 
 def step(
-    detector: FasterRCNN,
+    detector: Detector,
     optimizer: torch.optim.SGD,
     scaler: torch.amp.GradScaler,
     batch: Batch,
@@ -197,9 +197,11 @@ def step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(options, iteration)
     # A generator of its own for each iteration: a resumed run draws what it would have drawn.
-    generator = torch.Generator().manual_seed(options.seed * 1_000_003 + iteration)
+    seed = options.seed * 1_000_003 + iteration
+    generator = torch.Generator().manual_seed(seed)
     images, targets = batch.to(device, detector.preprocessing)
-    with autocast(device, dtype):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), autocast(device, dtype):
+        torch.manual_seed(seed)  # dropout knows no other generator than the global one
         losses = detector.losses(images, targets, generator)
     total = torch.stack(list(losses.values())).sum()
     values = dict(zip([*losses, "loss"], torch.stack([*losses.values(), total]).tolist(), strict=True))
@@ -297,7 +299,7 @@ def _write_settings(settings: Settings, file: Path) -> None:
 
 
 def _evaluate(
-    detector: FasterRCNN,
+    detector: Detector,
     data: Dataset,
     run: Path,
     settings: Settings,

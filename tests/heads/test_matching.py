@@ -87,3 +87,13 @@ def test_sample_is_the_generators_and_uniform() -> None:
         counts[sample(matched, 10, 0.5, generator)] += 1
     # each is drawn with probability 1/10: 200 times, deviation √(2000 · 0.1 · 0.9) = 13.4; 6 of them
     assert (counts - 200).abs().max() < 6 * 13.4
+
+
+def test_background_can_have_a_lower_limit() -> None:
+    # as above: overlaps 1, .333, .111, 0.0526 and 0
+    boxes = torch.tensor([[10 - w, 0, 20 - w, 10] for w in (10.0, 5, 2, 1, -5)])
+    objects = targets([[0, 0, 10, 10]])
+    matched = match(boxes, objects, 0.5, 0.5, background_low=0.1)
+    assert matched.tolist() == [0, BACKGROUND, BACKGROUND, IGNORED, IGNORED]
+    assert match(boxes, targets([]), 0.5, 0.5, background_low=0.1).tolist() == [IGNORED] * 5
+    assert match(boxes, targets([]), 0.5, 0.5).tolist() == [BACKGROUND] * 5
