@@ -59,6 +59,24 @@ def match(
     return matched
 
 
+def class_overlaps(boxes: Tensor, targets: Targets, num_classes: int) -> Tensor:
+    """The greatest IoU of each box with an object of each class.
+
+    Args:
+        boxes: (N, 4) xyxy.
+        targets: M objects in the same frame. A box far inside a crowd region of a class counts as an object of it.
+
+    Returns:
+        (N, num_classes) in [0, 1]; 0 where there is no object of the class.
+    """
+    overlaps = iou(boxes, targets.boxes)
+    if targets.crowd.any():
+        inside = covered(boxes, targets.boxes[targets.crowd]) > CROWD_OVERLAP
+        overlaps[:, targets.crowd] = inside.to(overlaps.dtype)
+    labels = targets.labels.expand(len(boxes), -1)
+    return overlaps.new_zeros(len(boxes), num_classes).scatter_reduce(1, labels, overlaps, "amax")
+
+
 def sample(matched: Tensor, count: int, foreground_share: float, generator: torch.Generator | None = None) -> Tensor:
     """Indices of at most `count` boxes, in ascending order, at most that share of them foreground.
 

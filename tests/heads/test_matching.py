@@ -1,7 +1,7 @@
 import torch
 
 from rcnnkit.boxes import iou
-from rcnnkit.heads.matching import BACKGROUND, IGNORED, match, sample
+from rcnnkit.heads.matching import BACKGROUND, IGNORED, class_overlaps, match, sample
 from rcnnkit.structures import Targets
 
 
@@ -54,6 +54,20 @@ def test_no_objects_and_no_boxes() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10]])
     assert match(boxes, targets([]), 0.7, 0.3, best_too=True).tolist() == [BACKGROUND]
     assert match(boxes[:0], targets([[0, 0, 1, 1]]), 0.7, 0.3, best_too=True).tolist() == []
+
+
+def test_overlaps_with_each_class_by_hand() -> None:
+    objects = Targets(
+        torch.tensor([[0.0, 0, 10, 10], [5, 0, 15, 10], [0, 0, 10, 20], [100, 100, 200, 200]]),
+        torch.tensor([2, 2, 0, 0]),
+        crowd=torch.tensor([False, False, False, True]),
+    )
+    # the first object itself; between the first two; 75 % inside the crowd, half inside it
+    boxes = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [95, 100, 115, 110], [90, 100, 110, 110]])
+    expected = [[0.5, 0, 1], [60 / 240, 0, 90 / 110], [1, 0, 0], [0, 0, 0]]
+    torch.testing.assert_close(class_overlaps(boxes, objects, 3), torch.tensor(expected, dtype=torch.float32))
+    assert class_overlaps(boxes, targets([]), 3).tolist() == [[0, 0, 0]] * 4
+    assert class_overlaps(boxes[:0], objects, 3).shape == (0, 3)
 
 
 def test_sample_counts() -> None:
