@@ -68,6 +68,9 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file.")],
     split: Annotated[str, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.")] = "test",
     images: Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")] = None,
+    proposals: Annotated[
+        Path | None, typer.Option(help="R-CNN, Fast R-CNN: a folder of `rcnnkit proposals compute`.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     skip_bad: Annotated[bool, typer.Option(help="Leave bad annotations out, and say how many.")] = False,
@@ -76,15 +79,20 @@ def evaluate(
 ) -> None:
     """Average precision on annotated pictures: COCO's twelve numbers and Pascal VOC's, class by class."""
     from rcnnkit.data.reading import read_data
+    from rcnnkit.detectors.faster_rcnn import FasterRCNN
     from rcnnkit.evaluation.report import evaluate as evaluate_detector
+    from rcnnkit.proposals.store import Store
     from rcnnkit.weights import load
 
     if json_file and not json_file.absolute().parent.is_dir():
         raise FileNotFoundError(f"{json_file.parent} is not a folder; make it, or write --json elsewhere")
+    store = Store.open(proposals) if proposals else None
     detector = load(weights, device)
+    if store and isinstance(detector, FasterRCNN):
+        raise ValueError(f"{weights} holds a Faster R-CNN, which makes its own proposals; leave --proposals away")
     dataset = read_data(data, split, images=images, class_names=detector.class_names, skip_bad=skip_bad)
     with _autocast(precision, detector.device):
-        evaluation = evaluate_detector(detector, dataset, batch_size=batch, progress=True)
+        evaluation = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=True)
     console.print(evaluation.table())
     if json_file:
         json_file.write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")

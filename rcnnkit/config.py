@@ -137,12 +137,13 @@ class HeadSettings(Section):
 class ProposalSettings(Section):
     """[proposals]: where the regions of R-CNN and Fast R-CNN come from. Faster R-CNN makes its own: see [rpn]."""
 
-    method: Literal["selective_search", "precomputed"] = "selective_search"  # precomputed: only what `folder` holds
+    # precomputed: whatever `folder` holds, and to detect with, what the caller gives
+    method: Literal["selective_search", "sliding_windows", "precomputed"] = "selective_search"
     mode: Literal["fast", "quality"] = "fast"  # of selective search
     min_side: Count = 20  # pixels; smaller boxes are dropped
     max_width: Count = 0  # wider pictures are made this wide for the search; 0: none. R-CNN's demo: 500
     seed: Count = 0
-    folder: Path | None = None  # where they are kept between runs; see `rcnnkit.proposals.store`
+    folder: Path | None = None  # where they are kept between runs; by default proposals/ and the name of data.root
     train_count: Positive = 2000  # the best of a picture, to train with …
     count: Positive = 2000  # … and to detect with
 
@@ -155,6 +156,15 @@ class DetectorSettings(Section):
     rpn: RPNSettings = RPNSettings()
     head: HeadSettings = HeadSettings()
     input: Preprocessing = Preprocessing()
+
+    @model_validator(mode="after")
+    def _targets_can_be_measured(self) -> DetectorSettings:
+        if self.head.measured_targets and self.model.detector != "fast_rcnn":
+            raise ValueError(
+                'head.measured_targets = true goes with model.detector = "fast_rcnn" alone: the targets are measured'
+                " on proposals made before training"
+            )
+        return self
 
 
 class DataSettings(Section):

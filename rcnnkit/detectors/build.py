@@ -9,13 +9,14 @@ from rcnnkit.backbones.fpn import FPN
 from rcnnkit.backbones.resnet import ResNet, ResNetC4, Stage4
 from rcnnkit.backbones.single_map import HIDDEN, SingleMap, fill_from_imagenet
 from rcnnkit.backbones.vgg import vgg16
-from rcnnkit.config import DetectorSettings
+from rcnnkit.config import DetectorSettings, ProposalSettings
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.heads.two_fc import TwoFC
+from rcnnkit.proposals.methods import PictureMethod, SlidingWindows
 from rcnnkit.proposals.rpn import RPN
 
 
@@ -48,8 +49,8 @@ def build(
     if model.detector == "rcnn":
         raise ValueError('model.detector = "rcnn" cannot be built yet')
     if model.detector == "fast_rcnn":
-        counts = settings.proposals.train_count, settings.proposals.count
-        return FastRCNN(backbone, None, pool, box_head, settings.input, *counts)
+        method, options = proposal_method(settings.proposals), settings.proposals
+        return FastRCNN(backbone, method, pool, box_head, settings.input, options.train_count, options.count)
     sizes = settings.rpn.anchor_sizes or (
         [[32], [64], [128], [256], [512]] if model.neck == "fpn" else [[32, 64, 128, 256, 512]]
     )
@@ -60,6 +61,13 @@ def build(
         )
     rpn = RPN(backbone.channels[0], sizes, **settings.rpn.model_dump(exclude={"anchor_sizes"}))
     return FasterRCNN(backbone, rpn, pool, box_head, settings.input)
+
+
+def proposal_method(settings: ProposalSettings) -> PictureMethod | None:
+    """What finds the regions of R-CNN and Fast R-CNN; None where they are to be given."""
+    if settings.method == "sliding_windows":
+        return SlidingWindows()
+    return None
 
 
 def _parts(settings: DetectorSettings) -> tuple[FPN | ResNetC4 | SingleMap, TwoFC | Stage4, int, int]:

@@ -22,10 +22,13 @@ from rcnnkit.data.records import BadData, Dataset
 from rcnnkit.data.transforms import Augmentation
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.evaluation.report import Evaluation, evaluate
+from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.log import RunLog
 from rcnnkit.training.precision import autocast, pick_dtype
+from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.schedule import STATED_BATCH, learning_rate
 
 
@@ -78,6 +81,8 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
     device = weights.pick_device(options.device)
     dtype = pick_dtype(options.precision, device)
     training, validation = read_splits(settings.data)
+    splits = [training] if validation is None else [training, validation]
+    store = None if settings.model.detector == "faster_rcnn" else stored_proposals(settings, splits, console)
 
     # The global generator is what torch's initialisations draw from; it is put back afterwards.
     with torch.random.fork_rng(devices=[]):
@@ -85,6 +90,8 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         # a checkpoint holds every weight, so none are fetched
         fresh = settings.model_copy(update={"model": settings.model.model_copy(update={"pretrained": False})})
         detector = build(fresh if resume else settings, training.class_names, training.category_ids)
+    if settings.head.measured_targets and store and not resume:
+        measure_targets(detector, training, store, settings)
     if options.init and not resume:
         start_from(options.init, detector)
     # The order in memory that convolutions are fastest in, on CPUs with bf16 and on GPUs.
@@ -123,6 +130,8 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         start=progress.iteration,
         workers=settings.data.workers,
         use_difficult=settings.data.use_difficult,
+        store=store,
+        count=settings.proposals.train_count,
     )
     with RunLog(run, console, options.iterations, progress.iteration) as log, _stop_signals() as stop:
         sums: dict[str, float] = {}
@@ -163,7 +172,7 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
             if stopping and not last:
                 raise Interrupted(path, progress.iteration)
             if (last or due) and validation is not None:
-                evaluation = _evaluate(detector, validation, run, settings, device, dtype)
+                evaluation = _evaluate(detector, validation, store, run, settings, device, dtype)
                 log.evaluation(progress.iteration, validation.name, evaluation.coco.numbers)
                 ap = evaluation.coco.numbers["AP"]
                 ap = ap if math.isfinite(ap) else 0.0  # there may be no objects
@@ -237,6 +246,16 @@ def sgd(detector: nn.Module, settings: Settings) -> torch.optim.SGD:
     )
 
 
+def measure_targets(detector: Detector, data: Dataset, store: Store, settings: Settings) -> None:
+    """See `BoxHead.measure_targets`; on the pictures as they are, before any augmentation."""
+    assert isinstance(detector, FastRCNN)
+    count, difficult = settings.proposals.train_count, settings.data.use_difficult
+    detector.head.measure_targets(
+        (store.read(each.id, each.size, each.path)[:count], each.targets[~each.targets.difficult | difficult])
+        for each in data.records
+    )
+
+
 def start_from(path: Path, detector: nn.Module) -> None:
     """Fill a detector from a weights file, as far as names and shapes agree (other classes: another head).
 
@@ -301,13 +320,14 @@ def _write_settings(settings: Settings, file: Path) -> None:
 def _evaluate(
     detector: Detector,
     data: Dataset,
+    store: Store | None,
     run: Path,
     settings: Settings,
     device: torch.device,
     dtype: torch.dtype,
 ) -> Evaluation:
     with autocast(device, dtype):
-        evaluation = evaluate(detector, data, batch_size=settings.train.batch)
+        evaluation = evaluate(detector, data, proposals=store, batch_size=settings.train.batch)
     (run / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
     return evaluation
 
