@@ -127,6 +127,8 @@ class Preprocessing(BaseModel):
 
     short_side: Annotated[int, Field(gt=0)] = 800  # pixels of the shorter side, unless …
     long_side: Annotated[int, Field(gt=0)] = 1333  # … the longer one would exceed this
+    # Several shorter sides: training draws one for each picture, and Fast R-CNN detects at all of them.
+    scales: tuple[Annotated[int, Field(gt=0)], ...] = ()
     mean: tuple[float, float, float] = (
         0.485,
         0.456,
@@ -134,6 +136,10 @@ class Preprocessing(BaseModel):
     )  # RGB in [0, 1]; ImageNet's, as torchvision has it
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     divisor: Annotated[int, Field(gt=0)] = 64  # padded sides are multiples: the coarsest stride keeps cells aligned
+
+    def at(self, short_side: int) -> Preprocessing:
+        """The same with another shorter side."""
+        return self.model_copy(update={"short_side": short_side})
 
     def resized(self, size: Size, factor: float = 1.0) -> Size:
         """The size (height, width) that a picture of `size` gets, its sides multiplied by `factor` besides."""

@@ -72,6 +72,7 @@ min_side = 1
 [input]
 short_side = 120
 long_side = 200
+scales = [100, 120]
 mean = [0.1, 0.2, 0.3]
 std = [0.4, 0.5, 0.6]
 divisor = 32

@@ -86,8 +86,10 @@ class Augmentation:
         found = clip(_follow(proposals.boxes, result["keypoints"]), (picture.shape[0], picture.shape[1]))
         left = is_large(found, 1e-3)
         low, high = np.log(self.scale)
-        factor = float(np.exp(np.random.default_rng(seed).uniform(low, high)))
-        resized = self.preprocessing.resize(picture, factor)
+        rng = np.random.default_rng(seed)
+        factor = float(np.exp(rng.uniform(low, high)))
+        scales = self.preprocessing.scales or [self.preprocessing.short_side]
+        resized = self.preprocessing.at(scales[rng.integers(len(scales))]).resize(picture, factor)
         old, new = (picture.shape[0], picture.shape[1]), (resized.shape[1], resized.shape[2])
         targets = _moved(targets, scale(targets.boxes, old, new).numpy(), np.arange(len(targets)))
         return resized, targets, Proposals(scale(found[left], old, new), proposals.scores[left])

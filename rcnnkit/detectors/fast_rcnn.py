@@ -11,9 +11,10 @@ from torch import Tensor
 from rcnnkit.backbones.fpn import FPN
 from rcnnkit.backbones.resnet import ResNetC4
 from rcnnkit.backbones.single_map import SingleMap
+from rcnnkit.boxes import area, scale
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.heads.box_head import BoxHead
-from rcnnkit.heads.region_pool import RegionPool
+from rcnnkit.heads.region_pool import CANONICAL_SIDE, RegionPool
 from rcnnkit.images import Preprocessing
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
@@ -70,10 +71,51 @@ class FastRCNN(Detector):
 
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""
-        features = self.backbone(images.pixels)
-        proposals = self.propose(images, features, self.count)
-        regions = self.pool(features, proposals)
+        if self.preprocessing.scales:
+            proposals = self.propose(images, [], self.count)  # what looks at features would not know at which scale
+            regions = self.pool_from_scales(images, proposals)
+        else:
+            features = self.backbone(images.pixels)
+            proposals = self.propose(images, features, self.count)
+            regions = self.pool(features, proposals)
         return self.head.detect(regions, proposals, images)
+
+    def pool_from_scales(self, images: ImageBatch, proposals: Sequence[Proposals]) -> Tensor:
+        """Regions as of `pool`, each from the scale where its area is nearest 224² pixels (sections 2.4 and 5.2).
+
+        Args:
+            images: with their pictures, which are resized to every one of `preprocessing.scales`.
+            proposals: of each, in the frame of `images.pixels`.
+
+        Raises:
+            ValueError: the batch came without its pictures.
+        """
+        if len(images.pictures) != len(images):
+            raise ValueError("input.scales needs the pictures as they were given, and this batch came without them")
+        scales = [self.preprocessing.at(side) for side in self.preprocessing.scales]
+        # The proposals of all images at each scale, and the scale of each.
+        moved = [
+            torch.cat(
+                [
+                    scale(each.boxes, size, one.resized(original))
+                    for each, size, original in zip(proposals, images.sizes, images.original_sizes, strict=True)
+                ]
+            )
+            for one in scales
+        ]
+        nearest = torch.stack([(area(boxes) - CANONICAL_SIDE**2).abs() for boxes in moved]).argmin(dim=0)
+        counts = [len(each) for each in proposals]
+        regions, order = [], []
+        for number, (one, boxes) in enumerate(zip(scales, moved, strict=True)):
+            here = nearest == number
+            features = self.backbone(one(images.pictures, images.pixels.device).pixels)
+            chosen = [
+                Proposals(box[mask], box.new_ones(int(mask.sum())))
+                for box, mask in zip(boxes.split(counts), here.split(counts), strict=True)
+            ]
+            regions.append(self.pool(features, chosen))
+            order.append(torch.where(here)[0])
+        return torch.cat(regions)[torch.cat(order).argsort()]
 
     def propose(self, images: ImageBatch, features: Sequence[Tensor], count: int) -> list[Proposals]:
         """The best `count` regions of each image: those that came with it, or else the proposer's.

@@ -229,3 +229,12 @@ def test_a_crop_cuts_proposals_and_drops_what_it_leaves_nothing_of() -> None:
         assert found.scores.tolist() in ([3, 2, 1], [3, 1])
         dropped += len(found) == 2
     assert 10 < dropped < 40
+
+
+def test_training_draws_one_of_several_scales() -> None:
+    several = SAME_SIZE.model_copy(update={"scales": (45, 90, 180), "long_side": 1000})
+    heights = [augment(seed, several)[0].shape[1] for seed in range(60)]
+    assert set(heights) == {45, 90, 180}
+    assert all(heights.count(height) > 8 for height in set(heights))
+    for seed in range(5):
+        check(*augment(seed, several), tolerance=1.5)

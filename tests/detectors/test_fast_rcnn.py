@@ -126,6 +126,49 @@ def test_a_proposer_is_asked_only_where_no_proposals_came() -> None:
     assert not detector(picture()).boxes.equal(detector(picture(), random_proposals(30)).boxes)
 
 
+def at_scales(*scales: int) -> FastRCNN:
+    detector = built(PARTS[0])
+    detector.preprocessing = detector.preprocessing.model_copy(update={"scales": scales, "long_side": 700})
+    return detector
+
+
+def test_one_scale_is_no_other_than_itself() -> None:
+    pictures, proposals = [picture(), picture(96, 64)], [random_proposals(40), random_proposals(40, 96, 64, seed=1)]
+    one = at_scales()(pictures, proposals)
+    for a, b in zip(one, at_scales(64)(pictures, proposals), strict=True):
+        torch.testing.assert_close(a.boxes, b.boxes)
+        torch.testing.assert_close(a.scores, b.scores)
+
+
+def test_each_region_comes_from_the_scale_where_its_area_is_nearest_224() -> None:
+    """Of 96 pixels, sides of 20, 50 and 90 become 40, 100 and 180 at 192, and 93, 233 and 420 at 448."""
+    detector = at_scales(64, 192, 448)
+    boxes = torch.tensor([[0.0, 0, 20, 20], [5, 5, 55, 55], [2, 0, 92, 90], [30, 10, 50, 30]])
+    pictures = [picture(96, 96), picture(96, 96, seed=1)]
+    images = with_proposals(
+        detector.preprocessing(pictures),
+        [Proposals(boxes, torch.ones(4)), Proposals(boxes[[2, 0]], torch.ones(2))],
+    )
+    assert images.sizes == [(64, 64)] * 2
+    with torch.no_grad():
+        regions = detector.pool_from_scales(images, images.proposals)
+        for row, (image, box, side) in enumerate(
+            [(0, 0, 448), (0, 1, 448), (0, 2, 192), (0, 3, 448), (1, 2, 192), (1, 0, 448)]
+        ):
+            alone = detector.preprocessing.at(side)([pictures[image]])
+            moved = Proposals(boxes[[box]] * side / 96, torch.ones(1))
+            expected = detector.pool(detector.backbone(alone.pixels), [moved])[0]
+            torch.testing.assert_close(regions[row], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_scales_without_regions_or_pictures() -> None:
+    detector = at_scales(64, 128)
+    assert len(detector(picture(), Proposals(torch.zeros(0, 4), torch.zeros(0)))) == 0
+    images = detector.preprocessing.batch([detector.preprocessing.resize(picture())], [(64, 96)])
+    with pytest.raises(ValueError, match="came without them"):
+        detector.detect(with_proposals(images, [random_proposals(4)]))
+
+
 def test_pictures_without_proposals_or_objects() -> None:
     detector = built(PARTS[0], background_low=0.1)
     none = Proposals(torch.zeros(0, 4), torch.zeros(0))
