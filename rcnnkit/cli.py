@@ -155,6 +155,33 @@ def detect(
 
 
 @app.command()
+def compress(
+    weights: Weights,
+    ranks: Annotated[
+        list[str], typer.Option("--rank", metavar="LAYER=RANK…", help="fc6=1024 fc7=256 are the paper's, for VGG16.")
+    ],
+    out: Annotated[Path, typer.Option(help="The new weights file.")],
+    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,  # what follows the first after --rank
+) -> None:
+    """Split the fully connected layers in two by truncated SVD: fewer weights, faster, nearly as accurate."""
+    from rcnnkit.compression import REGIONS, compress
+
+    pairs = {}
+    for text in [*ranks, *(more or [])]:
+        layer, _, rank = text.partition("=")
+        if not rank.isdecimal():
+            raise ValueError(f"--rank {text} is not of the form LAYER=RANK, such as fc6=1024")
+        pairs[layer] = int(rank)
+    before, after = compress(weights, pairs, out)
+    for name, cost in (("before", before), ("after", after)):
+        console.print(
+            f"{name:>6}: {cost.parameters / 1e6:.1f} M weights, fc6 and fc7 of {REGIONS} regions in"
+            f" {1000 * cost.seconds:.1f} ms"
+        )
+    console.print(f"wrote {out}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path | None, typer.Option(help="A new folder; by default rcnnkit-demo in this one.")] = None,
     device: Device = "auto",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -30,7 +31,20 @@ class TwoFC(nn.Module):
 
 
 def linear(inputs: int, outputs: int, rank: int = 0) -> nn.Module:
-    """A fully connected layer, or the two that truncated SVD leaves of it (the first has no bias)."""
+    """A fully connected layer, or the two that `truncated` leaves of it."""
     if not rank:
         return nn.Linear(inputs, outputs)
     return nn.Sequential(nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs))
+
+
+@torch.no_grad()
+def truncated(layer: nn.Linear, rank: int) -> nn.Module:
+    """Two layers in place of one, W ≈ U Σ Vᵗ: the first is Σ Vᵗ without a bias, the second U with the layer's own.
+
+    Of all pairs that pass `rank` values on, they are the nearest to W (Fast R-CNN 3.1, equation 5).
+    """
+    outputs, inputs = layer.weight.shape
+    u, s, vt = torch.linalg.svd(layer.weight.float(), full_matrices=False)
+    pair = linear(inputs, outputs, rank)
+    pair.load_state_dict({"0.weight": s[:rank, None] * vt[:rank], "1.weight": u[:, :rank], "1.bias": layer.bias})
+    return pair
