@@ -35,6 +35,12 @@ def coco256() -> Path:
     return _folder("coco256")
 
 
+@pytest.fixture
+def selective_search_reference() -> Path:
+    """Two pictures of VOC2007 with boxes that the authors of selective search released."""
+    return _folder("selective_search_reference")
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dozen pictures of digits, as VOC and as COCO data."""

@@ -1,0 +1,5 @@
+"""Where objects might be: selective search, the region proposal network, and what they share."""
+
+from rcnnkit.proposals.selective_search import selective_search
+
+__all__ = ["selective_search"]

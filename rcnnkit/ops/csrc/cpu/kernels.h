@@ -3,6 +3,8 @@
 // Free of torch and of the standard library: an inline function that several instruction sets share would be
 // merged by the linker into whichever copy it meets first, and could then not run on an older machine.
 #pragma once
+#include "../selective_search/kernels.h"
+
 #include <cstdint>
 
 namespace rcnnkit {
@@ -99,6 +101,7 @@ struct Level {
   Kernels<BFloat16> bf16;
   Suppress<float> suppress_f32;
   Suppress<double> suppress_f64;
+  const search::Kernels* search;
 };
 
 template <class S> const Kernels<S>& of(const Level& level);
