@@ -47,6 +47,7 @@ def train(
 ) -> None:
     """Train a detector; its weights, settings and log go into a folder of its own."""
     from rcnnkit.config import read_settings
+    from rcnnkit.training.alternating import train_alternating
     from rcnnkit.training.loop import checkpoint_of
     from rcnnkit.training.loop import train as train_detector
 
@@ -58,7 +59,7 @@ def train(
     else:
         name = config.parent.name if config.name == "settings.toml" else config.stem  # another run's settings
         run = out or free_folder(Path("runs") / name)
-    best = train_detector(read, run, console)
+    best = (train_alternating if read.alternating.enabled else train_detector)(read, run, console)
     console.print(f"wrote {best}")
 
 

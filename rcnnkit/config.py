@@ -216,11 +216,27 @@ class TrainSettings(Section):
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"  # auto: bf16 where the machine has it
     device: str = "auto"
     seed: Count = 0
+    rpn_only: bool = False  # of Faster R-CNN, the region proposal network alone; its head stays as it is
+    freeze_backbone: bool = False  # all of it, its norms' statistics too
     log_every: Positive = 20  # iterations
     evaluate_every: Count = 5000  # iterations; 0: only at the end
     save_every: Positive = 1000  # iterations between checkpoints
     resume: Path | None = None  # a run's folder, or its last.safetensors
     init: Path | None = None  # weights to start from
+
+
+class AlternatingSettings(Section):
+    """[alternating]: Faster R-CNN in four steps; these stand in for [train]'s iterations, batch and lr, and by default
+    are the paper's for VOC2007, which go with train.steps = [0.75].
+    """
+
+    enabled: bool = False
+    rpn_iterations: Positive = 80_000  # of steps 1 and 3
+    rpn_batch: Positive = 1
+    rpn_lr: Factor = 0.016  # for 16 pictures
+    head_iterations: Positive = 40_000  # of steps 2 and 4
+    head_batch: Positive = 2
+    head_lr: Factor = 0.008
 
 
 class Settings(DetectorSettings):
@@ -229,6 +245,17 @@ class Settings(DetectorSettings):
     data: DataSettings
     augment: AugmentSettings = AugmentSettings()
     train: TrainSettings = TrainSettings()
+    alternating: AlternatingSettings = AlternatingSettings()
+
+    @model_validator(mode="after")
+    def _rpn_is_there(self) -> Settings:
+        for name, wanted in (
+            ("alternating.enabled", self.alternating.enabled),
+            ("train.rpn_only", self.train.rpn_only),
+        ):
+            if wanted and self.model.detector != "faster_rcnn":
+                raise ValueError(f'{name} = true is for model.detector = "faster_rcnn"')
+        return self
 
 
 class SettingsError(ValueError):

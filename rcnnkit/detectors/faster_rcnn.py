@@ -19,7 +19,7 @@ from rcnnkit.structures import Detections, ImageBatch, Targets
 
 
 class FasterRCNN(Detector):
-    """A region proposal network and Fast R-CNN on the same features, trained jointly (section 3.2).
+    """A region proposal network and Fast R-CNN on the same features, trained jointly or in turn (section 3.2).
 
     Args:
         backbone: pixels → feature maps, finest first.
@@ -57,6 +57,13 @@ class FasterRCNN(Detector):
         proposals, labels, goals = self.head.sample(proposals, targets, generator)
         regions = self.pool(features, proposals)
         return losses | self.head.losses(regions, labels, goals)
+
+    def rpn_losses(
+        self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """The two losses of the region proposal network, to train it alone (3.1); arguments as of `losses`."""
+        losses, _ = self.rpn.losses(images, self.backbone(images.pixels), targets, generator)
+        return losses
 
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""

@@ -23,6 +23,7 @@ from rcnnkit.data.transforms import Augmentation
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.evaluation.report import Evaluation, evaluate
 from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
@@ -77,6 +78,7 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
     if store and settings.head.measured_targets and not resume:
         measure_targets(detector, training, store, settings)
     detector = detector.to(device).train()
+    leave_alone(detector, options)
     optimizer = sgd(detector, settings)
     progress = load_checkpoint(resume, detector, optimizer) if resume else Progress()
     if resume and progress.iteration == options.iterations and not (run / BEST).exists():
@@ -188,7 +190,10 @@ def step(
     images, targets = batch.to(device, detector.preprocessing)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), autocast(device, dtype):
         torch.manual_seed(seed)  # dropout knows no other generator than the global one
-        losses = detector.losses(images, targets, generator)
+        if options.rpn_only and isinstance(detector, FasterRCNN):
+            losses = detector.rpn_losses(images, targets, generator)
+        else:
+            losses = detector.losses(images, targets, generator)
     return descend(detector, losses, optimizer, scaler, options, iteration, batch.paths)
 
 
@@ -268,6 +273,15 @@ def measure_targets(detector: Detector, data: Dataset, store: Store, settings: S
         (store.read(each.id, each.size, each.path)[:count], each.targets[~each.targets.difficult | difficult])
         for each in data.records
     )
+
+
+def leave_alone(detector: Detector, options: TrainSettings) -> None:
+    """Take the parts that are not to be trained out of the training: see `train.rpn_only`, `train.freeze_backbone`."""
+    names = {"backbone": options.freeze_backbone, "head": options.rpn_only}
+    for name in (name for name, frozen in names.items() if frozen):
+        part = detector.get_submodule(name)
+        part.requires_grad_(False)
+        part.eval()  # evaluation gives every module its own mode back
 
 
 def start_from(path: Path, detector: nn.Module) -> None:
