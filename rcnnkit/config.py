@@ -171,7 +171,9 @@ class DataSettings(Section):
     """[data]: where the pictures and boxes are; paths are relative to the current folder."""
 
     root: Path  # a VOC folder, or what COCO's JSON files lie under
-    train: str = "train"  # a list in ImageSets/Main, or a .json file below root
+    # A list in ImageSets/Main, also of a folder below root ("VOC2007/trainval"), or a .json file below root; several
+    # of them, with the same classes, are learnt from together.
+    train: str | Annotated[list[str], Field(min_length=1)] = "train"
     val: str = "val"  # "" for none
     images: Path | None = None  # the pictures of COCO JSON files, where they are not found
     class_names: list[str] | None = None  # by default all names in the annotations

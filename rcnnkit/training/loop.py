@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rcnnkit import weights
 from rcnnkit.config import DataSettings, Settings, TrainSettings, write_settings
 from rcnnkit.data.loading import Batch, load_batches
-from rcnnkit.data.reading import read_data
+from rcnnkit.data.reading import join_data, read_data
 from rcnnkit.data.records import BadData, Dataset
 from rcnnkit.data.transforms import Augmentation
 from rcnnkit.detectors.build import build
@@ -312,7 +312,8 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
     splits: list[Dataset] = []
     bad: list[BadData] = []
     class_names = data.class_names
-    for split in [data.train, data.val] if data.val else [data.train]:
+    parts = [data.train] if isinstance(data.train, str) else data.train
+    for split in [*parts, data.val] if data.val else parts:
         try:
             read = read_data(data.root, split, images=data.images, class_names=class_names, skip_bad=data.skip_bad)
             splits.append(read)
@@ -321,14 +322,14 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
             bad.append(error)
     if bad:
         raise BadData(" and ".join(e.name for e in bad), [problem for e in bad for problem in e.problems])
-    training = splits[0]
+    training = join_data(splits[: len(parts)])
     every = [record.targets for record in training.records]
     if not any((~t.crowd & (~t.difficult | data.use_difficult)).any() for t in every):
         left_out = ", only crowds and difficult ones," if any(map(len, every)) else ""
         raise ValueError(
             f"{training.name} has no object{left_out} in any of its {len(training)} pictures; nothing to learn"
         )
-    return training, splits[1] if data.val else None
+    return training, splits[-1] if data.val else None
 
 
 def checkpoint_of(resume: Path) -> Path:
