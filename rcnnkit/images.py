@@ -6,6 +6,7 @@ import io
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -170,17 +171,13 @@ class Preprocessing(BaseModel):
         return ImageBatch(pixels, sizes, list(original_sizes))
 
     def __call__(self, pictures: Sequence[Picture], device: torch.device | str = "cpu") -> ImageBatch:
-        """Anything that `read_picture` takes → one batch."""
-        resized, original_sizes = [], []
+        """Anything that `read_picture` takes → one batch, with the pictures themselves as they were decoded."""
+        resized, decoded = [], []
         for picture in pictures:
-            if isinstance(picture, Tensor) and picture.is_floating_point():  # not rounded to 8 bits
-                if picture.ndim != 3 or picture.shape[0] not in (1, 3) or 0 in picture.shape:
-                    raise ValueError(f"a picture tensor must be (3, H, W) or (1, H, W), not {tuple(picture.shape)}")
-                check_unit_range(float(picture.min()), float(picture.max()))
-                pixels: Array | Tensor = picture.detach().float().expand(3, -1, -1)
-                original_sizes.append((picture.shape[1], picture.shape[2]))
+            decoded.append(read_picture(picture))
+            if isinstance(picture, Tensor) and picture.is_floating_point():  # the network's are not rounded to 8 bits
+                resized.append(self.resize(picture.detach().float().expand(3, -1, -1)))
             else:
-                pixels = read_picture(picture)
-                original_sizes.append((pixels.shape[0], pixels.shape[1]))
-            resized.append(self.resize(pixels))
-        return self.batch(resized, original_sizes, device)
+                resized.append(self.resize(decoded[-1]))
+        images = self.batch(resized, [(each.shape[0], each.shape[1]) for each in decoded], device)
+        return replace(images, pictures=decoded)

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +35,9 @@ class ImageBatch:
     pixels: Tensor  # (B, 3, H, W) float32, 0 in the padding
     sizes: Sequence[Size]  # of each picture inside `pixels`, without the padding
     original_sizes: Sequence[Size]  # of each picture as it was given
+    # Where they are known; else empty.
+    pictures: Sequence[np.ndarray] = ()  # each as it was given, upright: (H, W, 3) uint8 RGB
+    proposals: Sequence[Proposals] = ()  # made beforehand, of each image, in the frame of `pixels`
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 4 or not len(self.pixels) == len(self.sizes) == len(self.original_sizes):
@@ -41,6 +45,10 @@ class ImageBatch:
                 f"pixels {tuple(self.pixels.shape)} do not go with {len(self.sizes)} sizes and"
                 f" {len(self.original_sizes)} original sizes; expected (B, 3, H, W) and B of each"
             )
+        for name in ("pictures", "proposals"):
+            count = len(getattr(self, name))
+            if count not in (0, len(self)):
+                raise ValueError(f"{count} {name} for {len(self)} images; give one for each image, or none at all")
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -92,8 +100,11 @@ class Proposals:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, keep: Tensor) -> Proposals:
+    def __getitem__(self, keep: Tensor | slice) -> Proposals:
         return _select(self, keep)
+
+    def to(self, device: torch.device | str) -> Proposals:
+        return _move(self, device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -361,3 +361,15 @@ def test_call_with_mixed_sizes_and_kinds(tmp_path: Path) -> None:
     torch.testing.assert_close(images.pixels[2, :, :10, :40], ((0.5 - mean) / std).expand(3, 10, 40))
     alone = preprocessing([b])
     torch.testing.assert_close(images.pixels[1, :, :25, :16], alone.pixels[0, :, :25, :16])
+
+
+def test_the_batch_keeps_the_pictures_as_they_were_decoded(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    tensor = torch.tensor(pixels).permute(2, 0, 1)
+    images = Preprocessing(short_side=16)([path, pixels, tensor, tensor / 255, Image.fromarray(pixels).convert("L")])
+    assert np.shares_memory(images.pictures[1], pixels)  # no copy
+    for picture in (images.pictures[0], *images.pictures[2:4]):
+        np.testing.assert_array_equal(picture, pixels)
+    assert (images.pictures[4].shape, images.pictures[4].dtype) == ((20, 30, 3), np.uint8)

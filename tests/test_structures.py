@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -174,3 +175,12 @@ def test_to_moves_every_tensor_and_keeps_the_rest() -> None:
 def test_pieces_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         some().boxes = torch.empty(0, 4)  # type: ignore[misc]
+
+
+def test_pictures_and_proposals_are_one_for_each_image_or_none() -> None:
+    pixels = torch.zeros(2, 3, 8, 8)
+    assert ImageBatch(pixels, [(8, 8)] * 2, [(8, 8)] * 2).proposals == ()
+    with pytest.raises(ValueError, match="1 pictures for 2 images"):
+        ImageBatch(pixels, [(8, 8)] * 2, [(8, 8)] * 2, pictures=[np.zeros((8, 8, 3), dtype=np.uint8)])
+    with pytest.raises(ValueError, match="3 proposals for 2 images"):
+        ImageBatch(pixels, [(8, 8)] * 2, [(8, 8)] * 2, proposals=[Proposals(torch.zeros(0, 4), torch.zeros(0))] * 3)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from rcnnkit.boxes import scale
 from rcnnkit.images import Picture, Preprocessing
-from rcnnkit.structures import Detections, ImageBatch, Targets
+from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
 
 class Detector(nn.Module):
@@ -32,12 +34,16 @@ class Detector(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def forward(self, pictures: Picture | Sequence[Picture]) -> Detections | list[Detections]:
+    def forward(
+        self, pictures: Picture | Sequence[Picture], proposals: Proposals | Sequence[Proposals] | None = None
+    ) -> Detections | list[Detections]:
         """Detections in one picture, or in each of a list of them (one batch, whatever their sizes).
 
         Args:
             pictures: a path, PIL picture, RGB array or tensor, or a list or tuple of these; see
                 `rcnnkit.images.read_picture`.
+            proposals: the regions to look at, in the pixels of the picture as it was given; for a list of
+                pictures a list of as many. A detector with a region proposal network asks that instead.
 
         Returns:
             Boxes in the pixels of each picture as it was given, on the detector's device.
@@ -45,12 +51,32 @@ class Detector(nn.Module):
         Raises:
             RuntimeError: the detector is in training mode.
             FileNotFoundError, ValueError: a picture cannot be read.
+            ValueError: another number of proposals than of pictures.
         """
         if self.training:
             raise RuntimeError("the detector is in training mode; call detector.eval() before detecting")
         if not isinstance(pictures, (list, tuple)):
-            return self.forward([pictures])[0]  # type: ignore[list-item, index]  # one picture, one answer
+            given = None if proposals is None else [proposals]
+            return self.forward([pictures], given)[0]  # type: ignore[list-item, index, arg-type]  # one of each
         if not pictures:
             return []
         with torch.inference_mode():
-            return self.detect(self.preprocessing(pictures, self.device))
+            images = self.preprocessing(pictures, self.device)
+            if proposals is not None:
+                images = with_proposals(images, proposals)  # type: ignore[arg-type]  # a list beside a list
+            return self.detect(images)
+
+
+def with_proposals(images: ImageBatch, proposals: Sequence[Proposals]) -> ImageBatch:
+    """The batch with proposals made beforehand, one Proposals per picture, in its pixels as it was given.
+
+    Raises:
+        ValueError: another number of proposals than of pictures.
+    """
+    if len(proposals) != len(images):
+        raise ValueError(f"{len(proposals)} proposals for {len(images)} pictures; give one Proposals for each picture")
+    moved = [
+        Proposals(scale(each.boxes, original, size), each.scores).to(images.pixels.device)
+        for each, original, size in zip(proposals, images.original_sizes, images.sizes, strict=True)
+    ]
+    return replace(images, proposals=moved)

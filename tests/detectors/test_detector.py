@@ -1,0 +1,50 @@
+"""What every detector shares: proposals that a caller gives arrive in the frame of the network's pixels."""
+
+import numpy as np
+import pytest
+import torch
+
+from rcnnkit.detectors.detector import Detector
+from rcnnkit.images import Preprocessing
+from rcnnkit.structures import Detections, ImageBatch, Proposals
+
+
+class Echo(Detector):
+    """Answers with the proposals of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.preprocessing = Preprocessing(short_side=20, long_side=40)
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.eval()
+
+    def detect(self, images: ImageBatch) -> list[Detections]:
+        self.seen = images
+        return [Detections(p.boxes, p.scores, torch.zeros(len(p), dtype=torch.int64)) for p in images.proposals]
+
+
+def proposals(*boxes: tuple[float, ...]) -> Proposals:
+    return Proposals(torch.tensor(boxes).reshape(-1, 4), torch.arange(len(boxes), 0, -1).float())
+
+
+def test_proposals_are_scaled_with_their_pictures() -> None:
+    echo = Echo()
+    # 10 × 10 becomes 20 × 20; 40 × 20 (height × width) is left as it is
+    pictures = [np.zeros((10, 10, 3), dtype=np.uint8), np.zeros((40, 20, 3), dtype=np.uint8)]
+    found = echo(pictures, [proposals((1, 2, 3, 5), (0, 0, 10, 10)), proposals((1, 2, 3, 4))])
+    assert found[0].boxes.tolist() == [[2, 4, 6, 10], [0, 0, 20, 20]]
+    assert found[1].boxes.tolist() == [[1, 2, 3, 4]]
+    assert found[0].scores.tolist() == [2, 1]
+    assert echo(pictures[0], proposals((1, 2, 3, 5))).boxes.tolist() == [[2, 4, 6, 10]]
+    assert len(echo(pictures[0], proposals())) == 0
+
+
+def test_without_proposals_the_batch_has_none() -> None:
+    echo = Echo()
+    assert echo([np.zeros((10, 10, 3), dtype=np.uint8)]) == []
+    assert echo.seen.proposals == ()
+
+
+def test_another_number_of_proposals_is_refused() -> None:
+    with pytest.raises(ValueError, match="1 proposals for 2 pictures"):
+        Echo()([np.zeros((10, 10, 3), dtype=np.uint8)] * 2, [proposals()])
