@@ -26,7 +26,7 @@ from rcnnkit.structures import Proposals, Targets
 
 COUNTS = (100, 500, 1000, 2000)
 LARGE = 32 * 32  # square pixels; COCO calls smaller objects small
-SELECTIONS = {"all": 0.0, "of 32×32 and more": LARGE}
+SELECTIONS = {"all": 0.0, "≥ 32×32": LARGE}  # objects, and from which area on
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,9 +88,9 @@ class Coverage:
 
     def table(self) -> Table:
         """One row for each count of proposals, first for all objects, then for the large ones; fractions."""
-        table = Table(title="recall, and mean average best overlap (MABO)", title_justify="left")
+        table = Table(title="recall at IoU above 0.5 and 0.7; mean average best overlap", title_justify="left")
         table.add_column("objects")
-        for column in ("first proposals", "there are, mean", "recall, IoU > 0.5", "IoU > 0.7", "MABO"):
+        for column in ("first", "mean number", "recall 0.5", "recall 0.7", "MABO"):
             table.add_column(column, justify="right")
         for name, min_area in SELECTIONS.items():
             objects = f"{name}: {int((self.areas >= min_area).sum()):,}"

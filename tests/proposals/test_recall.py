@@ -143,4 +143,4 @@ def test_json_and_table_on_real_objects(coco256):
     with console.capture() as shown:
         console.print(own.table())
     assert "all: 929" in shown.get()
-    assert f"of 32×32 and more: {large}" in shown.get()
+    assert f"≥ 32×32: {large}" in shown.get()

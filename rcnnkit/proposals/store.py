@@ -1,0 +1,211 @@
+"""Proposals on disk: one file per picture, in a folder that says how they were made.
+
+    DIR/selective-search-5f0c2a91b7d3/about.json         method and settings, whose hash is in the folder's name
+    DIR/selective-search-5f0c2a91b7d3/000005.safetensors boxes, scores, and which picture they are of
+
+A file appears whole or not at all, so any number of processes and machines may write to one folder, and a run that
+was killed goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from rcnnkit.boxes import clip
+from rcnnkit.structures import Proposals, Size
+
+FORMAT = 1
+ABOUT = "about.json"
+SUFFIX = ".safetensors"
+LONGEST = 200  # bytes of a file name; most file systems take 255
+BEYOND = 1.0  # pixels outside the picture that rounding explains; more is a mistake
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Proposals of one method with one choice of settings, in the pixels of each picture as it was given.
+
+    `key` is a picture's id in its data set: a number and its text are the same key.
+    """
+
+    folder: Path
+    method: str
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def create(cls, parent: Path | str, method: str, settings: Mapping[str, Any]) -> Store:
+        """The store of these settings below `parent`, which is made where it is not there yet.
+
+        Args:
+            method: such as "selective-search"; part of the folder's name.
+            settings: all that changes the boxes, as JSON can hold it.
+
+        Raises:
+            OSError: the folder cannot be made.
+            ValueError: it is there and holds proposals made otherwise.
+        """
+        settings = json.loads(json.dumps(dict(settings)))  # as it will be read
+        about = {"format": FORMAT, "method": method, "settings": settings}
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+        folder = Path(parent) / f"{method}-{digest}"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / ABOUT).exists():
+            _write(folder / ABOUT, json.dumps(about, indent=1).encode())
+        store = cls.open(folder)
+        if (store.method, store.settings) != (method, settings):
+            raise ValueError(f"{folder / ABOUT} was changed by hand: put it back, or move {folder} away")
+        return store
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Store:
+        """The store in a folder, or the only one in the folders below it.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: there are several, which the message lists; or about.json is damaged or of a later format.
+        """
+        folder = Path(folder)
+        if not (folder / ABOUT).is_file():
+            inside = sorted(path.parent for path in folder.glob(f"*/{ABOUT}"))
+            if not inside:
+                raise FileNotFoundError(f"{folder} holds no proposals; `rcnnkit proposals compute` makes them")
+            if len(inside) > 1:
+                listed = "\n".join(f"  {each}: {store.describe()}" for each in inside for store in [cls.open(each)])
+                raise ValueError(f"{folder} holds proposals of {len(inside)} kinds; name the folder of one:\n{listed}")
+            folder = inside[0]
+        try:
+            about = json.loads((folder / ABOUT).read_bytes())
+            if about["format"] > FORMAT:
+                raise ValueError(
+                    f"{folder / ABOUT} has format {about['format']}, this rcnnkit reads up to {FORMAT}; upgrade rcnnkit"
+                )
+            return cls(folder, about["method"], about["settings"])
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+            raise ValueError(f"{folder / ABOUT} does not say how proposals were made; put it back") from None
+
+    def describe(self) -> str:
+        """Method and settings in one line."""
+        return ", ".join([self.method, *(f"{name} {value}" for name, value in self.settings.items())])
+
+    def path(self, key: int | str) -> Path:
+        """Where the proposals of a picture are or would be."""
+        name = quote(str(key), safe="", errors="surrogatepass") or "%"  # letters, digits and _.-~ stay as they are
+        if name.startswith("."):  # as unfinished files do
+            name = f"%2E{name[1:]}"
+        if len(name) > LONGEST:
+            name = f"{name[: LONGEST - 33]}-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+        return self.folder / f"{name}{SUFFIX}"
+
+    def __contains__(self, key: int | str) -> bool:
+        """Whether there is a whole file for this key; a damaged one counts as missing."""
+        try:
+            self._load(key)
+        except (FileNotFoundError, ValueError):
+            return False
+        return True
+
+    def check(self, key: int | str, size: Size, picture: Path | None = None) -> None:
+        """Raise what `read` would; looks at the head of the file only."""
+        _check_picture(self.path(key), self._load(key)[0], size, picture)
+
+    def read(self, key: int | str, size: Size, picture: Path | None = None) -> Proposals:
+        """The proposals of a picture, in its pixels, best first.
+
+        Args:
+            size: (height, width) of the picture.
+            picture: its file, which is known again by its number of bytes where the proposals were written with it.
+
+        Raises:
+            FileNotFoundError: there are none for this key.
+            ValueError: the file is damaged, or holds the proposals of another picture.
+        """
+        about, boxes, scores = self._load(key, "boxes", "scores")
+        _check_picture(self.path(key), about, size, picture)
+        return Proposals(boxes, scores)
+
+    def write(self, key: int | str, proposals: Proposals, size: Size, picture: Path | None = None) -> None:
+        """Keep the proposals of a picture; those that were there for this key are replaced.
+
+        Args:
+            proposals: in the pixels of the picture; cut to it where rounding put them outside.
+            size: (height, width) of the picture.
+            picture: its file.
+
+        Raises:
+            OSError: the file cannot be written; nothing half remains.
+            ValueError: a number is not finite, or a box lies more than 1 pixel outside the picture.
+        """
+        boxes, scores = proposals.boxes.detach().float().cpu(), proposals.scores.detach().float().cpu()
+        if not (boxes.isfinite().all() and scores.isfinite().all()):
+            raise ValueError(f"picture {key}: a proposal holds a number that is not finite; it is not kept")
+        inside = clip(boxes, size)
+        outside = ((boxes - inside).abs() > BEYOND).any(dim=1)
+        if outside.any():
+            raise ValueError(
+                f"picture {key}: the proposal {boxes[outside][0].tolist()} lies outside the picture, which is"
+                f" {size[1]} wide and {size[0]} high; were the proposals made for another one?"
+            )
+        about = {"key": json.dumps(str(key)), "height": str(size[0]), "width": str(size[1])}
+        if picture is not None:
+            about["bytes"] = str(picture.stat().st_size)
+        _write(self.path(key), save({"boxes": inside.contiguous(), "scores": scores.contiguous()}, about))
+
+    def _load(self, key: int | str, *names: str) -> tuple[Any, ...]:
+        """What the file of a picture says of itself, and the named tensors."""
+        path = self.path(key)
+        try:
+            with safe_open(path, framework="pt") as file:
+                about, tensors = file.metadata(), [file.get_tensor(name) for name in names]
+            written_for = json.loads(about["key"])
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{self.folder} holds no proposals of picture {key}; {self._contents()}") from None
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged ({error}); delete it and compute it again") from None
+        if written_for != str(key):  # "a" and "A", where the file system does not tell them apart
+            raise ValueError(f"{path} holds the proposals of picture {written_for!r}, not of {str(key)!r}")
+        return about, *tensors
+
+    def _contents(self) -> str:
+        files = sorted(self.folder.glob(f"*{SUFFIX}"))
+        if not files:
+            return "it is empty"
+        count = f"{len(files)} picture{'s' * (len(files) != 1)}"
+        return f"it holds those of {count}, such as {unquote(files[0].stem)}: is this the right data set?"
+
+
+def _check_picture(path: Path, about: Mapping[str, str], size: Size, picture: Path | None) -> None:
+    stored = int(about["height"]), int(about["width"])
+    if stored != tuple(size):
+        raise ValueError(
+            f"{path} holds the proposals of a picture {stored[1]} wide and {stored[0]} high, but this one is"
+            f" {size[1]} wide and {size[0]} high: they are of another data set; compute them into another folder"
+        )
+    if picture is not None and "bytes" in about and (now := picture.stat().st_size) != int(about["bytes"]):
+        raise ValueError(
+            f"{path} holds the proposals of a file of {int(about['bytes']):,} bytes, but {picture} has {now:,}: it is"
+            " another data set, or the picture was changed; compute them into another folder"
+        )
+
+
+def _write(path: Path, data: bytes) -> None:
+    """The whole file, or an OSError and nothing."""
+    half = path.with_name(f".{uuid.uuid4().hex}")  # processes on several machines may write the same file
+    try:
+        half.write_bytes(data)
+        half.replace(path)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written ({error.strerror}); mend that, or choose another folder") from None
+    finally:
+        with suppress(OSError):
+            half.unlink(missing_ok=True)
