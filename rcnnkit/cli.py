@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
+from rcnnkit import cli_proposals
+
 # Each command imports what it needs: `rcnnkit --help` should not wait for torch.
 
 app = typer.Typer(
@@ -25,6 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_proposals.app, name="proposals")
 console = Console(highlight=False, markup=False, soft_wrap=True)  # a file may be called "[red].jpg"
 
 Weights = Annotated[Path, typer.Argument(help="A .safetensors file of rcnnkit.")]

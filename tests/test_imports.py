@@ -22,6 +22,7 @@ TIERS = [
     ["weights", "drawing", "data/", "evaluation/"],
     ["training/", "benchmark/"],
     ["demo"],
+    ["cli_proposals"],
     ["cli"],
     ["__main__"],
 ]

@@ -1,0 +1,122 @@
+"""rcnnkit proposals …: proposals computed, taken over and evaluated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from rcnnkit.proposals.methods import PictureMethod
+
+app = typer.Typer(
+    help="Proposals: compute and keep them, take over released ones, tell how well they cover the objects.",
+    no_args_is_help=True,
+)
+console = Console(highlight=False, markup=False, soft_wrap=True)
+
+Data = Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file.")]
+Split = Annotated[str, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.")]
+Images = Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")]
+SkipBad = Annotated[bool, typer.Option(help="Leave bad annotations and pictures out, and say how many.")]
+
+
+@app.command()
+def compute(
+    data: Data,
+    out: Annotated[
+        Path, typer.Option(help="The proposals' folder; each method and choice of settings gets its own in it.")
+    ],
+    split: Split = "train",
+    images: Images = None,
+    skip_bad: SkipBad = False,
+    method: Annotated[str, typer.Option(help="selective-search, sliding-windows or rpn.")] = "selective-search",
+    mode: Annotated[str, typer.Option(help="Selective search: fast or quality.")] = "fast",
+    min_side: Annotated[int, typer.Option(min=0, help="Selective search: pixels of the smaller side.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Selective search: of the ranking.")] = 0,
+    max_width: Annotated[int, typer.Option(min=0, help="Selective search: make wider pictures this wide.")] = 0,
+    weights: Annotated[Path | None, typer.Option(help="rpn: the .safetensors file of a Faster R-CNN.")] = None,
+    device: Annotated[str, typer.Option(help="rpn: auto, cpu, cuda, cuda:1, …")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Pictures at a time; 0: as many as there are cores.")] = 0,
+) -> None:
+    """Find the proposals of every picture and keep them, one file a picture.
+
+    What is there already is not computed again, so a run that was stopped goes on. Under torchrun, on one machine or
+    several with a common folder, each process takes its share of the pictures.
+    """
+    from rcnnkit.data.proposals import compute_proposals, cores
+    from rcnnkit.data.reading import read_data
+    from rcnnkit.proposals.store import Store
+
+    # torchrun's; on each machine there may be several processes
+    rank, world, here = (
+        int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_WORLD_SIZE", 1))
+    )
+    finder = _method(method, mode, min_side, seed, max_width, weights, device)
+    dataset = read_data(data, split, images=images, skip_bad=skip_bad)
+    store = Store.create(out, finder.name, finder.settings)
+    shown = Console(quiet=True) if rank else console
+    workers = workers or max(1, cores() // here)
+    began = time.perf_counter()
+    new = compute_proposals(dataset, finder, store, workers=workers, share=(rank, world), console=shown)
+    seconds = time.perf_counter() - began
+    speed = f", {seconds / new:.3f} s each" if new else ""
+    shown.print(f"{dataset.name}: {new} pictures were new{speed}; proposals in {store.folder}")
+
+
+@app.command()
+def evaluate(
+    data: Data,
+    proposals: Annotated[Path, typer.Option(help="A folder of `rcnnkit proposals compute` or `import`.")],
+    split: Split = "test",
+    images: Images = None,
+    skip_bad: SkipBad = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")] = None,
+) -> None:
+    """How well the first 100, 500, 1000 and 2000 proposals cover the objects: recall and mean average best overlap."""
+    from rcnnkit.data.proposals import check_proposals, read_proposals
+    from rcnnkit.data.reading import read_data
+    from rcnnkit.proposals.recall import coverage
+    from rcnnkit.proposals.store import Store
+
+    if json_file and not json_file.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{json_file.parent} is not a folder; make it, or write --json elsewhere")
+    store = Store.open(proposals)
+    dataset = read_data(data, split, images=images, skip_bad=skip_bad)
+    check_proposals(dataset, store)
+    targets = (record.targets for record in dataset.records)
+    result = coverage(read_proposals(dataset, store), targets, dataset.class_names)
+    console.print(f"{dataset.name}, {len(dataset)} pictures: {store.describe()}")
+    console.print(result.table())
+    if json_file:
+        about = {"dataset": dataset.name, "method": store.method, "settings": store.settings}
+        json_file.write_text(json.dumps(about | result.to_json(), indent=1), encoding="utf-8")
+        console.print(f"wrote {json_file}")
+
+
+def _method(
+    name: str, mode: str, min_side: int, seed: int, max_width: int, weights: Path | None, device: str
+) -> PictureMethod:
+    if (name == "rpn") != (weights is not None):
+        raise ValueError("--method rpn and --weights FILE go together: the proposals are those of that Faster R-CNN")
+    if name == "sliding-windows":
+        from rcnnkit.proposals.methods import SlidingWindows
+
+        return SlidingWindows()
+    if weights is not None:
+        from rcnnkit.detectors.faster_rcnn import FasterRCNN
+        from rcnnkit.detectors.trained_rpn import TrainedRPN
+        from rcnnkit.weights import load
+
+        detector = load(weights, device)
+        if not isinstance(detector, FasterRCNN):
+            raise ValueError(f"{weights} holds a detector without an RPN; --method rpn needs a Faster R-CNN")
+        with weights.open("rb") as file:
+            return TrainedRPN(detector, hashlib.file_digest(file, "sha256").hexdigest()[:16])
+    raise ValueError(f"--method {name} is not one of selective-search, sliding-windows, rpn")

@@ -1,0 +1,152 @@
+"""The proposals of a data set: computed into a store, and read from it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from rcnnkit.data.checks import count
+from rcnnkit.data.records import Dataset, Record
+from rcnnkit.images import read_picture
+from rcnnkit.proposals.methods import PictureMethod
+from rcnnkit.proposals.store import Store
+from rcnnkit.structures import Proposals
+
+log = logging.getLogger("rcnnkit")
+
+
+def compute_proposals(
+    dataset: Dataset,
+    method: PictureMethod,
+    store: Store,
+    *,
+    workers: int = 0,
+    share: tuple[int, int] = (0, 1),
+    console: Console | None = None,
+) -> int:
+    """Find and keep the proposals of every picture that has none in the store.
+
+    Pictures are worked on side by side, each by one thread, which is faster than all threads on one picture. Whatever
+    happens, the proposals that were written are whole, and the same call goes on with the others.
+
+    Args:
+        method: as the store says; `Store.create(folder, method.name, method.settings)`.
+        workers: threads; 0: one a core.
+        share: (i, n): of n processes this is number i, 0-based, and takes every n-th picture.
+        console: where progress is shown; nowhere by default.
+
+    Returns:
+        How many pictures were new.
+
+    Raises:
+        OSError: the store cannot be written; the text says how much is safe.
+        ValueError: the store is of another method or settings or data set; nothing is computed then. Or pictures could
+            not be read; they are named, and the others are done.
+    """
+    if (store.method, store.settings) != (method.name, method.settings):
+        raise ValueError(f"{store.folder} is for {store.describe()}; make a store for {method.name}'s own settings")
+    number, processes = share
+    mine = dataset.records[number::processes]
+    missing = [record for record in mine if not _is_in(store, record)]
+    workers = min(workers or cores(), max(1, len(missing)))
+    unread = []
+
+    def one(record: Record) -> str | None:
+        try:
+            picture = read_picture(record.path, record.size)
+        except (OSError, ValueError) as error:
+            return str(error)
+        store.write(record.id, method.find(picture), record.size, record.path)
+        return None
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // workers))  # of this thread, and of those that start from now on
+    try:
+        title = f"{dataset.name}, {method.name}"
+        with _Bar(title, len(mine), len(mine) - len(missing), console) as bar, ThreadPoolExecutor(workers) as pool:
+            for error in pool.map(one, missing):  # an exception leaves it, and what has not begun is cancelled
+                unread += [error] if error else []
+                bar.advance()
+    except OSError as error:
+        raise OSError(f"{error}; {_safe(store, mine)}") from None
+    except KeyboardInterrupt:
+        log.warning("stopped: %s", _safe(store, mine))
+        raise
+    finally:
+        torch.set_num_threads(threads)
+    if unread:
+        listed = "\n".join(f"  {each}" for each in unread)
+        raise ValueError(
+            f"{dataset.name}: {count(len(unread), 'picture')} could not be read, the others are done:\n{listed}"
+        )
+    return len(missing)
+
+
+def check_proposals(dataset: Dataset, store: Store) -> None:
+    """Raise unless the store has the proposals of every picture.
+
+    Raises:
+        FileNotFoundError: some are missing; says how many.
+        ValueError: a file holds the proposals of another picture.
+    """
+    missing = [record for record in dataset.records if not _is_in(store, record)]
+    if missing:
+        raise FileNotFoundError(
+            f"{store.folder} has no proposals of {len(missing)} of the {count(len(dataset), 'picture')} of"
+            f" {dataset.name} ({missing[0].id} is the first); `rcnnkit proposals compute` makes them"
+        )
+
+
+def read_proposals(dataset: Dataset, store: Store) -> Iterator[Proposals]:
+    """The proposals of each picture in turn, in its pixels, best first. Raises what `Store.read` does."""
+    return (store.read(record.id, record.size, record.path) for record in dataset.records)
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _is_in(store: Store, record: Record) -> bool:
+    if record.id not in store:
+        return False
+    store.check(record.id, record.size, record.path)
+    return True
+
+
+def _safe(store: Store, records: Sequence[Record]) -> str:
+    kept = sum(record.id in store for record in records)
+    return (
+        f"the proposals of {kept} of {count(len(records), 'picture')} are safe; the same again goes on with the others"
+    )
+
+
+class _Bar:
+    """A progress bar; where the console is a file or a pipe, a line for every tenth of the work."""
+
+    def __init__(self, name: str, total: int, done: int, console: Console | None) -> None:
+        self.name, self.total, self.done = name, total, done
+        self.console = console or Console(quiet=True)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        self.bar = Progress(*columns, *times, console=self.console, disable=not self.console.is_terminal)
+        self.task = self.bar.add_task(name, total=total, completed=done)
+
+    def __enter__(self) -> _Bar:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def advance(self) -> None:
+        self.done += 1
+        self.bar.advance(self.task)
+        if not self.console.is_terminal and self.done * 10 // self.total > (self.done - 1) * 10 // self.total:
+            self.console.print(f"{self.name}: {self.done} of {self.total} pictures")

@@ -1,0 +1,40 @@
+"""The region proposal network of a trained Faster R-CNN, as a proposal method for others to learn from."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from rcnnkit.boxes import scale
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.proposals.methods import PictureMethod
+from rcnnkit.structures import Proposals
+
+
+class TrainedRPN(PictureMethod):
+    """What a Faster R-CNN's RPN proposes in a picture (Faster R-CNN, arXiv:1506.01497v3, 3.2, alternating training).
+
+    Args:
+        detector: in eval mode; its own settings say how many proposals there are and how alike they may be.
+        weights: what tells these weights from others, such as a hash of their file.
+    """
+
+    name = "rpn"
+
+    def __init__(self, detector: FasterRCNN, weights: str) -> None:
+        rpn = detector.rpn
+        self.detector = detector
+        self.settings = {
+            "weights": weights,
+            "input": detector.preprocessing.model_dump(mode="json"),
+            "pre_nms": rpn.keep[0],
+            "post_nms": rpn.keep[1],
+            "nms_iou": rpn.nms_iou,
+            "min_side": rpn.min_side,
+        }
+
+    @torch.inference_mode()
+    def find(self, picture: np.ndarray) -> Proposals:
+        images = self.detector.preprocessing([picture], self.detector.device)
+        found = self.detector.rpn.propose(images, self.detector.backbone(images.pixels))[0].to("cpu")
+        return Proposals(scale(found.boxes, images.sizes[0], images.original_sizes[0]), found.scores)

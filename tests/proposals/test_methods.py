@@ -1,0 +1,47 @@
+"""One call for every method; boxes in the frame of the batch's pixels."""
+
+import numpy as np
+import pytest
+import torch
+
+from rcnnkit.images import Preprocessing
+from rcnnkit.proposals.methods import Precomputed, SlidingWindows
+from rcnnkit.proposals.sliding_windows import sliding_windows
+from rcnnkit.structures import ImageBatch, Proposals
+
+
+@pytest.fixture
+def images():
+    preprocessing = Preprocessing(short_side=100, long_side=200, divisor=32)
+    return preprocessing([np.zeros((50, 80, 3), np.uint8), np.zeros((300, 200, 3), np.uint8)])
+
+
+def test_sliding_windows_in_the_frame_of_the_batch(images):
+    method = SlidingWindows(sizes=(16, 40), ratios=(1.0,), stride=0.5)
+    small, tall = method.propose(images, [])
+    own = sliding_windows((50, 80), [16, 40], [1.0], 0.5)
+    torch.testing.assert_close(small.boxes, own.boxes * 2)  # 50 → 100 pixels
+    assert torch.equal(small.scores, own.scores)
+    torch.testing.assert_close(tall.boxes, sliding_windows((300, 200), [16, 40], [1.0], 0.5).boxes / 2)
+    assert torch.equal(method.find(images.pictures[0]).boxes, own.boxes)
+
+
+def test_a_method_says_what_it_was_made_with():
+    assert SlidingWindows().settings == {"sizes": [32, 64, 128, 256, 512], "ratios": [0.5, 1.0, 2.0], "stride": 0.5}
+    assert 2000 < len(SlidingWindows().find(np.zeros((375, 500, 3), np.uint8))) < 4000
+    with pytest.raises(ValueError, match="stride"):
+        SlidingWindows(stride=-1)
+
+
+def test_a_batch_without_pictures(images):
+    bare = ImageBatch(images.pixels, images.sizes, images.original_sizes)
+    with pytest.raises(ValueError, match="sliding-windows looks at the pictures as they were given"):
+        SlidingWindows().propose(bare)
+
+
+def test_precomputed(images):
+    given = [Proposals(torch.rand(n, 4), torch.rand(n)) for n in (3, 0)]
+    batch = ImageBatch(images.pixels, images.sizes, images.original_sizes, proposals=given)
+    assert Precomputed().propose(batch) == given
+    with pytest.raises(ValueError, match="proposals made beforehand"):
+        Precomputed().propose(images)
