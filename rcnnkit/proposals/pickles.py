@@ -67,9 +67,8 @@ class _Array(_Standin):
     __slots__ = ("array",)
 
     def __init__(self, data: Any = None, dtype: Any = None, shape: Any = (), order: Any = "C", *_: Any) -> None:
-        self.array: Any = None
-        if isinstance(dtype, _Dtype):
-            self.array = _array(data, dtype, shape, order == "F")
+        # _reconstruct gives the content later; an array that never gets any is refused.
+        self.array: Any = _array(data, dtype, shape, order == "F") if isinstance(dtype, _Dtype) else _Name()
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
@@ -116,11 +115,13 @@ _STANDINS: dict[tuple[str, str], type] = {
     ("detectron2.structures.boxes", "BoxMode"): _Number,
     ("numpy", "dtype"): _Dtype,
     ("numpy", "ndarray"): _Name,
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy.core.multiarray", "scalar"): _Scalar,
+    ("numpy.core.numeric", "_frombuffer"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,  # numpy 2's
+    ("numpy._core.multiarray", "scalar"): _Scalar,
+    ("numpy._core.numeric", "_frombuffer"): _Array,
 }
-for _core in ("numpy.core", "numpy._core"):  # before and since numpy 2
-    _STANDINS[f"{_core}.multiarray", "_reconstruct"] = _Array
-    _STANDINS[f"{_core}.multiarray", "scalar"] = _Scalar
-    _STANDINS[f"{_core}.numeric", "_frombuffer"] = _Array
 
 
 class _Unpickler(pickle.Unpickler):
@@ -138,7 +139,7 @@ def _array(data: Any, dtype: _Dtype, shape: Any, fortran: Any) -> np.ndarray:
     real = dtype.real()
     if not all(isinstance(n, int) and n >= 0 for n in shape) or math.prod(shape) * real.itemsize != len(data):
         raise ValueError(f"it holds an array of shape {shape} that does not fit its {len(data)} bytes")
-    return np.frombuffer(data, real).reshape(shape, order="F" if fortran else "C")
+    return np.ndarray(shape, real, data, order="F" if fortran else "C")
 
 
 def _plain(value: Any) -> Any:
@@ -149,6 +150,6 @@ def _plain(value: Any) -> Any:
         return {_plain(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_plain(each) for each in value)
-    if isinstance(value, _Standin | type):
-        raise ValueError("it holds something that is no number, text, array or container")
-    return value
+    if value is None or isinstance(value, str | bytes | int | float | np.ndarray):
+        return value
+    raise ValueError("it holds something that is no number, text, array or container")

@@ -120,6 +120,8 @@ def test_nothing_runs(tmp_path):
         b"c_codecs\nencode\nN}S'x'\nI1\ns\x86b.",
         b"cnumpy\nndarray\n.",  # a name alone
         b"cnumpy\nndarray\n)R.",
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR.",  # an array without its content
+        b"\x80\x04\x8f(cnumpy\ndtype\n\x90.",  # hidden in a set
         b"cnumpy\ndtype\n(S'O8'\nI0\nI1\ntR.",
         b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'O8'\ntRS'x'\ntR.",
         b"cnumpy.core.multiarray\nscalar\n(I1\nS'x'\ntR.",
