@@ -36,7 +36,7 @@ def compute(
     images: Images = None,
     skip_bad: SkipBad = False,
     method: Annotated[str, typer.Option(help="selective-search, sliding-windows or rpn.")] = "selective-search",
-    mode: Annotated[str, typer.Option(help="Selective search: fast or quality.")] = "fast",
+    mode: Annotated[str, typer.Option(help="Selective search: single, fast or quality.")] = "fast",
     min_side: Annotated[int, typer.Option(min=0, help="Selective search: pixels of the smaller side.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Selective search: of the ranking.")] = 0,
     max_width: Annotated[int, typer.Option(min=0, help="Selective search: make wider pictures this wide.")] = 0,
@@ -126,10 +126,6 @@ def _method(
 ) -> PictureMethod:
     if (name == "rpn") != (weights is not None):
         raise ValueError("--method rpn and --weights FILE go together: the proposals are those of that Faster R-CNN")
-    if name == "sliding-windows":
-        from rcnnkit.proposals.methods import SlidingWindows
-
-        return SlidingWindows()
     if weights is not None:
         from rcnnkit.detectors.faster_rcnn import FasterRCNN
         from rcnnkit.detectors.trained_rpn import TrainedRPN
@@ -139,6 +135,12 @@ def _method(
         if not isinstance(detector, FasterRCNN):
             raise ValueError(f"{weights} holds a detector without an RPN; --method rpn needs a Faster R-CNN")
         return TrainedRPN(detector, _digest(weights))
+    from rcnnkit.proposals.methods import SelectiveSearch, SlidingWindows
+
+    if name == "selective-search":
+        return SelectiveSearch(mode, min_side=min_side, seed=seed, max_width=max_width)  # type: ignore[arg-type]
+    if name == "sliding-windows":
+        return SlidingWindows()
     raise ValueError(f"--method {name} is not one of selective-search, sliding-windows, rpn")
 
 
