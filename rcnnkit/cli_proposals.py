@@ -25,19 +25,18 @@ Data = Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json
 Split = Annotated[str, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.")]
 Images = Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")]
 SkipBad = Annotated[bool, typer.Option(help="Leave bad annotations and pictures out, and say how many.")]
+Out = Annotated[Path, typer.Option(help="A folder; each method and choice of settings gets its own in it.")]
 
 
 @app.command()
 def compute(
     data: Data,
-    out: Annotated[
-        Path, typer.Option(help="The proposals' folder; each method and choice of settings gets its own in it.")
-    ],
+    out: Out,
     split: Split = "train",
     images: Images = None,
     skip_bad: SkipBad = False,
     method: Annotated[str, typer.Option(help="selective-search, sliding-windows or rpn.")] = "selective-search",
-    mode: Annotated[str, typer.Option(help="Selective search: fast or quality.")] = "fast",
+    mode: Annotated[str, typer.Option(help="Selective search: single, fast or quality.")] = "fast",
     min_side: Annotated[int, typer.Option(min=0, help="Selective search: pixels of the smaller side.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Selective search: of the ranking.")] = 0,
     max_width: Annotated[int, typer.Option(min=0, help="Selective search: make wider pictures this wide.")] = 0,
@@ -100,15 +99,33 @@ def evaluate(
         console.print(f"wrote {json_file}")
 
 
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A .mat or .pkl file of proposals that was released with a paper.")],
+    data: Data,
+    out: Out,
+    split: Split = "train",
+    images: Images = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Take over released proposals: selective search for VOC (.mat); Fast R-CNN's, Detectron's, detectron2's (.pkl)."""
+    from rcnnkit.data.proposals import import_proposals
+    from rcnnkit.data.reading import read_data
+    from rcnnkit.proposals.released import read_released
+    from rcnnkit.proposals.store import Store
+
+    released = read_released(file)
+    dataset = read_data(data, split, images=images, skip_bad=skip_bad)
+    store = Store.create(out, "imported", {"file": file.name, "sha256": _digest(file)})
+    taken = import_proposals(dataset, released, store, console=console)
+    console.print(f"{dataset.name}: {taken} of {len(dataset)} pictures have proposals in {store.folder}")
+
+
 def _method(
     name: str, mode: str, min_side: int, seed: int, max_width: int, weights: Path | None, device: str
 ) -> PictureMethod:
     if (name == "rpn") != (weights is not None):
         raise ValueError("--method rpn and --weights FILE go together: the proposals are those of that Faster R-CNN")
-    if name == "sliding-windows":
-        from rcnnkit.proposals.methods import SlidingWindows
-
-        return SlidingWindows()
     if weights is not None:
         from rcnnkit.detectors.faster_rcnn import FasterRCNN
         from rcnnkit.detectors.trained_rpn import TrainedRPN
@@ -117,6 +134,16 @@ def _method(
         detector = load(weights, device)
         if not isinstance(detector, FasterRCNN):
             raise ValueError(f"{weights} holds a detector without an RPN; --method rpn needs a Faster R-CNN")
-        with weights.open("rb") as file:
-            return TrainedRPN(detector, hashlib.file_digest(file, "sha256").hexdigest()[:16])
+        return TrainedRPN(detector, _digest(weights))
+    from rcnnkit.proposals.methods import SelectiveSearch, SlidingWindows
+
+    if name == "selective-search":
+        return SelectiveSearch(mode, min_side=min_side, seed=seed, max_width=max_width)  # type: ignore[arg-type]
+    if name == "sliding-windows":
+        return SlidingWindows()
     raise ValueError(f"--method {name} is not one of selective-search, sliding-windows, rpn")
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:16]

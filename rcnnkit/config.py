@@ -139,7 +139,7 @@ class ProposalSettings(Section):
 
     # precomputed: whatever `folder` holds, and to detect with, what the caller gives
     method: Literal["selective_search", "sliding_windows", "precomputed"] = "selective_search"
-    mode: Literal["fast", "quality"] = "fast"  # of selective search
+    mode: Literal["single", "fast", "quality"] = "fast"  # of selective search
     min_side: Count = 20  # pixels; smaller boxes are dropped
     max_width: Count = 0  # wider pictures are made this wide for the search; 0: none. R-CNN's demo: 500
     seed: Count = 0

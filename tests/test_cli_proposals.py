@@ -1,10 +1,12 @@
 """rcnnkit proposals …, as a user types it."""
 
 import json
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rcnnkit import weights
@@ -88,6 +90,27 @@ def test_the_proposals_of_a_trained_rpn(
         assert store.settings["post_nms"] == 50
         for record in read_data(annotations, "").records:
             assert 0 < len(store.read(record.id, record.size, record.path)) <= 50
+
+
+def test_import(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = read_data(digits, "train")
+    file = tmp_path / "train.pkl"
+    boxes = [record.targets.boxes.numpy() for record in data.records]
+    ids = [record.id for record in data.records]
+    scores = [np.arange(len(each))[::-1] for each in boxes]
+    file.write_bytes(pickle.dumps({"ids": ids, "boxes": boxes, "objectness_logits": scores}))
+    out = tmp_path / "p"
+    assert proposals(monkeypatch, "import", file, digits, "--out", out) == 0
+    assert "data/train: 8 of 8 pictures have proposals in" in capsys.readouterr().out
+    assert Store.open(out).settings["file"] == "train.pkl"
+    arguments = ("--split", "train", "--json", tmp_path / "n.json")
+    assert proposals(monkeypatch, "evaluate", digits, "--proposals", out, *arguments) == 0
+    assert json.loads((tmp_path / "n.json").read_text())["first"][0]["mabo"] == 1  # the objects themselves
+    file.write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    assert proposals(monkeypatch, "import", file, digits, "--out", out) == 1
+    assert "it asks for os.system, and only arrays and plain containers are admitted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Detections drawn on a picture, pixel by pixel."""
+"""Detections, proposals and segments drawn on a picture, pixel by pixel."""
 
 import math
 
@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from rcnnkit.drawing import class_colour, draw
-from rcnnkit.structures import Detections
+from rcnnkit.drawing import class_colour, draw, draw_proposals, draw_segments
+from rcnnkit.structures import Detections, Proposals, Targets
 
 NAMES = tuple(f"class {i}" for i in range(30))
 
@@ -144,3 +144,85 @@ def test_colours_are_distinct_and_stable():
     assert class_colour(21) == colours[0]
     apart = [math.dist(a, b) for i, a in enumerate(colours[:7]) for b in colours[:i]]
     assert min(apart) > 60
+
+
+def proposals(*boxes):
+    """Best first."""
+    return Proposals(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), -torch.arange(len(boxes)).float())
+
+
+def test_the_best_proposals_have_thin_frames_and_the_best_one_lies_on_top(picture):
+    before = picture.copy()
+    found = proposals([100, 80, 180, 150], [100, 80, 200, 150], [20, 20, 60, 60])
+    drawn = np.asarray(draw_proposals(picture, found, count=2))
+    assert (drawn[80, 100:180] == class_colour(0)).all()  # the second has this edge too
+    assert (drawn[80, 180:200] == class_colour(1)).all()
+    assert (drawn[149, 100:180] == class_colour(0)).all()
+    changed = (drawn != before).any(axis=2)
+    assert not changed[81:149, 101:179].any()
+    assert not changed[:70, :70].any()  # the third is left out
+    np.testing.assert_array_equal(picture, before)
+    np.testing.assert_array_equal(draw_proposals(picture, proposals()), picture)
+    np.testing.assert_array_equal(draw_proposals(picture, found, count=0), picture)
+
+
+def test_the_proposal_that_covers_an_object_best(picture):
+    rows = [[100, 80, 180, 150], [20, 120, 60, 160], [0, 0, 10, 10]]
+    objects = Targets(
+        torch.tensor(rows, dtype=torch.float32),
+        torch.zeros(3, dtype=torch.int64),
+        difficult=torch.tensor([False, False, True]),
+    )
+    # Of the first object 6/8, then 7/8; of the second half, which is not above 0.5.
+    found = proposals([100, 80, 160, 150], [100, 80, 170, 150], [20, 120, 40, 160])
+    drawn = np.asarray(draw_proposals(picture, found, targets=objects))
+    green, vermilion = (0, 158, 115), (213, 94, 0)
+    assert (drawn[80:150, 168] == green).all()  # 2 pixels wide: 168 and 169
+    assert (drawn[80:150, 179] == 255).all()
+    assert (drawn[120:160, 38] == vermilion).all()
+    assert (drawn[80:150, 159] == picture[80:150, 159]).all(axis=1).sum() > 60  # the first proposal is not the best
+    assert (drawn[5, 5] == picture[5, 5]).all()  # the difficult object
+    first = np.asarray(draw_proposals(picture, found, count=1, targets=objects))
+    assert (first[80:150, 158] == green).all()
+    assert (first[120:160, 59] == 255).all()  # nothing overlaps the second object: its own frame alone,
+    assert (first[100:120, 20:40] == vermilion).all(axis=2).any()  # and 0.00 on a plate
+    assert not (first[120:160, 38] == vermilion).all()
+
+
+def test_objects_without_any_proposals(picture):
+    objects = Targets(torch.tensor([[100.0, 80, 180, 150]]), torch.zeros(1, dtype=torch.int64))
+    drawn = np.asarray(draw_proposals(picture, proposals(), targets=objects))
+    assert (drawn[149, 100:180] == 255).all()
+    nothing = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    np.testing.assert_array_equal(draw_proposals(picture, proposals([0, 0, 9, 9]), targets=nothing), picture)
+
+
+def test_segments_have_their_mean_colour_and_lines_between_them(picture):
+    labels = np.full((200, 300), 7)
+    labels[:, 100:] = -3  # any integers
+    labels[150:, 200:] = 1000
+    drawn = np.asarray(draw_segments(picture, labels))
+    for part, inner in (
+        (labels == 7, drawn[:, :99]),
+        (labels == -3, drawn[:149, 100:]),
+        (labels == 1000, drawn[150:, 200:]),
+    ):
+        mean = picture[part].astype(float).mean(axis=0)
+        assert np.abs(inner - mean).max() <= 0.5
+    assert (drawn[:, 99] == 255).all()
+    assert (drawn[149, 200:] == 255).all()
+    np.testing.assert_array_equal(drawn, draw_segments(picture, torch.from_numpy(labels).int()))
+
+
+def test_one_segment_and_segments_of_one_pixel(picture):
+    one = np.asarray(draw_segments(picture, np.zeros((200, 300), np.uint8)))
+    assert (one == one[0, 0]).all()
+    assert draw_segments(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), int)).size == (1, 1)
+    each = np.asarray(draw_segments(picture, np.arange(60000).reshape(200, 300)))
+    assert (each[-1, -1] == picture[-1, -1]).all()  # the only pixel with no other right or below
+
+
+@pytest.mark.parametrize("labels", [np.zeros((300, 200), int), np.zeros((200, 300)), np.zeros((200, 300, 1), int)])
+def test_labels_that_do_not_fit(picture, labels):
+    with pytest.raises(ValueError, match=r"do not go with a picture 300 wide and 200 high; give one integer"):
+        draw_segments(picture, labels)

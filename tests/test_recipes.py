@@ -18,7 +18,7 @@ RECIPES = sorted(path for name in ("fast*_voc07*", "faster*_coco_*") for path in
 
 SMALL = {
     "model": {"pretrained": False},
-    "rpn": dict.fromkeys(("pre_nms", "post_nms", "train_pre_nms", "train_post_nms"), 50),
+    "rpn": dict.fromkeys(("pre_nms", "post_nms", "train_pre_nms", "train_post_nms"), 20),
     "head": {"hidden": 16, "samples": 16},
     "input": {"short_side": 64, "long_side": 64, "divisor": 32},
     "data": {"workers": 0},
@@ -52,7 +52,7 @@ def devkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_steps(recipe: Path, devkit: Path, tmp_path: Path) -> None:
     sections: dict[str, dict[str, Any]] = {name: dict(values) for name, values in SMALL.items()}
     sections["data"]["root"] = str(devkit)
-    sections["proposals"] = {"folder": str(tmp_path / "proposals"), "method": "sliding_windows"}
+    sections["proposals"] = {"folder": str(tmp_path / "proposals")}
     if "resnet" in recipe.stem:
         sections["model"]["norm"] = "batch"  # from scratch
     if "scales" in recipe.read_text():

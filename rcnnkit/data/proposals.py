@@ -15,6 +15,7 @@ from rcnnkit.data.checks import count
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.images import read_picture
 from rcnnkit.proposals.methods import PictureMethod
+from rcnnkit.proposals.released import Released
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals
 
@@ -74,9 +75,9 @@ def compute_proposals(
                 unread += [error] if error else []
                 bar.advance()
     except OSError as error:
-        raise OSError(f"{error}; {_safe(store, mine)}") from None
+        raise OSError(f"{error}. {_safe(store, mine)}") from None
     except KeyboardInterrupt:
-        log.warning("stopped: %s", _safe(store, mine))
+        log.warning("Stopped. %s", _safe(store, mine))
         raise
     finally:
         torch.set_num_threads(threads)
@@ -86,6 +87,45 @@ def compute_proposals(
             f"{dataset.name}: {count(len(unread), 'picture')} could not be read, the others are done:\n{listed}"
         )
     return len(missing)
+
+
+def import_proposals(dataset: Dataset, released: Released, store: Store, *, console: Console | None = None) -> int:
+    """Keep the proposals of a released file that are of pictures of the data set.
+
+    Ids are compared as texts, and as numbers where both are: 5 is 000005, and 2008000001 is 2008_000001.
+
+    Returns:
+        How many pictures got proposals.
+
+    Raises:
+        OSError: the store cannot be written.
+        ValueError: the file has none of the pictures, or, without names, another number of them; or a box lies
+            outside its picture.
+    """
+    if released.ids is None:
+        if len(released) != len(dataset):
+            raise ValueError(
+                f"{released.path} has the proposals of {len(released)} pictures in the order of a split, but"
+                f" {dataset.name} has {len(dataset)}; give the split that it was made for"
+            )
+        places = {record.id: i for i, record in enumerate(dataset.records)}
+    else:
+        known = {_number(each): i for i, each in enumerate(released.ids)} | {x: i for i, x in enumerate(released.ids)}
+        found = (
+            (record.id, known.get(str(record.id), known.get(_number(str(record.id))))) for record in dataset.records
+        )
+        places = {key: place for key, place in found if place is not None}
+        if not places:
+            raise ValueError(
+                f"{released.path} has none of the pictures of {dataset.name}: its ids are like"
+                f" {', '.join(released.ids[:2])}, and the data set's like {dataset.records[0].id}"
+            )
+    with _Bar(f"{dataset.name}, {released.path.name}", len(places), 0, console) as bar:
+        for record in dataset.records:
+            if record.id in places:
+                store.write(record.id, released.proposals(places[record.id]), record.size, record.path)
+                bar.advance()
+    return len(places)
 
 
 def check_proposals(dataset: Dataset, store: Store) -> None:
@@ -113,6 +153,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _number(key: str) -> int | str:
+    digits = key.replace("_", "")
+    return int(digits) if digits.isdecimal() else key
+
+
 def _is_in(store: Store, record: Record) -> bool:
     if record.id not in store:
         return False
@@ -122,9 +167,7 @@ def _is_in(store: Store, record: Record) -> bool:
 
 def _safe(store: Store, records: Sequence[Record]) -> str:
     kept = sum(record.id in store for record in records)
-    return (
-        f"the proposals of {kept} of {count(len(records), 'picture')} are safe; the same again goes on with the others"
-    )
+    return f"The proposals of {kept} of {count(len(records), 'picture')} are safe; the same again does the others"
 
 
 class _Bar:

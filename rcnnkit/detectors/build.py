@@ -16,7 +16,7 @@ from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.heads.two_fc import TwoFC
-from rcnnkit.proposals.methods import PictureMethod, SlidingWindows
+from rcnnkit.proposals.methods import PictureMethod, SelectiveSearch, SlidingWindows
 from rcnnkit.proposals.rpn import RPN
 
 
@@ -65,9 +65,11 @@ def build(
 
 def proposal_method(settings: ProposalSettings) -> PictureMethod | None:
     """What finds the regions of R-CNN and Fast R-CNN; None where they are to be given."""
+    if settings.method == "precomputed":
+        return None
     if settings.method == "sliding_windows":
         return SlidingWindows()
-    return None
+    return SelectiveSearch(settings.mode, min_side=settings.min_side, seed=settings.seed, max_width=settings.max_width)
 
 
 def _parts(settings: DetectorSettings) -> tuple[FPN | ResNetC4 | SingleMap, TwoFC | Stage4, int, int]:

@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from rcnnkit.boxes import scale
+from rcnnkit.proposals.selective_search import MODES, Mode, selective_search
 from rcnnkit.proposals.sliding_windows import sliding_windows
 from rcnnkit.structures import ImageBatch, Proposals
 
@@ -44,6 +45,35 @@ class PictureMethod:
             found = Proposals(scale(found.boxes, original, size), found.scores)
             proposals.append(found.to(images.pixels.device))
         return proposals
+
+
+class SelectiveSearch(PictureMethod):
+    """See `rcnnkit.proposals.selective_search`.
+
+    Args:
+        mode: "single", "fast" or "quality".
+        min_side: pixels; narrower and lower boxes are left out. R-CNN's and Fast R-CNN's 20.
+        seed: of the ranking.
+        max_width: pixels; wider pictures are made this wide for the search, and `min_side` is measured there. 0: none,
+            as for VOC in R-CNN and Fast R-CNN; R-CNN's demo takes 500.
+
+    Raises:
+        ValueError: there is no such mode, or a number is negative.
+    """
+
+    name = "selective-search"
+
+    def __init__(self, mode: Mode = "fast", *, min_side: int = 20, seed: int = 0, max_width: int = 0) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode = {mode!r} is not one of {', '.join(MODES)}")
+        if min(min_side, seed, max_width) < 0:
+            raise ValueError(f"min_side = {min_side}, seed = {seed}, max_width = {max_width}: none may be negative")
+        self.mode, self.min_side, self.seed, self.max_width = mode, min_side, seed, max_width
+        self.settings = {"mode": mode, "min_side": min_side, "seed": seed, "max_width": max_width}
+
+    def find(self, picture: np.ndarray) -> Proposals:
+        width = self.max_width if self.max_width < picture.shape[1] else 0
+        return selective_search(picture, self.mode, min_side=self.min_side, seed=self.seed, width=width)
 
 
 class SlidingWindows(PictureMethod):

@@ -156,18 +156,23 @@ class Store:
                 f"picture {key}: the proposal {boxes[outside][0].tolist()} lies outside the picture, which is"
                 f" {size[1]} wide and {size[0]} high; were the proposals made for another one?"
             )
-        about = {"key": json.dumps(str(key)), "height": str(size[0]), "width": str(size[1])}
-        if picture is not None:
-            about["bytes"] = str(picture.stat().st_size)
-        _write(self.path(key), save({"boxes": inside.contiguous(), "scores": scores.contiguous()}, about))
+        about = {
+            "key": str(key),
+            "height": size[0],
+            "width": size[1],
+            "bytes": None if picture is None else picture.stat().st_size,
+        }
+        tensors = {"boxes": inside.contiguous(), "scores": scores.contiguous()}
+        _write(self.path(key), save(tensors, {"rcnnkit": json.dumps(about)}))
 
     def _load(self, key: int | str, *names: str) -> tuple[Any, ...]:
         """What the file of a picture says of itself, and the named tensors."""
         path = self.path(key)
         try:
             with safe_open(path, framework="pt") as file:
-                about, tensors = file.metadata(), [file.get_tensor(name) for name in names]
-            written_for = json.loads(about["key"])
+                about = json.loads((file.metadata() or {})["rcnnkit"])
+                tensors = [file.get_tensor(name) for name in names]
+            written_for = about["key"]
         except FileNotFoundError:
             raise FileNotFoundError(f"{self.folder} holds no proposals of picture {key}; {self._contents()}") from None
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -184,16 +189,16 @@ class Store:
         return f"it holds those of {count}, such as {unquote(files[0].stem)}: is this the right data set?"
 
 
-def _check_picture(path: Path, about: Mapping[str, str], size: Size, picture: Path | None) -> None:
-    stored = int(about["height"]), int(about["width"])
+def _check_picture(path: Path, about: Mapping[str, Any], size: Size, picture: Path | None) -> None:
+    stored = about["height"], about["width"]
     if stored != tuple(size):
         raise ValueError(
             f"{path} holds the proposals of a picture {stored[1]} wide and {stored[0]} high, but this one is"
             f" {size[1]} wide and {size[0]} high: they are of another data set; compute them into another folder"
         )
-    if picture is not None and "bytes" in about and (now := picture.stat().st_size) != int(about["bytes"]):
+    if picture is not None and about["bytes"] not in (None, now := picture.stat().st_size):
         raise ValueError(
-            f"{path} holds the proposals of a file of {int(about['bytes']):,} bytes, but {picture} has {now:,}: it is"
+            f"{path} holds the proposals of a file of {about['bytes']:,} bytes, but {picture} has {now:,}: it is"
             " another data set, or the picture was changed; compute them into another folder"
         )
 

@@ -12,14 +12,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from rcnnkit.data.proposals import check_proposals, compute_proposals, cores, read_proposals
+from rcnnkit.data.proposals import check_proposals, compute_proposals, cores, import_proposals, read_proposals
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset
 from rcnnkit.proposals.methods import PictureMethod, SlidingWindows
+from rcnnkit.proposals.released import Released
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals
 
@@ -120,7 +122,7 @@ def test_a_full_disk_stops_with_the_count_that_is_safe(data, store, monkeypatch)
         return write(path, content)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match=r"No space left on device.*; the proposals of 3 of 8 pictures are safe"):
+    with pytest.raises(OSError, match=r"No space left on device.*The proposals of 3 of 8 pictures are safe"):
         compute_proposals(data, Grey(), store, workers=1)
     monkeypatch.undo()
     assert compute_proposals(data, Grey(), store) == 5
@@ -152,6 +154,7 @@ from pathlib import Path
 from rcnnkit.data.proposals import compute_proposals
 from rcnnkit.data.reading import read_data
 from rcnnkit.proposals.methods import PictureMethod
+from rcnnkit.proposals.released import Released
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals
 
@@ -181,7 +184,7 @@ def test_stopped_in_the_middle(data, digits, store, number):
     kept = sum(record.id in store for record in data.records)
     assert 2 <= kept < 8
     if number == signal.SIGINT:
-        assert f"the proposals of {kept} of 8 pictures are safe".encode() in error
+        assert f"The proposals of {kept} of 8 pictures are safe".encode() in error
     assert compute_proposals(data, Grey(), store) == 8 - kept
 
 
@@ -196,6 +199,47 @@ def test_real_pictures(coco256, tmp_path, caplog):
     moved = tmp_path / "moved"  # the folder may be moved
     shutil.move(store.folder, moved)
     assert all(len(found) > 50 for found in read_proposals(few, Store.open(moved)))
+
+
+def released(ids, count=8, side=90.0):
+    boxes = [np.array([[0, 0, side, 10.0 + i], [5, 5, 20, 20]]) for i in range(count)]
+    return Released(Path("v.mat"), ids, boxes, None)
+
+
+def test_released_proposals_go_to_the_pictures_of_their_names(data, store):
+    names = [record.id for record in data.records]  # "000001" …
+    strangers = ["999999", *reversed(names[2:])]  # two of ours are missing
+    assert import_proposals(data, released(strangers, 7), store) == 6
+    assert [record.id in store for record in data.records] == [False] * 2 + [True] * 6
+    for place, name in enumerate(strangers[1:], start=1):
+        assert store.read(name, (96, 96)).boxes.tolist() == [[0, 0, 90, 10 + place], [5, 5, 20, 20]]
+        assert store.read(name, (96, 96)).scores.tolist() == [1, 0.5]
+    numbers = [str(int(name)) for name in names]  # as Detectron writes them
+    assert import_proposals(data, released(numbers), store) == 8
+    check_proposals(data, store)
+    with pytest.raises(ValueError, match="has none of the pictures of data/train: its ids are like x, y, and the data"):
+        import_proposals(data, released(["x", "y"], 2), store)
+
+
+def test_numbers_of_two_voc_years(data, store):
+    ids = ["000001", "2008_000001", *(f"p{i}" for i in range(6))]
+    both = replace(data, records=[replace(r, id=key) for r, key in zip(data.records, ids, strict=True)])
+    assert import_proposals(both, released(["2008000001", "1"], 2), store) == 2
+    assert store.read("2008_000001", (96, 96)).boxes[0].tolist() == [0, 0, 90, 10]
+    assert store.read("000001", (96, 96)).boxes[0].tolist() == [0, 0, 90, 11]
+
+
+def test_released_proposals_without_names_are_in_the_order_of_the_split(data, store):
+    with pytest.raises(ValueError, match="the proposals of 7 pictures in the order of a split, but data/train has 8"):
+        import_proposals(data, released(None, 7), store)
+    assert import_proposals(data, released(None), store) == 8
+    firsts = [found.boxes[0, 3].item() for found in read_proposals(data, store)]
+    assert firsts == [10.0 + i for i in range(8)]
+
+
+def test_released_proposals_of_other_pictures_are_refused(data, store):
+    with pytest.raises(ValueError, match=r"picture 000001: the proposal \[0.0, 0.0, 120.0, 10.0\] lies outside"):
+        import_proposals(data, released(None, side=120.0), store)
 
 
 def test_cores():

@@ -12,6 +12,7 @@ from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.proposals import selective_search
 from rcnnkit.structures import ImageBatch, Proposals, Targets
 
 PARTS = [
@@ -200,3 +201,21 @@ def test_one_picture_is_learnt_by_heart() -> None:
     assert found.names[0] == "dog"
     assert found.scores[0] > 0.5
     assert iou(found.boxes[:1], objects.boxes).item() > 0.7
+
+
+def test_selective_search_is_asked_where_no_proposals_came() -> None:
+    settings = DetectorSettings.model_validate(
+        {
+            "model": {"detector": "fast_rcnn"} | PARTS[0],
+            "proposals": {"min_side": 8, "max_width": 48, "count": 30},
+            "head": {"hidden": 16, "score_threshold": 0.0},
+            "input": {"short_side": 64, "long_side": 96},
+        }
+    )
+    detector = build(settings, ["cat", "dog"]).eval()
+    scene = np.kron(picture(8, 12), np.ones((16, 16, 1))).astype(np.uint8)  # 128 × 192, in coloured squares
+    found = selective_search(scene, min_side=8, width=48)
+    assert len(found) > 30
+    one, other = detector(scene), detector(scene, found)
+    assert len(one) > 0
+    assert one.boxes.equal(other.boxes)

@@ -236,8 +236,15 @@ for n in range(10**9):
         assert len(found) == 2000
 
 
-def test_a_file_describes_itself(store):
-    store.write("ß", some(2), SIZE)
+def test_a_file_describes_itself(store, tmp_path):
+    picture = tmp_path / "a.jpg"
+    picture.write_bytes(b"12345")
+    contents = set()
+    for _ in range(8):  # the same bytes every time
+        store.write("ß", some(2), SIZE, picture)
+        contents.add(store.path("ß").read_bytes())
+    assert len(contents) == 1
     with safe_open(store.path("ß"), framework="np") as file:
-        assert file.metadata() == {"key": '"\\u00df"', "height": "40", "width": "60"}
+        about = json.loads(file.metadata()["rcnnkit"])
+        assert about == {"key": "ß", "height": 40, "width": 60, "bytes": 5}
         assert file.get_tensor("boxes").shape == (2, 4)

@@ -1,0 +1,177 @@
+"""Arrays come out of pickles as they went in, and nothing that a pickle names is run."""
+
+import collections
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rcnnkit.proposals.pickles import read_pickle
+
+
+def same(one, two):
+    if isinstance(two, np.ndarray) and two.dtype != object:
+        return isinstance(one, np.ndarray) and one.dtype == two.dtype and np.array_equal(one, two)
+    if isinstance(two, dict):
+        return list(one) == list(two) and all(same(one[k], two[k]) for k in two)
+    if isinstance(two, list | tuple | np.ndarray):
+        return len(one) == len(two) and all(map(same, one, two))
+    return one == two and type(one) is type(two)
+
+
+VALUES = [
+    np.arange(12, dtype=np.float32).reshape(3, 4),
+    np.arange(6, dtype=">u2").reshape(2, 3),
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    np.arange(20)[::3],
+    np.zeros((0, 4)),
+    np.array([True, False]),
+    np.array(3, dtype=np.int8),
+    {"ids": [139, "000005"], "cfg": "TEST: 1", "nothing": None, "pair": (1.5, True)},
+    collections.OrderedDict(a=[np.ones(2)], b=b"bytes"),
+    [[], [np.ones((1, 5), dtype=np.float16)]],
+    "ß漢",
+]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_what_goes_in_comes_out(tmp_path, protocol):
+    for value in VALUES:
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps(value, protocol))
+        assert same(read_pickle(tmp_path / "a.pkl"), value), value
+    boxes = np.empty(2, dtype=object)
+    boxes[:] = [np.ones((2, 4)), np.zeros((0, 4))]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps([boxes, np.int64(7), np.float32(0.5)], protocol))
+    found = read_pickle(tmp_path / "a.pkl")
+    assert same(found[0], list(boxes))
+    assert found[1:] == [7, 0.5]
+
+
+def test_a_pickle_of_python_2(tmp_path):
+    # As cPickle wrote it there, protocol 2: the array's bytes are a `str`.
+    data = np.array([[1.5, 2, 3, 4]], dtype="<f4").tobytes()
+    text = (
+        b"\x80\x02]cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        b"(K\x01K\x01K\x04\x86cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        b"\x89U" + bytes([len(data)]) + data + b"tba."
+    )
+    (tmp_path / "a.pkl").write_bytes(text)
+    (found,) = read_pickle(tmp_path / "a.pkl")
+    np.testing.assert_array_equal(found, np.array([[1.5, 2, 3, 4]], dtype=np.float32))
+    assert found.dtype == np.float32
+
+
+class Runs:
+    """Unpickled, it calls `function(*arguments)`."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def hostile(mark: Path):
+    """Pickles that would make the file `mark`, or reach for something that could."""
+    command = f"touch '{mark}'"
+    array = np.empty(1, dtype=object)
+    array[0] = Runs(os.system, command)
+    for value in (
+        Runs(os.system, command),
+        {"ids": [1], "boxes": [Runs(eval, f"open({str(mark)!r}, 'w')")]},
+        array,
+        Runs(np.save, str(mark), np.ones(1)),
+        Runs(getattr, "text", "upper"),
+    ):
+        for protocol in (0, 2, 4):
+            yield pickle.dumps(value, protocol)
+    call = f"(S'{mark}'\nS'w'\nt"
+    yield f"cio\nopen\n{call}R.".encode()
+    yield f"(S'{command}'\nios\nsystem\n.".encode()  # INST
+    yield f"\x80\x02cnumpy\nos.system\n(S'{command}'\ntR.".encode()  # through numpy's own imports
+    yield b"\x80\x04\x8c\x05numpy\x8c\x10dtype.__reduce__\x93."  # a dotted name
+    yield b"\x80\x02\x82\x01."  # an extension code
+    yield b"Psomewhere\n."  # a persistent id
+    yield b"ccopyreg\n_extension_registry\n."
+    yield b"ccopyreg\nadd_extension\n(S'os'\nS'system'\nK\x01tR."
+
+
+def test_nothing_runs(tmp_path):
+    mark = tmp_path / "ran"
+    for number, text in enumerate(hostile(mark)):
+        (tmp_path / "a.pkl").write_bytes(text)
+        with pytest.raises(ValueError, match=r"a\.pkl is not read: "):
+            read_pickle(tmp_path / "a.pkl")
+        assert not mark.exists(), number
+    for text in list(hostile(mark))[:1]:  # it would have run
+        pickle.loads(text)
+    assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"cnumpy\ndtype\n}S'__init__'\nI1\nsb.",  # BUILD on the class itself
+        b"cnumpy\ndtype\nN}S'__init__'\nI1\ns\x86b.",
+        b"ccollections\nOrderedDict\n}S'x'\nI1\nsb.",
+        b"c_codecs\nencode\nN}S'x'\nI1\ns\x86b.",
+        b"cnumpy\nndarray\n.",  # a name alone
+        b"cnumpy\nndarray\n)R.",
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR.",  # an array without its content
+        b"\x80\x04\x8f(cnumpy\ndtype\n\x90.",  # hidden in a set
+        b"cnumpy\ndtype\n(S'O8'\nI0\nI1\ntR.",
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'O8'\ntRS'x'\ntR.",
+        b"cnumpy.core.multiarray\nscalar\n(I1\nS'x'\ntR.",
+        b"cdetectron2.structures.boxes\nBoxMode\n(S'x'\ntR.",
+    ],
+)
+def test_what_numpy_s_names_could_be_misused_for(tmp_path, text):
+    (tmp_path / "a.pkl").write_bytes(text)
+    with pytest.raises(ValueError, match=r"a\.pkl is not read: "):
+        read_pickle(tmp_path / "a.pkl")
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(VALUES[0]))  # and the next file is read as ever
+    assert same(read_pickle(tmp_path / "a.pkl"), VALUES[0])
+
+
+@pytest.mark.parametrize("code", ["f4", "O8", "V8", "M8", "f3", "i4,i4"])
+def test_arrays_that_are_not_what_they_say(tmp_path, code):
+    def array(shape: bytes, order: bytes, data: bytes) -> bytes:
+        return (
+            b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n("
+            + b"".join(b"I" + n + b"\n" for n in shape.split())
+            + b"tcnumpy\ndtype\n(S'"
+            + code.encode()
+            + b"'\nI0\nI1\ntR(I3\nS'"
+            + order
+            + b"'\nNNNI-1\nI-1\nI0\ntbI00\nB"
+            + struct.pack("<I", len(data))
+            + data
+            + b"tb."
+        )
+
+    good = array(b"2", b"<", bytes(8))
+    bad = [array(b"3", b"<", bytes(8)), array(b"-2", b"<", bytes(8)), array(b"99999999999 9", b"<", bytes(8))]
+    bad += [array(b"2", b"x", bytes(8)), good[:-9]]
+    (tmp_path / "a.pkl").write_bytes(good)
+    if code == "f4":
+        np.testing.assert_array_equal(read_pickle(tmp_path / "a.pkl"), np.zeros(2, np.float32))
+    else:
+        bad.append(good)
+    for text in bad:
+        (tmp_path / "a.pkl").write_bytes(text)
+        with pytest.raises(ValueError, match=r"a\.pkl is not read: "):
+            read_pickle(tmp_path / "a.pkl")
+
+
+def test_what_is_no_pickle(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_pickle(tmp_path / "none.pkl")
+    circle: list[object] = []
+    circle.append(circle)
+    for text in (b"", b"hello", pickle.dumps(VALUES)[:-20], pickle.dumps(circle)):
+        (tmp_path / "a.pkl").write_bytes(text)
+        with pytest.raises(ValueError, match=r"a\.pkl is not read: ."):
+            read_pickle(tmp_path / "a.pkl")
