@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 
@@ -24,6 +27,8 @@ class TrainedRPN(PictureMethod):
     def __init__(self, detector: FasterRCNN, weights: str) -> None:
         rpn = detector.rpn
         self.detector = detector
+        # Threads that read pictures take turns on a GPU, whose memory would not do for all of them at once.
+        self.turn = nullcontext() if detector.device.type == "cpu" else threading.Lock()
         self.settings = {
             "weights": weights,
             "input": detector.preprocessing.model_dump(mode="json"),
@@ -33,8 +38,8 @@ class TrainedRPN(PictureMethod):
             "min_side": rpn.min_side,
         }
 
-    @torch.inference_mode()
     def find(self, picture: np.ndarray) -> Proposals:
-        images = self.detector.preprocessing([picture], self.detector.device)
-        found = self.detector.rpn.propose(images, self.detector.backbone(images.pixels))[0].to("cpu")
+        with self.turn, torch.inference_mode():
+            images = self.detector.preprocessing([picture], self.detector.device)
+            found = self.detector.rpn.propose(images, self.detector.backbone(images.pixels))[0].to("cpu")
         return Proposals(scale(found.boxes, images.sizes[0], images.original_sizes[0]), found.scores)
