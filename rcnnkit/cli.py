@@ -183,6 +183,33 @@ def compress(
 
 
 @app.command()
+def svms(
+    weights: Weights,
+    data: Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file, of training pictures.")],
+    proposals: Annotated[Path, typer.Option(help="A folder of `rcnnkit proposals compute`.")],
+    out: Annotated[Path, typer.Option(help="The new weights file.")],
+    split: Annotated[str, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.")] = "train",
+    images: Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")] = None,
+    use_difficult: Annotated[bool, typer.Option(help="VOC's difficult objects are positives too.")] = False,
+    skip_bad: Annotated[bool, typer.Option(help="Leave bad annotations out, and say how many.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Train SVMs in place of a Fast R-CNN's softmax, as R-CNN has them: hard negatives, mined among the proposals."""
+    from rcnnkit.data.proposals import cores
+    from rcnnkit.data.reading import read_data
+    from rcnnkit.proposals.store import Store
+    from rcnnkit.training.fast_rcnn_svms import train_svms
+    from rcnnkit.weights import read
+
+    store = Store.open(proposals)
+    about, _ = read(weights)
+    dataset = read_data(data, split, images=images, class_names=about["class_names"], skip_bad=skip_bad)
+    options = {"use_difficult": use_difficult, "processes": cores(), "device": device}
+    train_svms(weights, dataset, store, out, progress=console.is_terminal, **options)  # type: ignore[arg-type]
+    console.print(f"wrote {out}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path | None, typer.Option(help="A new folder; by default rcnnkit-demo in this one.")] = None,
     device: Device = "auto",

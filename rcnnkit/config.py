@@ -117,8 +117,9 @@ class HeadSettings(Section):
     foreground_share: Share = 0.25
     delta_weights: tuple[Factor, Factor, Factor, Factor] = (10, 10, 5, 5)
     measured_targets: bool = False  # normalise box targets by their own mean and deviation, class by class, besides
+    svms: bool = False  # score by the margins of SVMs, which `rcnnkit svms` trains, in place of the softmax
     beta: NotNegative = 1 / 9
-    score_threshold: NotNegative = 0.05
+    score_threshold: float = 0.05
     nms_iou: Share = 0.5
     max_detections: Positive = 100
     min_side: NotNegative = 1e-2
@@ -250,7 +251,9 @@ class Settings(DetectorSettings):
     alternating: AlternatingSettings = AlternatingSettings()
 
     @model_validator(mode="after")
-    def _rpn_is_there(self) -> Settings:
+    def _can_be_trained(self) -> Settings:
+        if self.head.svms:
+            raise ValueError("head.svms = true comes after training: `rcnnkit svms` makes such weights")
         for name, wanted in (
             ("alternating.enabled", self.alternating.enabled),
             ("train.rpn_only", self.train.rpn_only),

@@ -80,6 +80,12 @@ class FastRCNN(Detector):
             regions = self.pool(features, proposals)
         return self.head.detect(regions, proposals, images)
 
+    def regions(self, images: ImageBatch, proposals: Sequence[Proposals]) -> Tensor:
+        """What `detect` sees of proposals that are known already, in the frame of `images.pixels`."""
+        if self.preprocessing.scales:
+            return self.pool_from_scales(images, proposals)
+        return self.pool(self.backbone(images.pixels), proposals)
+
     def pool_from_scales(self, images: ImageBatch, proposals: Sequence[Proposals]) -> Tensor:
         """Regions as of `pool`, each from the scale where its area is nearest 224² pixels (sections 2.4 and 5.2).
 

@@ -34,6 +34,7 @@ class BoxHead(nn.Module):
         delta_weights: of (dx, dy, dw, dh): 1 / their standard deviations.
         measured_targets: normalise what these weights leave by its measured mean and deviation, class by class, as
             the paper does; see `measure_targets`.
+        svms: score regions by the margins of K SVMs when detecting; see `use_svms`.
         beta: where the smooth L1 loss turns.
         score_threshold, nms_iou, max_detections: what survives when detecting.
         min_side: pixels of the network's input; smaller detections are dropped.
@@ -57,6 +58,7 @@ class BoxHead(nn.Module):
         foreground_share: float = 0.25,
         delta_weights: Sequence[float] = (10, 10, 5, 5),
         measured_targets: bool = False,
+        svms: bool = False,
         beta: float = 1 / 9,
         score_threshold: float = 0.05,
         nms_iou: float = 0.5,
@@ -68,6 +70,7 @@ class BoxHead(nn.Module):
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
         self.scores = nn.Linear(channels, self.num_classes + 1)
         self.deltas = nn.Linear(channels, 4 * (1 if class_agnostic else self.num_classes))
+        self.svms = nn.Linear(channels, self.num_classes) if svms else None
         for layer, std in ((self.scores, 0.01), (self.deltas, 0.001)):  # Fast R-CNN 2.3
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
@@ -90,8 +93,20 @@ class BoxHead(nn.Module):
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (R, K + 1) and deltas (R, K or 1, 4), float32, of regions (R, C, s, s)."""
         hidden = self.features(regions)
-        deltas = self.deltas(hidden).float().reshape(len(regions), self.deltas.out_features // 4, 4)
-        return self.scores(hidden).float(), deltas
+        return self.scores(hidden).float(), self._deltas(hidden)
+
+    def _deltas(self, hidden: Tensor) -> Tensor:
+        return self.deltas(hidden).float().reshape(len(hidden), self.deltas.out_features // 4, 4)
+
+    @torch.no_grad()
+    def use_svms(self, weight: Tensor, bias: Tensor) -> None:
+        """Score regions by weight (K, channels) · features + bias (K,) from now on; the softmax serves `losses` alone.
+
+        Margins have no bounds: `score_threshold` is to suit them.
+        """
+        self.svms = nn.Linear(weight.shape[1], weight.shape[0]).to(self.scores.weight.device)
+        self.svms.weight.copy_(weight)
+        self.svms.bias.copy_(bias)
 
     def _column(self, labels: Tensor) -> Tensor:
         """Where the boxes of these classes are among K, or the only one."""
@@ -174,17 +189,18 @@ class BoxHead(nn.Module):
 
     def detect(self, regions: Tensor, proposals: Sequence[Proposals], images: ImageBatch) -> list[Detections]:
         """Detections of each image, in the pixels of the pictures as they were given."""
-        logits, deltas = self(regions)
-        probabilities = logits.softmax(dim=1)[:, :-1]
+        hidden = self.features(regions)
+        deltas = self._deltas(hidden)
+        scored = self.svms(hidden).float() if self.svms else self.scores(hidden).float().softmax(dim=1)[:, :-1]
         found = []
         start = 0
         for proposal, size, original_size in zip(proposals, images.sizes, images.original_sizes, strict=True):
             here = slice(start, start := start + len(proposal))
-            region, label = torch.where(probabilities[here] > self.score_threshold)
+            region, label = torch.where(scored[here] > self.score_threshold)
             column = self._column(label)
             moves = deltas[here][region, column] * self.target_std[column] + self.target_mean[column]
             boxes = decode(moves, proposal.boxes[region], self.delta_weights)
-            boxes, scores = clip(boxes, size), probabilities[here][region, label]
+            boxes, scores = clip(boxes, size), scored[here][region, label]
             large = is_large(boxes, self.min_side)
             boxes, scores, label = boxes[large], scores[large], label[large]
             kept = batched_nms(boxes, scores, label, self.nms_iou)[: self.max_detections]
