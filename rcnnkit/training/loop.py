@@ -67,6 +67,8 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
     """
     run, console = Path(run), console or Console(markup=False)
     options = settings.train
+    if settings.alternating.enabled:
+        raise ValueError("alternating.enabled = true is for `rcnnkit.training.alternating.train_alternating`")
     resume = claim(settings, run)
     device = weights.pick_device(options.device)
     dtype = pick_dtype(options.precision, device)

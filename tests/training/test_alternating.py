@@ -84,6 +84,11 @@ def test_joint_training_of_nothing_but_the_rpn_is_step_1(tiny: Values, run: Path
     assert same(tensors(best), tensors(run / STEPS[0] / "best.safetensors"))
 
 
+def test_joint_training_does_not_take_its_settings(tiny: Values, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="train_alternating"):
+        train(settings(tiny), tmp_path / "joint", QUIET)
+
+
 def test_what_is_done_is_not_done_again(
     tiny: Values, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
