@@ -44,7 +44,9 @@ def truncated(layer: nn.Linear, rank: int) -> nn.Module:
     Of all pairs that pass `rank` values on, they are the nearest to W (Fast R-CNN 3.1, equation 5).
     """
     outputs, inputs = layer.weight.shape
-    u, s, vt = torch.linalg.svd(layer.weight.float(), full_matrices=False)
+    w = layer.weight.double()
+    # U from W Wᵗ = U Σ² Uᵗ, and Σ Vᵗ = Uᵗ W: for VGG16's fc6 a fraction of the time of a whole SVD.
+    u = torch.linalg.eigh(w @ w.T).eigenvectors.flip(1)[:, :rank]
     pair = linear(inputs, outputs, rank)
-    pair.load_state_dict({"0.weight": s[:rank, None] * vt[:rank], "1.weight": u[:, :rank], "1.bias": layer.bias})
+    pair.load_state_dict({"0.weight": u.T @ w, "1.weight": u, "1.bias": layer.bias})
     return pair
