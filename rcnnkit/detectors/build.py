@@ -111,12 +111,12 @@ def _rcnn(settings: DetectorSettings, class_names: Sequence[str], category_ids: 
         layers = TwoFC(body.channels[0], body.pool_size, hidden, dropout=0.5, **ranks)
         if model.pretrained:
             fill_from_imagenet(model.backbone, body, layers)
-        network = WindowNetwork(body, layers, hidden, settings.window_size)
+        backbone = WindowNetwork(body, layers, hidden, settings.window_size)
     else:
         resnet = ResNet(model.backbone, model.norm, model.pretrained, model.frozen_stages)
-        network = WindowNetwork(resnet, None, resnet.channels[-1], settings.window_size)
+        backbone = WindowNetwork(resnet, None, resnet.channels[-1], settings.window_size)
     return RCNN(
-        network,
+        backbone,
         proposal_method(settings.proposals),
         class_names,
         category_ids,

@@ -32,7 +32,7 @@ class RCNN(Detector):
     arrive, so that 40 detections a picture survive on average; here a picture knows nothing of the others.
 
     Args:
-        network: windows → pool5, fc6, fc7.
+        backbone: windows → pool5, fc6, fc7.
         proposer: asked where proposals do not come with the pictures; None: they have to.
         class_names: K of them.
         category_ids: the data set's own ids for these.
@@ -58,7 +58,7 @@ class RCNN(Detector):
 
     def __init__(
         self,
-        network: WindowNetwork,
+        backbone: WindowNetwork,
         proposer: ProposalMethod | None,
         class_names: Sequence[str],
         category_ids: Sequence[int],
@@ -81,9 +81,9 @@ class RCNN(Detector):
         count: int = 2000,
     ) -> None:
         super().__init__()
-        self.network, self.proposer, self.preprocessing = network, proposer, preprocessing
+        self.backbone, self.proposer, self.preprocessing = backbone, proposer, preprocessing
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
-        classes, widths = len(self.class_names), network.widths
+        classes, widths = len(self.class_names), backbone.widths
         self.classifier = nn.Linear(widths["fc7"], classes + 1)  # background is the last
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
@@ -121,7 +121,7 @@ class RCNN(Detector):
 
     def window_losses(self, windows: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """`class`: log loss over K classes and background, of windows (R, 3, S, S) with labels (R,)."""
-        logits = self.classifier(self.network(windows)["fc7"]).float()
+        logits = self.classifier(self.backbone(windows)["fc7"]).float()
         return {"class": F.cross_entropy(logits, labels, reduction="sum") / max(1, len(labels))}
 
     def labels(self, matched: Tensor, targets: Targets) -> Tensor:
@@ -161,7 +161,7 @@ class RCNN(Detector):
     def features(self, picture: Tensor, boxes: Tensor) -> dict[str, Tensor]:
         """{layer: (R, D) float32} of regions (R, 4) of a picture (3, h, w): all that detecting needs."""
         last: Layer = "fc7" if self.score_kind == "softmax" else self.layer
-        parts = [self.network(self.warp(picture, part), last) for part in boxes.split(self.batch)]
+        parts = [self.backbone(self.warp(picture, part), last) for part in boxes.split(self.batch)]
         return {name: torch.cat([part[name].float() for part in parts]) for name in parts[0]}
 
     def scores(self, features: dict[str, Tensor]) -> Tensor:

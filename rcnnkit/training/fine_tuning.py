@@ -172,7 +172,7 @@ def _batches(
 def window_sgd(detector: RCNN, settings: Settings) -> torch.optim.SGD:
     """SGD with momentum; the new layer learns faster, and only matrices and convolutions decay."""
     options, groups = settings.train, []
-    for parts, factor in ((detector.network, 1.0), (detector.classifier, settings.rcnn.classifier_lr)):
+    for parts, factor in ((detector.backbone, 1.0), (detector.classifier, settings.rcnn.classifier_lr)):
         parameters = [p for p in parts.parameters() if p.requires_grad]
         for matrices in (True, False):
             groups.append(

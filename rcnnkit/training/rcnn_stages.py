@@ -187,14 +187,14 @@ def make_features(
         "data set": training.name,
         "windows": fingerprint_of_windows(pictures.windows),
         "backbone": settings.model.backbone,
-        "network": fingerprint(detector.network),
+        "network": fingerprint(detector.backbone),
         "layer": detector.layer,
         "window": {"size": detector.size, "context": detector.context, "square": detector.square},
         "input": settings.input.model_dump(mode="json"),
         "precision": str(dtype),
         "near_iou": settings.rcnn.near_iou if detector.box_regression else None,
     }
-    widths = detector.network.widths
+    widths = detector.backbone.widths
     features = Features(
         settings.features.folder or run / "features",
         about,
@@ -295,7 +295,7 @@ def train_boxes(detector: RCNN, features: Features, settings: Settings, run: Pat
         for label in range(classes):
             if f"weight/{label}" in done:
                 continue
-            regressor = BoxRidge(detector.network.widths["pool5"], options.ridge)
+            regressor = BoxRidge(detector.backbone.widths["pool5"], options.ridge)
             for picture, windows in enumerate(features.windows):
                 near, index = windows.near(options.near_iou)
                 mine = windows.objects.labels[index] == label

@@ -76,7 +76,7 @@ def assert_same(detections: Detections, expected: list[tuple[float, ...]]) -> No
 @pytest.mark.parametrize("backbone", ["resnet18", "alexnet"])
 def test_detecting_by_definition(backbone: str) -> None:
     detector = rcnn(backbone)
-    network = detector.network
+    network = detector.backbone
 
     def features(window: Tensor) -> tuple[Tensor, Tensor]:
         cells = network.body(window)[0 if backbone == "alexnet" else 3]
@@ -98,20 +98,20 @@ def test_pool5_fc6_and_fc7_are_torchvisions() -> None:
     assert isinstance(detector, RCNN)
     assert detector.size == 227
     theirs = torchvision.models.alexnet().eval()
-    ours = [m for m in detector.network.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    ours = [m for m in detector.backbone.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
     layers = [m for m in theirs.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)][:7]
     for a, b in zip(ours, layers, strict=True):
         a.load_state_dict(b.state_dict())
     window = torch.randn(2, 3, 227, 227)
     with torch.no_grad():
-        found = detector.network(window)
+        found = detector.backbone(window)
         pool5 = theirs.avgpool(theirs.features(window)).flatten(1)
         torch.testing.assert_close(found["pool5"], pool5)
         torch.testing.assert_close(found["fc6"], theirs.classifier[:3](pool5))
         torch.testing.assert_close(found["fc7"], theirs.classifier[:6](pool5))
         assert found.keys() == {"pool5", "fc6", "fc7"}
-        assert detector.network(window, "pool5").keys() == {"pool5"}
-    assert {name: value.shape[1] for name, value in found.items()} == detector.network.widths
+        assert detector.backbone(window, "pool5").keys() == {"pool5"}
+    assert {name: value.shape[1] for name, value in found.items()} == detector.backbone.widths
 
 
 def test_switches() -> None:
@@ -177,7 +177,7 @@ def test_losses_are_the_log_loss_of_the_sampled_windows() -> None:
     assert losses.keys() == {"class"}
     assert losses["class"].item() == pytest.approx(expected.item(), abs=1e-5)
     losses["class"].backward()
-    assert detector.network.body.stem[0].weight.grad.abs().sum() > 0
+    assert detector.backbone.body.stem[0].weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize(
@@ -192,3 +192,14 @@ def test_settings_that_do_not_go_together(backbone: str, options: dict[str, Any]
     model = {"detector": "rcnn", "backbone": backbone}
     with pytest.raises(ValueError, match=message):
         DetectorSettings.model_validate({"model": model, "rcnn": options})
+
+
+def test_its_weights_start_the_other_detectors() -> None:
+    """One name for a ResNet's layers in all three, so that `train.init` takes over what R-CNN has learnt."""
+    ours = {name for name, _ in rcnn().named_parameters() if name.startswith("backbone.")}
+    for neck in ("fpn", "c4"):
+        model = {"detector": "fast_rcnn", "backbone": "resnet18", "norm": "batch", "neck": neck}
+        theirs = build(DetectorSettings.model_validate({"model": model}), NAMES)
+        shared = {name for name, _ in theirs.named_parameters() if name.startswith("backbone.body.")}
+        assert shared
+        assert shared <= ours

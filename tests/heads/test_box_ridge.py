@@ -15,9 +15,10 @@ def windows(count: int = 200, size: int = 7) -> tuple[np.ndarray, np.ndarray]:
     return features, deltas.astype(np.float32)
 
 
-def test_equals_scikit_learns_ridge_on_whitened_targets() -> None:
-    features, deltas = windows()
-    regressor = BoxRidge(7)
+@pytest.mark.parametrize("size", [7, 150, 199, 200, 300])
+def test_equals_scikit_learns_ridge_on_whitened_targets(size: int) -> None:
+    features, deltas = windows(size=size)  # more windows than numbers in a feature, and fewer
+    regressor = BoxRidge(size)
     for part in (slice(0, 50), slice(50, 50), slice(50, 200)):  # a picture at a time, one of them without any
         regressor.add(features[part], deltas[part])
     weight, bias = regressor.solve()
@@ -29,7 +30,10 @@ def test_equals_scikit_learns_ridge_on_whitened_targets() -> None:
     inputs = np.hstack([features, np.ones((200, 1))]).astype(np.float64)  # the constant's weight is regularised too
     ridge = Ridge(alpha=1000, fit_intercept=False).fit(inputs, (deltas - mean) @ whitening)
     expected = ridge.predict(inputs) @ np.linalg.inv(whitening) + mean
-    np.testing.assert_allclose(features @ weight.T + bias, expected, atol=2e-6)
+    assert (regressor.xx is None) == (size >= 200)
+    np.testing.assert_allclose(features @ weight.T + bias, expected, atol=5e-6)
+    again = regressor.solve()
+    assert all(np.array_equal(a, b) for a, b in zip(again, (weight, bias), strict=True))
     assert np.abs(expected - mean).max() > 0.1  # it is no constant
 
 
