@@ -34,11 +34,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Features:
     """What a network makes of windows: computed picture by picture, then read back, or computed again.
 
-    Either way they are rounded to half precision, so that it makes no difference which.
+    Either way they are rounded to half precision, so that it makes no difference which. Making this object writes
+    nothing: what is wrong with the folder is found before the network is trained.
 
     Args:
         folder: for this data set and network alone.
-        about: what the features depend on; told apart by it from others.
+        about: what the features depend on besides the network's weights.
         windows: of each picture.
         compute: the features (N, D) that the SVMs see and pool5 (N, D5), of the windows of a picture.
         widths: D and D5; 0 where that layer is not needed.
@@ -46,8 +47,8 @@ class Features:
         disk_gb: allowance; pictures that come first have their windows' features stored.
 
     Raises:
-        ValueError: `folder` holds the features of another network, other windows or other pictures; or the
-            allowance or the disk does not hold those of the objects and of what is near them.
+        ValueError: `folder` holds features that depend on something else; or the allowance does not suffice for
+            those of the objects and of what is near them, or the disk for the allowance.
     """
 
     def __init__(
@@ -72,41 +73,49 @@ class Features:
         room = disk_gb * GB - sum(small)
         self.stored = int(np.searchsorted(large, room, side="right")) if widths[0] else 0  # pictures
         self.bytes = sum(small) + (int(large[self.stored - 1]) if self.stored else 0)
-        self.about = json.loads(json.dumps(about))  # as it will be read
-        self._claim()
+        self.about = json.loads(json.dumps(dict(about)))  # as it will be read
+        self._compare()
+        existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
         done = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        free = shutil.disk_usage(folder).free
-        if self.bytes - done > free:
+        if self.bytes - done > (free := shutil.disk_usage(existing).free):
             raise ValueError(
-                f"{folder} has {free / GB:.1f} GB left, but {(self.bytes - done) / GB:.1f} GB of features are to be"
+                f"{existing} has {free / GB:.1f} GB left, but {(self.bytes - done) / GB:.1f} GB of features are to be"
                 " written; set features.disk_gb lower, or features.folder to another disk"
             )
 
-    def _claim(self) -> None:
-        about, file = self.about, self.folder / ABOUT
+    def begin(self, network: str) -> list[int]:
+        """The pictures that `make` is still to be called for, with the network of this fingerprint.
+
+        Raises:
+            ValueError: the folder holds the features of another.
+        """
+        self.about["network"] = network
+        if not self._compare():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            half = self.folder / f".{ABOUT}.{os.getpid()}"
+            half.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
+            half.replace(self.folder / ABOUT)
+        return [i for i in range(len(self.windows)) if not self.path(i).exists()]
+
+    def _compare(self) -> bool:
+        """Whether there are features already. Raises ValueError if they are others."""
+        file = self.folder / ABOUT
         try:
             found = json.loads(file.read_bytes())
         except FileNotFoundError:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            half = file.with_name(f".{ABOUT}.{os.getpid()}")
-            half.write_text(json.dumps(about, indent=1), encoding="utf-8")
-            half.replace(file)
-            return
+            return False
         except ValueError:
             raise ValueError(f"{file} is damaged; delete the folder, or set features.folder to another") from None
-        for name in about:
-            if about[name] != found.get(name):
+        for name, value in self.about.items():
+            if value != found.get(name):
                 raise ValueError(
-                    f"{self.folder} holds features of another {name} ({found.get(name)}, not {about[name]});"
+                    f"{self.folder} holds features of another {name} ({found.get(name)}, not {value});"
                     " delete the folder, or set features.folder to another"
                 )
+        return True
 
     def path(self, picture: int) -> Path:
         return self.folder / f"{picture:06d}.safetensors"
-
-    def missing(self) -> list[int]:
-        """The pictures that `make` is still to be called for."""
-        return [i for i in range(len(self.windows)) if not self.path(i).exists()]
 
     def make(self, picture: int) -> None:
         """Compute and write what is kept of a picture.

@@ -65,6 +65,8 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         NonFiniteLoss: the loss is NaN or infinite; the last checkpoint stays.
         Interrupted: Ctrl-C; the last checkpoint was written just before.
     """
+    if settings.model.detector == "rcnn":
+        raise ValueError('model.detector = "rcnn" is trained in stages, by rcnnkit.training.rcnn_stages.train_rcnn')
     run, console = Path(run), console or Console(markup=False)
     options = settings.train
     if settings.alternating.enabled:

@@ -82,13 +82,14 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
     assert isinstance(detector, RCNN)
     optimizer = window_sgd(detector, settings)
     progress = load_checkpoint(resume, detector, optimizer) if resume else Progress()
+    pictures = Pictures(windows, detector, settings.features.memory_gb)
+    features = plan_features(detector, pictures, settings, training, run, dtype)
     keep_settings(settings, run, progress.iteration)
     console.print(
         f"{training.name}: {len(training)} pictures, {len(training.class_names)} classes,"
         f" {sum(map(len, windows)):,} windows; on {device} in {str(dtype).removeprefix('torch.')}; run folder {run}",
         highlight=False,
     )
-    pictures = Pictures(windows, detector, settings.features.memory_gb)
     if settings.rcnn.fine_tune and progress.iteration < settings.train.iterations:
         fine_tune(detector, optimizer, progress, pictures, settings, run, console, dtype)
     elif not settings.rcnn.fine_tune:
@@ -97,7 +98,7 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
     about = {"iteration": progress.iteration, "data": training.name}
     first = None
     if detector.score_kind == "svm" or detector.box_regression:
-        features = make_features(detector, pictures, settings, training, run, console, dtype)
+        make_features(detector, features, run, console)
         if detector.score_kind == "svm":
             first = train_svms(detector, features, settings, run, console)
         if detector.box_regression:
@@ -113,7 +114,8 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
         numbers = evaluation.coco.numbers
         _note(run, {"stage": "evaluation", **numbers})
         console.print(f"{validation.name}: AP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f}", highlight=False)
-        weights.save(detector, settings, run / BEST, about | {"val": validation.name, "AP": numbers["AP"]})
+        ap = numbers["AP"] if numbers["AP"] == numbers["AP"] else 0.0  # there may be no objects
+        weights.save(detector, settings, run / BEST, about | {"val": validation.name, "AP": ap})
     return run / BEST
 
 
@@ -159,21 +161,10 @@ def read_windows(settings: Settings, training: Dataset, store: Store) -> list[Wi
     return windows
 
 
-def make_features(
-    detector: RCNN,
-    pictures: Pictures,
-    settings: Settings,
-    training: Dataset,
-    run: Path,
-    console: Console,
-    dtype: torch.dtype,
+def plan_features(
+    detector: RCNN, pictures: Pictures, settings: Settings, training: Dataset, run: Path, dtype: torch.dtype
 ) -> Features:
-    """Stage 3: what the network makes of every window.
-
-    Raises:
-        ValueError: as `Features`.
-        Interrupted: Ctrl-C; the pictures done so far stay.
-    """
+    """What stage 3 will compute, and where it will be kept. Raises as `Features`."""
 
     def compute(picture: int) -> tuple[Tensor, Tensor]:
         pixels = pictures.pixels(picture)
@@ -182,12 +173,10 @@ def make_features(
             found = detector.features(pixels.to(detector.device), boxes)
         return found["fc7" if detector.score_kind == "softmax" else detector.layer], found["pool5"]
 
-    svms = detector.score_kind == "svm"
     about = {
         "data set": training.name,
         "windows": fingerprint_of_windows(pictures.windows),
         "backbone": settings.model.backbone,
-        "network": fingerprint(detector.backbone),
         "layer": detector.layer,
         "window": {"size": detector.size, "context": detector.context, "square": detector.square},
         "input": settings.input.model_dump(mode="json"),
@@ -195,17 +184,28 @@ def make_features(
         "near_iou": settings.rcnn.near_iou if detector.box_regression else None,
     }
     widths = detector.backbone.widths
-    features = Features(
+    return Features(
         settings.features.folder or run / "features",
         about,
         pictures.windows,
         compute,
-        (widths[detector.layer] if svms else 0, widths["pool5"] if detector.box_regression else 0),
+        (
+            widths[detector.layer] if detector.score_kind == "svm" else 0,
+            widths["pool5"] if detector.box_regression else 0,
+        ),
         settings.rcnn.near_iou,
         settings.features.disk_gb,
     )
-    missing = features.missing()
-    total = len(pictures.windows)
+
+
+def make_features(detector: RCNN, features: Features, run: Path, console: Console) -> None:
+    """Stage 3: what the network makes of every window.
+
+    Raises:
+        ValueError: the folder holds the features of another network.
+        Interrupted: Ctrl-C; the pictures done so far stay.
+    """
+    missing, total = features.begin(fingerprint(detector.backbone)), len(features.windows)
     if missing:
         console.print(
             f"features of {features.stored} of {total} pictures go to disk, {features.bytes / 1e9:.2f} GB in"
@@ -216,7 +216,6 @@ def make_features(
         for picture in missing:
             features.make(picture)
             advance()
-    return features
 
 
 def train_svms(

@@ -38,10 +38,12 @@ def features(folder: Path, bytes_: float = 1e9, **options: Any) -> Features:
 def test_the_same_comes_back_whatever_fits(tmp_path: Path, room: float, stored: int) -> None:
     kept = features(tmp_path, room)
     assert kept.stored == stored
-    assert kept.missing() == [0, 1, 2, 3]
-    for i in kept.missing():
+    assert not list(tmp_path.iterdir())
+    assert kept.begin("a") == [0, 1, 2, 3]
+    for i in (0, 2, 3):
         kept.make(i)
-    assert kept.missing() == []
+    assert features(tmp_path, room).begin("a") == [1]
+    kept.make(1)
     calls: list[int] = []
 
     def counted(picture: int) -> tuple[Tensor, Tensor]:
@@ -64,6 +66,7 @@ def test_the_same_comes_back_whatever_fits(tmp_path: Path, room: float, stored: 
 
 def test_what_a_later_allowance_would_store_is_computed(tmp_path: Path) -> None:
     less = features(tmp_path, SMALL)
+    less.begin("a")
     for i in range(4):
         less.make(i)
     more = features(tmp_path)
@@ -72,6 +75,7 @@ def test_what_a_later_allowance_would_store_is_computed(tmp_path: Path) -> None:
 
 def test_only_what_is_needed_is_kept(tmp_path: Path) -> None:
     only_boxes = features(tmp_path, widths=(0, 7))
+    only_boxes.begin("a")
     only_boxes.make(0)
     assert only_boxes.stored == 0
     assert only_boxes.read(0, "near").shape == (2, 7)
@@ -88,12 +92,15 @@ def test_too_little_room_is_an_error_before_anything_is_computed(tmp_path: Path)
 
 
 def test_features_of_another_network_are_refused(tmp_path: Path) -> None:
-    features(tmp_path)
+    features(tmp_path).begin("a")
     with pytest.raises(ValueError, match=r"features of another backbone \(resnet18, not alexnet\); delete the folder"):
         features(tmp_path, about={"backbone": "alexnet"})
     with pytest.raises(ValueError, match=r"another layer \(None, not fc6\)"):
         features(tmp_path, about={"backbone": "resnet18", "layer": "fc6"})
-    assert json.loads((tmp_path / "about.json").read_text()) == {"backbone": "resnet18"}
+    same = features(tmp_path)
+    with pytest.raises(ValueError, match=r"another network \(a, not b\)"):
+        same.begin("b")
+    assert json.loads((tmp_path / "about.json").read_text()) == {"backbone": "resnet18", "network": "a"}
     (tmp_path / "about.json").write_text("{")
     with pytest.raises(ValueError, match=r"about.json is damaged"):
         features(tmp_path)
@@ -102,13 +109,25 @@ def test_features_of_another_network_are_refused(tmp_path: Path) -> None:
 def test_features_that_are_not_finite_in_half_precision_are_named(tmp_path: Path) -> None:
     for value in (float("nan"), 70_000.0):
         kept = features(tmp_path, compute=lambda i, value=value: (torch.full((3, 5), value), torch.ones(3, 7)))
+        kept.begin("a")
         with pytest.raises(ValueError, match=r"2\.png: a feature is not finite in half precision"):
             kept.make(2)
-    assert kept.missing() == [0, 1, 2, 3]
+    assert kept.begin("a") == [0, 1, 2, 3]
+
+
+def test_a_picture_without_objects(tmp_path: Path) -> None:
+    bare = Windows(WINDOWS[0].record, WINDOWS[0].record.targets, WINDOWS[0].boxes)
+    kept = Features(tmp_path, {}, [bare], computed, (5, 7), near_iou=0.6, disk_gb=1)
+    kept.begin("a")
+    kept.make(0)
+    assert kept.read(0, "objects").shape == (0, 5)
+    assert kept.read(0, "near").shape == (0, 7)
+    assert kept.all(0).shape == (3, 5)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     kept = features(tmp_path)
+    kept.begin("a")
     kept.make(1)
     kept.path(1).write_bytes(kept.path(1).read_bytes()[:-3])
     with pytest.raises(ValueError, match=r"000001\.safetensors is damaged .* delete it"):

@@ -24,6 +24,7 @@ from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals
 from rcnnkit.training import features as features_module
 from rcnnkit.training import fine_tuning, rcnn_stages
+from rcnnkit.training.loop import train
 from rcnnkit.training.rcnn_stages import train_rcnn
 
 QUIET = Console(quiet=True)
@@ -253,6 +254,8 @@ def test_what_would_fail_later_is_found_first(values: Values, digits: Path, prop
     classes = {"class_names": ["0", "3", "4", "6", "7", "boat", "bike"]}
     assert "no object to learn boat, bike from" in message(data=classes)
     assert "rcnn.fine_tune = false leaves the network as it is" in message(rcnn={"fine_tune": False})
+    with pytest.raises(ValueError, match="trained in stages"):
+        train(changed(values), tmp_path / "run", QUIET)
     assert "augment.scale is not for R-CNN" in message(augment={"scale": [0.5, 1]})
     assert "proposals" in message(proposals={"folder": str(tmp_path / "none")})
 
@@ -268,9 +271,13 @@ def test_what_would_fail_later_is_found_first(values: Values, digits: Path, prop
 
 
 def test_features_of_another_network_are_refused(values: Values, whole: Path, tmp_path: Path) -> None:
-    settings = changed(values, train={"seed": 1}, features={"folder": str(whole / "features")})
+    folder = {"folder": str(whole / "features")}
+    with pytest.raises(ValueError, match="holds features of another layer"):  # before anything is trained
+        train_rcnn(changed(values, rcnn={"layer": "pool5"}, features=folder), tmp_path / "run", QUIET)
+    assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="holds features of another network"):
-        train_rcnn(settings, tmp_path / "run", QUIET)
+        train_rcnn(changed(values, train={"seed": 1}, features=folder), tmp_path / "run", QUIET)
+    assert (tmp_path / "run" / "last.safetensors").exists()  # what was fine-tuned is not lost
 
 
 def test_one_object_of_a_class_is_enough(digits: Path, values: Values, tmp_path: Path) -> None:
