@@ -63,7 +63,9 @@ def fine_tune(
                 raise
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(options, progress.iteration) * group["factor"]
-            with autocast(detector.device, dtype):
+            on_gpu = [detector.device] if detector.device.type == "cuda" else []
+            with torch.random.fork_rng(devices=on_gpu), autocast(detector.device, dtype):
+                torch.manual_seed(_seed(options.seed, progress.iteration))  # of dropout, which knows no other generator
                 losses = detector.window_losses(windows.to(detector.device), batch.labels.to(detector.device))
             paths = [pictures.windows[i].record.path for i in batch.pictures]
             values = descend(detector, losses, optimizer, scaler, options, progress.iteration, paths)
@@ -151,8 +153,7 @@ def _batches(
     """A batch for each iteration; the next is cut while one is learnt from."""
 
     def begin(iteration: int) -> _Batch:
-        # A generator of its own for each iteration: a resumed run draws what it would have drawn.
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + iteration)
+        generator = torch.Generator().manual_seed(_seed(seed, iteration))
         drawn = pools.draw(generator)
         drawn = drawn[drawn[:, 0].argsort(stable=True)]
         used, counts = drawn[:, 0].unique_consecutive(return_counts=True)
@@ -167,6 +168,11 @@ def _batches(
         if iteration + 1 < iterations.stop:
             following = begin(iteration + 1)
         yield batch
+
+
+def _seed(seed: int, iteration: int) -> int:
+    """One for each iteration: a resumed run draws what it would have drawn."""
+    return seed * 1_000_003 + iteration
 
 
 def window_sgd(detector: RCNN, settings: Settings) -> torch.optim.SGD:

@@ -1,16 +1,21 @@
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from rcnnkit.config import check_settings
 from rcnnkit.data.records import Record
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.structures import Targets
-from rcnnkit.training.fine_tuning import _batches, _Pools, window_sgd
+from rcnnkit.training import fine_tuning
+from rcnnkit.training.checkpoint import Progress, load_checkpoint
+from rcnnkit.training.fine_tuning import _batches, _Pools, fine_tune, window_sgd
 from rcnnkit.training.windows import Pictures, Windows
 
 VALUES = {
@@ -106,3 +111,39 @@ def test_the_new_layer_learns_faster_and_biases_do_not_decay(detector: RCNN) -> 
         group = of[id(parameter)]
         assert group["factor"] == (7 if name.startswith("classifier") else 1)
         assert group["weight_decay"] == (0.01 if parameter.ndim > 1 else 0)
+
+
+def test_a_run_with_dropout_goes_on_as_if_it_had_not_stopped(windows: list[Windows], tmp_path: Path) -> None:
+    model = {"detector": "rcnn", "backbone": "alexnet"}
+    options = {"iterations": 3, "save_every": 2, "log_every": 1, "warmup": 0, "lr": 0.01}
+    values = VALUES | {"model": model, "rcnn": {"size": 63, "samples": 8}, "head": {"hidden": 8}, "train": options}
+    settings = check_settings(values, "test")
+
+    def run(folder: Path, resume: Path | None) -> RCNN:
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        detector = build(settings, ["a", "b", "c"])
+        assert isinstance(detector, RCNN)
+        optimizer = window_sgd(detector, settings)
+        progress = load_checkpoint(resume, detector, optimizer) if resume else Progress()
+        torch.manual_seed(resume is None)  # what the global generator did before does not matter
+        arguments = (Pictures(windows, detector, 1), settings, folder, Console(quiet=True), torch.float32)
+        fine_tune(detector, optimizer, progress, *arguments)
+        return detector
+
+    whole = run(tmp_path / "whole", None)
+    with pytest.MonkeyPatch.context() as patch:
+        real, calls = fine_tuning.descend, []
+
+        def killed(*arguments: Any) -> dict[str, float]:
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return real(*arguments)
+
+        patch.setattr(fine_tuning, "descend", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "half", None)
+    again = run(tmp_path / "half", tmp_path / "half" / "last.safetensors")
+    for a, b in zip(whole.parameters(), again.parameters(), strict=True):
+        assert a.equal(b)
