@@ -190,7 +190,7 @@ class FeatureSettings(Section):
 
     folder: Path | None = None  # by default features/ in the run's folder
     disk_gb: NotNegative = 200.0  # what does not fit is computed again when it is needed; VOC2007 with fc7: 85
-    memory_gb: NotNegative = 2.0  # of decoded pictures, while fine-tuning
+    memory_gb: NotNegative = 4.0  # of decoded pictures, 12 bytes a pixel; others are decoded each time
 
 
 class DetectorSettings(Section):

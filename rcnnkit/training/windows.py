@@ -65,12 +65,12 @@ def fingerprint(windows: Sequence[Windows]) -> str:
 
 
 class Pictures:
-    """Training pictures as R-CNN sees them, decoded once where memory allows.
+    """Training pictures as R-CNN sees them, decoded and normalised once where memory allows.
 
     Args:
         windows: of each picture.
         detector: that cuts them out.
-        memory_gb: how much of decoded pictures is kept.
+        memory_gb: how much of them is kept, 12 bytes a pixel.
     """
 
     def __init__(self, windows: Sequence[Windows], detector: RCNN, memory_gb: float) -> None:
@@ -84,16 +84,16 @@ class Pictures:
         Raises:
             FileNotFoundError, ValueError: it cannot be read.
         """
-        small = self.kept.get(picture)
-        preprocessing = self.detector.preprocessing
-        if small is None:
-            record = self.windows[picture].record
-            small = preprocessing.resize(read_picture(record.path, record.size))
-            if small.nbytes <= self.room:
-                self.room -= small.nbytes
-                self.kept[picture] = small
+        if picture in self.kept:
+            return self.kept[picture]
+        record, preprocessing = self.windows[picture].record, self.detector.preprocessing
+        small = preprocessing.resize(read_picture(record.path, record.size))
         size = (small.shape[1], small.shape[2])
-        return preprocessing.batch([small], [size]).pixels[0, :, : size[0], : size[1]]
+        pixels = preprocessing.batch([small], [size]).pixels[0, :, : size[0], : size[1]].contiguous()
+        if pixels.nbytes <= self.room:
+            self.room -= pixels.nbytes
+            self.kept[picture] = pixels
+        return pixels
 
     def boxes(self, picture: int, pixels: Tensor) -> Tensor:
         """(N, 4): the windows' boxes in the frame of the picture's `pixels`."""

@@ -56,9 +56,10 @@ def test_fit_minimises_the_objective() -> None:
     assert found <= 1.0005 * min(better.fun, elsewhere.fun)
 
 
-def test_mining_ends_where_training_on_every_negative_does() -> None:
+@pytest.mark.parametrize("passes", [1, 2])
+def test_mining_ends_where_training_on_every_negative_does(passes: int) -> None:
     features, overlaps, positives = scenes()
-    trainer = mined(features, overlaps, positives, retrain_after=200)
+    trainer = mined(features, overlaps, positives, passes, retrain_after=200)
     joined, overlap = np.concatenate(features), np.concatenate(overlaps)
     for label in range(2):
         negatives = joined[overlap[:, label] < 0.3]

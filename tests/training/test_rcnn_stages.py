@@ -299,3 +299,16 @@ def test_one_object_of_a_class_is_enough(digits: Path, values: Values, tmp_path:
     counts = {line["class"]: line["positives"] for line in log(tmp_path / "run") if line.get("stage") == "svms"}
     assert counts[name] == 1
     assert all(t.isfinite().all() for t in tensors(best).values())
+
+
+@pytest.mark.gpu
+def test_every_stage_on_a_gpu(values: Values, digits: Path, tmp_path: Path) -> None:
+    best = train_rcnn(changed(values, train={"device": "cuda", "precision": "auto"}), tmp_path / "run", QUIET)
+    record = read_data(digits, "val").records[0]
+    found = Store.open(values["proposals"]["folder"]).read(record.id, record.size)
+    there, here = (weights.load(best, device)(str(record.path), found) for device in ("cuda", "cpu"))
+    assert isinstance(there, rcnnkit.Detections)
+    assert isinstance(here, rcnnkit.Detections)
+    assert there.boxes.is_cuda
+    # the best of them; further down, NMS may decide otherwise after a rounding
+    torch.testing.assert_close(there.scores[:3].cpu(), here.scores[:3], atol=1e-3, rtol=0)
