@@ -56,11 +56,12 @@ class Windows:
 
 
 def fingerprint(windows: Sequence[Windows]) -> str:
-    """A short hash of which windows of which pictures."""
+    """A short hash of which windows of which pictures, and of the objects in these."""
     digest = hashlib.sha256()
     for each in windows:
-        digest.update(f"{each.record.id} {len(each.objects)} {len(each)} ".encode())
-        digest.update(each.boxes.numpy().tobytes())
+        digest.update(f"{each.record.id} {len(each.targets)} {len(each)} ".encode())
+        for part in (each.boxes, each.targets.boxes, each.targets.labels, each.targets.crowd):
+            digest.update(part.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
