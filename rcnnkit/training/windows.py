@@ -51,8 +51,9 @@ class Windows:
         return near, index[near]
 
     def overlaps(self, num_classes: int) -> Array:
-        """(N, K) greatest IoU of each window with an object of each class."""
-        return class_overlaps(self.boxes, self.targets, num_classes).numpy()
+        """(N, K) greatest IoU of each window with an object of each class, also those that are not learnt from:
+        a difficult object is no negative."""
+        return class_overlaps(self.boxes, self.record.targets, num_classes).numpy()
 
 
 def fingerprint(windows: Sequence[Windows]) -> str:
@@ -60,7 +61,8 @@ def fingerprint(windows: Sequence[Windows]) -> str:
     digest = hashlib.sha256()
     for each in windows:
         digest.update(f"{each.record.id} {len(each.targets)} {len(each)} ".encode())
-        for part in (each.boxes, each.targets.boxes, each.targets.labels, each.targets.crowd):
+        objects = each.record.targets
+        for part in (each.boxes, objects.boxes, objects.labels, objects.crowd):
             digest.update(part.numpy().tobytes())
     return digest.hexdigest()[:16]
 
