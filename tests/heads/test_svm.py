@@ -1,3 +1,7 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,3 +138,33 @@ def test_a_class_that_is_everywhere_has_no_negatives() -> None:
     assert trainer.see(1, np.zeros((0, 3), dtype=np.float32), np.zeros((0, 1))) == []
     with pytest.raises(ValueError, match="no window is a negative of bird"):
         trainer.see(2, np.ones((2, 3), dtype=np.float32), np.ones((2, 1)), last=True)
+
+
+KILLED = """
+import os, signal, time
+from rcnnkit.heads import svm
+
+def fit(number, _):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+svm._fit_all(fit, [(1, 0), (2, 0)], 2)
+"""
+
+
+def runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"  # ended, not yet noticed
+    except FileNotFoundError:
+        return False
+
+
+def test_workers_end_with_a_process_that_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        workers = [int(process.stdout.readline()) for _ in range(2)]
+        process.kill()
+    waited = time.monotonic()
+    while any(map(runs, workers)):
+        assert time.monotonic() - waited < 10, "a worker is left"
+        time.sleep(0.1)
