@@ -12,17 +12,18 @@ from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.ops import warp_regions
+from rcnnkit.proposals import selective_search
 from rcnnkit.structures import Detections, Proposals, Targets
 
 NAMES = ["cell", "plate"]
 
 
-def rcnn(backbone: str = "resnet18", **options: Any) -> RCNN:
+def rcnn(backbone: str = "resnet18", method: str = "precomputed", **options: Any) -> RCNN:
     """With random weights everywhere, windows of 64 pixels, and pictures in their own size."""
     torch.manual_seed(0)
     model = {"detector": "rcnn", "backbone": backbone} | ({"norm": "batch"} if backbone == "resnet18" else {})
     settings = {"model": model, "rcnn": {"size": 64, "context": 4} | options, "input": {"short_side": 0}}
-    settings |= {"head": {"hidden": 32}, "proposals": {"count": 50}}
+    settings |= {"head": {"hidden": 32}, "proposals": {"count": 50, "method": method, "min_side": 5}}
     detector = build(DetectorSettings.model_validate(settings), NAMES)
     assert isinstance(detector, RCNN)
     for name in ("svm_weight", "svm_bias", "ridge_weight", "ridge_bias"):
@@ -147,6 +148,15 @@ def test_batches_of_windows_change_nothing_and_the_best_proposals_are_used() -> 
     torch.testing.assert_close(whole(picture(), proposals()).boxes, parts(picture(), proposals()).boxes)
     many = proposals(60)
     torch.testing.assert_close(whole(picture(), many).boxes, whole(picture(), many[:50]).boxes)
+
+
+def test_one_call_searches_and_detects() -> None:
+    found = selective_search(picture(), min_side=5)
+    assert len(found) > 50
+    expected, searched = rcnn()(picture(), found), rcnn(method="selective_search")(picture())
+    assert len(searched) > 2
+    torch.testing.assert_close(searched.boxes, expected.boxes)
+    torch.testing.assert_close(searched.scores, expected.scores)
 
 
 def test_no_proposals_and_one() -> None:
