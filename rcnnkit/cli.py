@@ -47,8 +47,10 @@ def train(
 ) -> None:
     """Train a detector; its weights, settings and log go into a folder of its own."""
     from rcnnkit.config import read_settings
+    from rcnnkit.training.alternating import train_alternating
     from rcnnkit.training.loop import checkpoint_of
     from rcnnkit.training.loop import train as train_detector
+    from rcnnkit.training.rcnn_stages import train_rcnn
 
     read = read_settings(config, settings or [])
     if read.train.resume:
@@ -58,7 +60,10 @@ def train(
     else:
         name = config.parent.name if config.name == "settings.toml" else config.stem  # another run's settings
         run = out or free_folder(Path("runs") / name)
-    best = train_detector(read, run, console)
+    if read.model.detector == "rcnn":
+        best = train_rcnn(read, run, console)
+    else:
+        best = (train_alternating if read.alternating.enabled else train_detector)(read, run, console)
     console.print(f"wrote {best}")
 
 
@@ -68,6 +73,9 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file.")],
     split: Annotated[str, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.")] = "test",
     images: Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")] = None,
+    proposals: Annotated[
+        Path | None, typer.Option(help="R-CNN, Fast R-CNN: a folder of `rcnnkit proposals compute`.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     skip_bad: Annotated[bool, typer.Option(help="Leave bad annotations out, and say how many.")] = False,
@@ -76,15 +84,20 @@ def evaluate(
 ) -> None:
     """Average precision on annotated pictures: COCO's twelve numbers and Pascal VOC's, class by class."""
     from rcnnkit.data.reading import read_data
+    from rcnnkit.detectors.faster_rcnn import FasterRCNN
     from rcnnkit.evaluation.report import evaluate as evaluate_detector
+    from rcnnkit.proposals.store import Store
     from rcnnkit.weights import load
 
     if json_file and not json_file.absolute().parent.is_dir():
         raise FileNotFoundError(f"{json_file.parent} is not a folder; make it, or write --json elsewhere")
+    store = Store.open(proposals) if proposals else None
     detector = load(weights, device)
+    if store and isinstance(detector, FasterRCNN):
+        raise ValueError(f"{weights} holds a Faster R-CNN, which makes its own proposals; leave --proposals away")
     dataset = read_data(data, split, images=images, class_names=detector.class_names, skip_bad=skip_bad)
     with _autocast(precision, detector.device):
-        evaluation = evaluate_detector(detector, dataset, batch_size=batch, progress=True)
+        evaluation = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=True)
     console.print(evaluation.table())
     if json_file:
         json_file.write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
@@ -144,6 +157,60 @@ def detect(
     console.print(f"wrote {len(pictures) - unread} pictures and {len(results)} detections in {out}/detections.json")
     if unread:
         raise typer.Exit(1)
+
+
+@app.command()
+def compress(
+    weights: Weights,
+    ranks: Annotated[
+        list[str], typer.Option("--rank", metavar="LAYER=RANK…", help="fc6=1024 fc7=256 are the paper's, for VGG16.")
+    ],
+    out: Annotated[Path, typer.Option(help="The new weights file.")],
+    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,  # what follows the first after --rank
+) -> None:
+    """Split the fully connected layers in two by truncated SVD: fewer weights, faster, nearly as accurate."""
+    from rcnnkit.compression import REGIONS, compress
+
+    pairs = {}
+    for text in [*ranks, *(more or [])]:
+        layer, _, rank = text.partition("=")
+        if not rank.isdecimal():
+            raise ValueError(f"--rank {text} is not of the form LAYER=RANK, such as fc6=1024")
+        pairs[layer] = int(rank)
+    before, after = compress(weights, pairs, out)
+    for name, cost in (("before", before), ("after", after)):
+        console.print(
+            f"{name:>6}: {cost.parameters / 1e6:.1f} M weights, fc6 and fc7 of {REGIONS} regions in"
+            f" {1000 * cost.seconds:.1f} ms"
+        )
+    console.print(f"wrote {out}")
+
+
+@app.command()
+def svms(
+    weights: Weights,
+    data: Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file, of training pictures.")],
+    proposals: Annotated[Path, typer.Option(help="A folder of `rcnnkit proposals compute`.")],
+    out: Annotated[Path, typer.Option(help="The new weights file.")],
+    split: Annotated[str, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.")] = "train",
+    images: Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")] = None,
+    use_difficult: Annotated[bool, typer.Option(help="VOC's difficult objects are positives too.")] = False,
+    skip_bad: Annotated[bool, typer.Option(help="Leave bad annotations out, and say how many.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Train SVMs in place of a Fast R-CNN's softmax, as R-CNN has them: hard negatives, mined among the proposals."""
+    from rcnnkit.data.proposals import cores
+    from rcnnkit.data.reading import read_data
+    from rcnnkit.proposals.store import Store
+    from rcnnkit.training.fast_rcnn_svms import train_svms
+    from rcnnkit.weights import read
+
+    store = Store.open(proposals)
+    about, _ = read(weights)
+    dataset = read_data(data, split, images=images, class_names=about["class_names"], skip_bad=skip_bad)
+    options = {"use_difficult": use_difficult, "processes": cores(), "device": device}
+    train_svms(weights, dataset, store, out, progress=console.is_terminal, **options)  # type: ignore[arg-type]
+    console.print(f"wrote {out}")
 
 
 @app.command()

@@ -6,12 +6,14 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rcnnkit.backbones.resnet import Norm, ResNetName
+from rcnnkit.backbones.single_map import SingleMapName
+from rcnnkit.backbones.window import Layer
 from rcnnkit.images import Preprocessing
 
 Count = Annotated[int, Field(ge=0)]
@@ -37,20 +39,38 @@ def _thresholds_ordered(section: Any) -> Any:
 class ModelSettings(Section):
     """[model]: the parts of the detector."""
 
-    backbone: ResNetName = "resnet50"
-    neck: Literal["fpn", "c4"] = "fpn"  # c4: one map of stride 16, stage 4 per region
-    norm: Norm = "frozen"  # from scratch: "batch" or "group"
+    detector: Literal["faster_rcnn", "fast_rcnn", "rcnn"] = "faster_rcnn"
+    backbone: Literal[ResNetName, SingleMapName] = "resnet50"
+    # c4: one map of stride 16, stage 4 per region. "none" is for alexnet and vgg16, and their default: one map of
+    # stride 16, fc6 and fc7 per region.
+    neck: Literal["fpn", "c4", "none"] = "fpn"
+    norm: Norm = "frozen"  # from scratch: "batch" or "group"; alexnet and vgg16 have none
     pretrained: bool = False  # ImageNet weights, by torchvision
-    frozen_stages: Annotated[int, Field(ge=0, le=5)] = 0  # 2: stem and stage 1, as the papers' code
+    # From the first layers on; 2: stem and stage 1, or VGG16's conv1_1 to conv2_2, as the papers' code.
+    frozen_stages: Annotated[int, Field(ge=0, le=5)] = 0
     fpn_channels: Positive = 256
     fpn_norm: Norm = "none"
     pool: Literal["roi_align", "roi_pool"] = "roi_align"
-    pool_size: Count = 0  # 0: 7 with an FPN, 14 with C4
+    pool_size: Count = 0  # 0: 7 with an FPN and vgg16, 14 with C4, 6 with alexnet
     sampling_ratio: Count = 2  # 0: as many samples as a bin has cells
     aligned: bool = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _single_maps_have_neither(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("backbone") in get_args(SingleMapName):
+            return {"neck": "none", "norm": "none"} | values
+        return values
+
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelSettings:
+        if self.backbone in get_args(SingleMapName):
+            for name in ("neck", "norm"):
+                if getattr(self, name) != "none":
+                    raise ValueError(f'{name} = "{getattr(self, name)}" is for a ResNet; {self.backbone} has "none"')
+            return self
+        if self.neck == "none":
+            raise ValueError('neck = "none" is for alexnet and vgg16; a ResNet needs "fpn" or "c4"')
         if self.norm == "none":
             raise ValueError('norm = "none" is for fpn_norm; a ResNet needs "batch", "frozen" or "group"')
         if self.fpn_norm == "group" and self.fpn_channels % 32:
@@ -87,36 +107,137 @@ class RPNSettings(Section):
 class HeadSettings(Section):
     """[head]: see `rcnnkit.heads.box_head.BoxHead`."""
 
-    hidden: Positive = 1024  # of fc6 and fc7, with an FPN
+    hidden: Count = 0  # of fc6 and fc7; 0: 1024 with an FPN, 4096 with alexnet and vgg16
+    fc6_rank: Count = 0  # of their weights, where truncated SVD has split them in two; 0: whole
+    fc7_rank: Count = 0
     class_agnostic: bool = False
     foreground_iou: Share = 0.5
     background_iou: Share = 0.5
+    background_low: Share = 0.0  # what overlaps every object less is not learnt from; Fast R-CNN: 0.1
     samples: Positive = 512
     foreground_share: Share = 0.25
     delta_weights: tuple[Factor, Factor, Factor, Factor] = (10, 10, 5, 5)
+    measured_targets: bool = False  # normalise box targets by their own mean and deviation, class by class, besides
+    svms: bool = False  # score by the margins of SVMs, which `rcnnkit svms` trains, in place of the softmax
     beta: NotNegative = 1 / 9
-    score_threshold: NotNegative = 0.05
+    score_threshold: float = 0.05
     nms_iou: Share = 0.5
     max_detections: Positive = 100
     min_side: NotNegative = 1e-2
 
     _ordered = model_validator(mode="after")(_thresholds_ordered)
 
+    @model_validator(mode="after")
+    def _background_is_a_range(self) -> HeadSettings:
+        if self.background_low and self.background_low >= self.background_iou:
+            raise ValueError(
+                f"background_low = {self.background_low} leaves nothing below background_iou = {self.background_iou}"
+            )
+        return self
+
+
+class ProposalSettings(Section):
+    """[proposals]: where the regions of R-CNN and Fast R-CNN come from. Faster R-CNN makes its own: see [rpn]."""
+
+    # precomputed: whatever `folder` holds, and to detect with, what the caller gives
+    method: Literal["selective_search", "sliding_windows", "precomputed"] = "selective_search"
+    mode: Literal["single", "fast", "quality"] = "fast"  # of selective search
+    min_side: Count = 20  # pixels; smaller boxes are dropped
+    max_width: Count = 0  # wider pictures are made this wide for the search; 0: none. R-CNN's demo: 500
+    seed: Count = 0
+    folder: Path | None = None  # where they are kept between runs; by default proposals/ and the name of data.root
+    train_count: Positive = 2000  # the best of a picture, to train with …
+    count: Positive = 2000  # … and to detect with
+
+
+class RCNNSettings(Section):
+    """[rcnn]: see `rcnnkit.detectors.rcnn.RCNN`; the values are the paper's and its released code's."""
+
+    size: Count = 0  # sides of a warped window, pixels; 0: 227 with alexnet, 224 with the others
+    context: Count = 16  # pixels of it, on each side, that show what is around the region
+    square: bool = False  # windows keep their shape: the tightest square around the region
+    layer: Layer = "fc7"  # whose features the SVMs see
+    scores: Literal["svm", "softmax"] = "svm"
+    box_regression: bool = True
+    # fine-tuning
+    fine_tune: bool = True
+    samples: Positive = 128  # windows in a batch …
+    foreground_share: Share = 0.25  # … and how many of them are objects
+    foreground_iou: Share = 0.5
+    classifier_lr: Factor = 10.0  # learning rate of the new layer, as a multiple
+    # SVMs
+    background_iou: Share = 0.3  # negatives of a class have less with all its objects
+    c: Factor = 1e-3
+    bias: Factor = 10.0  # the constant feature
+    positive_weight: Factor = 2.0
+    mining: bool = True  # False: the first picture's negatives are all
+    add_above: float = -1.0001  # negatives that score more join the training set …
+    evict_below: float = -1.2  # … and leave it when they score less after a training
+    retrain_after: Count = 2000  # new negatives
+    passes: Positive = 1  # over the pictures
+    # box regression
+    near_iou: Annotated[float, Field(ge=0, lt=1)] = 0.6  # windows with more are regressed to their object
+    ridge: Factor = 1000.0
+    # detecting
+    batch: Positive = 128  # windows at a time
+    score_threshold: float = -1.0
+    nms_iou: Share = 0.3
+    max_detections: Positive = 100  # of a class, before suppression
+
+
+class FeatureSettings(Section):
+    """[features]: where R-CNN keeps what the network makes of its windows; see `rcnnkit.training.features`."""
+
+    folder: Path | None = None  # by default features/ in the run's folder
+    disk_gb: NotNegative = 200.0  # what does not fit is computed again when it is needed; VOC2007 with fc7: 85
+    memory_gb: NotNegative = 4.0  # of decoded pictures, 12 bytes a pixel; others are decoded each time
+
 
 class DetectorSettings(Section):
     """What is kept with the weights."""
 
     model: ModelSettings = ModelSettings()
+    proposals: ProposalSettings = ProposalSettings()
     rpn: RPNSettings = RPNSettings()
     head: HeadSettings = HeadSettings()
+    rcnn: RCNNSettings = RCNNSettings()
     input: Preprocessing = Preprocessing()
+
+    @model_validator(mode="after")
+    def _targets_can_be_measured(self) -> DetectorSettings:
+        if self.head.measured_targets and self.model.detector != "fast_rcnn":
+            raise ValueError(
+                'head.measured_targets = true goes with model.detector = "fast_rcnn" alone: the targets are measured'
+                " on proposals made before training"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> DetectorSettings:
+        if self.model.detector != "rcnn":
+            return self
+        name, size, context = self.model.backbone, self.window_size, self.rcnn.context
+        if self.rcnn.layer == "fc6" and self.model.norm != "none":
+            raise ValueError(f'rcnn.layer = "fc6" is for alexnet and vgg16; {name} has "pool5" and "fc7"')
+        if size < (smallest := {"alexnet": 63, "vgg16": 32}.get(name, 1)):
+            raise ValueError(f"rcnn.size = {size} is less than the {smallest} pixels that {name} can look at")
+        if 2 * context >= size:
+            raise ValueError(f"rcnn.context = {context} leaves nothing of a window of rcnn.size = {size} pixels")
+        return self
+
+    @property
+    def window_size(self) -> int:
+        """Sides of R-CNN's windows, pixels."""
+        return self.rcnn.size or (227 if self.model.backbone == "alexnet" else 224)
 
 
 class DataSettings(Section):
     """[data]: where the pictures and boxes are; paths are relative to the current folder."""
 
     root: Path  # a VOC folder, or what COCO's JSON files lie under
-    train: str = "train"  # a list in ImageSets/Main, or a .json file below root
+    # A list in ImageSets/Main, also of a folder below root ("VOC2007/trainval"), or a .json file below root; several
+    # of them, with the same classes, are learnt from together.
+    train: str | Annotated[list[str], Field(min_length=1)] = "train"
     val: str = "val"  # "" for none
     images: Path | None = None  # the pictures of COCO JSON files, where they are not found
     class_names: list[str] | None = None  # by default all names in the annotations
@@ -161,6 +282,8 @@ class TrainSettings(Section):
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"  # auto: bf16 where the machine has it
     device: str = "auto"
     seed: Count = 0
+    rpn_only: bool = False  # of Faster R-CNN, the region proposal network alone; its head stays as it is
+    freeze_backbone: bool = False  # all of it, its norms' statistics too
     log_every: Positive = 20  # iterations
     evaluate_every: Count = 5000  # iterations; 0: only at the end
     save_every: Positive = 1000  # iterations between checkpoints
@@ -168,12 +291,40 @@ class TrainSettings(Section):
     init: Path | None = None  # weights to start from
 
 
+class AlternatingSettings(Section):
+    """[alternating]: Faster R-CNN in four steps; these stand in for [train]'s iterations, batch and lr, and by default
+    are the paper's for VOC2007, which go with train.steps = [0.75].
+    """
+
+    enabled: bool = False
+    rpn_iterations: Positive = 80_000  # of steps 1 and 3
+    rpn_batch: Positive = 1
+    rpn_lr: Factor = 0.016  # for 16 pictures
+    head_iterations: Positive = 40_000  # of steps 2 and 4
+    head_batch: Positive = 2
+    head_lr: Factor = 0.008
+
+
 class Settings(DetectorSettings):
     """Everything that makes a run."""
 
     data: DataSettings
+    features: FeatureSettings = FeatureSettings()
     augment: AugmentSettings = AugmentSettings()
     train: TrainSettings = TrainSettings()
+    alternating: AlternatingSettings = AlternatingSettings()
+
+    @model_validator(mode="after")
+    def _can_be_trained(self) -> Settings:
+        if self.head.svms:
+            raise ValueError("head.svms = true comes after training: `rcnnkit svms` makes such weights")
+        for name, wanted in (
+            ("alternating.enabled", self.alternating.enabled),
+            ("train.rpn_only", self.train.rpn_only),
+        ):
+            if wanted and self.model.detector != "faster_rcnn":
+                raise ValueError(f'{name} = true is for model.detector = "faster_rcnn"')
+        return self
 
 
 class SettingsError(ValueError):

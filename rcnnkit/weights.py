@@ -15,18 +15,20 @@ from torch import Tensor, nn
 
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.images import Preprocessing
 
 if TYPE_CHECKING:
     from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 
-FORMAT = 1
+FORMAT = 2
+RENAMED = {"head.features.1.": "head.features.fc6.", "head.features.3.": "head.features.fc7."}  # since format 1
 TRAINING = "training/"  # tensors under this name continue a run; `load` leaves them alone
 
 
 def save(
-    detector: FasterRCNN,
+    detector: Detector,
     settings: DetectorSettings,
     path: Path | str,
     training: Mapping[str, Any] | None = None,
@@ -40,10 +42,12 @@ def save(
         training: how it was trained, anything that JSON can hold.
         state: tensors that continue the training.
     """
+    kept = {name: getattr(settings, name).model_dump(mode="json") for name in DetectorSettings.model_fields}
+    kept["proposals"]["folder"] = None  # of the machine it was trained on
     about = {
         "format": FORMAT,
-        "detector": "faster_rcnn",
-        "settings": {name: getattr(settings, name).model_dump(mode="json") for name in DetectorSettings.model_fields},
+        "detector": settings.model.detector,
+        "settings": kept,
         "class_names": list(detector.class_names),
         "category_ids": list(detector.category_ids),
         "training": dict(training or {}),
@@ -66,7 +70,7 @@ def save(
         half.unlink(missing_ok=True)
 
 
-def load(path: Path | str, device: torch.device | str = "auto") -> FasterRCNN:
+def load(path: Path | str, device: torch.device | str = "auto") -> Detector:
     """The detector in a weights file, ready to detect.
 
     Args:
@@ -109,6 +113,9 @@ def read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise ValueError(f"{path} has format {about['format']}, this rcnnkit reads up to {FORMAT}; upgrade rcnnkit")
     except (KeyError, TypeError, json.JSONDecodeError):
         raise ValueError(f"{path} was not written by rcnnkit: its metadata describes no detector") from None
+    if about["format"] == 1:
+        for old, new in RENAMED.items():
+            tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
     return about, tensors
 
 
@@ -164,7 +171,7 @@ def from_torchvision(model: TorchvisionFasterRCNN, class_names: list[str]) -> tu
         parts[f"backbone.fpn.layer_blocks.{i}"] = f"backbone.output.{i}"
     parts |= {"rpn.head.cls_logits": "rpn.objectness", "rpn.head.bbox_pred": "rpn.deltas"}
     parts |= {f"rpn.head.conv.{i}.0": f"rpn.convs.{2 * i}" for i in range(len(model.rpn.head.conv))}
-    parts |= {"roi_heads.box_head.fc6": "head.features.1", "roi_heads.box_head.fc7": "head.features.3"}
+    parts |= {"roi_heads.box_head.fc6": "head.features.fc6", "roi_heads.box_head.fc7": "head.features.fc7"}
     parts |= {
         "roi_heads.box_predictor.cls_score": "head.scores",
         "roi_heads.box_predictor.bbox_pred": "head.deltas",
@@ -179,6 +186,7 @@ def from_torchvision(model: TorchvisionFasterRCNN, class_names: list[str]) -> tu
         state[f"head.scores.{kind}"] = state[f"head.scores.{kind}"].roll(-1, dims=0)  # background: first → last
         state[f"head.deltas.{kind}"] = state[f"head.deltas.{kind}"][4:]  # background has no box
     detector.load_state_dict(state)
+    assert isinstance(detector, FasterRCNN)
     return detector.eval(), settings
 
 

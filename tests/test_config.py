@@ -11,6 +11,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 # Every setting, none of them at its default.
 EVERYTHING = """
 [model]
+detector = "fast_rcnn"
 backbone = "resnet18"
 neck = "c4"
 norm = "batch"
@@ -22,6 +23,16 @@ pool = "roi_pool"
 pool_size = 5
 sampling_ratio = 0
 aligned = true
+
+[proposals]
+method = "precomputed"
+mode = "quality"
+min_side = 3
+max_width = 500
+seed = 5
+folder = "boxes"
+train_count = 300
+count = 200
 
 [rpn]
 anchor_sizes = [[16, 24.5], [32, 48]]
@@ -42,21 +53,59 @@ beta = 1.0
 
 [head]
 hidden = 48
+fc6_rank = 4
+fc7_rank = 5
 class_agnostic = true
 foreground_iou = 0.55
 background_iou = 0.45
+background_low = 0.1
 samples = 99
 foreground_share = 0.125
 delta_weights = [1, 2, 3, 4]
+measured_targets = true
 beta = 0.25
 score_threshold = 0.01
 nms_iou = 0.3
 max_detections = 7
 min_side = 1
 
+[rcnn]
+size = 64
+context = 4
+square = true
+layer = "pool5"
+scores = "softmax"
+box_regression = false
+fine_tune = false
+samples = 20
+foreground_share = 0.4
+foreground_iou = 0.6
+classifier_lr = 2
+background_iou = 0.2
+c = 0.01
+bias = 5
+positive_weight = 3
+mining = false
+add_above = -0.9
+evict_below = -1.1
+retrain_after = 100
+passes = 2
+near_iou = 0.7
+ridge = 100
+batch = 16
+score_threshold = -0.5
+nms_iou = 0.4
+max_detections = 50
+
+[features]
+folder = "somewhere"
+disk_gb = 1.5
+memory_gb = 0
+
 [input]
 short_side = 120
 long_side = 200
+scales = [100, 120]
 mean = [0.1, 0.2, 0.3]
 std = [0.4, 0.5, 0.6]
 divisor = 32
@@ -96,12 +145,23 @@ clip_norm = 0.0
 precision = "bf16"
 device = "cpu"
 seed = 17
+freeze_backbone = true
 log_every = 3
 evaluate_every = 0
 save_every = 4
 resume = "runs/a"
 init = "b.safetensors"
+
+[alternating]
+rpn_iterations = 90
+rpn_batch = 3
+rpn_lr = 0.25
+head_iterations = 80
+head_batch = 4
+head_lr = 0.125
 """
+# What does not go with the rest: these are Faster R-CNN's alone.
+LEFT_OUT = {"alternating.enabled", "train.rpn_only"}
 
 
 @pytest.fixture
@@ -224,6 +284,22 @@ def test_parts_that_do_not_go_together(file: Path) -> None:
     assert "frozen_stages = 5 would freeze stage 4" in complaint(file, "model.neck=c4", "model.frozen_stages=5")
 
 
+def test_a_single_map_backbone_has_no_neck_and_no_norm(file: Path) -> None:
+    model = read_settings(file, ["model.backbone=vgg16"]).model
+    assert (model.neck, model.norm) == ("none", "none")
+    assert 'neck = "c4" is for a ResNet; vgg16 has "none"' in complaint(file, "model.backbone=vgg16", "model.neck=c4")
+    assert 'norm = "batch" is for a ResNet; alexnet has' in complaint(
+        file, "model.backbone=alexnet", "model.norm=batch"
+    )
+    assert 'neck = "none" is for alexnet and vgg16' in complaint(file, "model.neck=none")
+
+
+def test_background_needs_a_range(file: Path) -> None:
+    assert "background_low = 0.5 leaves nothing below background_iou = 0.5" in complaint(
+        file, "head.background_low=0.5"
+    )
+
+
 def test_every_mistake_is_told_at_once(file: Path) -> None:
     lines = complaint(file, "train.lr=fast", "train.batch=0", "rpn.nms_iuo=1").splitlines()
     assert len(lines) == 3
@@ -260,10 +336,30 @@ def test_everything_survives_writing_and_reading(tmp_path: Path) -> None:
     defaults = check_settings({"data": {"root": "x"}}, "test")
     for section in Settings.model_fields:
         for name in type(getattr(settings, section)).model_fields:
+            if f"{section}.{name}" in LEFT_OUT or (section, name) == ("head", "svms"):
+                continue
             value, default = (getattr(getattr(s, section), name) for s in (settings, defaults))
             assert value != default, f"{section}.{name} is to differ from its default in this test"
     write_settings(settings, tmp_path / "again.toml")
     assert read_settings(tmp_path / "again.toml") == settings
+
+
+@pytest.mark.parametrize("key", sorted(LEFT_OUT))
+def test_what_is_faster_rcnns_alone(file: Path, tmp_path: Path, key: str) -> None:
+    settings = read_settings(file, [f"{key}=true"])
+    write_settings(settings, tmp_path / "again.toml")
+    assert read_settings(tmp_path / "again.toml") == settings != read_settings(file)
+    assert f'{key} = true is for model.detector = "faster_rcnn"' in complaint(
+        file, f"{key}=true", "model.detector=fast_rcnn"
+    )
+
+
+def test_svms_come_after_training(file: Path) -> None:
+    assert "head.svms = true comes after training" in complaint(file, "head.svms=true")
+
+
+def test_targets_are_measured_for_fast_rcnn_alone(file: Path) -> None:
+    assert "head.measured_targets = true goes with" in complaint(file, "head.measured_targets=true")
 
 
 def test_defaults_survive_too(file: Path, tmp_path: Path) -> None:

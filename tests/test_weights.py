@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from rcnnkit import weights
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.weights import FORMAT, load, pick_device, read, save
 
@@ -203,6 +204,41 @@ def test_tensors_of_another_detector_than_it_describes(file: Path) -> None:
         rewrite(file, change)
         with pytest.raises(ValueError, match=r"a\.safetensors does not hold the detector it describes"):
             load(file)
+
+
+def test_files_of_format_1_still_load(detector: FasterRCNN, file: Path) -> None:
+    """They had neither the detector's kind nor proposals among their settings, and no names for fc6 and fc7."""
+    about, tensors = read(file)
+    about["format"] = 1
+    del about["settings"]["proposals"], about["settings"]["model"]["detector"]
+    for name in ("fc6_rank", "fc7_rank", "background_low", "measured_targets"):
+        del about["settings"]["head"][name]
+    old = {"head.features.fc6.": "head.features.1.", "head.features.fc7.": "head.features.3."}
+    for new, name in old.items():
+        tensors = {key.replace(new, name): value for key, value in tensors.items()}
+    assert "head.features.1.weight" in tensors
+    save_file(tensors, file, {"rcnnkit": json.dumps(about)})
+    state = load(file, "cpu").state_dict()
+    assert all(state[name].equal(value) for name, value in detector.state_dict().items())
+
+
+def test_fast_rcnn_comes_back_with_its_target_statistics(tmp_path: Path) -> None:
+    changed = {
+        "model": SETTINGS.model.model_copy(update={"detector": "fast_rcnn"}),
+        "head": SETTINGS.head.model_copy(update={"measured_targets": True}),
+        "proposals": SETTINGS.proposals.model_copy(update={"folder": Path("here"), "count": 7}),
+    }
+    settings = SETTINGS.model_copy(update=changed)
+    fast = build(settings, ["cat", "dog"])
+    fast.head.target_std.fill_(0.25)
+    save(fast, settings, tmp_path / "a.safetensors")
+    loaded = load(tmp_path / "a.safetensors", "cpu")
+    assert isinstance(loaded, FastRCNN)
+    assert loaded.head.target_std.tolist() == [[0.25] * 4] * 2
+    assert loaded.count == 7
+    about = read(tmp_path / "a.safetensors")[0]
+    assert about["detector"] == "fast_rcnn"
+    assert about["settings"]["proposals"]["folder"] is None  # of this machine
 
 
 def test_saving_fails_whole(detector: FasterRCNN, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
+
+from rcnnkit.backbones.imagenet import imagenet_weights
 
 Norm = Literal["batch", "frozen", "group", "none"]
 ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
@@ -117,15 +118,6 @@ def torchvision_resnet(name: ResNetName, norm: Norm, pretrained: bool) -> torchv
         return torchvision.models.get_model(name, norm_layer=norm_layer(norm))
     if norm not in ("batch", "frozen"):
         raise ValueError(f'model.pretrained = true goes with model.norm = "frozen" or "batch", not "{norm}"')
-    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
-    try:
-        state = weights.get_state_dict(progress=True, check_hash=True)
-    except Exception as error:
-        raise OSError(
-            f"the ImageNet weights of {name} cannot be downloaded from {weights.url} ({error}); fetch that file"
-            f" where there is a network, put it into {torch.hub.get_dir()}/checkpoints, or set"
-            " model.pretrained = false"
-        ) from error
     net = torchvision.models.get_model(name, norm_layer=norm_layer(norm))
-    net.load_state_dict(state, strict=norm != "frozen")  # frozen norms count no batches
+    net.load_state_dict(imagenet_weights(name), strict=norm != "frozen")  # frozen norms count no batches
     return net

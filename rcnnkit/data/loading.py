@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from rcnnkit.data.records import Record
-from rcnnkit.data.transforms import Augmentation
+from rcnnkit.data.transforms import NO_PROPOSALS, Augmentation
 from rcnnkit.images import Preprocessing, read_picture
-from rcnnkit.structures import ImageBatch, Size, Targets
+from rcnnkit.proposals.store import Store
+from rcnnkit.structures import ImageBatch, Proposals, Size, Targets
 
 Draw = tuple[int, int]  # which record, and the seed of its augmentation
 
@@ -34,9 +35,11 @@ class Batch:
     sizes: Sequence[Size]  # on disk
     targets: Sequence[Targets]  # in the pixels of `pictures`
     paths: Sequence[Path]
+    proposals: Sequence[Proposals] = ()  # in the pixels of `pictures`, where they were made beforehand
 
     def to(self, device: torch.device, preprocessing: Preprocessing) -> tuple[ImageBatch, list[Targets]]:
         images = preprocessing.batch(self.pictures, self.sizes, device)
+        images = replace(images, proposals=[proposal.to(device) for proposal in self.proposals])
         return images, [target.to(device) for target in self.targets]
 
 
@@ -64,13 +67,21 @@ def draws(records: Sequence[Record], batch: int, seed: int) -> Iterator[list[Dra
                 group.clear()
 
 
-Sample = tuple[Tensor, Size, Targets, Path]
+Sample = tuple[Tensor, Size, Targets, Path, Proposals]
 Unreadable = (OSError, ValueError)  # what `read_picture` raises
 
 
 class _Pictures(TorchDataset[Sample | Exception]):
-    def __init__(self, records: Sequence[Record], augmentation: Augmentation, use_difficult: bool) -> None:
+    def __init__(
+        self,
+        records: Sequence[Record],
+        augmentation: Augmentation,
+        use_difficult: bool,
+        store: Store | None,
+        count: int,
+    ) -> None:
         self.records, self.augmentation, self.use_difficult = records, augmentation, use_difficult
+        self.store, self.count = store, count
 
     def __getitem__(self, draw: Draw) -> Sample | Exception:
         index, seed = draw
@@ -80,10 +91,13 @@ class _Pictures(TorchDataset[Sample | Exception]):
             targets = targets[~targets.difficult]
         try:
             picture = read_picture(record.path, record.size)
+            proposals = (
+                self.store.read(record.id, record.size, record.path)[: self.count] if self.store else NO_PROPOSALS
+            )
         except Unreadable as error:  # raised in the main process, without a worker's stack around it
             return error
-        pixels, targets = self.augmentation(picture, targets, seed)
-        return pixels, record.size, targets, record.path
+        pixels, targets, proposals = self.augmentation(picture, targets, seed, proposals)
+        return pixels, record.size, targets, record.path, proposals
 
 
 class _Sampler:
@@ -98,10 +112,17 @@ def _collate(samples: list[Sample | Exception]) -> tuple[Any, ...] | Exception:
     for sample in samples:
         if isinstance(sample, Exception):
             return sample
-    pictures, sizes, targets, paths = zip(*samples, strict=True)
-    # Every tensor that crosses to another process holds a file open there; arrays do not.
-    arrays = [{f.name: getattr(target, f.name).numpy() for f in fields(target)} for target in targets]
-    return pictures, sizes, arrays, paths
+    pictures, sizes, targets, paths, proposals = zip(*samples, strict=True)
+    return pictures, sizes, [_arrays(each) for each in targets], paths, [_arrays(each) for each in proposals]
+
+
+def _arrays(piece: Targets | Proposals) -> dict[str, np.ndarray]:
+    """Every tensor that crosses to another process holds a file open there; arrays do not."""
+    return {f.name: getattr(piece, f.name).numpy() for f in fields(piece)}
+
+
+def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(value) for name, value in arrays.items()}
 
 
 def _start_worker(_: int) -> None:
@@ -119,21 +140,24 @@ def load_batches(
     start: int = 0,
     workers: int = -1,
     use_difficult: bool = False,
+    store: Store | None = None,
+    count: int = 2000,
 ) -> Iterator[Batch]:
     """Augmented batches without end, read by `workers` processes (-1: one a core, at most 8; 0: in this one).
 
     Args:
         start: how many batches to skip, to continue a run.
+        store: proposals of every picture; the best `count` of each come with it.
 
     Raises:
-        ValueError, FileNotFoundError: a picture cannot be read; names it.
+        ValueError, FileNotFoundError: a picture or its proposals cannot be read; names it.
     """
     if workers < 0:
         workers = min(8, os.cpu_count() or 1)
     # Forked workers share the records; spawned ones would be sent a copy of every tensor in them.
     context = "fork" if workers and "fork" in multiprocessing.get_all_start_methods() else None
     loader = DataLoader(
-        _Pictures(records, augmentation, use_difficult),
+        _Pictures(records, augmentation, use_difficult, store, count),
         batch_sampler=_Sampler(records, batch, seed, start),
         num_workers=workers,
         collate_fn=_collate,
@@ -144,6 +168,11 @@ def load_batches(
     for item in loader:
         if isinstance(item, Exception):
             raise item
-        pictures, sizes, arrays, paths = item
-        targets = [Targets(**{name: torch.from_numpy(value) for name, value in each.items()}) for each in arrays]
-        yield Batch(pictures, sizes, targets, paths)
+        pictures, sizes, targets, paths, proposals = item
+        yield Batch(
+            pictures,
+            sizes,
+            [Targets(**_tensors(each)) for each in targets],
+            paths,
+            [Proposals(**_tensors(each)) for each in proposals] if store else (),
+        )

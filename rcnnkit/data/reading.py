@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,8 +27,9 @@ def read_data(
 
     Args:
         root: the data set's folder, or COCO's JSON file itself.
-        split: a `.json` file below `root` (COCO), or the name of a list in ImageSets/Main (VOC). Not
-            looked at where `root` is a JSON file.
+        split: a `.json` file below `root` (COCO), or the name of a list in ImageSets/Main (VOC), behind the name
+            of a folder where the data set lies below `root`: "VOC2007/trainval". Not looked at where `root` is a
+            JSON file.
         images: COCO only: the folder of the pictures, where they are not in a usual place.
         class_names: in the order of the labels, where it is not the data set's own.
         skip_bad: leave out what is bad, and log how much, instead of raising.
@@ -38,6 +40,8 @@ def read_data(
         BadData: something is bad and `skip_bad` is off, or nothing good is left.
     """
     root = Path(root)
+    if "/" in split and not split.endswith(".json") and root.is_dir():
+        root, split = root / split.rpartition("/")[0], split.rpartition("/")[2]
     if not root.exists():
         raise FileNotFoundError(f"the data set {root} does not exist")
     if root.suffix == ".json" and root.is_file():
@@ -71,6 +75,29 @@ def read_data(
         for problem in findings:
             log.info("%s: left out: %s", data.name, problem)
     return data
+
+
+def join_data(parts: Sequence[Dataset]) -> Dataset:
+    """Several data sets of the same classes as one.
+
+    Raises:
+        ValueError: the classes differ, or two pictures have one id.
+    """
+    first, *others = parts
+    for other in others:
+        if (other.class_names, other.category_ids) != (first.class_names, first.category_ids):
+            raise ValueError(
+                f"{first.name} has the classes {', '.join(first.class_names)}, and {other.name} has"
+                f" {', '.join(other.class_names)}; name those of both as data.class_names"
+            )
+    records = [record for part in parts for record in part.records]
+    twice = [key for key, number in Counter(record.id for record in records).items() if number > 1]
+    if twice:
+        raise ValueError(
+            f"{len(twice)} pictures of {' and '.join(part.name for part in parts)} have the same ids, such as"
+            f" {twice[0]}; rename them in one of the data sets, or leave one out"
+        )
+    return Dataset(" + ".join(part.name for part in parts), records, first.class_names, first.category_ids)
 
 
 def _json_files(root: Path) -> str:

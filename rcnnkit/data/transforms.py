@@ -8,13 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from rcnnkit.boxes import scale
+from rcnnkit.boxes import clip, is_large, scale
 from rcnnkit.config import AugmentSettings
 from rcnnkit.images import Array, Preprocessing
-from rcnnkit.structures import Targets
+from rcnnkit.structures import Proposals, Targets
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look for a newer version on the network
 import albumentations as A
+
+MARKS = np.array([[0.0, 0.0], [1.0, 1.0]])  # two pixels whose way through the pipeline tells that of all others
+
+
+NO_PROPOSALS = Proposals(torch.zeros(0, 4), torch.zeros(0))
 
 
 class SafeCrop(A.BBoxSafeRandomCrop):
@@ -57,24 +62,46 @@ class Augmentation:
         self.pipeline = A.Compose(
             [step for step in steps if step],
             bbox_params=A.BboxParams(format="pascal_voc", label_fields=["index"]),
+            keypoint_params=A.KeypointParams(format="xy", remove_invisible=False),
         )
 
-    def __call__(self, picture: Array, targets: Targets, seed: int) -> tuple[torch.Tensor, Targets]:
-        """A picture (H, W, 3) uint8 RGB and its targets → (3, h, w) uint8, and targets in its pixels.
+    def __call__(
+        self, picture: Array, targets: Targets, seed: int, proposals: Proposals = NO_PROPOSALS
+    ) -> tuple[torch.Tensor, Targets, Proposals]:
+        """A picture (H, W, 3) uint8 RGB and its boxes → (3, h, w) uint8, and the boxes in its pixels.
 
-        The same seed gives the same result, in any process.
+        The same seed gives the same result, in any process. A crop cuts no target, but it cuts proposals, and
+        what is left of some is nothing: these are dropped.
         """
         self.pipeline.set_random_seed(seed)
         result = self.pipeline(
-            image=picture, bboxes=targets.boxes.numpy().astype(np.float64), index=np.arange(len(targets))
+            image=picture,
+            bboxes=targets.boxes.numpy().astype(np.float64),
+            index=np.arange(len(targets)),
+            keypoints=MARKS,
         )
         picture = result["image"]
         targets = _moved(targets, result["bboxes"], result["index"])
+        # Not as bboxes: the crop would cut none of these thousands either, and so leave the picture whole.
+        found = clip(_follow(proposals.boxes, result["keypoints"]), (picture.shape[0], picture.shape[1]))
+        left = is_large(found, 1e-3)
         low, high = np.log(self.scale)
-        factor = float(np.exp(np.random.default_rng(seed).uniform(low, high)))
-        resized = self.preprocessing.resize(picture, factor)
-        boxes = scale(targets.boxes, (picture.shape[0], picture.shape[1]), (resized.shape[1], resized.shape[2]))
-        return resized, _moved(targets, boxes.numpy(), np.arange(len(targets)))
+        rng = np.random.default_rng(seed)
+        factor = float(np.exp(rng.uniform(low, high)))
+        scales = self.preprocessing.scales or [self.preprocessing.short_side]
+        resized = self.preprocessing.at(scales[rng.integers(len(scales))]).resize(picture, factor)
+        old, new = (picture.shape[0], picture.shape[1]), (resized.shape[1], resized.shape[2])
+        targets = _moved(targets, scale(targets.boxes, old, new).numpy(), np.arange(len(targets)))
+        return resized, targets, Proposals(scale(found[left], old, new), proposals.scores[left])
+
+
+def _follow(boxes: torch.Tensor, marks: Array) -> torch.Tensor:
+    """(N, 4) boxes moved as the pixels of MARKS were, which lie at `marks` now: flips, shifts."""
+    direction = (marks[1] - marks[0]) / (MARKS[1] - MARKS[0])  # -1 where it was flipped
+    # A pixel's own coordinates are those of its centre, half a pixel from where a box around it begins.
+    shift = marks[0] + 0.5 - direction * (MARKS[0] + 0.5)
+    moved = boxes * torch.tensor([*direction, *direction]).float() + torch.tensor([*shift, *shift]).float()
+    return torch.cat([moved[:, :2].minimum(moved[:, 2:]), moved[:, :2].maximum(moved[:, 2:])], dim=1)
 
 
 def _moved(targets: Targets, boxes: Array, index: Array) -> Targets:

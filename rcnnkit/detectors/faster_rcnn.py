@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rcnnkit.backbones.fpn import FPN
 from rcnnkit.backbones.resnet import ResNetC4
+from rcnnkit.backbones.single_map import SingleMap
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.region_pool import RegionPool
@@ -18,7 +19,7 @@ from rcnnkit.structures import Detections, ImageBatch, Targets
 
 
 class FasterRCNN(Detector):
-    """A region proposal network and Fast R-CNN on the same features, trained jointly (section 3.2).
+    """A region proposal network and Fast R-CNN on the same features, trained jointly or in turn (section 3.2).
 
     Args:
         backbone: pixels → feature maps, finest first.
@@ -30,7 +31,7 @@ class FasterRCNN(Detector):
 
     def __init__(
         self,
-        backbone: FPN | ResNetC4,
+        backbone: FPN | ResNetC4 | SingleMap,
         rpn: RPN,
         pool: RegionPool,
         head: BoxHead,
@@ -56,6 +57,13 @@ class FasterRCNN(Detector):
         proposals, labels, goals = self.head.sample(proposals, targets, generator)
         regions = self.pool(features, proposals)
         return losses | self.head.losses(regions, labels, goals)
+
+    def rpn_losses(
+        self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """The two losses of the region proposal network, to train it alone (3.1); arguments as of `losses`."""
+        losses, _ = self.rpn.losses(images, self.backbone(images.pixels), targets, generator)
+        return losses
 
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""

@@ -20,7 +20,8 @@ from rcnnkit.evaluation.classes import in_classes
 from rcnnkit.evaluation.coco import NUMBERS, CocoResult, coco_metrics
 from rcnnkit.evaluation.voc import VocResult, voc_ap
 from rcnnkit.images import read_picture
-from rcnnkit.structures import Detections
+from rcnnkit.proposals.store import Store
+from rcnnkit.structures import Detections, Proposals
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +106,14 @@ class Evaluation:
         return table
 
 
-def evaluate(detector: nn.Module, dataset: Dataset, *, batch_size: int = 4, progress: bool = False) -> Evaluation:
+def evaluate(
+    detector: nn.Module,
+    dataset: Dataset,
+    *,
+    proposals: Store | None = None,
+    batch_size: int = 4,
+    progress: bool = False,
+) -> Evaluation:
     """Run `detector` over every picture of `dataset` and compare with its objects.
 
     Pictures of like shape share a batch, so that little of it is padding. The detector is in
@@ -115,11 +123,14 @@ def evaluate(detector: nn.Module, dataset: Dataset, *, batch_size: int = 4, prog
         detector: called with a list of (H, W, 3) uint8 RGB arrays, answers with one Detections
             per picture, boxes in its pixels.
         dataset: the pictures and their objects.
+        proposals: made beforehand, for R-CNN and Fast R-CNN, which search the pictures that are not in it themselves.
+            Reading them is not part of the seconds.
         batch_size: pictures per call.
         progress: show a progress bar in the terminal.
 
     Raises:
         FileNotFoundError, ValueError: a picture cannot be read.
+        ValueError: `proposals` has those of another picture.
         ValueError: `dataset` is empty, `batch_size` is not positive, or the detections do not
             fit (`in_classes`); this is found after the first batch, not at the end.
     """
@@ -133,12 +144,11 @@ def evaluate(detector: nn.Module, dataset: Dataset, *, batch_size: int = 4, prog
     # no_grad and not inference_mode: what a detector caches meanwhile must serve training too.
     with _in_eval_mode(detector), torch.no_grad(), _bar(progress) as bar:
         task = bar.add_task(dataset.name, total=len(dataset))
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
+        for batch, given in _batches(order, dataset.records, proposals, batch_size):
             records = [dataset.records[i] for i in batch]
             began = time.perf_counter()
             # Not the paths: only the record knows the orientation that its boxes speak of.
-            answers = detector([read_picture(record.path, record.size) for record in records])
+            answers = detector([read_picture(record.path, record.size) for record in records], *given)
             answers = [each.to("cpu") for each in answers]  # this waits for a GPU, so it belongs to the time
             seconds.append(time.perf_counter() - began)
             if len(answers) != len(batch):
@@ -154,6 +164,20 @@ def evaluate(detector: nn.Module, dataset: Dataset, *, batch_size: int = 4, prog
         seconds_per_image=sum(seconds) / len(dataset),
         slowest_batch=max(seconds),
     )
+
+
+def _batches(
+    order: Sequence[int], records: Sequence[Record], store: Store | None, batch_size: int
+) -> Iterator[tuple[Sequence[int], list[list[Proposals]]]]:
+    """Which pictures to look at together, and what the detector takes besides: their proposals, or nothing."""
+    stored = [i for i in order if store and records[i].id in store]
+    known = set(stored)
+    others = [i for i in order if i not in known]
+    for start in range(0, len(stored), batch_size):
+        batch = stored[start : start + batch_size]
+        yield batch, [[store.read(records[i].id, records[i].size, records[i].path) for i in batch if store]]
+    for start in range(0, len(others), batch_size):
+        yield others[start : start + batch_size], []
 
 
 def _aspect(record: Record) -> float:

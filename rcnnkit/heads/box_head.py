@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,27 +14,14 @@ from rcnnkit.ops import batched_nms
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
 
-class TwoFC(nn.Sequential):
-    """fc6 and fc7 with ReLU: (R, C, s, s) → (R, hidden)."""
-
-    def __init__(self, channels: int, size: int, hidden: int) -> None:
-        super().__init__(
-            nn.Flatten(),
-            nn.Linear(channels * size**2, hidden),
-            nn.ReLU(inplace=True),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(inplace=True),
-        )
-
-
 class BoxHead(nn.Module):
     """Two sibling layers over the features of a region: K + 1 class scores and box deltas.
 
     Background is the last score. Boxes are class-specific, (R, K, 4), or class-agnostic, (R, 1, 4).
 
-    Where this leaves the paper: box targets are normalised by fixed weights in place of measured means and
-    deviations (py-faster-rcnn); detections below `score_threshold` are dropped and the best `max_detections`
-    of all classes kept, where the paper keeps 100 of each class.
+    Where this leaves the paper: box targets are normalised by fixed weights (py-faster-rcnn) unless
+    `measured_targets`; detections below `score_threshold` are dropped and the best `max_detections` of all classes
+    kept (py-faster-rcnn), where the paper keeps 100 of each class. `beta` is 1 in the paper.
 
     Args:
         features: (R, C, s, s) → (R, channels): fc6 and fc7, or a ResNet's stage 4.
@@ -42,13 +29,19 @@ class BoxHead(nn.Module):
         class_names: K of them.
         category_ids: the data set's own ids for these.
         class_agnostic: one box per region in place of one per class.
-        foreground_iou, background_iou: regions below `background_iou` with every object are background.
+        foreground_iou, background_iou, background_low: see `match`.
         samples, foreground_share: regions per image in the loss.
         delta_weights: of (dx, dy, dw, dh): 1 / their standard deviations.
+        measured_targets: normalise what these weights leave by its measured mean and deviation, class by class, as
+            the paper does; see `measure_targets`.
+        svms: score regions by the margins of K SVMs when detecting; see `use_svms`.
         beta: where the smooth L1 loss turns.
         score_threshold, nms_iou, max_detections: what survives when detecting.
         min_side: pixels of the network's input; smaller detections are dropped.
     """
+
+    target_mean: Tensor  # (K or 1, 4), of the weighted deltas
+    target_std: Tensor
 
     def __init__(
         self,
@@ -60,9 +53,12 @@ class BoxHead(nn.Module):
         class_agnostic: bool = False,
         foreground_iou: float = 0.5,
         background_iou: float = 0.5,
+        background_low: float = 0.0,
         samples: int = 512,
         foreground_share: float = 0.25,
         delta_weights: Sequence[float] = (10, 10, 5, 5),
+        measured_targets: bool = False,
+        svms: bool = False,
         beta: float = 1 / 9,
         score_threshold: float = 0.05,
         nms_iou: float = 0.5,
@@ -74,10 +70,17 @@ class BoxHead(nn.Module):
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
         self.scores = nn.Linear(channels, self.num_classes + 1)
         self.deltas = nn.Linear(channels, 4 * (1 if class_agnostic else self.num_classes))
+        self.svms = nn.Linear(channels, self.num_classes) if svms else None
         for layer, std in ((self.scores, 0.01), (self.deltas, 0.001)):  # Fast R-CNN 2.3
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
+        # They travel with the weights. The paper's code folds them into the last layer, which a resumed run would
+        # have to undo.
+        columns = self.deltas.out_features // 4
+        self.register_buffer("target_mean", torch.zeros(columns, 4), persistent=measured_targets)
+        self.register_buffer("target_std", torch.ones(columns, 4), persistent=measured_targets)
         self.foreground_iou, self.background_iou = foreground_iou, background_iou
+        self.background_low = background_low
         self.samples, self.foreground_share = samples, foreground_share
         self.delta_weights, self.beta = tuple(delta_weights), beta
         self.score_threshold, self.nms_iou = score_threshold, nms_iou
@@ -90,8 +93,49 @@ class BoxHead(nn.Module):
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (R, K + 1) and deltas (R, K or 1, 4), float32, of regions (R, C, s, s)."""
         hidden = self.features(regions)
-        deltas = self.deltas(hidden).float().reshape(len(regions), self.deltas.out_features // 4, 4)
-        return self.scores(hidden).float(), deltas
+        return self.scores(hidden).float(), self._deltas(hidden)
+
+    def _deltas(self, hidden: Tensor) -> Tensor:
+        return self.deltas(hidden).float().reshape(len(hidden), self.deltas.out_features // 4, 4)
+
+    @torch.no_grad()
+    def use_svms(self, weight: Tensor, bias: Tensor) -> None:
+        """Score regions by weight (K, channels) · features + bias (K,) from now on; the softmax serves `losses` alone.
+
+        Margins have no bounds: `score_threshold` is to suit them.
+        """
+        self.svms = nn.Linear(weight.shape[1], weight.shape[0]).to(self.scores.weight.device)
+        self.svms.weight.copy_(weight)
+        self.svms.bias.copy_(bias)
+
+    def _column(self, labels: Tensor) -> Tensor:
+        """Where the boxes of these classes are among K, or the only one."""
+        return labels if self.deltas.out_features > 4 else torch.zeros_like(labels)
+
+    @torch.no_grad()
+    def measure_targets(self, pictures: Iterable[tuple[Proposals, Targets]]) -> None:
+        """Set `target_mean` and `target_std` from all boxes that are foreground (Fast R-CNN 2.3, "normalize").
+
+        Args:
+            pictures: the proposals and the objects of each, in one frame. The objects themselves count as boxes
+                too, as they are learnt from. A class with fewer than two boxes keeps mean 0 and deviation 1.
+        """
+        count = torch.zeros(len(self.target_mean), 1, dtype=torch.float64)
+        total, squares = torch.zeros(2, len(self.target_mean), 4, dtype=torch.float64)
+        for proposals, targets in pictures:
+            boxes = torch.cat([proposals.boxes, targets.boxes[~targets.crowd]])
+            matched = match(boxes, targets, self.foreground_iou, self.background_iou)
+            boxes, matched = boxes[matched >= 0], matched[matched >= 0]
+            goals = encode(targets.boxes[matched], boxes, self.delta_weights).double()
+            column = self._column(targets.labels[matched])
+            count.index_add_(0, column, goals.new_ones(len(goals), 1))
+            total.index_add_(0, column, goals)
+            squares.index_add_(0, column, goals**2)
+        mean = total / count
+        std = (squares / count - mean**2).clamp(min=0).sqrt()
+        known = (count > 1) & (std > 0)
+        self.target_mean.copy_(torch.where(known, mean, 0))
+        self.target_std.copy_(torch.where(known, std, 1))
 
     @torch.no_grad()
     def sample(
@@ -104,7 +148,7 @@ class BoxHead(nn.Module):
 
         Returns:
             The sampled proposals of each image; labels (R,) int64, K for background;
-            goals (R, 4), the deltas to the matched object, 0 for background.
+            goals (R, 4), the normalised deltas to the matched object, 0 for background.
         """
         chosen, labels, goals = [], [], []
         for proposal, target in zip(proposals, targets, strict=True):
@@ -113,14 +157,22 @@ class BoxHead(nn.Module):
                 torch.cat([proposal.boxes, real]),
                 torch.cat([proposal.scores, proposal.scores.new_ones(len(real))]),
             )
-            matched = match(proposal.boxes, target, self.foreground_iou, self.background_iou)
+            matched = match(
+                proposal.boxes,
+                target,
+                self.foreground_iou,
+                self.background_iou,
+                background_low=self.background_low,
+            )
             picked = sample(matched, self.samples, self.foreground_share, generator)
             proposal, matched = proposal[picked], matched[picked]
             foreground = matched >= 0
             label = torch.full_like(matched, self.num_classes)
             label[foreground] = target.labels[matched[foreground]]
             goal = torch.zeros_like(proposal.boxes)
-            goal[foreground] = encode(target.boxes[matched[foreground]], proposal.boxes[foreground], self.delta_weights)
+            deltas = encode(target.boxes[matched[foreground]], proposal.boxes[foreground], self.delta_weights)
+            column = self._column(label[foreground])
+            goal[foreground] = (deltas - self.target_mean[column]) / self.target_std[column]
             chosen.append(proposal)
             labels.append(label)
             goals.append(goal)
@@ -131,22 +183,24 @@ class BoxHead(nn.Module):
         logits, deltas = self(regions)
         count = max(1, len(labels))
         foreground = torch.where(labels < self.num_classes)[0]
-        column = labels[foreground] if deltas.shape[1] > 1 else torch.zeros_like(foreground)
-        box = F.smooth_l1_loss(deltas[foreground, column], goals[foreground], beta=self.beta, reduction="sum")
+        deltas = deltas[foreground, self._column(labels[foreground])]
+        box = F.smooth_l1_loss(deltas, goals[foreground], beta=self.beta, reduction="sum")
         return {"class": F.cross_entropy(logits, labels, reduction="sum") / count, "box": box / count}
 
     def detect(self, regions: Tensor, proposals: Sequence[Proposals], images: ImageBatch) -> list[Detections]:
         """Detections of each image, in the pixels of the pictures as they were given."""
-        logits, deltas = self(regions)
-        probabilities = logits.softmax(dim=1)[:, :-1]
+        hidden = self.features(regions)
+        deltas = self._deltas(hidden)
+        scored = self.svms(hidden).float() if self.svms else self.scores(hidden).float().softmax(dim=1)[:, :-1]
         found = []
         start = 0
         for proposal, size, original_size in zip(proposals, images.sizes, images.original_sizes, strict=True):
             here = slice(start, start := start + len(proposal))
-            region, label = torch.where(probabilities[here] > self.score_threshold)
-            column = label if deltas.shape[1] > 1 else torch.zeros_like(label)
-            boxes = decode(deltas[here][region, column], proposal.boxes[region], self.delta_weights)
-            boxes, scores = clip(boxes, size), probabilities[here][region, label]
+            region, label = torch.where(scored[here] > self.score_threshold)
+            column = self._column(label)
+            moves = deltas[here][region, column] * self.target_std[column] + self.target_mean[column]
+            boxes = decode(moves, proposal.boxes[region], self.delta_weights)
+            boxes, scores = clip(boxes, size), scored[here][region, label]
             large = is_large(boxes, self.min_side)
             boxes, scores, label = boxes[large], scores[large], label[large]
             kept = batched_nms(boxes, scores, label, self.nms_iou)[: self.max_detections]

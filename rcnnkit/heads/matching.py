@@ -15,7 +15,13 @@ CROWD_OVERLAP = 0.7
 
 
 def match(
-    boxes: Tensor, targets: Targets, foreground_iou: float, background_iou: float, *, best_too: bool = False
+    boxes: Tensor,
+    targets: Targets,
+    foreground_iou: float,
+    background_iou: float,
+    *,
+    background_low: float = 0.0,
+    best_too: bool = False,
 ) -> Tensor:
     """The object each box is matched to.
 
@@ -24,6 +30,8 @@ def match(
         targets: M objects in the same frame; crowd regions match nothing.
         foreground_iou: a box whose best IoU is at least this takes that object.
         background_iou: one below this is background; in between it is ignored.
+        background_low: … unless its best IoU is below this: then it is ignored too. Fast R-CNN (2.3) takes 0.1, as
+            what overlaps an object a little is harder; a picture without objects then has no background.
         best_too: every box that ties the best IoU for some object is foreground as well,
             with its own best object (RPN only).
 
@@ -34,13 +42,13 @@ def match(
     """
     crowd = targets.crowd
     if len(boxes) == 0 or bool(crowd.all()):  # the latter also where there are no objects
-        matched = torch.full((len(boxes),), BACKGROUND, device=boxes.device)
+        matched = torch.full((len(boxes),), IGNORED if background_low else BACKGROUND, device=boxes.device)
     else:
         overlaps = iou(boxes, targets.boxes)
         overlaps[:, crowd] = -1
         best, index = overlaps.max(dim=1)
         matched = torch.where(best >= foreground_iou, index, IGNORED)
-        matched[best < background_iou] = BACKGROUND
+        matched[(best < background_iou) & (best >= background_low)] = BACKGROUND
         if best_too:
             best_of_object = overlaps.max(dim=0).values
             ties = (overlaps == best_of_object) & (best_of_object > 0)
@@ -49,6 +57,24 @@ def match(
         inside = (covered(boxes, targets.boxes[crowd]) > CROWD_OVERLAP).any(dim=1)
         matched[inside & (matched == BACKGROUND)] = IGNORED
     return matched
+
+
+def class_overlaps(boxes: Tensor, targets: Targets, num_classes: int) -> Tensor:
+    """The greatest IoU of each box with an object of each class.
+
+    Args:
+        boxes: (N, 4) xyxy.
+        targets: M objects in the same frame. A box far inside a crowd region of a class counts as an object of it.
+
+    Returns:
+        (N, num_classes) in [0, 1]; 0 where there is no object of the class.
+    """
+    overlaps = iou(boxes, targets.boxes)
+    if targets.crowd.any():
+        inside = covered(boxes, targets.boxes[targets.crowd]) > CROWD_OVERLAP
+        overlaps[:, targets.crowd] = inside.to(overlaps.dtype)
+    labels = targets.labels.expand(len(boxes), -1)
+    return overlaps.new_zeros(len(boxes), num_classes).scatter_reduce(1, labels, overlaps, "amax")
 
 
 def sample(matched: Tensor, count: int, foreground_share: float, generator: torch.Generator | None = None) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rcnnkit import weights
 from rcnnkit.config import Settings
-from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.detector import Detector
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -26,7 +26,7 @@ class Progress:
 
 
 def save_checkpoint(
-    run: Path, detector: FasterRCNN, optimizer: torch.optim.SGD, settings: Settings, progress: Progress
+    run: Path, detector: Detector, optimizer: torch.optim.SGD, settings: Settings, progress: Progress
 ) -> Path:
     """Write run/last.safetensors, whole or not at all: weights, momentum and progress."""
     momentum = {
@@ -38,7 +38,7 @@ def save_checkpoint(
     return run / LAST
 
 
-def load_checkpoint(path: Path, detector: FasterRCNN, optimizer: torch.optim.SGD) -> Progress:
+def load_checkpoint(path: Path, detector: Detector, optimizer: torch.optim.SGD) -> Progress:
     """Continue from a file of `save_checkpoint`.
 
     Raises:

@@ -6,26 +6,30 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from rcnnkit import weights
-from rcnnkit.config import DataSettings, Settings, write_settings
+from rcnnkit.config import DataSettings, Settings, TrainSettings, write_settings
 from rcnnkit.data.loading import Batch, load_batches
-from rcnnkit.data.reading import read_data
+from rcnnkit.data.reading import join_data, read_data
 from rcnnkit.data.records import BadData, Dataset
 from rcnnkit.data.transforms import Augmentation
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.evaluation.report import Evaluation, evaluate
+from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.log import RunLog
 from rcnnkit.training.precision import autocast, pick_dtype
+from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.schedule import STATED_BATCH, learning_rate
 
 
@@ -36,8 +40,8 @@ class NonFiniteLoss(RuntimeError):
 class Interrupted(Exception):  # not an error: somebody pressed Ctrl-C
     """Stopped by Ctrl-C or SIGTERM, after the checkpoint that `path` names."""
 
-    def __init__(self, path: Path, iteration: int) -> None:
-        super().__init__(f"stopped after {iteration} iterations; continue with train.resume={path.parent}")
+    def __init__(self, path: Path, iteration: int, unit: str = "iterations") -> None:
+        super().__init__(f"stopped after {iteration} {unit}; continue with train.resume={path.parent}")
         self.path, self.iteration = path, iteration
 
 
@@ -61,34 +65,24 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         NonFiniteLoss: the loss is NaN or infinite; the last checkpoint stays.
         Interrupted: Ctrl-C; the last checkpoint was written just before.
     """
+    if settings.model.detector == "rcnn":
+        raise ValueError('model.detector = "rcnn" is trained in stages, by rcnnkit.training.rcnn_stages.train_rcnn')
     run, console = Path(run), console or Console(markup=False)
     options = settings.train
-    resume = checkpoint_of(options.resume) if options.resume else None
-    continued = resume is not None and resume.parent.resolve() == run.resolve()
-    if not continued and run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise FileExistsError(
-            f"{run} holds a run already; choose another folder, or continue it with train.resume={run}"
-        )
-
-    if settings.model.norm == "frozen" and not (settings.model.pretrained or options.init or resume):
-        raise ValueError(
-            'model.norm = "frozen" keeps the statistics of trained weights, and there are none to start from; set'
-            ' model.pretrained = true or train.init, or train from scratch with model.norm = "batch"'
-        )
+    if settings.alternating.enabled:
+        raise ValueError("alternating.enabled = true is for `rcnnkit.training.alternating.train_alternating`")
+    resume = claim(settings, run)
     device = weights.pick_device(options.device)
     dtype = pick_dtype(options.precision, device)
     training, validation = read_splits(settings.data)
+    splits = [training] if validation is None else [training, validation]
+    store = None if settings.model.detector == "faster_rcnn" else stored_proposals(settings, splits, console)
 
-    # The global generator is what torch's initialisations draw from; it is put back afterwards.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        # a checkpoint holds every weight, so none are fetched
-        fresh = settings.model_copy(update={"model": settings.model.model_copy(update={"pretrained": False})})
-        detector = build(fresh if resume else settings, training.class_names, training.category_ids)
-    if options.init and not resume:
-        start_from(options.init, detector)
-    # The order in memory that convolutions are fastest in, on CPUs with bf16 and on GPUs.
-    detector = detector.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    detector = start_detector(settings, training, resume)
+    if store and settings.head.measured_targets and not resume:
+        measure_targets(detector, training, store, settings)
+    detector = detector.to(device).train()
+    leave_alone(detector, options)
     optimizer = sgd(detector, settings)
     progress = load_checkpoint(resume, detector, optimizer) if resume else Progress()
     if resume and progress.iteration == options.iterations and not (run / BEST).exists():
@@ -101,11 +95,7 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
             f" above {progress.iteration}"
         )
 
-    run.mkdir(parents=True, exist_ok=True)
-    file = run / "settings.toml"
-    if continued and file.exists():  # what the run was made with so far stays beside the new settings
-        file.replace(run / f"settings-until-{progress.iteration}.toml")
-    _write_settings(settings, file)
+    keep_settings(settings, run, progress.iteration)
     count = sum(p.numel() for p in detector.parameters() if p.requires_grad)
     console.print(
         f"{training.name}: {len(training)} pictures, {len(training.class_names)} classes; {count / 1e6:.1f} M weights"
@@ -123,8 +113,10 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         start=progress.iteration,
         workers=settings.data.workers,
         use_difficult=settings.data.use_difficult,
+        store=store,
+        count=settings.proposals.train_count,
     )
-    with RunLog(run, console, options.iterations, progress.iteration) as log, _stop_signals() as stop:
+    with RunLog(run, console, options.iterations, progress.iteration) as log, stop_signals() as stop:
         sums: dict[str, float] = {}
         pictures, clock = 0, time.perf_counter()
         while progress.iteration < options.iterations:
@@ -163,7 +155,7 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
             if stopping and not last:
                 raise Interrupted(path, progress.iteration)
             if (last or due) and validation is not None:
-                evaluation = _evaluate(detector, validation, run, settings, device, dtype)
+                evaluation = evaluate_run(detector, validation, store, run, settings, device, dtype)
                 log.evaluation(progress.iteration, validation.name, evaluation.coco.numbers)
                 ap = evaluation.coco.numbers["AP"]
                 ap = ap if math.isfinite(ap) else 0.0  # there may be no objects
@@ -179,7 +171,7 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
 
 
 def step(
-    detector: FasterRCNN,
+    detector: Detector,
     optimizer: torch.optim.SGD,
     scaler: torch.amp.GradScaler,
     batch: Batch,
@@ -197,15 +189,37 @@ def step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(options, iteration)
     # A generator of its own for each iteration: a resumed run draws what it would have drawn.
-    generator = torch.Generator().manual_seed(options.seed * 1_000_003 + iteration)
+    seed = options.seed * 1_000_003 + iteration
+    generator = torch.Generator().manual_seed(seed)
     images, targets = batch.to(device, detector.preprocessing)
-    with autocast(device, dtype):
-        losses = detector.losses(images, targets, generator)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), autocast(device, dtype):
+        torch.manual_seed(seed)  # dropout knows no other generator than the global one
+        if options.rpn_only and isinstance(detector, FasterRCNN):
+            losses = detector.rpn_losses(images, targets, generator)
+        else:
+            losses = detector.losses(images, targets, generator)
+    return descend(detector, losses, optimizer, scaler, options, iteration, batch.paths)
+
+
+def descend(
+    detector: nn.Module,
+    losses: dict[str, Tensor],
+    optimizer: torch.optim.SGD,
+    scaler: torch.amp.GradScaler,
+    options: TrainSettings,
+    iteration: int,
+    paths: Sequence[Path],
+) -> dict[str, float]:
+    """A step down the sum of `losses`, of the pictures `paths`; their values by name, and `loss`, the sum.
+
+    Raises:
+        NonFiniteLoss: before anything is changed.
+    """
     total = torch.stack(list(losses.values())).sum()
     values = dict(zip([*losses, "loss"], torch.stack([*losses.values(), total]).tolist(), strict=True))
     if not math.isfinite(values["loss"]):
         named = ", ".join(f"{name} {value:g}" for name, value in values.items())
-        pictures = "\n".join(f"  {path}" for path in batch.paths)
+        pictures = "\n".join(f"  {path}" for path in paths)
         raise NonFiniteLoss(
             f"the loss is not finite in iteration {iteration} ({named}), with the pictures\n{pictures}\n"
             "Lower train.lr, lengthen train.warmup, or look at these pictures and their boxes"
@@ -233,6 +247,45 @@ def sgd(detector: nn.Module, settings: Settings) -> torch.optim.SGD:
         momentum=options.momentum,
         nesterov=options.nesterov,
     )
+
+
+def start_detector(settings: Settings, training: Dataset, resume: Path | None) -> Detector:
+    """A detector for the classes of `training`: with fresh, ImageNet's or `train.init`'s weights, unless a
+    checkpoint will fill it."""
+    # The global generator is what torch's initialisations draw from; it is put back afterwards.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.train.seed)
+        # a checkpoint holds every weight, so none are fetched
+        fresh = settings.model_copy(update={"model": settings.model.model_copy(update={"pretrained": False})})
+        detector = build(fresh if resume else settings, training.class_names, training.category_ids)
+    if settings.train.init and not resume:
+        start_from(settings.train.init, detector)
+    # The order in memory that convolutions are fastest in, on CPUs with bf16 and on GPUs.
+    return detector.to(memory_format=torch.channels_last)
+
+
+def measure_targets(detector: Detector, data: Dataset, store: Store, settings: Settings) -> None:
+    """See `BoxHead.measure_targets`; on the pictures as they are, before any augmentation.
+
+    Weights to start from that were trained on measured targets keep theirs.
+    """
+    assert isinstance(detector, FastRCNN)
+    if not detector.head.target_std.eq(1).all():
+        return
+    count, difficult = settings.proposals.train_count, settings.data.use_difficult
+    detector.head.measure_targets(
+        (store.read(each.id, each.size, each.path)[:count], each.targets[~each.targets.difficult | difficult])
+        for each in data.records
+    )
+
+
+def leave_alone(detector: Detector, options: TrainSettings) -> None:
+    """Take the parts that are not to be trained out of the training: see `train.rpn_only`, `train.freeze_backbone`."""
+    names = {"backbone": options.freeze_backbone, "head": options.rpn_only}
+    for name in (name for name, frozen in names.items() if frozen):
+        part = detector.get_submodule(name)
+        part.requires_grad_(False)
+        part.eval()  # evaluation gives every module its own mode back
 
 
 def start_from(path: Path, detector: nn.Module) -> None:
@@ -263,7 +316,8 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
     splits: list[Dataset] = []
     bad: list[BadData] = []
     class_names = data.class_names
-    for split in [data.train, data.val] if data.val else [data.train]:
+    parts = [data.train] if isinstance(data.train, str) else data.train
+    for split in [*parts, data.val] if data.val else parts:
         try:
             read = read_data(data.root, split, images=data.images, class_names=class_names, skip_bad=data.skip_bad)
             splits.append(read)
@@ -272,14 +326,14 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
             bad.append(error)
     if bad:
         raise BadData(" and ".join(e.name for e in bad), [problem for e in bad for problem in e.problems])
-    training = splits[0]
+    training = join_data(splits[: len(parts)])
     every = [record.targets for record in training.records]
     if not any((~t.crowd & (~t.difficult | data.use_difficult)).any() for t in every):
         left_out = ", only crowds and difficult ones," if any(map(len, every)) else ""
         raise ValueError(
             f"{training.name} has no object{left_out} in any of its {len(training)} pictures; nothing to learn"
         )
-    return training, splits[1] if data.val else None
+    return training, splits[-1] if data.val else None
 
 
 def checkpoint_of(resume: Path) -> Path:
@@ -287,31 +341,61 @@ def checkpoint_of(resume: Path) -> Path:
     return resume / LAST if resume.is_dir() else resume
 
 
-def _write_settings(settings: Settings, file: Path) -> None:
-    """The settings of the run, without the `resume` that may have continued it."""
+def claim(settings: Settings, run: Path) -> Path | None:
+    """The checkpoint that a run goes on from, or None for a new one.
+
+    Raises:
+        FileExistsError: `run` holds something already, and `train.resume` does not name it.
+        ValueError: there are no weights whose statistics `model.norm = "frozen"` could keep.
+    """
+    resume = checkpoint_of(settings.train.resume) if settings.train.resume else None
+    continued = resume is not None and resume.parent.resolve() == run.resolve()
+    if not continued and run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise FileExistsError(
+            f"{run} holds a run already; choose another folder, or continue it with train.resume={run}"
+        )
+    if settings.model.norm == "frozen" and not (settings.model.pretrained or settings.train.init or resume):
+        raise ValueError(
+            'model.norm = "frozen" keeps the statistics of trained weights, and there are none to start from; set'
+            ' model.pretrained = true or train.init, or train from scratch with model.norm = "batch"'
+        )
+    return resume
+
+
+def keep_settings(settings: Settings, run: Path, iteration: int) -> None:
+    """Write run/settings.toml, without the `resume` that may have continued it.
+
+    What a continued run was made with until `iteration` stays beside it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    file = run / "settings.toml"
+    if settings.train.resume and checkpoint_of(settings.train.resume).parent.resolve() == run.resolve():
+        with suppress(FileNotFoundError):
+            file.replace(run / f"settings-until-{iteration}.toml")
     try:
         file.touch(exist_ok=False)  # of two runs that found the folder free, one is first
     except FileExistsError:
-        raise FileExistsError(f"{file.parent} holds a run already; choose another folder") from None
+        raise FileExistsError(f"{run} holds a run already; choose another folder") from None
     write_settings(settings.model_copy(update={"train": settings.train.model_copy(update={"resume": None})}), file)
 
 
-def _evaluate(
-    detector: FasterRCNN,
+def evaluate_run(
+    detector: Detector,
     data: Dataset,
+    store: Store | None,
     run: Path,
     settings: Settings,
     device: torch.device,
     dtype: torch.dtype,
 ) -> Evaluation:
     with autocast(device, dtype):
-        evaluation = evaluate(detector, data, batch_size=settings.train.batch)
+        evaluation = evaluate(detector, data, proposals=store, batch_size=settings.train.batch)
     (run / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
     return evaluation
 
 
 @contextmanager
-def _stop_signals() -> Iterator[list[int]]:
+def stop_signals() -> Iterator[list[int]]:
     """A list that holds the signal once Ctrl-C or SIGTERM came; a second Ctrl-C interrupts at once."""
     received: list[int] = []
 

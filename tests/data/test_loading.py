@@ -14,7 +14,8 @@ from rcnnkit.data.loading import Batch, draws, load_batches
 from rcnnkit.data.records import Record
 from rcnnkit.data.transforms import Augmentation
 from rcnnkit.images import Preprocessing
-from rcnnkit.structures import Targets
+from rcnnkit.proposals.store import Store
+from rcnnkit.structures import Proposals, Targets
 
 PREPROCESSING = Preprocessing(short_side=32, long_side=48, divisor=16)
 AUGMENTATION = Augmentation(AugmentSettings(flip=0.5, crop=0.5, brightness=0.3, scale=(0.8, 1.2)), PREPROCESSING)
@@ -44,9 +45,9 @@ def records(tmp_path: Path) -> list[Record]:
     return made
 
 
-def load(records: list[Record], count: int, **options: object) -> list[Batch]:
+def load(records: list[Record], number: int, **options: object) -> list[Batch]:
     options = {"batch": 2, "seed": 5, "workers": 0} | options
-    return list(islice(load_batches(records, AUGMENTATION, **options), count))
+    return list(islice(load_batches(records, AUGMENTATION, **options), number))
 
 
 def check_same(ours: list[Batch], theirs: list[Batch]) -> None:
@@ -169,3 +170,24 @@ def test_no_worker_outlives_the_loop(records: list[Record]) -> None:
     assert len(multiprocessing.active_children()) == 2
     batches.close()
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_best_stored_proposals_come_with_each_picture(records: list[Record], tmp_path: Path, workers: int) -> None:
+    store = Store.create(tmp_path / "proposals", "by-hand", {})
+    for each in records:  # the object's box, then two more; the scores tell which picture they are of
+        boxes = torch.cat([each.targets.boxes[:1], torch.tensor([[0.0, 0, 9, 9], [1, 1, 9, 9]])])
+        store.write(each.id, Proposals(boxes, each.id + torch.tensor([0.3, 0.2, 0.1])), each.size, each.path)
+    for batch in load(records, 9, workers=workers, store=store, count=2):
+        images, targets = batch.to(torch.device("cpu"), PREPROCESSING)
+        for proposals, target in zip(images.proposals, targets, strict=True):
+            index = target.labels.item()
+            torch.testing.assert_close(proposals.scores[:1], torch.tensor([index + 0.3]))
+            torch.testing.assert_close(proposals.boxes[:1], target.boxes, atol=1e-3, rtol=1e-5)
+            assert len(proposals) <= 2
+    assert load(records, 1)[0].to(torch.device("cpu"), PREPROCESSING)[0].proposals == []
+
+
+def test_missing_proposals_are_named_plainly(records: list[Record], tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no proposals of picture"):
+        load(records, 1, workers=2, store=Store.create(tmp_path / "proposals", "by-hand", {}))

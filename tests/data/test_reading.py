@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rcnnkit.data.digits import write_digits
-from rcnnkit.data.reading import read_data
+from rcnnkit.data.reading import join_data, read_data
 from rcnnkit.data.records import BadData
 
 
@@ -74,3 +74,23 @@ def test_class_names_reach_both_readers(digits: Path) -> None:
         assert [4 - label for label in plain.records[0].targets.labels.tolist()] == (
             turned.records[0].targets.labels.tolist()
         )
+
+
+def test_a_split_may_lie_in_a_folder_below(digits: Path) -> None:
+    below = read_data(digits.parent, "digits/train")
+    assert below.name == "digits/train"
+    assert [r.path for r in below.records] == [r.path for r in read_data(digits, "train").records]
+    with pytest.raises(FileNotFoundError, match="missing does not exist"):
+        read_data(digits.parent, "missing/train")
+
+
+def test_several_as_one(digits: Path) -> None:
+    train, val = read_data(digits, "train"), read_data(digits, "val")
+    both = join_data([train, val])
+    assert both.name == "digits/train + digits/val"
+    assert list(both.records) == [*train.records, *val.records]
+    assert (both.class_names, both.category_ids) == (train.class_names, train.category_ids)
+    with pytest.raises(ValueError, match="4 pictures of digits/train and digits/train have the same ids, such as 0000"):
+        join_data([train, train])
+    with pytest.raises(ValueError, match=r"name those of both as data\.class_names"):
+        join_data([train, read_data(digits, "val", class_names=["7", "6", "4", "3", "0"])])

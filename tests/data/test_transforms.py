@@ -7,7 +7,7 @@ import torch
 from rcnnkit.config import AugmentSettings
 from rcnnkit.data.transforms import Augmentation
 from rcnnkit.images import Preprocessing
-from rcnnkit.structures import Targets
+from rcnnkit.structures import Proposals, Targets
 
 SIZE = (90, 120)
 SAME_SIZE = Preprocessing(short_side=90, long_side=120)
@@ -34,7 +34,7 @@ def scene() -> tuple[np.ndarray, Targets]:
 
 
 def augment(seed: int, preprocessing: Preprocessing = SAME_SIZE, **settings: object) -> tuple[torch.Tensor, Targets]:
-    return Augmentation(AugmentSettings.model_validate(NONE | settings), preprocessing)(*scene(), seed)
+    return Augmentation(AugmentSettings.model_validate(NONE | settings), preprocessing)(*scene(), seed)[:2]
 
 
 def extent(channel: torch.Tensor) -> list[float]:
@@ -121,10 +121,10 @@ def test_a_crop_cuts_no_box(boxes: list) -> None:
     crop = Augmentation(AugmentSettings(flip=0, crop=1), SAME_SIZE)
     shrunk = 0
     for seed in range(200):
-        pixels, moved = crop(picture, targets, seed)
+        pixels, moved, _ = crop(picture, targets, seed)
         crop.pipeline.set_random_seed(seed)
         # the same crop once more, for its size before it is resized
-        cropped = crop.pipeline(image=picture, bboxes=boxes.numpy(), index=np.arange(len(boxes)))["image"]
+        cropped = crop.pipeline(image=picture, bboxes=boxes.numpy(), index=np.arange(len(boxes)), keypoints=[])["image"]
         shrunk += cropped.shape[:2] != SIZE
         y, x = pixels.shape[1] / cropped.shape[0], pixels.shape[2] / cropped.shape[1]
         sides = (moved.boxes[:, 2:] - moved.boxes[:, :2]) / torch.tensor([x, y])
@@ -138,7 +138,7 @@ def test_colours_change_pixels_and_no_boxes() -> None:
     picture[:] = np.random.default_rng(0).integers(0, 256, picture.shape)
     for name, value in (("brightness", 0.5), ("contrast", 0.5), ("saturation", 0.9), ("hue", 0.4), ("brightness", 3)):
         colours = Augmentation(AugmentSettings.model_validate(NONE | {name: value}), SAME_SIZE)
-        pixels, same = colours(picture, targets, 1)
+        pixels, same, _ = colours(picture, targets, 1)
         difference = np.abs(pixels.permute(1, 2, 0).numpy().astype(int) - picture)
         assert difference.mean() > 3, name
         torch.testing.assert_close(same.boxes, targets.boxes, atol=1e-4, rtol=0)
@@ -171,7 +171,7 @@ def test_a_picture_without_objects(seed: int) -> None:
     picture, _ = scene()
     nothing = Targets(torch.empty(0, 4), torch.empty(0, dtype=torch.int64))
     settings = AugmentSettings.model_validate(EVERYTHING | {"brightness": 0.3})
-    pixels, targets = Augmentation(settings, LARGER)(picture, nothing, seed)
+    pixels, targets, _ = Augmentation(settings, LARGER)(picture, nothing, seed)
     assert targets.boxes.shape == (0, 4)
     assert targets.boxes.dtype == torch.float32
     assert len(targets.labels) == len(targets.crowd) == len(targets.areas) == 0
@@ -197,6 +197,44 @@ def test_boxes_at_the_border_survive_float32() -> None:
     for height, width in rng.integers(5, 400, (40, 2)).tolist():
         picture = np.zeros((height, width, 3), dtype=np.uint8)
         targets = Targets(torch.tensor([[0.0, 0, width, height]]), torch.tensor([0]))
-        pixels, moved = Augmentation(settings, SAME_SIZE)(picture, targets, int(rng.integers(1000)))
+        pixels, moved, _ = Augmentation(settings, SAME_SIZE)(picture, targets, int(rng.integers(1000)))
         h, w = pixels.shape[1:]
         torch.testing.assert_close(moved.boxes, torch.tensor([[0.0, 0, w, h]]), atol=1e-3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("preprocessing", [SAME_SIZE, LARGER], ids=["same size", "larger"])
+def test_proposals_go_where_the_same_boxes_of_objects_go(preprocessing: Preprocessing) -> None:
+    picture, targets = scene()
+    proposals = Proposals(targets.boxes.flip(0), torch.tensor([3.0, 2, 1]))
+    augmentation = Augmentation(AugmentSettings.model_validate(EVERYTHING), preprocessing)
+    for seed in range(40):
+        pixels, moved, found = augmentation(picture, targets, seed, proposals)
+        torch.testing.assert_close(found.boxes, moved.boxes.flip(0), atol=1e-3, rtol=1e-5)
+        assert found.scores.tolist() == [3, 2, 1]
+        assert augmentation(picture, targets, seed)[0].equal(pixels)  # they change nothing
+
+
+def test_a_crop_cuts_proposals_and_drops_what_it_leaves_nothing_of() -> None:
+    picture, targets = scene()
+    targets = targets[:1]
+    boxes = torch.tensor([[0.0, 0, 120, 90], [110, 80, 120, 90], [12, 8, 40, 30]])
+    augmentation = Augmentation(AugmentSettings(flip=0, crop=1), SAME_SIZE)
+    dropped = 0
+    for seed in range(40):
+        pixels, moved, found = augmentation(picture, targets, seed, Proposals(boxes, torch.tensor([3.0, 2, 1])))
+        height, width = pixels.shape[1:]
+        torch.testing.assert_close(found.boxes[0], torch.tensor([0.0, 0, width, height]))
+        torch.testing.assert_close(found.boxes[-1], moved.boxes[0], atol=1e-3, rtol=1e-5)
+        assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
+        assert found.scores.tolist() in ([3, 2, 1], [3, 1])
+        dropped += len(found) == 2
+    assert 10 < dropped < 40
+
+
+def test_training_draws_one_of_several_scales() -> None:
+    several = SAME_SIZE.model_copy(update={"scales": (45, 90, 180), "long_side": 1000})
+    heights = [augment(seed, several)[0].shape[1] for seed in range(60)]
+    assert set(heights) == {45, 90, 180}
+    assert all(heights.count(height) > 8 for height in set(heights))
+    for seed in range(5):
+        check(*augment(seed, several), tolerance=1.5)

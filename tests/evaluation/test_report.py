@@ -11,7 +11,8 @@ from torch import nn
 
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.evaluation.report import Evaluation, evaluate
-from rcnnkit.structures import Detections, Targets
+from rcnnkit.proposals.store import Store
+from rcnnkit.structures import Detections, Proposals, Targets
 
 NAMES = ("cat", "dog", "unicorn")
 
@@ -54,6 +55,37 @@ def test_the_truth_scores_one(data):
     assert result.voc.mean_ap_11 == result.voc.mean_ap_area == 1
     assert 0 < result.seconds_per_image * 5 < 5
     assert 0 < result.slowest_batch <= result.seconds_per_image * 5
+
+
+class Given(Oracle):
+    """Answers with the proposals it is given, and with the truth where there are none."""
+
+    def forward(self, pictures, proposals=None):
+        found = super().forward(pictures)
+        if proposals is None:
+            return found
+        self.calls[-1] = ("given", *self.calls[-1])
+        return [Detections(p.boxes, p.scores, each.labels, NAMES) for p, each in zip(proposals, found, strict=True)]
+
+
+def test_stored_proposals_go_to_the_detector_and_other_pictures_are_left_to_it(data, tmp_path):
+    store = Store.create(tmp_path / "proposals", "by-hand", {})
+    for each in data.records[:3]:
+        store.write(each.id, Proposals(each.targets.boxes, torch.tensor([0.5])), each.size, each.path)
+    detector = Given(data)
+    result = evaluate(detector, data, proposals=store, batch_size=2)
+    assert result.coco.numbers["AP"] == pytest.approx(1)
+    given = [call[1] for call in detector.calls if call[0] == "given"]
+    searched = [call[0] for call in detector.calls if call[0] != "given"]
+    assert sorted(i for some in given for i in some) == [0, 1, 2]
+    assert sorted(i for some in searched for i in some) == [3, 4]
+
+
+def test_proposals_of_another_data_set_are_refused(data, tmp_path):
+    store = Store.create(tmp_path / "proposals", "by-hand", {})
+    store.write("p0", Proposals(torch.zeros(0, 4), torch.zeros(0)), (7, 7))
+    with pytest.raises(ValueError, match="holds the proposals of a picture 7 wide and 7 high"):
+        evaluate(Given(data), data, proposals=store)
 
 
 def test_like_shapes_share_a_batch(data):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from rcnnkit.boxes import encode, iou
-from rcnnkit.heads.box_head import BoxHead, TwoFC
+from rcnnkit.heads.box_head import BoxHead
+from rcnnkit.heads.two_fc import TwoFC
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
 NAMES, IDS = ["cat", "dog"], [17, 18]
@@ -302,3 +303,51 @@ def test_what_is_learnt_is_what_is_detected() -> None:
     assert len(found) == 2  # each object's own box is suppressed as a duplicate
     order = found.labels.argsort()
     torch.testing.assert_close(found.boxes[order], objects.boxes, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_measured_targets_by_definition(agnostic: bool) -> None:
+    rng = np.random.default_rng(0)
+    head = BoxHead(nn.Flatten(), 2, NAMES, IDS, class_agnostic=agnostic, measured_targets=True)
+    objects = targets([[0, 0, 40, 40], [60, 60, 100, 90], [0, 60, 30, 100]], [0, 0, 1], [False, False, True])
+    boxes = [[x, y, x + w, y + h] for x, y, w, h in rng.uniform([0, 0, 20, 20], [60, 60, 50, 50], (1000, 4))]
+    head.measure_targets([(proposals(boxes[:750]), objects), (proposals(boxes[750:]), objects[:1])])
+
+    goals = []
+    for some, several in ((boxes[:750], objects[:2]), (boxes[750:], objects[:1])):
+        for box in torch.tensor(some + several.boxes.tolist()):
+            overlap = iou(box[None], several.boxes)[0]
+            if overlap.max() >= 0.5:
+                near = several.boxes[overlap.argmax()]
+                goals.append(encode(near[None], box[None], WEIGHTS)[0].numpy().astype(float))
+    assert len(goals) > 20
+    np.testing.assert_allclose(head.target_mean[0], np.mean(goals, axis=0), atol=1e-5)
+    np.testing.assert_allclose(head.target_std[0], np.std(goals, axis=0), rtol=1e-5)
+    if not agnostic:  # of "dog" there is only a crowd
+        assert head.target_mean[1].tolist() == [0] * 4
+        assert head.target_std[1].tolist() == [1] * 4
+
+
+def test_measured_targets_are_learnt_and_undone() -> None:
+    """Goals have mean 0 and deviation 1, and a region that says its goal gives the object back."""
+    objects = targets([[10, 10, 50, 40], [60, 50, 90, 90]], [0, 1])
+    jitter = torch.randn(40, 2, 4, generator=torch.Generator().manual_seed(0)) * 2
+    boxes = (objects.boxes + jitter).flatten(0, 1).tolist()
+    head, regions = fixed([[9.0, 0, 0]] * len(boxes), measured_targets=True, samples=500, foreground_share=1.0)
+    head.measure_targets([(proposals(boxes), objects)])
+    sampled, labels, goals = head.sample([proposals(boxes)], [objects])
+    for label in (0, 1):
+        torch.testing.assert_close(goals[labels == label].mean(dim=0), torch.zeros(4), atol=1e-5, rtol=0)
+        torch.testing.assert_close(goals[labels == label].std(dim=0, correction=0), torch.ones(4))
+    cats = torch.where(labels[: len(boxes)] == 0)[0]
+    with torch.no_grad():
+        head.deltas.weight[:4, cats] = goals[cats].T
+    found = head.detect(regions[cats], [sampled[0][cats]], batch((100, 100)))
+    cat = found[0].boxes[found[0].labels == 0]
+    torch.testing.assert_close(cat[0], objects.boxes[0], atol=1e-3, rtol=0)
+
+
+def test_fixed_targets_leave_no_trace_in_the_weights() -> None:
+    assert not any("target" in name for name in BoxHead(nn.Flatten(), 2, NAMES, IDS).state_dict())
+    measured = BoxHead(nn.Flatten(), 2, NAMES, IDS, measured_targets=True).state_dict()
+    assert {"target_mean", "target_std"} <= measured.keys()

@@ -1,7 +1,7 @@
 import torch
 
 from rcnnkit.boxes import iou
-from rcnnkit.heads.matching import BACKGROUND, IGNORED, match, sample
+from rcnnkit.heads.matching import BACKGROUND, IGNORED, class_overlaps, match, sample
 from rcnnkit.structures import Targets
 
 
@@ -56,6 +56,20 @@ def test_no_objects_and_no_boxes() -> None:
     assert match(boxes[:0], targets([[0, 0, 1, 1]]), 0.7, 0.3, best_too=True).tolist() == []
 
 
+def test_overlaps_with_each_class_by_hand() -> None:
+    objects = Targets(
+        torch.tensor([[0.0, 0, 10, 10], [5, 0, 15, 10], [0, 0, 10, 20], [100, 100, 200, 200]]),
+        torch.tensor([2, 2, 0, 0]),
+        crowd=torch.tensor([False, False, False, True]),
+    )
+    # the first object itself; between the first two; 75 % inside the crowd, half inside it
+    boxes = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [95, 100, 115, 110], [90, 100, 110, 110]])
+    expected = [[0.5, 0, 1], [60 / 240, 0, 90 / 110], [1, 0, 0], [0, 0, 0]]
+    torch.testing.assert_close(class_overlaps(boxes, objects, 3), torch.tensor(expected, dtype=torch.float32))
+    assert class_overlaps(boxes, targets([]), 3).tolist() == [[0, 0, 0]] * 4
+    assert class_overlaps(boxes[:0], objects, 3).shape == (0, 3)
+
+
 def test_sample_counts() -> None:
     matched = torch.tensor([0] * 50 + [BACKGROUND] * 100 + [IGNORED] * 30)
     chosen = sample(matched, 40, 0.25, torch.Generator().manual_seed(0))
@@ -87,3 +101,13 @@ def test_sample_is_the_generators_and_uniform() -> None:
         counts[sample(matched, 10, 0.5, generator)] += 1
     # each is drawn with probability 1/10: 200 times, deviation √(2000 · 0.1 · 0.9) = 13.4; 6 of them
     assert (counts - 200).abs().max() < 6 * 13.4
+
+
+def test_background_can_have_a_lower_limit() -> None:
+    # as above: overlaps 1, .333, .111, 0.0526 and 0
+    boxes = torch.tensor([[10 - w, 0, 20 - w, 10] for w in (10.0, 5, 2, 1, -5)])
+    objects = targets([[0, 0, 10, 10]])
+    matched = match(boxes, objects, 0.5, 0.5, background_low=0.1)
+    assert matched.tolist() == [0, BACKGROUND, BACKGROUND, IGNORED, IGNORED]
+    assert match(boxes, targets([]), 0.5, 0.5, background_low=0.1).tolist() == [IGNORED] * 5
+    assert match(boxes, targets([]), 0.5, 0.5).tolist() == [BACKGROUND] * 5

@@ -1,0 +1,139 @@
+"""Fast R-CNN (Girshick 2015, arXiv:1504.08083v2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rcnnkit.backbones.fpn import FPN
+from rcnnkit.backbones.resnet import ResNetC4
+from rcnnkit.backbones.single_map import SingleMap
+from rcnnkit.boxes import area, scale
+from rcnnkit.detectors.detector import Detector
+from rcnnkit.heads.box_head import BoxHead
+from rcnnkit.heads.region_pool import CANONICAL_SIDE, RegionPool
+from rcnnkit.images import Preprocessing
+from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
+
+
+class ProposalMethod(Protocol):
+    """What finds regions: selective search, sliding windows, an RPN."""
+
+    def propose(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Proposals]: ...
+
+
+class FastRCNN(Detector):
+    """The whole picture through the convolutions once; its regions, found by something else, pooled from there.
+
+    Args:
+        backbone: pixels → feature maps, finest first.
+        proposer: asked where proposals do not come with the pictures; None: they have to.
+        pool: features and proposals → regions.
+        head: regions → classes and boxes.
+        preprocessing: what the network's pixels are.
+        train_count, count: how many of the best proposals of a picture are used to train and to detect with.
+    """
+
+    def __init__(
+        self,
+        backbone: FPN | ResNetC4 | SingleMap,
+        proposer: ProposalMethod | None,
+        pool: RegionPool,
+        head: BoxHead,
+        preprocessing: Preprocessing,
+        train_count: int = 2000,
+        count: int = 2000,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.proposer, self.pool, self.head = backbone, proposer, pool, head
+        self.preprocessing = preprocessing
+        self.class_names, self.category_ids = head.class_names, head.category_ids
+        self.train_count, self.count = train_count, count
+
+    def losses(
+        self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """The two losses of equation 1; their sum is what the paper minimises.
+
+        Args:
+            images: B pictures, with their proposals or to be searched for them.
+            targets: the objects of each, in the frame of `images.pixels`.
+            generator: draws the samples.
+        """
+        features = self.backbone(images.pixels)
+        proposals = self.propose(images, features, self.train_count)
+        proposals, labels, goals = self.head.sample(proposals, targets, generator)
+        regions = self.pool(features, proposals)
+        return self.head.losses(regions, labels, goals)
+
+    def detect(self, images: ImageBatch) -> list[Detections]:
+        """What is in each image, in the pixels of the pictures as they were given."""
+        if self.preprocessing.scales:
+            proposals = self.propose(images, [], self.count)  # what looks at features would not know at which scale
+            regions = self.pool_from_scales(images, proposals)
+        else:
+            features = self.backbone(images.pixels)
+            proposals = self.propose(images, features, self.count)
+            regions = self.pool(features, proposals)
+        return self.head.detect(regions, proposals, images)
+
+    def regions(self, images: ImageBatch, proposals: Sequence[Proposals]) -> Tensor:
+        """What `detect` sees of proposals that are known already, in the frame of `images.pixels`."""
+        if self.preprocessing.scales:
+            return self.pool_from_scales(images, proposals)
+        return self.pool(self.backbone(images.pixels), proposals)
+
+    def pool_from_scales(self, images: ImageBatch, proposals: Sequence[Proposals]) -> Tensor:
+        """Regions as of `pool`, each from the scale where its area is nearest 224² pixels (sections 2.4 and 5.2).
+
+        Args:
+            images: with their pictures, which are resized to every one of `preprocessing.scales`.
+            proposals: of each, in the frame of `images.pixels`.
+
+        Raises:
+            ValueError: the batch came without its pictures.
+        """
+        if len(images.pictures) != len(images):
+            raise ValueError("input.scales needs the pictures as they were given, and this batch came without them")
+        scales = [self.preprocessing.at(side) for side in self.preprocessing.scales]
+        # The proposals of all images at each scale, and the scale of each.
+        moved = [
+            torch.cat(
+                [
+                    scale(each.boxes, size, one.resized(original))
+                    for each, size, original in zip(proposals, images.sizes, images.original_sizes, strict=True)
+                ]
+            )
+            for one in scales
+        ]
+        nearest = torch.stack([(area(boxes) - CANONICAL_SIDE**2).abs() for boxes in moved]).argmin(dim=0)
+        counts = [len(each) for each in proposals]
+        regions, order = [], []
+        for number, (one, boxes) in enumerate(zip(scales, moved, strict=True)):
+            here = nearest == number
+            features = self.backbone(one(images.pictures, images.pixels.device).pixels)
+            chosen = [
+                Proposals(box[mask], box.new_ones(int(mask.sum())))
+                for box, mask in zip(boxes.split(counts), here.split(counts), strict=True)
+            ]
+            regions.append(self.pool(features, chosen))
+            order.append(torch.where(here)[0])
+        return torch.cat(regions)[torch.cat(order).argsort()]
+
+    def propose(self, images: ImageBatch, features: Sequence[Tensor], count: int) -> list[Proposals]:
+        """The best `count` regions of each image: those that came with it, or else the proposer's.
+
+        Raises:
+            ValueError: there is neither.
+        """
+        if images.proposals:
+            return [proposals[:count] for proposals in images.proposals]
+        if self.proposer is None:
+            raise ValueError(
+                'this detector was made for precomputed proposals (proposals.method = "precomputed"); pass them with'
+                " the picture: detector(picture, proposals)"
+            )
+        return [proposals[:count] for proposals in self.proposer.propose(images, features)]

@@ -1,0 +1,131 @@
+"""Faster R-CNN in four steps (arXiv:1506.01497v3, 3.2, "4-Step Alternating Training").
+
+1. The region proposal network learns, on convolutions of its own.
+2. Fast R-CNN learns, on other convolutions of its own, from the proposals of 1.
+3. The region proposal network learns anew, on the convolutions of 2, which stay as they are.
+4. The head of 2 learns on, on the same convolutions, from the proposals of 3.
+
+3 and 4 share their convolutions, and together are one Faster R-CNN.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rcnnkit import weights
+from rcnnkit.config import Settings
+from rcnnkit.data.proposals import compute_proposals
+from rcnnkit.data.records import Dataset
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.trained_rpn import TrainedRPN
+from rcnnkit.evaluation.report import evaluate
+from rcnnkit.proposals.store import Store
+from rcnnkit.training.checkpoint import BEST, LAST
+from rcnnkit.training.loop import Interrupted, claim, keep_settings, read_splits, train
+from rcnnkit.training.precision import autocast, pick_dtype
+
+STEPS = ("1-rpn", "2-fast-rcnn", "3-rpn", "4-fast-rcnn")
+
+
+def train_alternating(settings: Settings, run: Path | str, console: Console | None = None) -> Path:
+    """Train a Faster R-CNN in four steps, each a run in a folder of its own below `run`.
+
+    With `train.resume` naming `run`, steps that are done are not done again, and one that was stopped goes on.
+    `train.init` gives steps 1 and 2 their start, where it is not ImageNet's.
+
+    Returns:
+        The path of run/best.safetensors, the detector of steps 3 and 4. It is the last, as nothing is evaluated
+        before; run/evaluation.json tells how good it is on `data.val`.
+
+    Raises:
+        As `rcnnkit.training.loop.train`.
+    """
+    run, console = Path(run), console or Console(markup=False)
+    claim(settings, run)
+    training, validation = read_splits(settings.data)
+    if not settings.train.resume:
+        keep_settings(settings, run, 0)
+    first, second, third, fourth = (run / name for name in STEPS)
+    try:
+        rpn = _step(_rpn_settings(settings), first, console)
+        store = _proposals(settings, rpn, training, run, console)
+        fast = _step(_head_settings(settings, store), second, console)
+        shared: dict[str, Any] = {"freeze_backbone": True, "init": fast}
+        rpn = _step(_rpn_settings(settings, **shared), third, console)
+        store = _proposals(settings, rpn, training, run, console)
+        shared["init"] = rpn
+        fast = _step(_head_settings(settings, store, **shared), fourth, console)
+    except Interrupted as stop:
+        raise Interrupted(run / LAST, stop.iteration) from None  # the whole is what goes on
+
+    detector = weights.load(rpn, settings.train.device)
+    _, tensors = weights.read(fast)
+    head = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
+    assert isinstance(detector, FasterRCNN)
+    detector.head.load_state_dict(head)
+    about: dict[str, Any] = {"data": training.name}
+    if validation is not None:
+        with autocast(detector.device, pick_dtype(settings.train.precision, detector.device)):
+            evaluation = evaluate(detector, validation)
+        (run / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
+        numbers = evaluation.coco.numbers
+        console.print(f"{validation.name}: AP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f}", highlight=False)
+        about |= {"val": validation.name, "AP": numbers["AP"]}
+    weights.save(detector, settings, run / BEST, about)
+    return run / BEST
+
+
+def _step(settings: Settings, folder: Path, console: Console) -> Path:
+    """The weights that a step ends with; nothing is left to do where they are there."""
+    if (folder / BEST).exists():
+        return folder / BEST
+    console.print(f"step {folder.name}")
+    if (folder / LAST).exists():
+        settings = _changed(settings, train={"resume": folder})
+    elif folder.exists():  # it was killed before its first checkpoint, and holds nothing but settings and log
+        shutil.rmtree(folder)
+    return train(settings, folder, console)
+
+
+def _rpn_settings(settings: Settings, **train: Any) -> Settings:
+    options = settings.alternating
+    steps = {"iterations": options.rpn_iterations, "batch": options.rpn_batch, "lr": options.rpn_lr, "rpn_only": True}
+    return _step_settings(settings, steps | train)
+
+
+def _head_settings(settings: Settings, store: Store, **train: Any) -> Settings:
+    options = settings.alternating
+    steps = {"iterations": options.head_iterations, "batch": options.head_batch, "lr": options.head_lr}
+    proposals = {"method": "precomputed", "folder": store.folder, "train_count": settings.rpn.train_post_nms}
+    settings = _changed(settings, model={"detector": "fast_rcnn"}, proposals=proposals)
+    return _step_settings(settings, steps | train)
+
+
+def _step_settings(settings: Settings, train: dict[str, Any]) -> Settings:
+    """Without validation, as half a detector says little, so that a step's best weights are its last."""
+    changed = _changed(settings, train={"resume": None} | train, data={"val": ""}, alternating={"enabled": False})
+    # Weights to start from are ImageNet's already.
+    return _changed(changed, model={"pretrained": False}) if train.get("init") else changed
+
+
+def _changed(settings: Settings, **sections: dict[str, Any]) -> Settings:
+    new = {name: getattr(settings, name).model_copy(update=values) for name, values in sections.items()}
+    return settings.model_copy(update=new)
+
+
+def _proposals(settings: Settings, rpn: Path, data: Dataset, run: Path, console: Console) -> Store:
+    """The proposals of a step's region proposal network in the training pictures, as many as joint training uses."""
+    detector = weights.load(rpn, settings.train.device)
+    assert isinstance(detector, FasterRCNN)
+    detector.rpn.keep = detector.rpn.train_keep
+    with rpn.open("rb") as file:
+        method = TrainedRPN(detector, hashlib.file_digest(file, "sha256").hexdigest()[:16])
+    store = Store.create(run / "proposals", method.name, method.settings)
+    compute_proposals(data, method, store, console=console)
+    return store

@@ -1,0 +1,114 @@
+"""SVMs in place of Fast R-CNN's softmax, trained after it (arXiv:1504.08083, section 5.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from rcnnkit import weights
+from rcnnkit.config import DetectorSettings
+from rcnnkit.data.proposals import check_proposals
+from rcnnkit.data.records import Dataset, Record
+from rcnnkit.detectors.detector import with_proposals
+from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.heads.matching import class_overlaps
+from rcnnkit.heads.svm import SVMTrainer, feature_scale
+from rcnnkit.images import read_picture
+from rcnnkit.proposals.store import Store
+from rcnnkit.structures import Proposals
+
+NORM_PICTURES = NORM_BOXES = 200  # that the features' mean length is measured on (R-CNN's code)
+SCORE_THRESHOLD = -1.0  # R-CNN's demo
+
+
+def train_svms(
+    path: Path | str,
+    data: Dataset,
+    store: Store,
+    out: Path | str,
+    *,
+    use_difficult: bool = False,
+    processes: int = 1,
+    device: str = "auto",
+    progress: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a trained Fast R-CNN once more, with a linear SVM per class to score regions; all else stays.
+
+    "The same training algorithm and hyper-parameters as in R-CNN": the objects are the positives, negatives are
+    mined among the proposals, picture by picture, on the features of fc7. Boxes are refined by the deltas learnt
+    before.
+
+    Args:
+        path: the weights file; left as it is.
+        data: training pictures.
+        store: the proposals of every one.
+        out: the new weights file, which must not be there yet.
+        use_difficult: whether VOC's difficult objects are positives. They are no negatives in any case.
+        processes: that SVMs are trained in.
+        options: of `SVMTrainer`, where they are not R-CNN's.
+
+    Raises:
+        FileExistsError: `out` is there.
+        FileNotFoundError, ValueError: proposals are missing or of other pictures; the weights are not a Fast R-CNN's
+            with a softmax; the classes differ; a class has no object or no negative; and as `weights.load`.
+    """
+    if Path(out).exists():
+        raise FileExistsError(f"{out} is there already; choose another file, nothing is overwritten")
+    detector = weights.load(path, device)
+    if not isinstance(detector, FastRCNN) or detector.head.svms is not None:
+        raise ValueError(f"{path}: SVMs take the place of the softmax of a Fast R-CNN, which this does not hold")
+    if tuple(data.class_names) != detector.class_names:
+        raise ValueError(
+            f"{path} knows the classes {', '.join(detector.class_names)}, {data.name} has {', '.join(data.class_names)}"
+        )
+    check_proposals(data, store)
+
+    rng = np.random.default_rng(0)
+    measured = set(rng.permutation(len(data))[:NORM_PICTURES].tolist())
+    positives: list[list[np.ndarray]] = [[] for _ in data.class_names]
+    norms = [np.zeros(0)]
+    for number, record in enumerate(track(data.records, "objects", disable=not progress)):
+        targets = record.targets[~record.targets.crowd]
+        targets = targets if use_difficult else targets[~targets.difficult]
+        for label, feature in zip(targets.labels.tolist(), fc7(detector, record, targets.boxes), strict=True):
+            positives[label].append(feature)
+        if number in measured:
+            boxes = store.read(record.id, record.size, record.path).boxes
+            some = boxes[torch.from_numpy(rng.permutation(len(boxes))[:NORM_BOXES])]
+            norms.append(np.linalg.norm(fc7(detector, record, some), axis=1))
+    factor = feature_scale(np.concatenate(norms))
+    none = np.zeros((0, detector.head.scores.in_features), dtype=np.float32)
+    trainer = SVMTrainer(
+        [np.stack(each) * np.float32(factor) if each else none for each in positives],
+        data.class_names,
+        processes=processes,
+        **(options or {}),
+    )
+    for number, record in enumerate(track(data.records, "negatives", disable=not progress)):
+        boxes = store.read(record.id, record.size, record.path)[: detector.train_count].boxes
+        overlaps = class_overlaps(boxes, record.targets, len(data.class_names)).numpy()
+        features = fc7(detector, record, boxes) * np.float32(factor)
+        trainer.see(number, features, overlaps, last=number == len(data) - 1)
+
+    detector.head.use_svms(torch.from_numpy(trainer.weight * np.float32(factor)), torch.from_numpy(trainer.bias))
+    about, _ = weights.read(path)
+    settings = DetectorSettings.model_validate(about["settings"])
+    head = settings.head.model_copy(update={"svms": True, "score_threshold": SCORE_THRESHOLD})
+    weights.save(detector, settings.model_copy(update={"head": head}), out, about["training"] | {"svms": data.name})
+
+
+@torch.inference_mode()
+def fc7(detector: FastRCNN, record: Record, boxes: Tensor) -> np.ndarray:
+    """(N, D) float32 features of (N, 4) boxes in the pixels of a picture."""
+    pictures = [read_picture(record.path, record.size)]
+    images = with_proposals(
+        detector.preprocessing(pictures, detector.device), [Proposals(boxes, boxes.new_ones(len(boxes)))]
+    )
+    return detector.head.features(detector.regions(images, images.proposals)).float().cpu().numpy()

@@ -1,0 +1,82 @@
+"""The papers' recipes: each takes two steps on data of its layout, small."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from rcnnkit import weights
+from rcnnkit.config import read_settings
+from rcnnkit.data.digits import write_digits
+from rcnnkit.training.alternating import train_alternating
+from rcnnkit.training.loop import train
+from rcnnkit.training.rcnn_stages import train_rcnn
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+RECIPES = sorted(path for name in ("*rcnn_*_voc07*", "faster*_coco_*") for path in CONFIGS.glob(f"{name}.toml"))
+
+SMALL = {
+    "model": {"pretrained": False},
+    "rpn": dict.fromkeys(("pre_nms", "post_nms", "train_pre_nms", "train_post_nms"), 20),
+    "head": {"hidden": 16, "samples": 16},
+    "input": {"short_side": 64, "long_side": 64, "divisor": 32},
+    "data": {"workers": 0},
+    "train": {"iterations": 2, "batch": 2, "device": "cpu", "precision": "float32"},
+}
+
+
+@pytest.fixture(scope="module")
+def devkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Digits as VOC2007, VOC2012 and COCO 2017, with these data sets' folders, lists and kinds of ids."""
+    root = tmp_path_factory.mktemp("data")
+    for year in ("VOC2007", "VOC2012"):
+        write_digits(root / year, train=2, val=1, size=(96, 96))
+        lists = root / year / "ImageSets" / "Main"
+        (lists / "train.txt").rename(lists / "trainval.txt")
+        (lists / "val.txt").rename(lists / "test.txt")
+    for path in [*(root / "VOC2012" / "JPEGImages").iterdir(), *(root / "VOC2012" / "Annotations").iterdir()]:
+        path.rename(path.with_name(f"2008_{path.name}"))
+    (root / "VOC2012" / "ImageSets" / "Main" / "trainval.txt").write_text("2008_000001\n2008_000002\n")
+    for file in (root / "VOC2012" / "Annotations").iterdir():
+        file.write_text(file.read_text().replace("<filename>", "<filename>2008_"))
+    for split in ("train", "val"):
+        source = root / "VOC2007" / "annotations" / f"instances_{split}.json"
+        (root / "annotations").mkdir(exist_ok=True)
+        shutil.copy(source, root / "annotations" / f"instances_{split}2017.json")
+    shutil.copytree(root / "VOC2007" / "JPEGImages", root / "JPEGImages")
+    return root
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_two_steps(recipe: Path, devkit: Path, tmp_path: Path) -> None:
+    sections: dict[str, dict[str, Any]] = {name: dict(values) for name, values in SMALL.items()}
+    sections["data"]["root"] = str(devkit)
+    sections["proposals"] = {"folder": str(tmp_path / "proposals")}
+    if "resnet" in recipe.stem:
+        sections["model"]["norm"] = "batch"  # from scratch
+    if "scales" in recipe.read_text():
+        sections["input"]["scales"] = [64, 80]
+    if recipe.stem.startswith("rcnn"):
+        sections["rcnn"] = {"size": 32 if "vgg16" in recipe.stem else 63, "context": 4, "samples": 8}
+        sections["proposals"] |= {"train_count": 15, "count": 15}
+        del sections["input"]["short_side"]  # 0, as the recipe has it
+    if "alternating" in recipe.stem:
+        sections["alternating"] = {"rpn_iterations": 2, "head_iterations": 2}
+    overrides = [f"{s}.{name}={_toml(value)}" for s, values in sections.items() for name, value in values.items()]
+    settings = read_settings(recipe, overrides)
+    console = Console(quiet=True)
+    run = train_alternating if settings.alternating.enabled else train
+    run = train_rcnn if settings.model.detector == "rcnn" else run
+    detector = weights.load(run(settings, tmp_path / "run", console), "cpu")
+    assert len(detector.class_names) >= 3
+    assert (tmp_path / "run" / "evaluation.json").is_file()
+
+
+def _toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def test_there_are_as_many_as_were_promised() -> None:
+    assert len(RECIPES) == 11
