@@ -16,17 +16,19 @@ if TYPE_CHECKING:
     from rcnnkit.detectors.build import build
     from rcnnkit.detectors.fast_rcnn import FastRCNN
     from rcnnkit.detectors.faster_rcnn import FasterRCNN
+    from rcnnkit.detectors.rcnn import RCNN
     from rcnnkit.drawing import draw
     from rcnnkit.structures import Detections
     from rcnnkit.weights import load
 
 __version__ = "0.1.0"
-__all__ = ["Detections", "FastRCNN", "FasterRCNN", "build", "draw", "load"]
+__all__ = ["RCNN", "Detections", "FastRCNN", "FasterRCNN", "build", "draw", "load"]
 
 _HOMES = {
     "Detections": "structures",
     "FastRCNN": "detectors.fast_rcnn",
     "FasterRCNN": "detectors.faster_rcnn",
+    "RCNN": "detectors.rcnn",
     "build": "detectors.build",
     "draw": "drawing",
     "load": "weights",

@@ -50,6 +50,7 @@ def train(
     from rcnnkit.training.alternating import train_alternating
     from rcnnkit.training.loop import checkpoint_of
     from rcnnkit.training.loop import train as train_detector
+    from rcnnkit.training.rcnn_stages import train_rcnn
 
     read = read_settings(config, settings or [])
     if read.train.resume:
@@ -59,7 +60,10 @@ def train(
     else:
         name = config.parent.name if config.name == "settings.toml" else config.stem  # another run's settings
         run = out or free_folder(Path("runs") / name)
-    best = (train_alternating if read.alternating.enabled else train_detector)(read, run, console)
+    if read.model.detector == "rcnn":
+        best = train_rcnn(read, run, console)
+    else:
+        best = (train_alternating if read.alternating.enabled else train_detector)(read, run, console)
     console.print(f"wrote {best}")
 
 

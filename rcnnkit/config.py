@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rcnnkit.backbones.resnet import Norm, ResNetName
 from rcnnkit.backbones.single_map import SingleMapName
+from rcnnkit.backbones.window import Layer
 from rcnnkit.images import Preprocessing
 
 Count = Annotated[int, Field(ge=0)]
@@ -149,6 +150,49 @@ class ProposalSettings(Section):
     count: Positive = 2000  # … and to detect with
 
 
+class RCNNSettings(Section):
+    """[rcnn]: see `rcnnkit.detectors.rcnn.RCNN`; the values are the paper's and its released code's."""
+
+    size: Count = 0  # sides of a warped window, pixels; 0: 227 with alexnet, 224 with the others
+    context: Count = 16  # pixels of it, on each side, that show what is around the region
+    square: bool = False  # windows keep their shape: the tightest square around the region
+    layer: Layer = "fc7"  # whose features the SVMs see
+    scores: Literal["svm", "softmax"] = "svm"
+    box_regression: bool = True
+    # fine-tuning
+    fine_tune: bool = True
+    samples: Positive = 128  # windows in a batch …
+    foreground_share: Share = 0.25  # … and how many of them are objects
+    foreground_iou: Share = 0.5
+    classifier_lr: Factor = 10.0  # learning rate of the new layer, as a multiple
+    # SVMs
+    background_iou: Share = 0.3  # negatives of a class have less with all its objects
+    c: Factor = 1e-3
+    bias: Factor = 10.0  # the constant feature
+    positive_weight: Factor = 2.0
+    mining: bool = True  # False: the first picture's negatives are all
+    add_above: float = -1.0001  # negatives that score more join the training set …
+    evict_below: float = -1.2  # … and leave it when they score less after a training
+    retrain_after: Count = 2000  # new negatives
+    passes: Positive = 1  # over the pictures
+    # box regression
+    near_iou: Annotated[float, Field(ge=0, lt=1)] = 0.6  # windows with more are regressed to their object
+    ridge: Factor = 1000.0
+    # detecting
+    batch: Positive = 128  # windows at a time
+    score_threshold: float = -1.0
+    nms_iou: Share = 0.3
+    max_detections: Positive = 100  # of a class, before suppression
+
+
+class FeatureSettings(Section):
+    """[features]: where R-CNN keeps what the network makes of its windows; see `rcnnkit.training.features`."""
+
+    folder: Path | None = None  # by default features/ in the run's folder
+    disk_gb: NotNegative = 200.0  # what does not fit is computed again when it is needed; VOC2007 with fc7: 85
+    memory_gb: NotNegative = 4.0  # of decoded pictures, 12 bytes a pixel; others are decoded each time
+
+
 class DetectorSettings(Section):
     """What is kept with the weights."""
 
@@ -156,6 +200,7 @@ class DetectorSettings(Section):
     proposals: ProposalSettings = ProposalSettings()
     rpn: RPNSettings = RPNSettings()
     head: HeadSettings = HeadSettings()
+    rcnn: RCNNSettings = RCNNSettings()
     input: Preprocessing = Preprocessing()
 
     @model_validator(mode="after")
@@ -166,6 +211,24 @@ class DetectorSettings(Section):
                 " on proposals made before training"
             )
         return self
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> DetectorSettings:
+        if self.model.detector != "rcnn":
+            return self
+        name, size, context = self.model.backbone, self.window_size, self.rcnn.context
+        if self.rcnn.layer == "fc6" and self.model.norm != "none":
+            raise ValueError(f'rcnn.layer = "fc6" is for alexnet and vgg16; {name} has "pool5" and "fc7"')
+        if size < (smallest := {"alexnet": 63, "vgg16": 32}.get(name, 1)):
+            raise ValueError(f"rcnn.size = {size} is less than the {smallest} pixels that {name} can look at")
+        if 2 * context >= size:
+            raise ValueError(f"rcnn.context = {context} leaves nothing of a window of rcnn.size = {size} pixels")
+        return self
+
+    @property
+    def window_size(self) -> int:
+        """Sides of R-CNN's windows, pixels."""
+        return self.rcnn.size or (227 if self.model.backbone == "alexnet" else 224)
 
 
 class DataSettings(Section):
@@ -246,6 +309,7 @@ class Settings(DetectorSettings):
     """Everything that makes a run."""
 
     data: DataSettings
+    features: FeatureSettings = FeatureSettings()
     augment: AugmentSettings = AugmentSettings()
     train: TrainSettings = TrainSettings()
     alternating: AlternatingSettings = AlternatingSettings()

@@ -125,7 +125,7 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    short_side: Annotated[int, Field(gt=0)] = 800  # pixels of the shorter side, unless …
+    short_side: Annotated[int, Field(ge=0)] = 800  # pixels of the shorter side (0: as it is), unless …
     long_side: Annotated[int, Field(gt=0)] = 1333  # … the longer one would exceed this
     # Several shorter sides: training draws one for each picture, and Fast R-CNN detects at all of them.
     scales: tuple[Annotated[int, Field(gt=0)], ...] = ()
@@ -143,7 +143,8 @@ class Preprocessing(BaseModel):
 
     def resized(self, size: Size, factor: float = 1.0) -> Size:
         """The size (height, width) that a picture of `size` gets, its sides multiplied by `factor` besides."""
-        ratio = factor * min(self.short_side / min(size), self.long_side / max(size))
+        short = self.short_side or min(size)
+        ratio = factor * min(short / min(size), self.long_side / max(size))
         return max(1, math.floor(size[0] * ratio)), max(1, math.floor(size[1] * ratio))
 
     def resize(self, picture: Array | Tensor, factor: float = 1.0) -> Tensor:

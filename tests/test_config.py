@@ -69,6 +69,39 @@ nms_iou = 0.3
 max_detections = 7
 min_side = 1
 
+[rcnn]
+size = 64
+context = 4
+square = true
+layer = "pool5"
+scores = "softmax"
+box_regression = false
+fine_tune = false
+samples = 20
+foreground_share = 0.4
+foreground_iou = 0.6
+classifier_lr = 2
+background_iou = 0.2
+c = 0.01
+bias = 5
+positive_weight = 3
+mining = false
+add_above = -0.9
+evict_below = -1.1
+retrain_after = 100
+passes = 2
+near_iou = 0.7
+ridge = 100
+batch = 16
+score_threshold = -0.5
+nms_iou = 0.4
+max_detections = 50
+
+[features]
+folder = "somewhere"
+disk_gb = 1.5
+memory_gb = 0
+
 [input]
 short_side = 120
 long_side = 200

@@ -285,6 +285,12 @@ def test_factor_scales_the_sides() -> None:
     assert Preprocessing(short_side=100, long_side=200).resized((100, 150), 1.25) == (125, 187)
 
 
+def test_a_shorter_side_of_0_leaves_pictures_as_they_are_unless_they_are_long() -> None:
+    as_it_is = Preprocessing(short_side=0, long_side=200)
+    assert as_it_is.resized((37, 150)) == (37, 150)
+    assert as_it_is.resized((400, 100)) == (200, 50)
+
+
 def test_sizes_are_torchvisions() -> None:
     theirs = GeneralizedRCNNTransform(80, 133, [0.0] * 3, [1.0] * 3)
     ours = Preprocessing(short_side=80, long_side=133)

@@ -9,15 +9,23 @@ from rcnnkit.backbones.fpn import FPN
 from rcnnkit.backbones.resnet import ResNet, ResNetC4, Stage4
 from rcnnkit.backbones.single_map import HIDDEN, SingleMap, fill_from_imagenet
 from rcnnkit.backbones.vgg import vgg16
+from rcnnkit.backbones.window import WindowNetwork
 from rcnnkit.config import DetectorSettings, ProposalSettings
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.heads.two_fc import TwoFC
 from rcnnkit.proposals.methods import PictureMethod, SelectiveSearch, SlidingWindows
 from rcnnkit.proposals.rpn import RPN
+
+# What of [rcnn] the detector itself has to know; the rest is its training's.
+RCNN_OPTIONS = {
+    *("context", "square", "layer", "scores", "box_regression", "foreground_iou", "samples", "foreground_share"),
+    *("batch", "score_threshold", "nms_iou", "max_detections"),
+}
 
 
 def build(
@@ -40,14 +48,14 @@ def build(
     if len(category_ids) != len(class_names):
         raise ValueError(f"{len(class_names)} classes but {len(category_ids)} category ids; each class needs one")
     model, head = settings.model, settings.head
+    if model.detector == "rcnn":
+        return _rcnn(settings, class_names, category_ids)
     backbone, features, width, size = _parts(settings)
     strides = backbone.strides[:4]  # P6 serves the RPN alone
     pool = RegionPool(strides, size, model.pool, model.sampling_ratio, model.aligned)
     box_head = BoxHead(
         features, width, class_names, category_ids, **head.model_dump(exclude={"hidden", "fc6_rank", "fc7_rank"})
     )
-    if model.detector == "rcnn":
-        raise ValueError('model.detector = "rcnn" cannot be built yet')
     if model.detector == "fast_rcnn":
         method, options = proposal_method(settings.proposals), settings.proposals
         return FastRCNN(backbone, method, pool, box_head, settings.input, options.train_count, options.count)
@@ -90,3 +98,31 @@ def _parts(settings: DetectorSettings) -> tuple[FPN | ResNetC4 | SingleMap, TwoF
     size, hidden = model.pool_size or 7, head.hidden or 1024
     fpn = FPN(resnet, model.fpn_channels, model.fpn_norm)
     return fpn, TwoFC(model.fpn_channels, size, hidden, **ranks), hidden, size
+
+
+def _rcnn(settings: DetectorSettings, class_names: Sequence[str], category_ids: Sequence[int]) -> RCNN:
+    """R-CNN, which has whole classifiers for backbones."""
+    model, head = settings.model, settings.head
+    if model.backbone == "alexnet" or model.backbone == "vgg16":
+        frozen = model.frozen_stages
+        body = alexnet(frozen, padded=False) if model.backbone == "alexnet" else vgg16(frozen)
+        hidden = head.hidden or HIDDEN
+        ranks = {"fc6_rank": head.fc6_rank, "fc7_rank": head.fc7_rank}
+        layers = TwoFC(body.channels[0], body.pool_size, hidden, dropout=0.5, **ranks)
+        if model.pretrained:
+            fill_from_imagenet(model.backbone, body, layers)
+        backbone = WindowNetwork(body, layers, hidden, settings.window_size)
+    else:
+        resnet = ResNet(model.backbone, model.norm, model.pretrained, model.frozen_stages)
+        backbone = WindowNetwork(resnet, None, resnet.channels[-1], settings.window_size)
+    return RCNN(
+        backbone,
+        proposal_method(settings.proposals),
+        class_names,
+        category_ids,
+        settings.input,
+        size=settings.window_size,
+        train_count=settings.proposals.train_count,
+        count=settings.proposals.count,
+        **settings.rcnn.model_dump(include=RCNN_OPTIONS),
+    )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -203,3 +206,11 @@ def _fit_all(fit: Callable[..., Fit], sets: Sequence[tuple[Array, Array]], proce
 def _start_worker() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # these are for the main process, which ends its workers
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent was killed and so could not end it."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -40,8 +40,8 @@ class NonFiniteLoss(RuntimeError):
 class Interrupted(Exception):  # not an error: somebody pressed Ctrl-C
     """Stopped by Ctrl-C or SIGTERM, after the checkpoint that `path` names."""
 
-    def __init__(self, path: Path, iteration: int) -> None:
-        super().__init__(f"stopped after {iteration} iterations; continue with train.resume={path.parent}")
+    def __init__(self, path: Path, iteration: int, unit: str = "iterations") -> None:
+        super().__init__(f"stopped after {iteration} {unit}; continue with train.resume={path.parent}")
         self.path, self.iteration = path, iteration
 
 
@@ -65,6 +65,8 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         NonFiniteLoss: the loss is NaN or infinite; the last checkpoint stays.
         Interrupted: Ctrl-C; the last checkpoint was written just before.
     """
+    if settings.model.detector == "rcnn":
+        raise ValueError('model.detector = "rcnn" is trained in stages, by rcnnkit.training.rcnn_stages.train_rcnn')
     run, console = Path(run), console or Console(markup=False)
     options = settings.train
     if settings.alternating.enabled:
@@ -153,7 +155,7 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
             if stopping and not last:
                 raise Interrupted(path, progress.iteration)
             if (last or due) and validation is not None:
-                evaluation = _evaluate(detector, validation, store, run, settings, device, dtype)
+                evaluation = evaluate_run(detector, validation, store, run, settings, device, dtype)
                 log.evaluation(progress.iteration, validation.name, evaluation.coco.numbers)
                 ap = evaluation.coco.numbers["AP"]
                 ap = ap if math.isfinite(ap) else 0.0  # there may be no objects
@@ -377,7 +379,7 @@ def keep_settings(settings: Settings, run: Path, iteration: int) -> None:
     write_settings(settings.model_copy(update={"train": settings.train.model_copy(update={"resume": None})}), file)
 
 
-def _evaluate(
+def evaluate_run(
     detector: Detector,
     data: Dataset,
     store: Store | None,

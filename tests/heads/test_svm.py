@@ -1,3 +1,7 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,9 +60,10 @@ def test_fit_minimises_the_objective() -> None:
     assert found <= 1.0005 * min(better.fun, elsewhere.fun)
 
 
-def test_mining_ends_where_training_on_every_negative_does() -> None:
+@pytest.mark.parametrize("passes", [1, 2])
+def test_mining_ends_where_training_on_every_negative_does(passes: int) -> None:
     features, overlaps, positives = scenes()
-    trainer = mined(features, overlaps, positives, retrain_after=200)
+    trainer = mined(features, overlaps, positives, passes, retrain_after=200)
     joined, overlap = np.concatenate(features), np.concatenate(overlaps)
     for label in range(2):
         negatives = joined[overlap[:, label] < 0.3]
@@ -133,3 +138,33 @@ def test_a_class_that_is_everywhere_has_no_negatives() -> None:
     assert trainer.see(1, np.zeros((0, 3), dtype=np.float32), np.zeros((0, 1))) == []
     with pytest.raises(ValueError, match="no window is a negative of bird"):
         trainer.see(2, np.ones((2, 3), dtype=np.float32), np.ones((2, 1)), last=True)
+
+
+KILLED = """
+import os, signal, time
+from rcnnkit.heads import svm
+
+def fit(number, _):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+svm._fit_all(fit, [(1, 0), (2, 0)], 2)
+"""
+
+
+def runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"  # ended, not yet noticed
+    except FileNotFoundError:
+        return False
+
+
+def test_workers_end_with_a_process_that_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        workers = [int(process.stdout.readline()) for _ in range(2)]
+        process.kill()
+    waited = time.monotonic()
+    while any(map(runs, workers)):
+        assert time.monotonic() - waited < 10, "a worker is left"
+        time.sleep(0.1)

@@ -1,0 +1,358 @@
+"""R-CNN's training, stage by stage (Girshick et al. 2014, arXiv:1311.2524v5, section 2.3, appendices B and C).
+
+Proposals → fine-tuning → features of every window → SVMs → box regression. Each stage goes on from what it finds of
+itself in the run's folder:
+
+    last.safetensors            fine-tuning so far; at its end, the network of the stages after it
+    features/                   see `rcnnkit.training.features`
+    svms-….safetensors          the SVMs so far; the name tells what they depend on
+    boxes-….safetensors         the box regression of the classes done so far, likewise
+    best.safetensors            the detector
+    before-mining.safetensors   the same with the SVMs of the first training, to see what mining is worth
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from safetensors.numpy import load_file
+from torch import Tensor
+
+from rcnnkit import weights
+from rcnnkit.boxes import encode
+from rcnnkit.config import Settings
+from rcnnkit.data.proposals import read_proposals
+from rcnnkit.data.records import Dataset
+from rcnnkit.detectors.rcnn import RCNN
+from rcnnkit.heads.box_ridge import BoxRidge
+from rcnnkit.heads.svm import SVMTrainer, feature_scale
+from rcnnkit.proposals.store import Store
+from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
+from rcnnkit.training.features import Array, Features, fingerprint, write_arrays
+from rcnnkit.training.fine_tuning import fine_tune, window_sgd
+from rcnnkit.training.loop import (
+    Interrupted,
+    claim,
+    evaluate_run,
+    keep_settings,
+    read_splits,
+    start_detector,
+    stop_signals,
+)
+from rcnnkit.training.precision import autocast, pick_dtype
+from rcnnkit.training.proposals import stored_proposals
+from rcnnkit.training.windows import Pictures, Windows
+from rcnnkit.training.windows import fingerprint as fingerprint_of_windows
+
+BEFORE_MINING = "before-mining.safetensors"
+NORM_PICTURES, NORM_WINDOWS = 200, 200  # at most so many tell the features' mean length (released code)
+SAVE_SECONDS = 60.0  # between states of the SVMs on disk
+
+
+def train_rcnn(settings: Settings, run: Path | str, console: Console | None = None) -> Path:
+    """Train R-CNN and leave it in a folder of its own.
+
+    Args, return value and errors are those of `rcnnkit.training.loop.train`; besides:
+
+    Raises:
+        ValueError: a class has no object, a picture has no proposals or another picture's, features on disk are of
+            another network, or settings ask for what there is not: all before anything is trained.
+    """
+    run, console = Path(run), console or Console(markup=False)
+    resume = claim(settings, run)
+    device = weights.pick_device(settings.train.device)
+    dtype = pick_dtype(settings.train.precision, device)
+    training, validation = read_splits(settings.data)
+    _check(settings, training)
+    store = stored_proposals(settings, [training] if validation is None else [training, validation], console)
+    windows = read_windows(settings, training, store)
+    detector = start_detector(settings, training, resume).to(device)
+    assert isinstance(detector, RCNN)
+    optimizer = window_sgd(detector, settings)
+    progress = load_checkpoint(resume, detector, optimizer) if resume else Progress()
+    pictures = Pictures(windows, detector, settings.features.memory_gb)
+    features = plan_features(detector, pictures, settings, training, run, dtype)
+    keep_settings(settings, run, progress.iteration)
+    console.print(
+        f"{training.name}: {len(training)} pictures, {len(training.class_names)} classes,"
+        f" {sum(map(len, windows)):,} windows; on {device} in {str(dtype).removeprefix('torch.')}; run folder {run}",
+        highlight=False,
+    )
+    if settings.rcnn.fine_tune and progress.iteration < settings.train.iterations:
+        fine_tune(detector, optimizer, progress, pictures, settings, run, console, dtype)
+    elif not settings.rcnn.fine_tune:
+        save_checkpoint(run, detector, optimizer, settings, progress)
+    detector.eval()
+    about = {"iteration": progress.iteration, "data": training.name}
+    first = None
+    if detector.score_kind == "svm" or detector.box_regression:
+        make_features(detector, features, run, console)
+        if detector.score_kind == "svm":
+            first = train_svms(detector, features, settings, run, console)
+        if detector.box_regression:
+            train_boxes(detector, features, settings, run, console)
+    if first is not None:
+        last = detector.svm_weight.clone(), detector.svm_bias.clone()
+        _fill(detector, *first)
+        weights.save(detector, settings, run / BEFORE_MINING, about)
+        _fill(detector, *last)
+    weights.save(detector, settings, run / BEST, about)
+    if validation is not None:
+        evaluation = evaluate_run(detector, validation, store, run, settings, device, dtype)
+        numbers = evaluation.coco.numbers
+        _note(run, {"stage": "evaluation", **numbers})
+        console.print(f"{validation.name}: AP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f}", highlight=False)
+        ap = numbers["AP"] if numbers["AP"] == numbers["AP"] else 0.0  # there may be no objects
+        weights.save(detector, settings, run / BEST, about | {"val": validation.name, "AP": ap})
+    return run / BEST
+
+
+def _check(settings: Settings, training: Dataset) -> None:
+    """Raise ValueError for what would only be found hours later."""
+    objects = [record.targets for record in training.records]
+    kept = [t.labels[~t.crowd & (~t.difficult | settings.data.use_difficult)] for t in objects]
+    counts = torch.bincount(torch.cat(kept), minlength=len(training.class_names))
+    if missing := [name for name, count in zip(training.class_names, counts.tolist(), strict=True) if not count]:
+        raise ValueError(
+            f"{training.name} has no object to learn {', '.join(missing)} from; annotate some, set data.use_difficult ="
+            " true if there are difficult ones, or leave these out of data.class_names"
+        )
+    rcnn = settings.rcnn
+    if not rcnn.fine_tune and not (settings.model.pretrained or settings.train.init):
+        raise ValueError(
+            "rcnn.fine_tune = false leaves the network as it is, which is random; set model.pretrained = true or"
+            " train.init, or fine-tune it"
+        )
+    if rcnn.scores == "softmax" and not (rcnn.fine_tune or settings.train.init):
+        raise ValueError('rcnn.scores = "softmax" are of the fine-tuned classifier; set rcnn.fine_tune = true')
+    unused = {"crop", "brightness", "contrast", "saturation", "hue", "scale"}
+    changed = settings.augment.model_dump(exclude_defaults=True).keys() & unused
+    if changed:
+        raise ValueError(f"augment.{min(changed)} is not for R-CNN, whose windows are flipped only; leave it away")
+
+
+def read_windows(settings: Settings, training: Dataset, store: Store) -> list[Windows]:
+    """The objects and the best proposals of every picture.
+
+    Raises:
+        FileNotFoundError, ValueError: the proposals of a picture are missing, none, or another picture's.
+    """
+    count, difficult = settings.proposals.train_count, settings.data.use_difficult
+    windows = []
+    for record, proposals in zip(training.records, read_proposals(training, store), strict=True):
+        if not len(proposals):
+            raise ValueError(
+                f"{store.path(record.id)} has no proposal, so nothing in {record.path} can be background; make more"
+                " proposals, or leave the picture out"
+            )
+        windows.append(Windows.of(record, proposals[:count], difficult))
+    return windows
+
+
+def plan_features(
+    detector: RCNN, pictures: Pictures, settings: Settings, training: Dataset, run: Path, dtype: torch.dtype
+) -> Features:
+    """What stage 3 will compute, and where it will be kept. Raises as `Features`."""
+
+    def compute(picture: int) -> tuple[Tensor, Tensor]:
+        pixels = pictures.pixels(picture)
+        boxes = pictures.boxes(picture, pixels).to(detector.device)
+        with torch.inference_mode(), autocast(detector.device, dtype):
+            found = detector.features(pixels.to(detector.device), boxes)
+        return found["fc7" if detector.score_kind == "softmax" else detector.layer], found["pool5"]
+
+    about = {
+        "data set": training.name,
+        "windows": fingerprint_of_windows(pictures.windows),
+        "backbone": settings.model.backbone,
+        "layer": detector.layer,
+        "window": {"size": detector.size, "context": detector.context, "square": detector.square},
+        "input": settings.input.model_dump(mode="json"),
+        "precision": str(dtype),
+        "near_iou": settings.rcnn.near_iou if detector.box_regression else None,
+    }
+    widths = detector.backbone.widths
+    return Features(
+        settings.features.folder or run / "features",
+        about,
+        pictures.windows,
+        compute,
+        (
+            widths[detector.layer] if detector.score_kind == "svm" else 0,
+            widths["pool5"] if detector.box_regression else 0,
+        ),
+        settings.rcnn.near_iou,
+        settings.features.disk_gb,
+    )
+
+
+def make_features(detector: RCNN, features: Features, run: Path, console: Console) -> None:
+    """Stage 3: what the network makes of every window.
+
+    Raises:
+        ValueError: the folder holds the features of another network.
+        Interrupted: Ctrl-C; the pictures done so far stay.
+    """
+    missing, total = features.begin(fingerprint(detector.backbone)), len(features.windows)
+    if missing:
+        console.print(
+            f"features of {features.stored} of {total} pictures go to disk, {features.bytes / 1e9:.2f} GB in"
+            f" {features.folder}; the others are computed again when they are needed",
+            highlight=False,
+        )
+    with _stage(console, "features", total, total - len(missing), run) as advance:
+        for picture in missing:
+            features.make(picture)
+            advance()
+
+
+def train_svms(
+    detector: RCNN, features: Features, settings: Settings, run: Path, console: Console
+) -> tuple[Array, Array] | None:
+    """Stage 4: one SVM per class, with hard negatives from all pictures; fills the detector's.
+
+    Returns:
+        The SVMs after the first training, as weight (K, D) and bias (K,) of features as the network gives them;
+        None without mining, where they are the same.
+    """
+    options, windows = settings.rcnn, features.windows
+    scale = _scale(features, "norms", settings.train.seed)
+    labels = torch.cat([each.objects.labels for each in windows]).numpy()
+    objects = np.concatenate([features.read(i, "objects") * scale for i in range(len(windows))])
+    names = ("background_iou", "c", "bias", "positive_weight", "add_above", "evict_below", "retrain_after")
+    chosen = options.model_dump(include={*names})
+    classes = len(detector.class_names)
+    trainer = SVMTrainer(
+        [objects[labels == label] for label in range(classes)],
+        detector.class_names,
+        processes=os.cpu_count() or 1,
+        **chosen,
+    )
+    file = run / f"svms-{_digest(features, chosen, options.mining, options.passes, scale)}.safetensors"
+    steps = len(windows) * options.passes
+    first, seen = None, 0
+
+    def scaled(picture: int) -> Array:
+        return features.all(picture) * scale
+
+    if file.exists():
+        state = load_file(file)
+        seen = int(state["seen"][0])
+        if "first_bias" in state:
+            first = state["first_weight"], state["first_bias"]
+        if seen < steps:
+            trainer.restore(state, scaled)
+        else:
+            trainer.weight, trainer.bias = state["weight"], state["bias"]
+
+    def save() -> None:
+        firsts = {} if first is None else {"first_weight": first[0], "first_bias": first[1]}
+        write_arrays(trainer.state() | firsts | {"seen": np.array([seen])}, file)
+
+    saved = time.perf_counter()
+    with _stage(console, "SVMs", steps, seen, run, save) as advance:
+        while seen < steps:
+            picture = seen % len(windows)
+            trained = trainer.see(picture, scaled(picture), windows[picture].overlaps(classes), last=seen == steps - 1)
+            seen += 1
+            for label in trained:
+                negatives, trainings = len(trainer.negatives[label]), int(trainer.trainings[label])
+                values = {"picture": seen, "class": detector.class_names[label], "training": trainings}
+                _note(run, {"stage": "svms", **values, "positives": len(trainer.positives[label]), "kept": negatives})
+            if first is None and trainer.trainings.all():
+                first = trainer.weight.copy(), trainer.bias.copy()
+                if not options.mining:
+                    seen = steps
+            if trained and (seen == steps or time.perf_counter() - saved > SAVE_SECONDS):
+                save()
+                saved = time.perf_counter()
+            advance()
+    _fill(detector, trainer.weight * scale, trainer.bias)
+    return (first[0] * scale, first[1]) if first is not None and options.mining else None
+
+
+def train_boxes(detector: RCNN, features: Features, settings: Settings, run: Path, console: Console) -> None:
+    """Stage 5: the box regression of each class, from windows near its objects; fills the detector's."""
+    options = settings.rcnn
+    scale = _scale(features, "pool5_norms", settings.train.seed)
+    file = run / f"boxes-{_digest(features, options.ridge, scale)}.safetensors"
+    done = load_file(file) if file.exists() else {}
+    classes = len(detector.class_names)
+    with _stage(console, "box regression", classes, len(done) // 2, run) as advance:
+        for label in range(classes):
+            if f"weight/{label}" in done:
+                continue
+            regressor = BoxRidge(detector.backbone.widths["pool5"], options.ridge)
+            for picture, windows in enumerate(features.windows):
+                near, index = windows.near(options.near_iou)
+                mine = windows.objects.labels[index] == label
+                if mine.any():
+                    deltas = encode(windows.objects.boxes[index[mine]], windows.boxes[near[mine]])
+                    regressor.add(features.read(picture, "near")[mine.numpy()] * scale, deltas.numpy())
+            done[f"weight/{label}"], done[f"bias/{label}"] = regressor.solve()
+            write_arrays(done, file)
+            advance()
+    for label in range(classes):
+        detector.ridge_weight[label] = torch.from_numpy(done[f"weight/{label}"] * scale)
+        detector.ridge_bias[label] = torch.from_numpy(done[f"bias/{label}"])
+
+
+def _scale(features: Features, name: str, seed: int) -> float:
+    rng = np.random.default_rng(seed)
+    count = len(features.windows)
+    some = rng.permutation(count)[:NORM_PICTURES]
+    return feature_scale(np.concatenate([rng.permutation(features.read(i, name))[:NORM_WINDOWS] for i in some]))
+
+
+def _fill(detector: RCNN, weight: Array | Tensor, bias: Array | Tensor) -> None:
+    detector.svm_weight.copy_(torch.as_tensor(weight))
+    detector.svm_bias.copy_(torch.as_tensor(bias))
+
+
+def _digest(features: Features, *values: Any) -> str:
+    """Of the features and what else a stage's result depends on."""
+    text = json.dumps([features.about, *values], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _note(run: Path, values: dict[str, Any]) -> None:
+    with (run / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({k: None if v != v else v for k, v in values.items()}) + "\n")
+
+
+@contextmanager
+def _stage(
+    console: Console, name: str, total: int, done: int, run: Path, save: Callable[[], None] = lambda: None
+) -> Iterator[Callable[[], None]]:
+    """A progress bar, and what advances it by one; which also stops after Ctrl-C or SIGTERM, when it has saved."""
+    columns = (TextColumn(name), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
+    bar = Bar(*columns, TextColumn("left"), TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+    task, began, start = bar.add_task("", total=total, completed=done), time.perf_counter(), done
+
+    with bar, stop_signals() as stop:
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            bar.advance(task)
+            if stop and done < total:
+                save()
+                raise Interrupted(run / LAST, done, f"of {total} ({name})")
+
+        yield advance
+    if done > start:
+        seconds = time.perf_counter() - began
+        console.print(f"{name}: {seconds:.0f} s", highlight=False)
+        _note(run, {"stage": name, "seconds": round(seconds, 1), "done": done - start})
