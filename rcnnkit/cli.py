@@ -216,12 +216,15 @@ def svms(
 @app.command()
 def demo(
     out: Annotated[Path | None, typer.Option(help="A new folder; by default rcnnkit-demo in this one.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="One detector: rcnn, fast-rcnn or faster-rcnn; by default all three.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
-    """Make pictures of handwritten digits, train on them, evaluate and detect: a few minutes on two cores."""
+    """Make pictures of handwritten digits, train the three detectors on them, and compare what they find."""
     from rcnnkit.demo import run_demo
 
-    run_demo(out or free_folder(Path("rcnnkit-demo")), device, console)
+    run_demo(out or free_folder(Path("rcnnkit-demo")), device, console, only)
 
 
 def free_folder(wanted: Path) -> Path:
