@@ -4,6 +4,17 @@ A picture is cut into small regions (Felzenszwalb and Huttenlocher, IJCV 59, 200
 are merged until one is left; every region on the way is a proposal. A strategy is one such hierarchy: a colour space,
 its segmentation's k (larger: fewer regions), and the similarities that are added up. Strategies that differ find
 different objects, so their proposals are pooled, ranked and cleared of duplicates.
+
+The authors' release hides its colour conversion, histograms, similarities and merging, so these follow the paper, and
+where it is silent: hue is linear over 0 … 255, without wrap-around; derivatives are binned over 0 … 102 (a step of 255
+answers 101.7), and count as 0 along the opposite orientation; of equal similarities the older pair merges first. Where
+this leaves what is known, and what that does to the recall (0.738) and the mean average best overlap (0.716) of the
+first 2000 boxes of COCO's first 128 pictures at width 500, mean of 5 seeds, whose spread is 0.004:
+
+- Edges are sorted by lengths rounded to 0.1 %, which takes a counting sort; with 256 times finer steps 0.746 and 0.714.
+- Histograms are compared in fixed point, 1/32767 of a channel's share, so that every CPU gives the same boxes; 32 times
+  coarser 0.736 and 0.717.
+- The random numbers are a hash of seed, strategy and region, so that they depend on no order of threads.
 """
 
 from __future__ import annotations

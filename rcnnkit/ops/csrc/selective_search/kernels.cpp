@@ -30,7 +30,7 @@ void edge_keys_of(const float* const* a, const float* const* b, int width, uint1
   const float *a2 = a[planes > 1 ? 2 : 0], *b2 = b[planes > 1 ? 2 : 0];
   for (int x = 0; x < width; ++x) {
     const float d0 = a0[x] - b0[x], d1 = a1[x] - b1[x], d2 = a2[x] - b2[x];
-    // One plane stands for three equal ones, as the authors' code was fed (facts on weights: a factor √3).
+    // One plane stands for three equal ones, which the authors' code was fed: it takes three.
     const float square = planes > 1 ? d0 * d0 + d1 * d1 + d2 * d2 : 3 * (d0 * d0);
     const float shifted = square + kKeyOffset;
     uint32_t bits;
