@@ -109,7 +109,7 @@ def detect(
     weights: Weights,
     files: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures with boxes and detections.json.")],
-    min_score: Annotated[float, typer.Option(min=0, max=1, help="Draw boxes from this score on.")] = 0.5,
+    min_score: Annotated[float, typer.Option(help="Draw boxes from this score on; R-CNN's are margins.")] = 0.5,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16.")] = "auto",
