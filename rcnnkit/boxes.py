@@ -24,6 +24,19 @@ def check_boxes(boxes: Tensor, name: str = "boxes") -> None:
         )
 
 
+def check_inside(boxes: Tensor, size: tuple[int, int], name: str) -> None:
+    """Raise ValueError unless (N, 4) `boxes` are finite and at most a pixel, which rounding explains, outside a
+    picture of `size` (height, width); `name` begins the message."""
+    if not boxes.isfinite().all():
+        raise ValueError(f"{name} hold a number that is not finite")
+    outside = ((boxes - clip(boxes, size)).abs() > 1).any(dim=1)
+    if outside.any():
+        raise ValueError(
+            f"{name} hold {boxes[outside][0].tolist()}, which lies outside the picture, {size[1]} wide and {size[0]}"
+            " high; were they made for another one?"
+        )
+
+
 def area(boxes: Tensor) -> Tensor:
     """(N,) areas in square pixels of (N, 4) boxes."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

@@ -109,7 +109,9 @@ def detect(
     weights: Weights,
     files: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures with boxes and detections.json.")],
-    min_score: Annotated[float, typer.Option(help="Draw boxes from this score on; R-CNN's are margins.")] = 0.5,
+    min_score: Annotated[
+        float | None, typer.Option(help="Draw boxes from this score on; by default 0.5, of SVMs' margins 0.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16.")] = "auto",
@@ -129,6 +131,7 @@ def detect(
     if taken:
         raise FileExistsError(f"{taken[0]} is there already; choose another --out, nothing is overwritten")
     detector = load(weights, device)
+    least = min_score if min_score is not None else 0.0 if detector.scores_are_margins else 0.5
     cast = _autocast(precision, detector.device)
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, object]] = []
@@ -147,10 +150,11 @@ def detect(
                 found = detector(list(arrays.values()))
             for (path, array), detections in zip(arrays.items(), found, strict=True):
                 results += detections.to_coco(str(path))
-                draw(array, detections, min_score=min_score).save(drawn[path], quality=92)
-                seen = detections.above(min_score)
+                draw(array, detections, min_score=least).save(drawn[path], quality=92)
+                seen = detections.above(least)
                 counts = {name: seen.names.count(name) for name in dict.fromkeys(seen.names)}
-                summary = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+                summary = ", ".join(f"{count} {name}" for name, count in counts.items())
+                summary = summary or f"nothing that scores {least:g}"
                 console.print(f"{path}: {summary}")
     finally:  # also of what a Ctrl-C leaves undone
         (out / "detections.json").write_text(json.dumps(results), encoding="utf-8")

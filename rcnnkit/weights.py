@@ -57,6 +57,7 @@ def save(
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        half.touch()  # with the user's own permissions; safetensors would let nobody else read it
         # One memory order: a file should not tell on which machine it was made.
         save_file(
             {n: t.detach().cpu().contiguous() for n, t in tensors.items()},

@@ -53,5 +53,5 @@ class BadData(ValueError):
         lines += [f"  {problem}" for problem in problems[:shown]]
         if len(problems) > shown:
             lines.append(f"  … and {len(problems) - shown} more")
-        lines.append("Mend them, or set data.skip_bad = true to leave them out.")
+        lines.append("Mend them, or leave them out: data.skip_bad = true in settings, --skip-bad on the command line.")
         super().__init__("\n".join(lines))

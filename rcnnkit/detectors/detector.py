@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from rcnnkit.boxes import scale
+from rcnnkit.boxes import check_inside, scale
 from rcnnkit.images import Picture, Preprocessing
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
@@ -19,6 +19,7 @@ class Detector(nn.Module):
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
+    takes_proposals = False  # the call's
 
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
@@ -29,6 +30,11 @@ class Detector(nn.Module):
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""
         raise NotImplementedError
+
+    @property
+    def scores_are_margins(self) -> bool:
+        """Whether detections have the margins of SVMs, without bounds, in place of probabilities."""
+        return False
 
     @property
     def device(self) -> torch.device:
@@ -43,7 +49,7 @@ class Detector(nn.Module):
             pictures: a path, PIL picture, RGB array or tensor, or a list or tuple of these; see
                 `rcnnkit.images.read_picture`.
             proposals: the regions to look at, in the pixels of the picture as it was given; for a list of
-                pictures a list of as many. A detector with a region proposal network asks that instead.
+                pictures a list of as many. Not for a detector with a region proposal network.
 
         Returns:
             Boxes in the pixels of each picture as it was given, on the detector's device.
@@ -51,10 +57,13 @@ class Detector(nn.Module):
         Raises:
             RuntimeError: the detector is in training mode.
             FileNotFoundError, ValueError: a picture cannot be read.
-            ValueError: another number of proposals than of pictures.
+            ValueError: proposals for a detector that makes its own; another number of them than of pictures; or one
+                that does not lie in its picture.
         """
         if self.training:
             raise RuntimeError("the detector is in training mode; call detector.eval() before detecting")
+        if proposals is not None and not self.takes_proposals:
+            raise ValueError(f"{type(self).__name__} makes its own proposals; leave yours away")
         if not isinstance(pictures, (list, tuple)):
             given = None if proposals is None else [proposals]
             return self.forward([pictures], given)[0]  # type: ignore[list-item, index, arg-type]  # one of each
@@ -75,6 +84,8 @@ def with_proposals(images: ImageBatch, proposals: Sequence[Proposals]) -> ImageB
     """
     if len(proposals) != len(images):
         raise ValueError(f"{len(proposals)} proposals for {len(images)} pictures; give one Proposals for each picture")
+    for each, original in zip(proposals, images.original_sizes, strict=True):
+        check_inside(each.boxes, original, "the proposals")
     moved = [
         Proposals(scale(each.boxes, original, size), each.scores).to(images.pixels.device)
         for each, original, size in zip(proposals, images.original_sizes, images.sizes, strict=True)

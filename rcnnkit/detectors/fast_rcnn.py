@@ -37,6 +37,8 @@ class FastRCNN(Detector):
         train_count, count: how many of the best proposals of a picture are used to train and to detect with.
     """
 
+    takes_proposals = True
+
     def __init__(
         self,
         backbone: FPN | ResNetC4 | SingleMap,
@@ -52,6 +54,10 @@ class FastRCNN(Detector):
         self.preprocessing = preprocessing
         self.class_names, self.category_ids = head.class_names, head.category_ids
         self.train_count, self.count = train_count, count
+
+    @property
+    def scores_are_margins(self) -> bool:
+        return self.head.svms is not None
 
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None

@@ -51,6 +51,7 @@ class RCNN(Detector):
         train_count, count: how many of the best proposals of a picture are used to train and to detect with.
     """
 
+    takes_proposals = True
     svm_weight: Tensor  # (K, D)
     svm_bias: Tensor  # (K,)
     ridge_weight: Tensor  # (K, 4, D of pool5)
@@ -99,6 +100,10 @@ class RCNN(Detector):
         self.foreground_iou, self.samples, self.foreground_share = foreground_iou, samples, foreground_share
         self.batch, self.score_threshold, self.nms_iou = batch, score_threshold, nms_iou
         self.max_detections, self.train_count, self.count = max_detections, train_count, count
+
+    @property
+    def scores_are_margins(self) -> bool:
+        return self.score_kind == "svm"
 
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None

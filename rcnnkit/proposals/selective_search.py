@@ -25,11 +25,12 @@ from itertools import product
 from typing import Literal
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
 from rcnnkit.boxes import scale
-from rcnnkit.images import Picture, read_picture
+from rcnnkit.images import Array, Picture, read_picture
 from rcnnkit.ops.library import load
 from rcnnkit.structures import Proposals, Size
 
@@ -91,10 +92,13 @@ def selective_search(
         FileNotFoundError, ValueError: the picture cannot be read, is larger than 2^27 pixels or 65535 a side, or an
             argument is out of range.
     """
-    if min_side < 0 or width < 0 or not -(2**63) <= seed < 2**63:
-        raise ValueError(
-            f"min_side = {min_side}, width = {width}, seed = {seed}: none of the first two may be negative"
-        )
+    for name, value, low, high in (
+        ("min_side", min_side, 0, MAX_SIDE),
+        ("width", width, 0, MAX_SIDE),
+        ("seed", seed, -(2**63), 2**63 - 1),
+    ):
+        if not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"{name} = {value!r} must be a whole number from {low} to {high}")
     if strategies is None:
         if mode not in MODES:
             raise ValueError(f"mode = {mode!r} is not one of {', '.join(MODES)}")
@@ -103,9 +107,10 @@ def selective_search(
     size: Size = (pixels.shape[0], pixels.shape[1])
     if width and width != size[1]:
         height = max(1, round(size[0] * width / size[1]))
+        _check_size(height, width)
         shrinks = width < size[1]
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    boxes, scores = torch.ops.rcnnkit.selective_search(_checked(pixels), _rows(strategies), min_side, seed)
+    boxes, scores = torch.ops.rcnnkit.selective_search(_tensor(pixels), _rows(strategies), min_side, seed)
     return Proposals(scale(boxes, (pixels.shape[0], pixels.shape[1]), size), scores)
 
 
@@ -121,28 +126,36 @@ def hierarchy(image: Picture, colour: str = "hsv", k: float = 100, similarities:
     Raises:
         As `selective_search`.
     """
-    pixels = _checked(read_picture(image))
+    pixels = _tensor(read_picture(image))
     return Hierarchy(*torch.ops.rcnnkit.selective_search_hierarchy(pixels, _rows([(colour, k, similarities)])))
 
 
-def _checked(pixels) -> Tensor:  # type: ignore[no-untyped-def]  # (H, W, 3) uint8
-    height, width, _ = pixels.shape
+def _tensor(pixels: Array) -> Tensor:
+    """(H, W, 3) uint8."""
+    _check_size(pixels.shape[0], pixels.shape[1])
+    return torch.from_numpy(np.require(pixels, requirements=["C", "W"]))  # torch warns of what is read-only
+
+
+def _check_size(height: int, width: int) -> None:
     if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
         raise ValueError(
             f"a picture of {height} × {width} is too large for selective search; resize it, or pass width=500"
         )
-    return torch.from_numpy(pixels)
 
 
 def _rows(strategies: Sequence[Strategy]) -> Tensor:
     """(S, 3) float64: colour space, k, set of similarities, as the compiled code numbers them."""
     rows = []
+    if isinstance(strategies, tuple) and strategies and isinstance(strategies[0], str):
+        raise ValueError(f"strategies = {strategies!r} is one strategy; give a list of them")
     for colour, k, similarities in strategies:
         letters = set(similarities)
+        if not isinstance(k, int | float):
+            raise ValueError(f"k = {k!r} is not a number")
         if colour not in COLOURS:
             raise ValueError(f"colour = {colour!r} is not one of {', '.join(COLOURS)}")
         if not 0 < k < 1e9:
-            raise ValueError(f"k = {k} must be positive; the papers take 50 to 300")
+            raise ValueError(f"k = {k} must be above 0 and below 1e9; the paper takes 50 to 300")
         if not letters or not letters <= SIMILARITIES.keys() or len(letters) < len(similarities):
             raise ValueError(f'similarities = {similarities!r} must be letters of "CTSF", each at most once')
         rows.append([COLOURS.index(colour), k, sum(SIMILARITIES[letter] for letter in letters)])

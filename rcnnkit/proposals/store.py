@@ -22,14 +22,13 @@ from urllib.parse import quote, unquote
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from rcnnkit.boxes import clip
+from rcnnkit.boxes import check_inside, clip
 from rcnnkit.structures import Proposals, Size
 
 FORMAT = 1
 ABOUT = "about.json"
 SUFFIX = ".safetensors"
 LONGEST = 200  # bytes of a file name; most file systems take 255
-BEYOND = 1.0  # pixels outside the picture that rounding explains; more is a mistake
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +77,8 @@ class Store:
         folder = Path(folder)
         if not (folder / ABOUT).is_file():
             inside = sorted(path.parent for path in folder.glob(f"*/{ABOUT}"))
+            # What was begun and never got a picture is none beside those that have some.
+            inside = [each for each in inside if any(each.glob(f"*{SUFFIX}"))] or inside
             if not inside:
                 raise FileNotFoundError(f"{folder} holds no proposals; `rcnnkit proposals compute` makes them")
             if len(inside) > 1:
@@ -128,10 +129,11 @@ class Store:
 
         Raises:
             FileNotFoundError: there are none for this key.
-            ValueError: the file is damaged, or holds the proposals of another picture.
+            ValueError: the file is damaged, holds the proposals of another picture, or boxes that do not lie in it.
         """
         about, boxes, scores = self._load(key, "boxes", "scores")
         _check_picture(self.path(key), about, size, picture)
+        check_inside(boxes, size, f"the proposals in {self.path(key)}")
         return Proposals(boxes, scores)
 
     def write(self, key: int | str, proposals: Proposals, size: Size, picture: Path | None = None) -> None:
@@ -147,22 +149,16 @@ class Store:
             ValueError: a number is not finite, or a box lies more than 1 pixel outside the picture.
         """
         boxes, scores = proposals.boxes.detach().float().cpu(), proposals.scores.detach().float().cpu()
-        if not (boxes.isfinite().all() and scores.isfinite().all()):
-            raise ValueError(f"picture {key}: a proposal holds a number that is not finite; it is not kept")
-        inside = clip(boxes, size)
-        outside = ((boxes - inside).abs() > BEYOND).any(dim=1)
-        if outside.any():
-            raise ValueError(
-                f"picture {key}: the proposal {boxes[outside][0].tolist()} lies outside the picture, which is"
-                f" {size[1]} wide and {size[0]} high; were the proposals made for another one?"
-            )
+        check_inside(boxes, size, f"the proposals of picture {key}")
+        if not scores.isfinite().all():
+            raise ValueError(f"the proposals of picture {key} have a score that is not finite")
         about = {
             "key": str(key),
             "height": size[0],
             "width": size[1],
             "bytes": None if picture is None else picture.stat().st_size,
         }
-        tensors = {"boxes": inside.contiguous(), "scores": scores.contiguous()}
+        tensors = {"boxes": clip(boxes, size).contiguous(), "scores": scores.contiguous()}
         _write(self.path(key), save(tensors, {"rcnnkit": json.dumps(about)}))
 
     def _load(self, key: int | str, *names: str) -> tuple[Any, ...]:

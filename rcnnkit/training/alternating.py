@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from rcnnkit import weights
-from rcnnkit.config import Settings
+from rcnnkit.config import Settings, read_settings
 from rcnnkit.data.proposals import compute_proposals
 from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
@@ -44,10 +44,12 @@ def train_alternating(settings: Settings, run: Path | str, console: Console | No
         before; run/evaluation.json tells how good it is on `data.val`.
 
     Raises:
-        As `rcnnkit.training.loop.train`.
+        As `rcnnkit.training.loop.train`; and
+        ValueError: `run` is one step of such a run, or was begun with other settings.
     """
     run, console = Path(run), console or Console(markup=False)
-    claim(settings, run)
+    if claim(settings, run):
+        _check_same(settings, run)
     training, validation = read_splits(settings.data)
     if not settings.train.resume:
         keep_settings(settings, run, 0)
@@ -79,6 +81,24 @@ def train_alternating(settings: Settings, run: Path | str, console: Console | No
         about |= {"val": validation.name, "AP": numbers["AP"]}
     weights.save(detector, settings, run / BEST, about)
     return run / BEST
+
+
+def _check_same(settings: Settings, run: Path) -> None:
+    """Steps that are done keep their settings, so a run goes on with those that it began with."""
+    if run.name in STEPS and (run.parent / "settings.toml").exists():
+        raise ValueError(f"{run} is one step of an alternating run; go on with the whole: train.resume={run.parent}")
+    if (run / "settings.toml").exists():
+        began, now = (
+            {
+                f"{section}.{name}": value
+                for section, values in each.model_dump(mode="json").items()
+                for name, value in values.items()
+                if (section, name) not in (("train", "resume"), ("train", "device"), ("data", "workers"))
+            }
+            for each in (read_settings(run / "settings.toml"), settings)
+        )
+        if changed := [f"{key} = {began[key]}, not {now[key]}" for key in began if began[key] != now[key]]:
+            raise ValueError(f"{run} was begun with {'; '.join(changed)}: leave that as it was, or start another run")
 
 
 def _step(settings: Settings, folder: Path, console: Console) -> Path:

@@ -57,8 +57,15 @@ def load_checkpoint(path: Path, detector: Detector, optimizer: torch.optim.SGD) 
     try:
         state = {n: t for n, t in tensors.items() if not n.startswith(weights.TRAINING)}
         detector.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path} was made with other settings: {error}") from None
+    except RuntimeError:
+        own = detector.state_dict()
+        other = [
+            n for n in own.keys() | state.keys() if n not in own or n not in state or own[n].shape != state[n].shape
+        ]
+        raise ValueError(
+            f"{path} was made with other settings: {len(other)} of its tensors, such as {min(other)}, are not those of"
+            " this detector; continue with the run's own settings.toml"
+        ) from None
     for name, parameter in detector.named_parameters():
         buffer: Tensor | None = tensors.get(f"{weights.TRAINING}momentum/{name}")
         if buffer is not None:

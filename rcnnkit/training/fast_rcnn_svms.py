@@ -62,8 +62,10 @@ def train_svms(
     if Path(out).exists():
         raise FileExistsError(f"{out} is there already; choose another file, nothing is overwritten")
     detector = weights.load(path, device)
-    if not isinstance(detector, FastRCNN) or detector.head.svms is not None:
-        raise ValueError(f"{path}: SVMs take the place of the softmax of a Fast R-CNN, which this does not hold")
+    if not isinstance(detector, FastRCNN):
+        raise ValueError(f"{path}: SVMs take the place of the softmax of a Fast R-CNN, which this is not")
+    if detector.head.svms is not None:
+        raise ValueError(f"{path} has SVMs already; give the weights that they were made from")
     if tuple(data.class_names) != detector.class_names:
         raise ValueError(
             f"{path} knows the classes {', '.join(detector.class_names)}, {data.name} has {', '.join(data.class_names)}"

@@ -68,7 +68,7 @@ class Features:
         if sum(small) > disk_gb * GB:
             raise ValueError(
                 f"features.disk_gb = {disk_gb:g}, but the features of the objects and of what is near them take"
-                f" {sum(small) / GB:.1f} GB; allow more, or set rcnn.box_regression = false"
+                f" {sum(small) / GB:.3g} GB; allow more, or set rcnn.box_regression = false"
             )
         room = disk_gb * GB - sum(small)
         self.stored = int(np.searchsorted(large, room, side="right")) if widths[0] else 0  # pictures
@@ -96,6 +96,25 @@ class Features:
             half.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
             half.replace(self.folder / ABOUT)
         return [i for i in range(len(self.windows)) if not self.path(i).exists()]
+
+    def renew(self, *, own: bool) -> None:
+        """Before the network is trained on: features that are there already will be another network's.
+
+        Args:
+            own: the folder belongs to this run, whose old features are deleted.
+
+        Raises:
+            ValueError: there are some, and the folder is not this run's own.
+        """
+        if not self._compare():
+            return
+        if not own:
+            raise ValueError(
+                f"{self.folder} holds features of a network already, and this one is yet to be trained; set"
+                " features.folder to another, or rcnn.fine_tune = false to use the network as it is"
+            )
+        for file in [self.folder / ABOUT, *self.folder.glob("*.safetensors")]:
+            file.unlink()
 
     def _compare(self) -> bool:
         """Whether there are features already. Raises ValueError if they are others."""
@@ -170,6 +189,7 @@ def write_arrays(arrays: Mapping[str, Array], path: Path) -> None:
     """A .safetensors file, whole or not at all. Raises OSError."""
     half = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        half.touch()  # with the user's own permissions
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, half)
         half.replace(path)
     except SafetensorError as error:

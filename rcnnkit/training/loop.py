@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import signal
 import time
@@ -31,6 +32,8 @@ from rcnnkit.training.log import RunLog
 from rcnnkit.training.precision import autocast, pick_dtype
 from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.schedule import STATED_BATCH, learning_rate
+
+log = logging.getLogger("rcnnkit")
 
 
 class NonFiniteLoss(RuntimeError):
@@ -291,15 +294,20 @@ def leave_alone(detector: Detector, options: TrainSettings) -> None:
 def start_from(path: Path, detector: nn.Module) -> None:
     """Fill a detector from a weights file, as far as names and shapes agree (other classes: another head).
 
+    What is not taken is logged.
+
     Raises:
-        ValueError: nothing agrees; and as `weights.read`.
+        ValueError: nothing of the backbone agrees; and as `weights.read`.
     """
     _, tensors = weights.read(path)
     own = detector.state_dict()
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
-    if not fitting:
-        raise ValueError(f"{path} has no tensor that fits this detector; is it for another backbone?")
+    if not any(name.startswith("backbone.") for name in fitting):
+        raise ValueError(f"{path} has no tensor that fits this detector's backbone; is it for another one?")
     detector.load_state_dict(fitting, strict=False)
+    if left := [name for name in own if name not in fitting]:
+        few = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
+        log.info("%s: took %d of %d tensors; these start afresh: %s", path, len(fitting), len(own), few)
 
 
 def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:

@@ -84,13 +84,16 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
     progress = load_checkpoint(resume, detector, optimizer) if resume else Progress()
     pictures = Pictures(windows, detector, settings.features.memory_gb)
     features = plan_features(detector, pictures, settings, training, run, dtype)
+    tuning = settings.rcnn.fine_tune and progress.iteration < settings.train.iterations
+    if tuning:
+        features.renew(own=settings.features.folder is None)
     keep_settings(settings, run, progress.iteration)
     console.print(
         f"{training.name}: {len(training)} pictures, {len(training.class_names)} classes,"
         f" {sum(map(len, windows)):,} windows; on {device} in {str(dtype).removeprefix('torch.')}; run folder {run}",
         highlight=False,
     )
-    if settings.rcnn.fine_tune and progress.iteration < settings.train.iterations:
+    if tuning:
         fine_tune(detector, optimizer, progress, pictures, settings, run, console, dtype)
     elif not settings.rcnn.fine_tune:
         save_checkpoint(run, detector, optimizer, settings, progress)
@@ -207,9 +210,10 @@ def make_features(detector: RCNN, features: Features, run: Path, console: Consol
     """
     missing, total = features.begin(fingerprint(detector.backbone)), len(features.windows)
     if missing:
+        rest = "; the others are computed again when they are needed" if features.stored < total else ""
         console.print(
-            f"features of {features.stored} of {total} pictures go to disk, {features.bytes / 1e9:.2f} GB in"
-            f" {features.folder}; the others are computed again when they are needed",
+            f"features of {features.stored} of {total} pictures go to disk, {features.bytes / 1e9:.3g} GB in"
+            f" {features.folder}{rest}",
             highlight=False,
         )
     with _stage(console, "features", total, total - len(missing), run) as advance:

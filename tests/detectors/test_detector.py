@@ -12,6 +12,8 @@ from rcnnkit.structures import Detections, ImageBatch, Proposals
 class Echo(Detector):
     """Answers with the proposals of the batch."""
 
+    takes_proposals = True
+
     def __init__(self) -> None:
         super().__init__()
         self.preprocessing = Preprocessing(short_side=20, long_side=40)
@@ -43,6 +45,21 @@ def test_without_proposals_the_batch_has_none() -> None:
     echo = Echo()
     assert echo([np.zeros((10, 10, 3), dtype=np.uint8)]) == []
     assert echo.seen.proposals == ()
+
+
+def test_proposals_of_another_picture_are_refused() -> None:
+    picture = np.zeros((10, 20, 3), dtype=np.uint8)
+    with pytest.raises(ValueError, match=r"hold \[0.0, 0.0, 20.0, 12.0\], which lies outside the picture, 20 wide"):
+        Echo()(picture, proposals((0.0, 0.0, 20.0, 12.0)))
+    with pytest.raises(ValueError, match="not finite"):
+        Echo()(picture, proposals((0, 0, float("nan"), 4)))
+
+
+def test_a_detector_with_proposals_of_its_own_takes_none() -> None:
+    echo = Echo()
+    echo.takes_proposals = False
+    with pytest.raises(ValueError, match="Echo makes its own proposals"):
+        echo(np.zeros((10, 20, 3), dtype=np.uint8), proposals((0, 0, 5, 5)))
 
 
 def test_another_number_of_proposals_is_refused() -> None:

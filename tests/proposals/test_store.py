@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from rcnnkit.proposals.store import ABOUT, Store
 from rcnnkit.structures import Proposals
@@ -135,14 +136,34 @@ def test_a_damaged_file_counts_as_missing(store, length):
 
 def test_bad_proposals_are_refused(store):
     for bad in (float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="picture 5: a proposal holds a number that is not finite"):
+        with pytest.raises(ValueError, match="proposals of picture 5 hold a number that is not finite"):
             store.write(5, Proposals(torch.tensor([[0, 0, bad, 4]]), torch.ones(1)), SIZE)
         with pytest.raises(ValueError, match="not finite"):
             store.write(5, Proposals(torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([bad])), SIZE)
     boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 60, 45], [0, 0, 60, 40]])
-    with pytest.raises(ValueError, match=r"picture 5: the proposal \[0.0, 0.0, 60.0, 45.0\] lies outside the picture"):
+    with pytest.raises(ValueError, match=r"picture 5 hold \[0.0, 0.0, 60.0, 45.0\], which lies outside the picture"):
         store.write(5, Proposals(boxes, torch.ones(3)), SIZE)
     assert 5 not in store
+
+
+def test_boxes_that_were_changed_on_disk_are_refused(store):
+    store.write(5, some(3), SIZE)
+    path = store.path(5)
+    with safe_open(path, framework="pt") as file:
+        metadata, boxes = file.metadata(), file.get_tensor("boxes")
+    for changed, said in ((boxes + 100, "lies outside the picture"), (boxes * float("nan"), "not finite")):
+        save_file({"boxes": changed, "scores": torch.ones(3)}, path, metadata)
+        with pytest.raises(ValueError, match=rf"5\.safetensors hold .*{said}"):
+            store.read(5, SIZE)
+
+
+def test_a_store_without_pictures_is_none_beside_one_with_some(tmp_path):
+    full = Store.create(tmp_path, "selective-search", SETTINGS)
+    Store.create(tmp_path, "imported", {})
+    with pytest.raises(ValueError, match="2 kinds"):
+        Store.open(tmp_path)
+    full.write(1, some(1), SIZE)
+    assert Store.open(tmp_path).folder == full.folder
 
 
 def test_other_settings_are_another_store(tmp_path):
@@ -160,6 +181,7 @@ def test_other_settings_are_another_store(tmp_path):
     other = Store.create(tmp_path, "selective-search", SETTINGS | {"seed": 1})
     assert other.folder != first.folder
     assert 1 not in other
+    other.write(1, some(1), SIZE)
     with pytest.raises(ValueError, match=r"proposals of 2 kinds; name the folder of one:") as error:
         Store.open(tmp_path)
     assert f"{first.folder}: selective-search, mode fast, min_side 20, seed 0" in str(error.value)

@@ -104,6 +104,16 @@ def test_what_is_done_is_not_done_again(
     assert same(tensors(run / "best.safetensors"), final)
 
 
+def test_a_run_goes_on_as_a_whole_with_its_own_settings(tiny: Values, run: Path) -> None:
+    before = (run / STEPS[1] / "best.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=rf"is one step of an alternating run; .*train\.resume={run}$"):
+        train_alternating(settings(tiny, resume=str(run / STEPS[1])), run / STEPS[1], QUIET)
+    assert (run / STEPS[1] / "best.safetensors").read_bytes() == before
+    with pytest.raises(ValueError, match=r"was begun with train\.momentum = 0\.9, not 0\.5: leave that as it was"):
+        train_alternating(settings(tiny, resume=str(run), momentum=0.5), run, QUIET)
+    assert not list(run.glob("settings-until*"))
+
+
 @pytest.mark.parametrize("stopped_in", [1, 2])
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     tiny: Values, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_in: int

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -12,7 +13,7 @@ import torch
 from rich.console import Console
 
 from rcnnkit import weights
-from rcnnkit.config import Settings, check_settings, read_settings
+from rcnnkit.config import ModelSettings, RPNSettings, Settings, check_settings, read_settings
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.records import BadData
 from rcnnkit.detectors.build import build
@@ -178,7 +179,7 @@ def test_a_loss_that_is_not_finite_names_the_pictures_and_leaves_the_checkpoint(
     assert all(tensor.isfinite().all() for tensor in tensors.values())
 
 
-def test_init_takes_weights_that_fit(tiny: Values, tmp_path: Path) -> None:
+def test_init_takes_weights_that_fit(tiny: Values, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = train(settings(tiny), tmp_path / "first", QUIET)
     started = settings(tiny, init=str(first), lr=1e-12, warmup=0, iterations=1)
     second = train(started, tmp_path / "second", QUIET)
@@ -187,8 +188,16 @@ def test_init_takes_weights_that_fit(tiny: Values, tmp_path: Path) -> None:
         torch.testing.assert_close(new[name], old[name], atol=1e-8, rtol=0)
     fewer = settings(tiny, init=str(first), lr=1e-12, warmup=0, iterations=1)
     fewer = fewer.model_copy(update={"head": fewer.head.model_copy(update={"class_agnostic": True})})
-    third = train(fewer, tmp_path / "third", QUIET)  # the box layer does not fit and starts afresh
+    with caplog.at_level("INFO", "rcnnkit"):
+        third = train(fewer, tmp_path / "third", QUIET)  # the box layer does not fit and starts afresh
     assert weights.read(third)[1]["head.deltas.weight"].shape[0] == 4
+    assert re.search(
+        r"took \d+ of \d+ tensors; these start afresh: head\.deltas\.weight, head\.deltas\.bias$", caplog.text
+    )
+    other = settings(tiny, init=str(first))
+    other = other.model_copy(update={"model": ModelSettings(backbone="alexnet")})
+    with pytest.raises(ValueError, match="no tensor that fits this detector's backbone"):  # its head's biases would
+        train(other.model_copy(update={"rpn": RPNSettings()}), tmp_path / "fourth", QUIET)
 
 
 def test_resume_needs_a_checkpoint_with_iterations_left(tiny: Values, tmp_path: Path) -> None:

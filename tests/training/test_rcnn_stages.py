@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -275,9 +276,17 @@ def test_features_of_another_network_are_refused(values: Values, whole: Path, tm
     with pytest.raises(ValueError, match="holds features of another layer"):  # before anything is trained
         train_rcnn(changed(values, rcnn={"layer": "pool5"}, features=folder), tmp_path / "run", QUIET)
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ValueError, match="holds features of another network"):
+    with pytest.raises(ValueError, match="holds features of a network already, and this one is yet to be trained"):
         train_rcnn(changed(values, train={"seed": 1}, features=folder), tmp_path / "run", QUIET)
-    assert (tmp_path / "run" / "last.safetensors").exists()  # what was fine-tuned is not lost
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_longer_makes_features_anew(values: Values, whole: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    more = values["train"]["iterations"] + 1
+    train_rcnn(changed(values, train={"iterations": more, "resume": str(run)}), run, QUIET)
+    features, old = (json.loads((each / "features" / "about.json").read_text()) for each in (run, whole))
+    assert features["network"] != old["network"]
 
 
 def test_one_object_of_a_class_is_enough(digits: Path, values: Values, tmp_path: Path) -> None:
