@@ -131,4 +131,4 @@ def test_the_command(file: Path, digits: Path, store: Store, tmp_path: Path) -> 
     one, other = read(out)[1], read(tmp_path / "twice.safetensors")[1]
     assert all(one[name].equal(other[name]) for name in one)
     wrong = CliRunner().invoke(app, ["svms", str(out), *command[2:-3], str(tmp_path / "thrice.safetensors")])
-    assert "the softmax of a Fast R-CNN" in str(wrong.exception)
+    assert "has SVMs already" in str(wrong.exception)
