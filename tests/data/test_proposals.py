@@ -238,7 +238,7 @@ def test_released_proposals_without_names_are_in_the_order_of_the_split(data, st
 
 
 def test_released_proposals_of_other_pictures_are_refused(data, store):
-    with pytest.raises(ValueError, match=r"picture 000001: the proposal \[0.0, 0.0, 120.0, 10.0\] lies outside"):
+    with pytest.raises(ValueError, match=r"picture 000001 hold \[0.0, 0.0, 120.0, 10.0\], which lies outside"):
         import_proposals(data, released(None, side=120.0), store)
 
 

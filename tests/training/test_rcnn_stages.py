@@ -221,7 +221,8 @@ def test_a_killed_stage_goes_on(
 
 def test_without_mining_the_svms_are_those_of_the_first_training(values: Values, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train_rcnn(changed(values, rcnn={"mining": False}, features={"folder": str(whole / "features")}), run, QUIET)
+    same_network = {"train": {"init": str(whole / "best.safetensors")}, "features": {"folder": str(whole / "features")}}
+    train_rcnn(changed(values, rcnn={"mining": False, "fine_tune": False}, **same_network), run, QUIET)
     assert_same(run / "best.safetensors", whole / "before-mining.safetensors")
     assert not (run / "before-mining.safetensors").exists()
     assert not (run / "features").exists()
