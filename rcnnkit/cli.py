@@ -92,12 +92,11 @@ def evaluate(
     if json_file and not json_file.absolute().parent.is_dir():
         raise FileNotFoundError(f"{json_file.parent} is not a folder; make it, or write --json elsewhere")
     store = Store.open(proposals) if proposals else None
-    detector = load(weights, device)
+    detector = load(weights, device, precision)
     if store and isinstance(detector, FasterRCNN):
         raise ValueError(f"{weights} holds a Faster R-CNN, which makes its own proposals; leave --proposals away")
     dataset = read_data(data, split, images=images, class_names=detector.class_names, skip_bad=skip_bad)
-    with _autocast(precision, detector.device):
-        evaluation = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=True)
+    evaluation = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=True)
     console.print(evaluation.table())
     if json_file:
         json_file.write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
@@ -130,9 +129,8 @@ def detect(
     taken = [path for path in [*drawn.values(), out / "detections.json"] if path.exists()]
     if taken:
         raise FileExistsError(f"{taken[0]} is there already; choose another --out, nothing is overwritten")
-    detector = load(weights, device)
+    detector = load(weights, device, precision)
     least = min_score if min_score is not None else 0.0 if detector.scores_are_margins else 0.5
-    cast = _autocast(precision, detector.device)
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, object]] = []
     unread = 0
@@ -146,8 +144,7 @@ def detect(
                 except (OSError, ValueError) as error:
                     unread += 1
                     _complain(error)
-            with cast:
-                found = detector(list(arrays.values()))
+            found = detector(list(arrays.values()))
             for (path, array), detections in zip(arrays.items(), found, strict=True):
                 results += detections.to_coco(str(path))
                 draw(array, detections, min_score=least).save(drawn[path], quality=92)
@@ -239,14 +236,6 @@ def free_folder(wanted: Path) -> Path:
         number += 1
         folder = wanted.with_name(f"{wanted.name}-{number}")
     return folder
-
-
-def _autocast(precision: str, device: object):  # type: ignore[no-untyped-def]  # torch is imported late
-    from rcnnkit.training.precision import DTYPES, autocast, pick_dtype
-
-    if precision not in ("auto", *DTYPES):
-        raise ValueError(f"--precision {precision} is not one of auto, {', '.join(DTYPES)}")
-    return autocast(device, pick_dtype(precision, device))  # type: ignore[arg-type]
 
 
 def _pictures(files: list[Path]) -> Iterator[Path]:

@@ -21,7 +21,6 @@ from rcnnkit.proposals import selective_search
 from rcnnkit.proposals.recall import coverage
 from rcnnkit.training.checkpoint import LAST
 from rcnnkit.training.loop import train
-from rcnnkit.training.precision import autocast, pick_dtype
 from rcnnkit.training.rcnn_stages import train_rcnn
 from rcnnkit.weights import load
 
@@ -114,7 +113,7 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
     console.print(outcomes[best].evaluation.table())
     console.print(_comparison(outcomes, held_out))
 
-    detector, weights = load(outcomes[best].weights, device), outcomes[best].weights
+    detector, weights = load(outcomes[best].weights, device, "auto"), outcomes[best].weights
     (out / "detections").mkdir()
     for record in held_out.records[:SHOWN]:
         draw(record.path, detector(record.path)).save(out / "detections" / record.path.name, quality=92)
@@ -136,9 +135,7 @@ def _train_and_evaluate(
     began = time.perf_counter()
     weights = (train_rcnn if name == "rcnn" else train)(settings, out / name, console)
     seconds = time.perf_counter() - began
-    detector = load(weights, device)
-    with autocast(detector.device, pick_dtype("auto", detector.device)):
-        evaluation = evaluate(detector, held_out)  # R-CNN and Fast R-CNN search the pictures now
+    evaluation = evaluate(load(weights, device, "auto"), held_out)  # R-CNN and Fast R-CNN search the pictures now
     (out / name / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
     return Outcome(weights, seconds, evaluation)
 

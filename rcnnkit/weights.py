@@ -18,6 +18,7 @@ from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.images import Preprocessing
+from rcnnkit.inference import prepare
 
 if TYPE_CHECKING:
     from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
@@ -41,7 +42,13 @@ def save(
         path: of the .safetensors file; replaced if it is there.
         training: how it was trained, anything that JSON can hold.
         state: tensors that continue the training.
+
+    Raises:
+        ValueError: the detector only detects.
+        OSError: the file cannot be written.
     """
+    if detector.only_detects:
+        raise ValueError("what rcnnkit.inference.prepare made cannot be saved; save the detector that it was made from")
     kept = {name: getattr(settings, name).model_dump(mode="json") for name in DetectorSettings.model_fields}
     kept["proposals"]["folder"] = None  # of the machine it was trained on
     about = {
@@ -71,16 +78,18 @@ def save(
         half.unlink(missing_ok=True)
 
 
-def load(path: Path | str, device: torch.device | str = "auto") -> Detector:
+def load(path: Path | str, device: torch.device | str = "auto", precision: str | None = None) -> Detector:
     """The detector in a weights file, ready to detect.
 
     Args:
         path: a .safetensors file that rcnnkit wrote.
         device: "auto" takes a GPU where there is one.
+        precision: None leaves the detector as it was trained, in float32, to train or save it again. "auto", "float32",
+            "bf16" and "fp16" make it faster for detecting alone; see `rcnnkit.inference.prepare`.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file cut in half, of another kind, or of a later format.
+        ValueError: a file cut in half, of another kind, or of a later format; no such device or precision.
     """
     about, tensors = read(path)
     try:
@@ -91,7 +100,8 @@ def load(path: Path | str, device: torch.device | str = "auto") -> Detector:
         detector.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(TRAINING)})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold the detector it describes ({error}); save it again") from None
-    return detector.to(pick_device(device)).eval()
+    detector = detector.to(pick_device(device)).eval()
+    return detector if precision is None else prepare(detector, precision)
 
 
 def read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -12,13 +12,14 @@ ROOT = Path(__file__).parents[1] / "rcnnkit"
 
 # Each may import those above it and, where a name ends with /, what is beside it in its folders.
 TIERS = [
-    ["boxes"],
+    ["boxes", "precision"],
     ["structures"],
     ["images"],
     ["ops/"],
     ["backbones/", "proposals/", "heads/"],
     ["config"],
     ["detectors/"],
+    ["inference"],
     ["weights"],
     ["compression", "drawing", "data/", "evaluation/"],
     ["training/", "benchmark/"],

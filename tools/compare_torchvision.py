@@ -35,9 +35,9 @@ from rcnnkit.data.records import Dataset
 from rcnnkit.data.transforms import Augmentation
 from rcnnkit.evaluation.report import Evaluation, evaluate
 from rcnnkit.images import Array
+from rcnnkit.precision import autocast, pick_dtype
 from rcnnkit.structures import Detections
 from rcnnkit.training.loop import read_splits, train
-from rcnnkit.training.precision import autocast, pick_dtype
 
 
 class AsOurs(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,12 @@ from rcnnkit.images import Picture, Preprocessing
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
 
+class ProposalMethod(Protocol):
+    """What finds regions: selective search, sliding windows, an RPN."""
+
+    def propose(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Proposals]: ...
+
+
 class Detector(nn.Module):
     """Three methods: `losses` to train with, `detect` for a batch, and the call for pictures of any kind."""
 
@@ -20,6 +27,8 @@ class Detector(nn.Module):
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     takes_proposals = False  # the call's
+    proposer: ProposalMethod | None = None  # asked for regions that did not come with the pictures
+    only_detects = False  # made by `rcnnkit.inference.prepare`
 
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
@@ -30,6 +39,21 @@ class Detector(nn.Module):
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""
         raise NotImplementedError
+
+    def propose(self, images: ImageBatch, features: Sequence[Tensor], count: int) -> list[Proposals]:
+        """The best `count` regions of each image: those that came with it, or else the proposer's.
+
+        Raises:
+            ValueError: there is neither.
+        """
+        if images.proposals:
+            return [proposals[:count] for proposals in images.proposals]
+        if self.proposer is None:
+            raise ValueError(
+                'this detector was made for precomputed proposals (proposals.method = "precomputed"); pass them with'
+                " the picture: detector(picture, proposals)"
+            )
+        return [proposals[:count] for proposals in self.proposer.propose(images, features)]
 
     @property
     def scores_are_margins(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,17 +11,11 @@ from rcnnkit.backbones.fpn import FPN
 from rcnnkit.backbones.resnet import ResNetC4
 from rcnnkit.backbones.single_map import SingleMap
 from rcnnkit.boxes import area, scale
-from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.detector import Detector, ProposalMethod
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.region_pool import CANONICAL_SIDE, RegionPool
 from rcnnkit.images import Preprocessing
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
-
-
-class ProposalMethod(Protocol):
-    """What finds regions: selective search, sliding windows, an RPN."""
-
-    def propose(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Proposals]: ...
 
 
 class FastRCNN(Detector):
@@ -128,18 +121,3 @@ class FastRCNN(Detector):
             regions.append(self.pool(features, chosen))
             order.append(torch.where(here)[0])
         return torch.cat(regions)[torch.cat(order).argsort()]
-
-    def propose(self, images: ImageBatch, features: Sequence[Tensor], count: int) -> list[Proposals]:
-        """The best `count` regions of each image: those that came with it, or else the proposer's.
-
-        Raises:
-            ValueError: there is neither.
-        """
-        if images.proposals:
-            return [proposals[:count] for proposals in images.proposals]
-        if self.proposer is None:
-            raise ValueError(
-                'this detector was made for precomputed proposals (proposals.method = "precomputed"); pass them with'
-                " the picture: detector(picture, proposals)"
-            )
-        return [proposals[:count] for proposals in self.proposer.propose(images, features)]

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from rcnnkit.backbones.window import Layer, WindowNetwork
 from rcnnkit.boxes import clip, decode, is_large, scale
-from rcnnkit.detectors.detector import Detector
-from rcnnkit.detectors.fast_rcnn import ProposalMethod
+from rcnnkit.detectors.detector import Detector, ProposalMethod
 from rcnnkit.heads.matching import match, sample
 from rcnnkit.images import Preprocessing
 from rcnnkit.ops import batched_nms, warp_regions
-from rcnnkit.structures import Detections, ImageBatch, Proposals, Size, Targets
+from rcnnkit.structures import Detections, ImageBatch, Size, Targets
 
 MIN_SIDE = 1e-2  # pixels; a box that regression moved off the picture or shrank to nothing is none
 
@@ -116,7 +115,7 @@ class RCNN(Detector):
             generator: draws the samples.
         """
         windows, labels = [], []
-        for i, (proposal, target) in enumerate(zip(self.propose(images, self.train_count), targets, strict=True)):
+        for i, (proposal, target) in enumerate(zip(self.propose(images, [], self.train_count), targets, strict=True)):
             boxes = torch.cat([target.boxes[~target.crowd], proposal.boxes])
             matched = match(boxes, target, self.foreground_iou, self.foreground_iou)
             picked = sample(matched, self.samples // len(images), self.foreground_share, generator)
@@ -138,26 +137,12 @@ class RCNN(Detector):
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""
         found = []
-        for i, proposal in enumerate(self.propose(images, self.count)):
+        for i, proposal in enumerate(self.propose(images, [], self.count)):
             features = self.features(picture_of(images, i), proposal.boxes)
             scores = self.scores(features)
             deltas = self.deltas(features) if self.box_regression else None
             found.append(self.suppress(proposal.boxes, scores, deltas, images.sizes[i], images.original_sizes[i]))
         return found
-
-    def propose(self, images: ImageBatch, count: int) -> list[Proposals]:
-        """The best `count` regions of each image: those that came with it, or else the proposer's.
-
-        Raises:
-            ValueError: there is neither.
-        """
-        if not images.proposals and self.proposer is None:
-            raise ValueError(
-                'this detector was made for precomputed proposals (proposals.method = "precomputed"); pass them with'
-                " the picture: detector(picture, proposals)"
-            )
-        found = images.proposals or self.proposer.propose(images, [])  # type: ignore[union-attr]  # just checked
-        return [proposals[:count] for proposals in found]
 
     def warp(self, picture: Tensor, boxes: Tensor) -> Tensor:
         """(3, h, w) normalised and (R, 4) → (R, 3, S, S); what is off the picture is 0, the mean."""

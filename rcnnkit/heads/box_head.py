@@ -92,7 +92,7 @@ class BoxHead(nn.Module):
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (R, K + 1) and deltas (R, K or 1, 4), float32, of regions (R, C, s, s)."""
-        hidden = self.features(regions)
+        hidden = self.features(regions).float()
         return self.scores(hidden).float(), self._deltas(hidden)
 
     def _deltas(self, hidden: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ class BoxHead(nn.Module):
 
     def detect(self, regions: Tensor, proposals: Sequence[Proposals], images: ImageBatch) -> list[Detections]:
         """Detections of each image, in the pixels of the pictures as they were given."""
-        hidden = self.features(regions)
+        hidden = self.features(regions).float()
         deltas = self._deltas(hidden)
         scored = self.svms(hidden).float() if self.svms else self.scores(hidden).float().softmax(dim=1)[:, :-1]
         found = []

@@ -25,10 +25,10 @@ from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.trained_rpn import TrainedRPN
 from rcnnkit.evaluation.report import evaluate
+from rcnnkit.precision import autocast, pick_dtype
 from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST
 from rcnnkit.training.loop import Interrupted, claim, keep_settings, read_splits, train
-from rcnnkit.training.precision import autocast, pick_dtype
 
 STEPS = ("1-rpn", "2-fast-rcnn", "3-rpn", "4-fast-rcnn")
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from rcnnkit.config import Settings
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.heads.matching import BACKGROUND, match
+from rcnnkit.precision import autocast
 from rcnnkit.training.checkpoint import Progress, save_checkpoint
 from rcnnkit.training.log import RunLog
 from rcnnkit.training.loop import Interrupted, descend, stop_signals
-from rcnnkit.training.precision import autocast
 from rcnnkit.training.schedule import STATED_BATCH, learning_rate
 from rcnnkit.training.windows import Pictures, Windows
 

@@ -26,10 +26,10 @@ from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.evaluation.report import Evaluation, evaluate
+from rcnnkit.precision import autocast, pick_dtype
 from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.log import RunLog
-from rcnnkit.training.precision import autocast, pick_dtype
 from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.schedule import STATED_BATCH, learning_rate
 

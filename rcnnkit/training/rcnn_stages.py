@@ -38,6 +38,7 @@ from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.heads.box_ridge import BoxRidge
 from rcnnkit.heads.svm import SVMTrainer, feature_scale
+from rcnnkit.precision import autocast, pick_dtype
 from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.features import Array, Features, fingerprint, write_arrays
@@ -51,7 +52,6 @@ from rcnnkit.training.loop import (
     start_detector,
     stop_signals,
 )
-from rcnnkit.training.precision import autocast, pick_dtype
 from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.windows import Pictures, Windows
 from rcnnkit.training.windows import fingerprint as fingerprint_of_windows

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def pick_dtype(precision: Literal["auto", "float32", "bf16", "fp16"], device: torch.device) -> torch.dtype:
-    """The type for autocast; "auto" is bf16 on a GPU or CPU that multiplies in it, else float32."""
-    if precision != "auto":
+def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The type that `precision` names; "auto" is bf16 on a GPU or CPU that multiplies in it, else float32.
+
+    Raises:
+        ValueError: a precision of another name.
+    """
+    if precision in DTYPES:
         return DTYPES[precision]
+    if precision != "auto":
+        raise ValueError(f"precision {precision} is not one of auto, {', '.join(DTYPES)}")
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     # Without these instructions bf16 is emulated, slower than float32.

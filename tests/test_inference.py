@@ -1,0 +1,89 @@
+"""What was made ready to detect finds what the detector itself finds."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rcnnkit import weights
+from rcnnkit.config import DetectorSettings
+from rcnnkit.detectors.build import build
+from rcnnkit.detectors.detector import Detector
+from rcnnkit.inference import prepare
+from rcnnkit.structures import Detections, Proposals
+
+FPN = {"fpn_channels": 64, "fpn_norm": "batch"}
+MODELS: dict[str, dict[str, Any]] = {
+    "faster": {"backbone": "resnet18", "norm": "batch", **FPN},
+    "frozen": {"backbone": "resnet18", "norm": "frozen", "neck": "c4"},
+    "group": {"backbone": "resnet18", "norm": "group"},
+    "fast": {"detector": "fast_rcnn", "backbone": "alexnet"},
+    "rcnn": {"detector": "rcnn", "backbone": "resnet18", "norm": "batch"},
+}
+
+
+def detector_of(name: str) -> Detector:
+    torch.manual_seed(3)
+    settings = DetectorSettings.model_validate(
+        {
+            "model": MODELS[name],
+            "rpn": {"pre_nms": 100, "post_nms": 20},
+            "head": {"hidden": 64, "score_threshold": 0.0},
+            "proposals": {"method": "precomputed"},
+            "rcnn": {"size": 64, "score_threshold": -100.0},
+            "input": {"short_side": 96, "long_side": 160},
+        }
+    )
+    detector = build(settings, ["a", "b", "c"])
+    for module in detector.modules():
+        if hasattr(module, "running_var"):  # statistics that folding could get wrong
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+    for name_, buffer in detector.named_buffers():
+        if name_.startswith(("svm", "ridge")):
+            buffer.normal_(std=0.01)
+    return detector.eval()
+
+
+def found_by(detector: Detector) -> Detections:
+    picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    corners = torch.tensor([[0.0, 0, 60, 50], [30, 20, 119, 89], [5, 5, 20, 80]])
+    given = (Proposals(corners, torch.tensor([0.9, 0.8, 0.7])),) if detector.takes_proposals else ()
+    found = detector(picture, *given)
+    assert isinstance(found, Detections)
+    return found
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_same_is_found(name: str) -> None:
+    detector = detector_of(name)
+    before = {key: value.clone() for key, value in detector.state_dict().items()}
+    ready = prepare(detector, "float32")
+    expected, found = found_by(detector), found_by(ready)
+    assert len(found) == len(expected) > 0
+    torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.boxes, expected.boxes, rtol=0, atol=1e-2)
+    assert not [m for m in ready.modules() if isinstance(m, nn.BatchNorm2d)]
+    for key, value in detector.state_dict().items():  # the original is as it was
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0)
+    assert detector.backbone is not ready.backbone and not detector.only_detects
+
+
+def test_half_precision_is_near_and_boxes_stay_float32() -> None:
+    detector = detector_of("faster")
+    found = found_by(prepare(detector, "bf16"))
+    assert found.boxes.dtype == found.scores.dtype == torch.float32
+    assert abs(float(found.scores.max() - found_by(detector).scores.max())) < 0.02
+
+
+def test_it_is_not_saved_and_names_are_checked(tmp_path: Path) -> None:
+    detector = detector_of("faster")
+    with pytest.raises(ValueError, match="save the detector that it was made from"):
+        weights.save(prepare(detector, "float32"), DetectorSettings(), tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="precision int8 is not one of auto"):
+        prepare(detector, "int8")
