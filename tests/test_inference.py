@@ -71,7 +71,8 @@ def test_the_same_is_found(name: str) -> None:
     assert not [m for m in ready.modules() if isinstance(m, nn.BatchNorm2d)]
     for key, value in detector.state_dict().items():  # the original is as it was
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
-    assert detector.backbone is not ready.backbone and not detector.only_detects
+    assert detector.backbone is not ready.backbone
+    assert not detector.only_detects
 
 
 def test_half_precision_is_near_and_boxes_stay_float32() -> None:
