@@ -6,14 +6,17 @@ import torch
 import torchvision
 from torch import Tensor
 
+Colour = tuple[float, float, float]  # RGB, pixels in [0, 1]
+
 
 def imagenet_weights(name: str) -> dict[str, Tensor]:
     """The state of torchvision's classifier of that name (its first version), downloaded once and checked.
 
     Raises:
         OSError: the weights cannot be downloaded.
+        ValueError: torchvision has no such network.
     """
-    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    weights = _first_version(name)
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
     except Exception as error:
@@ -23,3 +26,25 @@ def imagenet_weights(name: str) -> dict[str, Tensor]:
             " model.pretrained = false"
         ) from error
     return state
+
+
+def imagenet_normalisation(name: str) -> tuple[Colour, Colour]:
+    """Mean and standard deviation of the pixels that these weights were trained with.
+
+    Raises:
+        ValueError: torchvision has no such network.
+    """
+    weights = _first_version(name)
+    if name == "googlenet":  # its weights are TensorFlow's: torchvision's network turns the usual pixels into these
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    usual = weights.transforms()
+    return tuple(usual.mean), tuple(usual.std)
+
+
+def _first_version(name: str) -> torchvision.models.WeightsEnum:
+    if name not in torchvision.models.list_models(torchvision.models):
+        raise ValueError(
+            f"torchvision has no ImageNet weights of {name}; start from weights that were trained here (train.init), or"
+            " from scratch"
+        )
+    return torchvision.models.get_model_weights(name).IMAGENET1K_V1
