@@ -302,7 +302,7 @@ class DetectorSettings(Section):
 
     @property
     def window_size(self) -> int:
-        """Sides of what a whole classification network looks at, pixels: R-CNN's windows, or a classifier's pictures."""
+        """Sides of what a whole network looks at, pixels: R-CNN's windows, or a classifier's pictures."""
         if self.model.detector == "classifier":
             return self.classifier.crop
         return self.rcnn.size or TRAITS[self.model.backbone].window
