@@ -106,7 +106,7 @@ def evaluate(
     if json_file and not json_file.absolute().parent.is_dir():
         raise FileNotFoundError(f"{json_file.parent} is not a folder; make it, or write --json elsewhere")
     evaluation: Evaluation | Accuracy
-    if read(weights)[0]["detector"] == "classifier":
+    if read(weights)[0].get("detector") == "classifier":
         if proposals or images:
             raise ValueError(
                 f"{weights} holds a classifier, which looks at whole pictures in class folders; leave"

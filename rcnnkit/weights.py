@@ -93,7 +93,7 @@ def load(path: Path | str, device: torch.device | str = "auto", precision: str |
         ValueError: a file cut in half, of another kind, or of a later format; no such device or precision.
     """
     about, tensors = read(path)
-    if about["detector"] == "classifier":
+    if about.get("detector") == "classifier":
         raise ValueError(
             f"{path} holds a classifier; read it with rcnnkit.weights.load_classifier, or train a detector from it with"
             f" train.init={path}"
@@ -107,8 +107,8 @@ def load(path: Path | str, device: torch.device | str = "auto", precision: str |
 def load_classifier(path: Path | str, device: torch.device | str = "auto") -> Classifier:
     """The classifier in a weights file, ready to classify. Raises as `load` does."""
     about, tensors = read(path)
-    if about["detector"] != "classifier":
-        raise ValueError(f"{path} holds a detector, {about['detector']}; read it with rcnnkit.load")
+    if about.get("detector") != "classifier":
+        raise ValueError(f"{path} holds a detector; read it with rcnnkit.load")
     classifier = _filled(about, tensors, path)
     assert isinstance(classifier, Classifier)
     return classifier.to(pick_device(device)).eval()

@@ -342,10 +342,11 @@ def leave_alone(detector: nn.Module, options: TrainSettings) -> None:
         part.eval()  # evaluation gives every module its own mode back
 
 
-# What a whole classifier, R-CNN's or a plain one, calls the layers that another detector has in its head: stage 4 of a
-# C4, fc6 and fc7 beside a single map.
-CLASSIFIER_NAMES = {
+# What a whole network, R-CNN's or a classifier's, calls layers that another detector has elsewhere: stage 4 of a C4 and
+# GoogLeNet's last inceptions, fc6 and fc7 in its head, the others of a single map right in its backbone.
+WHOLE_NETWORKS = {
     "backbone.body.stages.3.": "head.features.0.",
+    "backbone.body.stages.4.": "head.features.",
     "backbone.head.": "head.features.",
     "backbone.body.": "backbone.",
 }
@@ -360,7 +361,7 @@ def start_from(path: Path, detector: nn.Module) -> None:
         ValueError: nothing of the backbone agrees; and as `weights.read`.
     """
     about, tensors = weights.read(path)
-    same_kind = (about["detector"] == "classifier") == isinstance(detector, Classifier)
+    same_kind = (about.get("detector") == "classifier") == isinstance(detector, Classifier)
     if not same_kind or about["class_names"] != list(getattr(detector, "class_names", ())):
         # As many classes by chance, or one more for background, would fit, and mean others.
         tensors = {name: t for name, t in tensors.items() if not name.startswith("classifier.")}
@@ -380,8 +381,8 @@ def start_from(path: Path, detector: nn.Module) -> None:
 
 
 def _names_for(name: str) -> list[str]:
-    """What a tensor may be called in a detector: as it is, or else as CLASSIFIER_NAMES says."""
-    renamed = [new + name.removeprefix(old) for old, new in CLASSIFIER_NAMES.items() if name.startswith(old)]
+    """What a tensor may be called in a detector: as it is, or else as WHOLE_NETWORKS says."""
+    renamed = [new + name.removeprefix(old) for old, new in WHOLE_NETWORKS.items() if name.startswith(old)]
     return [name, *renamed]
 
 

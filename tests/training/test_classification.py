@@ -92,7 +92,7 @@ def test_files_of_classifiers_and_detectors_are_kept_apart(small: Values, tiny: 
         weights.load(tmp_path / "c.safetensors", "cpu")
     detecting = check_settings(tiny, "test")
     weights.save(build(detecting, ["a", "b"]), detecting, tmp_path / "d.safetensors")
-    with pytest.raises(ValueError, match=r"d\.safetensors holds a detector, faster_rcnn; read it with rcnnkit\.load"):
+    with pytest.raises(ValueError, match=r"d\.safetensors holds a detector; read it with rcnnkit\.load"):
         weights.load_classifier(tmp_path / "d.safetensors", "cpu")
     with pytest.raises(ValueError, match="train_classifier"):
         train(made, tmp_path / "run", QUIET)
@@ -172,6 +172,8 @@ PARTS = {
     "alexnet Fast R-CNN": ({"detector": "fast_rcnn", "backbone": "alexnet"}, 8),
     "alexnet Faster R-CNN": ({"backbone": "alexnet"}, 8),
     "vgg16 Faster R-CNN": ({"backbone": "vgg16"}, 8),
+    "vgg16 Fast R-CNN FPN": ({"detector": "fast_rcnn", "backbone": "vgg16", "neck": "fpn"}, 8),
+    "googlenet Faster R-CNN": ({"backbone": "googlenet", "norm": "batch"}, None),
 }
 
 
@@ -180,7 +182,7 @@ def test_every_tensor_of_a_classifier_arrives_in_every_detector(case: str, tmp_p
     model, hidden = PARTS[case]
     backbone = model["backbone"]
     values = {"model": {"fpn_channels": 16} | model, "head": {"hidden": hidden or 0}, "rcnn": {"size": 64}}
-    own = {"norm": "batch"} if backbone == "resnet18" else {}
+    own = {"norm": "batch"} if backbone in ("resnet18", "googlenet") else {}
     plain = {"detector": "classifier", "backbone": backbone} | own
     made = DetectorSettings.model_validate(values | {"model": plain, "classifier": {"resize": 64, "crop": 64}})
     classifier = build(made, ["a", "b"]).eval()
@@ -195,7 +197,8 @@ def test_every_tensor_of_a_classifier_arrives_in_every_detector(case: str, tmp_p
 
     there = list(detector.state_dict().values())
     for name, tensor in classifier.backbone.state_dict().items():
-        if "num_batches_tracked" not in name:
+        # frozen norms count no batches, and a pyramid has an fc6 and fc7 of its own
+        if "num_batches_tracked" not in name and not ("FPN" in case and name.startswith("head.")):
             assert any(tensor.equal(other) for other in there), name
     # And at their places: the detector's layers make of pixels what the classifier's make of them.
     pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -204,8 +207,10 @@ def test_every_tensor_of_a_classifier_arrives_in_every_detector(case: str, tmp_p
         if case.partition(" ")[2] == "R-CNN":
             found = detector.backbone(pixels)["fc7"]
         elif "FPN" in case:
-            found = detector.backbone.body(pixels)[-1].mean(dim=(2, 3))
-        elif "C4" in case:
+            maps = detector.backbone.body(pixels)
+            found = maps[-2 if backbone == "vgg16" else -1]  # of a VGG the last is pooled
+            expected = classifier.backbone.body(pixels)[-1]
+        elif "C4" in case or backbone == "googlenet":
             found = detector.head.features(detector.backbone(pixels)[0])
         else:  # a detector's AlexNet pads its pooling: the classifier's map, the detector's layers
             body = detector.backbone
