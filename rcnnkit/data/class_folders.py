@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from PIL import Image
 
 from rcnnkit.data.checks import Findings, count, is_picture, picture_sizes
 from rcnnkit.data.records import BadData, Dataset
-from rcnnkit.images import read_picture
+from rcnnkit.images import Array, read_picture
 
 log = logging.getLogger("rcnnkit")
 
@@ -87,7 +89,8 @@ def read_class_folders(
             findings.add(folder, "", f"{those}; rename the folder, or train with the class")
             findings.pictures += len(pictures[folder])
         else:
-            found += [Example(path, known.index(folder.name)) for path in pictures[folder]]
+            label = known.index(folder.name)
+            found += [Example(path, label) for path in pictures[folder]]
     records = []
     for record, size in zip(found, picture_sizes(record.path for record in found), strict=True):
         if isinstance(size, str):
@@ -149,7 +152,8 @@ def read_class_splits(
 def write_class_folders(dataset: Dataset, out: Path, context: float = 0.0) -> dict[str, int]:
     """Cut the objects of annotated pictures out, each into the folder of its class: out/CLASS/PICTURE_OBJECT.png.
 
-    Crowds and difficult objects are left out. What is cut are whole pixels, all that the box touches.
+    Crowds and difficult objects are left out. What is cut are whole pixels, all that the box touches. The folder is
+    there whole or not at all.
 
     Args:
         out: a folder that does not exist or is empty, such as cells/train.
@@ -161,8 +165,8 @@ def write_class_folders(dataset: Dataset, out: Path, context: float = 0.0) -> di
 
     Raises:
         FileExistsError: `out` is not empty.
-        ValueError: a negative context, a class whose name cannot be a folder's, two pictures with one stem, or a
-            picture that cannot be read.
+        ValueError: a negative context, a class whose name cannot be a folder's, two pictures with one stem, no object
+            at all, or a picture that cannot be read.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not an empty folder; objects are only written into a new or empty one")
@@ -173,22 +177,33 @@ def write_class_folders(dataset: Dataset, out: Path, context: float = 0.0) -> di
             raise ValueError(f"the class {name!r} cannot be a folder's name; rename it in the annotations")
     if twice := [stem for stem, n in Counter(record.path.stem for record in dataset.records).items() if n > 1]:
         raise ValueError(f"two pictures are called {twice[0]}, and so would be their objects; rename one")
-    written: Counter[str] = Counter(dict.fromkeys(dataset.class_names, 0))
-    for record in dataset.records:
-        targets = record.targets[~record.targets.difficult & ~record.targets.crowd]
-        if not len(targets):
-            continue
-        picture = read_picture(record.path, record.size)
-        height, width = picture.shape[:2]
-        for index, (box, label) in enumerate(zip(targets.boxes.tolist(), targets.labels.tolist(), strict=True)):
-            x, y = context * (box[2] - box[0]), context * (box[3] - box[1])
-            left, top = max(0, math.floor(box[0] - x)), max(0, math.floor(box[1] - y))
-            right, bottom = min(width, math.ceil(box[2] + x)), min(height, math.ceil(box[3] + y))
-            folder = out / dataset.class_names[label]
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture[top:bottom, left:right]).save(folder / f"{record.path.stem}_{index}.png")
-            written[dataset.class_names[label]] += 1
-    return dict(written)
+    wanted = [record.targets[~record.targets.difficult & ~record.targets.crowd] for record in dataset.records]
+    if not any(map(len, wanted)):
+        raise ValueError(f"{dataset.name} has no object to cut out in any of its {len(dataset)} pictures")
+    written = dict.fromkeys(dataset.class_names, 0)
+    half = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        for record, targets in zip(dataset.records, wanted, strict=True):
+            if not len(targets):
+                continue
+            picture = read_picture(record.path, record.size)
+            for index, (box, label) in enumerate(zip(targets.boxes.tolist(), targets.labels.tolist(), strict=True)):
+                name = dataset.class_names[label]
+                (half / name).mkdir(parents=True, exist_ok=True)
+                _cut(picture, box, context).save(half / name / f"{record.path.stem}_{index}.png")
+                written[name] += 1
+        half.replace(out)  # also of an empty folder
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    return written
+
+
+def _cut(picture: Array, box: Sequence[float], context: float) -> Image.Image:
+    height, width = picture.shape[:2]
+    x, y = context * (box[2] - box[0]), context * (box[3] - box[1])
+    left, top = max(0, math.floor(box[0] - x)), max(0, math.floor(box[1] - y))
+    right, bottom = min(width, math.ceil(box[2] + x)), min(height, math.ceil(box[3] + y))
+    return Image.fromarray(picture[top:bottom, left:right])
 
 
 def _class_folders(root: Path, split: str) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from rich.console import Console
 
@@ -219,3 +220,20 @@ def test_every_tensor_of_a_classifier_arrives_in_every_detector(case: str, tmp_p
             found = detector.head.features(body.pool5(own_map))
     # frozen norms are folded into one product, and so rounded otherwise
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_imagenets_last_layer_is_new_and_its_normalisation_stays(
+    small: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = torchvision.models.resnet18().state_dict()
+    monkeypatch.setattr("rcnnkit.backbones.resnet.imagenet_weights", lambda _: state)
+    model = {"backbone": "resnet18", "pretrained": True}
+    sizes, options = {"resize": 36, "crop": 32}, {"iterations": 1, "lr": 1e-12}
+    with caplog.at_level("INFO", "rcnnkit"):
+        run = settings(small, model=model, classifier=sizes, train=options)
+        best = train_classifier(run, tmp_path / "run", QUIET)
+    assert "model.pretrained: the last layer is new, for the 3 classes here" in caplog.text
+    classifier = weights.load_classifier(best, "cpu")
+    torch.testing.assert_close(classifier.backbone.body.stem[0].weight, state["conv1.weight"], atol=1e-8, rtol=0)
+    assert classifier.classifier.weight.shape == (3, 512)
+    assert classifier.preprocessing.mean == (0.485, 0.456, 0.406)
