@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from rcnnkit.backbones.response_norm import AcrossChannelsNorm
 from rcnnkit.backbones.single_map import SingleMap
 
 # Channels, kernel, padding and groups of conv2 to conv5; conv1 is 11×11, stride 4.
@@ -24,7 +25,7 @@ def caffenet(frozen_stages: int = 0, *, padded: bool = True) -> SingleMap:
     for number, (outputs, kernel, padding, groups) in enumerate(CONVOLUTIONS):
         between: list[nn.Module] = []
         if number < POOLED:
-            between += [nn.MaxPool2d(3, stride=2, padding=int(padded), ceil_mode=True), nn.LocalResponseNorm(5)]
+            between += [nn.MaxPool2d(3, stride=2, padding=int(padded), ceil_mode=True), AcrossChannelsNorm(5)]
         stages.append([*between, nn.Conv2d(inputs, outputs, kernel, padding=padding, groups=groups)])
         inputs = outputs
     return SingleMap(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rcnnkit.backbones.imagenet import imagenet_weights
 from rcnnkit.backbones.resnet import Norm, norm_layer
+from rcnnkit.backbones.response_norm import AcrossChannelsNorm
 from rcnnkit.backbones.single_map import initialise
 
 GoogLeNetName = Literal["googlenet", "googlenet_lrn"]
@@ -136,7 +137,7 @@ class _Layers:
 
 def _layers(name: GoogLeNetName, norm: Norm) -> _Layers:
     if name == "googlenet_lrn":
-        return _Layers(None, five=5, pool4=3, response=lambda: nn.LocalResponseNorm(5))
+        return _Layers(None, five=5, pool4=3, response=lambda: AcrossChannelsNorm(5))
     return _Layers(norm_layer(norm, eps=1e-3), five=3, pool4=2, response=nn.Identity)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from rcnnkit.backbones.response_norm import AcrossChannelsNorm
 from rcnnkit.backbones.single_map import SingleMap
 
 # Channels, kernel, stride and padding of conv1 to conv5.
@@ -23,7 +24,7 @@ def vgg_cnn_m_1024(frozen_stages: int = 0) -> SingleMap:
     for number, (outputs, kernel, stride, padding) in enumerate(CONVOLUTIONS):
         layers: list[nn.Module] = []
         if 0 < number <= POOLED:
-            layers += [nn.LocalResponseNorm(5, alpha=5e-4, k=2), nn.MaxPool2d(3, stride=2, ceil_mode=True)]
+            layers += [AcrossChannelsNorm(5, alpha=5e-4, k=2), nn.MaxPool2d(3, stride=2, ceil_mode=True)]
         layers += [nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.ReLU(inplace=True)]
         stages.append(nn.Sequential(*layers))
         inputs = outputs

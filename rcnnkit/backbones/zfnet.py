@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
+from rcnnkit.backbones.response_norm import WithinChannelNorm
 from rcnnkit.backbones.single_map import SingleMap
 
 # Channels, kernel, stride and padding of conv1 to conv5.
 CONVOLUTIONS = [(96, 7, 2, 3), (256, 5, 2, 2), (384, 3, 1, 1), (384, 3, 1, 1), (256, 3, 1, 1)]
 POOLED = 2  # conv1 and conv2 are followed by normalisation and pooling
-
-
-class WithinChannelNorm(nn.Module):
-    """Local response normalisation over space: x · (1 + α · mean of x² over 3 × 3 cells of its channel)^-β.
-
-    Beyond the map's edge x is 0 and the mean is still over nine, as in Caffe. AlexNet's goes over channels.
-    """
-
-    def __init__(self, size: int = 3, alpha: float = 5e-5, beta: float = 0.75) -> None:
-        super().__init__()
-        self.size, self.alpha, self.beta = size, alpha, beta
-
-    def forward(self, x: Tensor) -> Tensor:
-        energy = F.avg_pool2d(x.square(), self.size, stride=1, padding=self.size // 2)
-        return x * (1 + self.alpha * energy).pow(-self.beta)
 
 
 def zfnet(frozen_stages: int = 0) -> SingleMap:

@@ -352,17 +352,19 @@ WHOLE_NETWORKS = {
 }
 
 
-def start_from(path: Path, detector: nn.Module) -> None:
+def start_from(path: Path, detector: Detector | Classifier) -> None:
     """Fill a detector from a weights file, as far as names and shapes agree (other classes: another head).
 
     What is not taken is logged.
 
     Raises:
-        ValueError: nothing of the backbone agrees; and as `weights.read`.
+        ValueError: nothing of the backbone agrees, or it was trained on pixels normalised otherwise; and as
+            `weights.read`.
     """
     about, tensors = weights.read(path)
+    _check_pixels(path, about, detector)
     same_kind = (about.get("detector") == "classifier") == isinstance(detector, Classifier)
-    if not same_kind or about["class_names"] != list(getattr(detector, "class_names", ())):
+    if not same_kind or about["class_names"] != list(detector.class_names):
         # As many classes by chance, or one more for background, would fit, and mean others.
         tensors = {name: t for name, t in tensors.items() if not name.startswith("classifier.")}
     own = detector.state_dict()
@@ -378,6 +380,17 @@ def start_from(path: Path, detector: nn.Module) -> None:
     if left := [name for name in own if name not in fitting]:
         few = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
         log.info("%s: took %d of %d tensors; these start afresh: %s", path, len(fitting), len(own), few)
+
+
+def _check_pixels(path: Path, about: dict[str, Any], detector: Detector | Classifier) -> None:
+    """Raise ValueError where the weights of `path` expect other pixels than the detector will give them."""
+    now = detector.preprocessing.model_dump(mode="json")
+    before = about["settings"]["input"]
+    changed = [
+        f"input.{name} = {before[name]}, not {now[name]}" for name in ("mean", "std") if before[name] != now[name]
+    ]
+    if changed:
+        raise ValueError(f"{path} was trained with {'; '.join(changed)}: set the same, for pixels that it knows")
 
 
 def _names_for(name: str) -> list[str]:

@@ -163,6 +163,14 @@ def test_as_many_classes_with_background_are_not_taken_for_the_same(small: Value
     assert rcnn.classifier.weight.equal(before)
 
 
+def test_a_detector_wants_the_pixels_that_the_classifier_knows(small: Values, tmp_path: Path) -> None:
+    made = settings(small, input={"mean": [0.5, 0.5, 0.5]})
+    weights.save(build(made, ["a", "b"]), made, tmp_path / "c.safetensors")
+    detecting = check_settings({"model": {"backbone": "alexnet"}, "head": {"hidden": 8}, "data": small["data"]}, "test")
+    with pytest.raises(ValueError, match=r"c\.safetensors was trained with input\.mean = \[0\.5, 0\.5, 0\.5\], not"):
+        start_from(tmp_path / "c.safetensors", build(detecting, ["a", "b"]))
+
+
 PARTS = {
     "resnet18 R-CNN": ({"detector": "rcnn", "backbone": "resnet18", "norm": "batch"}, None),
     "resnet18 Fast R-CNN C4": ({"detector": "fast_rcnn", "backbone": "resnet18", "norm": "frozen", "neck": "c4"}, None),
