@@ -14,9 +14,7 @@ from rcnnkit.backbones.vgg import VGGName, vgg
 from rcnnkit.backbones.vgg_cnn_m import vgg_cnn_m_1024
 from rcnnkit.backbones.zfnet import zfnet
 
-BackboneName = Literal[
-    "alexnet", "caffenet", "zfnet", "vgg_cnn_m_1024", VGGName, GoogLeNetName, ResNetName
-]  # fmt: skip
+BackboneName = Literal["alexnet", "caffenet", "zfnet", "vgg_cnn_m_1024", VGGName, GoogLeNetName, ResNetName]
 # c4: stages 1 to 3 of a ResNet, its stage 4 per region. none: one map of stride 16, and what follows it per region.
 Neck = Literal["fpn", "c4", "none"]
 
@@ -40,10 +38,8 @@ TRAITS: dict[str, Traits] = {
     **dict.fromkeys(get_args(VGGName), Traits(necks=("none", "fpn"), smallest=32)),
     "googlenet": Traits(norms=("frozen", "batch"), fc6=False, smallest=15),
     "googlenet_lrn": Traits(fc6=False, smallest=31),
-    **dict.fromkeys(
-        get_args(ResNetName), Traits(necks=("fpn", "c4"), norms=("frozen", "batch", "group"), fc6=False)
-    ),
-}  # fmt: skip
+    **dict.fromkeys(get_args(ResNetName), Traits(necks=("fpn", "c4"), norms=("frozen", "batch", "group"), fc6=False)),
+}
 
 
 def convolutions(

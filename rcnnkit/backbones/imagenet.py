@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path, PurePosixPath
+
 import torch
 import torchvision
 from torch import Tensor
@@ -14,15 +17,17 @@ def imagenet_weights(name: str) -> dict[str, Tensor]:
 
     Raises:
         OSError: the weights cannot be downloaded.
-        ValueError: torchvision has no such network.
+        ValueError: torchvision has no such network, or the file that was downloaded before is damaged.
     """
     weights = _first_version(name)
+    folder = Path(torch.hub.get_dir(), "checkpoints")
+    _check_hash(folder / PurePosixPath(weights.url).name)
     try:
-        state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
+        state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except Exception as error:
         raise OSError(
             f"the ImageNet weights of {name} cannot be downloaded from {weights.url} ({error}); fetch that file"
-            f" where there is a network, put it into {torch.hub.get_dir()}/checkpoints, or set"
+            f" where there is a network, put it into {folder}, or set"
             " model.pretrained = false"
         ) from error
     return state
@@ -39,6 +44,15 @@ def imagenet_normalisation(name: str) -> tuple[Colour, Colour]:
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     usual = weights.transforms()
     return tuple(usual.mean), tuple(usual.std)
+
+
+def _check_hash(file: Path) -> None:
+    """Raise ValueError unless the SHA-256 of a file begins as its name ends: torch checks only what it downloads."""
+    if file.is_file():
+        with file.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+        if not found.startswith(file.stem.rpartition("-")[2]):
+            raise ValueError(f"{file} is damaged or another file (SHA-256 {found}); remove it, to have it fetched anew")
 
 
 def _first_version(name: str) -> torchvision.models.WeightsEnum:
