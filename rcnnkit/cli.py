@@ -186,6 +186,28 @@ def detect(
         raise typer.Exit(1)
 
 
+@app.command("import")
+def import_(
+    source: Annotated[
+        str, typer.Argument(help="torchvision's name of its weights, or a file: .pth, .pt, .pkl, .safetensors.")
+    ],
+    out: Annotated[Path, typer.Option(help="The new weights file.")],
+    classes: Annotated[
+        str | None,
+        typer.Option(help='Where the source does not say them: "cat,dog,…", or a file with a name in each line.'),
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the weights; kept in the file.")] = None,
+    norm_eps: Annotated[
+        float | None, typer.Option(help="Of batch norms: 0 for your own training from torchvision's COCO_V1.")
+    ] = None,
+) -> None:
+    """Take over weights from elsewhere: torchvision's Faster R-CNN, with the same answers."""
+    from rcnnkit.importing.convert import import_weights
+
+    import_weights(source, out, classes and _class_names(classes), licence, norm_eps)
+    console.print(f"wrote {out}")
+
+
 @app.command()
 def compress(
     weights: Weights,
@@ -273,6 +295,11 @@ def demo(
     from rcnnkit.demo import run_demo
 
     run_demo(out or free_folder(Path("rcnnkit-demo")), device, console, only)
+
+
+def _class_names(classes: str) -> list[str]:
+    lines = Path(classes).read_text(encoding="utf-8").splitlines() if Path(classes).is_file() else classes.split(",")
+    return [line.strip() for line in lines if line.strip()]
 
 
 def free_folder(wanted: Path) -> Path:

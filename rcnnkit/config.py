@@ -54,11 +54,13 @@ class ModelSettings(Section):
     # 16, fc6 and fc7 (or GoogLeNet's last inceptions) per region. VGGs have "none" or "fpn".
     neck: Neck = "fpn"
     norm: Norm = "frozen"  # from scratch: "batch" or, of ResNets, "group"; "none" where the network has none
+    norm_eps: NotNegative = 1e-5  # of a ResNet's norms; torchvision's first Faster R-CNN on COCO was trained with 0
+    stride_in_1x1: bool = False  # of a ResNet's bottlenecks: the paper's and Caffe's; torchvision's is in the 3×3
     pretrained: bool = False  # ImageNet weights, by torchvision, and with them their input.mean and input.std
     # From the first layers on; 2: stem and stage 1, or VGG16's conv1_1 to conv2_2, as the papers' code.
     frozen_stages: Annotated[int, Field(ge=0, le=5)] = 0
     fpn_channels: Positive = 256
-    fpn_norm: Norm = "none"
+    fpn_norm: Norm = "none"  # and of the head's convolutions, where head.convs
     pool: Literal["roi_align", "roi_pool"] = "roi_align"
     pool_size: Count = 0  # 0: 7 with an FPN or VGG, 14 with C4 or GoogLeNet, 6 with the others
     sampling_ratio: Count = 2  # 0: as many samples as a bin has cells
@@ -113,6 +115,7 @@ class RPNSettings(Section):
     samples: Positive = 256
     foreground_share: Share = 0.5
     beta: NotNegative = 1 / 9
+    anchors: Literal["torchvision", "detectron2"] = "torchvision"  # whose rounding: see `RPN`
 
     _ordered = model_validator(mode="after")(_thresholds_ordered)
 
@@ -121,9 +124,11 @@ class HeadSettings(Section):
     """[head]: see `rcnnkit.heads.box_head.BoxHead`."""
 
     hidden: Count = 0  # of fc6 and fc7; 0: 1024 with an FPN, otherwise the network's own
+    convs: Count = 0  # with an FPN: so many 3×3 convolutions and fc6 alone, in place of fc6 and fc7
     fc6_rank: Count = 0  # of their weights, where truncated SVD has split them in two; 0: whole
     fc7_rank: Count = 0
     class_agnostic: bool = False
+    unnamed: Count = 0  # scores of no class, which count in the softmax alone: torchvision's "N/A" on COCO
     foreground_iou: Share = 0.5
     background_iou: Share = 0.5
     background_low: Share = 0.0  # what overlaps every object less is not learnt from; Fast R-CNN: 0.1
@@ -273,6 +278,14 @@ class DetectorSettings(Section):
                 'head.measured_targets = true goes with model.detector = "fast_rcnn" alone: the targets are measured'
                 " on proposals made before training"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _convolutions_have_a_pyramid(self) -> DetectorSettings:
+        if self.head.convs and self.model.neck != "fpn":
+            raise ValueError(f'head.convs = {self.head.convs} goes with model.neck = "fpn", not "{self.model.neck}"')
+        if self.head.convs and self.head.fc7_rank:
+            raise ValueError(f"head.fc7_rank = {self.head.fc7_rank}: with head.convs there is no fc7; leave it at 0")
         return self
 
     @model_validator(mode="after")

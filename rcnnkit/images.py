@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
@@ -155,6 +155,10 @@ class Preprocessing(BaseModel):
     )  # RGB in [0, 1]; ImageNet's, as torchvision has it
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     divisor: Annotated[int, Field(gt=0)] = 64  # padded sides are multiples: the coarsest stride keeps cells aligned
+    # Whose bilinear rule 8-bit pictures are resized by; weights from elsewhere keep the one they were trained with.
+    # opencv: on 8 bits, sides rounded down. torchvision: after normalising, in float32, sides rounded down: exact, and
+    # slower. detectron2: Pillow's, on 8 bits, which averages where it shrinks; sides rounded to the nearest.
+    resizing: Literal["opencv", "torchvision", "detectron2"] = "opencv"
 
     def at(self, short_side: int) -> Preprocessing:
         """The same with another shorter side."""
@@ -164,20 +168,27 @@ class Preprocessing(BaseModel):
         """The size (height, width) that a picture of `size` gets, its sides multiplied by `factor` besides."""
         short = self.short_side or min(size)
         ratio = factor * min(short / min(size), self.long_side / max(size))
-        return max(1, math.floor(size[0] * ratio)), max(1, math.floor(size[1] * ratio))
+        half = 0.5 if self.resizing == "detectron2" else 0.0
+        return max(1, math.floor(size[0] * ratio + half)), max(1, math.floor(size[1] * ratio + half))
 
     def resize(self, picture: Array | Tensor, factor: float = 1.0) -> Tensor:
         """Bilinear: (H, W, 3) uint8 → (3, h, w) uint8, or (3, H, W) float in [0, 1] → (3, h, w) normalised.
 
-        8-bit pictures are normalised by `batch`, on its device; the others here, before they are resized, which
-        is torchvision's order, so that the same weights give its answers to the last digit.
+        8-bit pictures are normalised by `batch`, on its device, unless `resizing` is torchvision's; the others here,
+        before they are resized, which is torchvision's order, so that the same weights give its answers to the last
+        digit.
         """
+        if isinstance(picture, np.ndarray) and self.resizing == "torchvision":
+            picture = torch.from_numpy(np.require(picture, requirements=["C", "W"])).permute(2, 0, 1) / 255
         if isinstance(picture, Tensor):
             height, width = self.resized((picture.shape[1], picture.shape[2]), factor)
             return F.interpolate(self._normalise(picture)[None], size=(height, width), mode="bilinear")[0]
         height, width = self.resized((picture.shape[0], picture.shape[1]), factor)
         if (height, width) != picture.shape[:2]:
-            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+            if self.resizing == "detectron2":
+                picture = np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+            else:
+                picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
         return torch.from_numpy(np.require(picture, requirements=["C", "W"])).permute(2, 0, 1)
 
     def _normalise(self, unit: Tensor) -> Tensor:

@@ -6,23 +6,18 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
-from rcnnkit.detectors.faster_rcnn import FasterRCNN
-from rcnnkit.images import Preprocessing
 from rcnnkit.inference import prepare
-
-if TYPE_CHECKING:
-    from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 
 FORMAT = 2
 RENAMED = {"head.features.1.": "head.features.fc6.", "head.features.3.": "head.features.fc7."}  # since format 1
@@ -35,6 +30,7 @@ def save(
     path: Path | str,
     training: Mapping[str, Any] | None = None,
     state: Mapping[str, Tensor] | None = None,
+    origin: Mapping[str, str] | None = None,
 ) -> None:
     """Write a detector or classifier, whole or not at all.
 
@@ -43,6 +39,7 @@ def save(
         path: of the .safetensors file; replaced if it is there.
         training: how it was trained, anything that JSON can hold.
         state: tensors that continue the training.
+        origin: of weights from elsewhere: their source, licence, url, sha256.
 
     Raises:
         ValueError: the detector only detects.
@@ -59,6 +56,7 @@ def save(
         "class_names": list(detector.class_names),
         "category_ids": list(detector.category_ids),
         "training": dict(training or {}),
+        "origin": dict(origin or {}),
     }
     tensors = dict(detector.state_dict()) | {TRAINING + name: value for name, value in (state or {}).items()}
     path = Path(path)
@@ -168,117 +166,3 @@ def pick_device(device: torch.device | str = "auto") -> torch.device:
             f'device "{device}" cannot be used ({str(error).splitlines()[0]}); try "auto" or "cpu"'
         ) from None
     return picked
-
-
-def from_torchvision(model: TorchvisionFasterRCNN, class_names: list[str]) -> tuple[FasterRCNN, DetectorSettings]:
-    """torchvision's `fasterrcnn_resnet*_fpn` (first version) as ours, with the same answers.
-
-    torchvision's class 0 is background and stands last here; its class c is our label c - 1.
-
-    Args:
-        model: a `FasterRCNN` on `resnet_fpn_backbone`, with TwoMLPHead and FastRCNNPredictor.
-        class_names: without background; repeated ones get a number.
-
-    Returns:
-        The detector in eval mode, and the settings it was built with, for `save`.
-
-    Raises:
-        ValueError: a model of another architecture, or another number of classes.
-    """
-    settings = _torchvision_settings(model)
-    # torchvision's COCO weights call ten unused ids "N/A"
-    class_names = [
-        name if class_names.count(name) == 1 else f"{name} {i}" for i, name in enumerate(class_names, start=1)
-    ]
-    head = model.roi_heads.box_predictor
-    if head.cls_score.out_features != len(class_names) + 1:
-        raise ValueError(
-            f"the model knows {head.cls_score.out_features - 1} classes, {len(class_names)} names were given"
-        )
-    detector = build(settings, class_names)
-    source = model.state_dict()
-    stages = {"conv1": "stem.0", "bn1": "stem.1"} | {f"layer{i + 1}": f"stages.{i}" for i in range(4)}
-    parts = {f"backbone.body.{theirs}": f"backbone.body.{ours}" for theirs, ours in stages.items()}
-    for i in range(4):
-        parts[f"backbone.fpn.inner_blocks.{i}"] = f"backbone.lateral.{i}"
-        parts[f"backbone.fpn.layer_blocks.{i}"] = f"backbone.output.{i}"
-    parts |= {"rpn.head.cls_logits": "rpn.objectness", "rpn.head.bbox_pred": "rpn.deltas"}
-    parts |= {f"rpn.head.conv.{i}.0": f"rpn.convs.{2 * i}" for i in range(len(model.rpn.head.conv))}
-    parts |= {"roi_heads.box_head.fc6": "head.features.fc6", "roi_heads.box_head.fc7": "head.features.fc7"}
-    parts |= {
-        "roi_heads.box_predictor.cls_score": "head.scores",
-        "roi_heads.box_predictor.bbox_pred": "head.deltas",
-    }
-    state = {}
-    for name, value in source.items():
-        theirs = next((part for part in parts if name.startswith(part + ".")), None)
-        if theirs is None:
-            raise ValueError(f"{name} has no place in a Faster R-CNN with a ResNet and an FPN")
-        state[parts[theirs] + name[len(theirs) :]] = value
-    for kind in ("weight", "bias"):
-        state[f"head.scores.{kind}"] = state[f"head.scores.{kind}"].roll(-1, dims=0)  # background: first → last
-        state[f"head.deltas.{kind}"] = state[f"head.deltas.{kind}"][4:]  # background has no box
-    detector.load_state_dict(state)
-    assert isinstance(detector, FasterRCNN)
-    return detector.eval(), settings
-
-
-def _torchvision_settings(model: TorchvisionFasterRCNN) -> DetectorSettings:
-    blocks: dict[tuple[int, ...], str] = {
-        (2, 2, 2, 2): "resnet18",
-        (3, 4, 6, 3): "resnet34",
-        (3, 4, 23, 3): "resnet101",
-    }
-    try:
-        body, rpn, heads, transform = model.backbone.body, model.rpn, model.roi_heads, model.transform
-        depth = tuple(len(body[f"layer{i}"]) for i in range(1, 5))
-        bottleneck = hasattr(body["layer1"][0], "conv3")
-        name = "resnet50" if depth == (3, 4, 6, 3) and bottleneck else blocks[depth]
-        frozen = type(body["bn1"]).__name__ == "FrozenBatchNorm2d"
-        convs = sum(isinstance(m, nn.Conv2d) for m in rpn.head.conv.modules())
-        return DetectorSettings.model_validate(
-            {
-                "model": {
-                    "backbone": name,
-                    "norm": "frozen" if frozen else "batch",
-                    "fpn_channels": model.backbone.out_channels,
-                    "pool_size": heads.box_roi_pool.output_size[0],
-                    "sampling_ratio": heads.box_roi_pool.sampling_ratio,
-                },
-                "rpn": {
-                    "anchor_sizes": [list(sizes) for sizes in rpn.anchor_generator.sizes],
-                    "anchor_ratios": list(rpn.anchor_generator.aspect_ratios[0]),
-                    "convs": convs,
-                    "pre_nms": rpn._pre_nms_top_n["testing"],
-                    "post_nms": rpn._post_nms_top_n["testing"],
-                    "train_pre_nms": rpn._pre_nms_top_n["training"],
-                    "train_post_nms": rpn._post_nms_top_n["training"],
-                    "nms_iou": rpn.nms_thresh,
-                    "min_side": rpn.min_size,
-                    "foreground_iou": rpn.proposal_matcher.high_threshold,
-                    "background_iou": rpn.proposal_matcher.low_threshold,
-                    "samples": rpn.fg_bg_sampler.batch_size_per_image,
-                    "foreground_share": rpn.fg_bg_sampler.positive_fraction,
-                },
-                "head": {
-                    "hidden": heads.box_head.fc6.out_features,
-                    "foreground_iou": heads.proposal_matcher.high_threshold,
-                    "background_iou": heads.proposal_matcher.low_threshold,
-                    "samples": heads.fg_bg_sampler.batch_size_per_image,
-                    "foreground_share": heads.fg_bg_sampler.positive_fraction,
-                    "delta_weights": heads.box_coder.weights,
-                    "score_threshold": heads.score_thresh,
-                    "nms_iou": heads.nms_thresh,
-                    "max_detections": heads.detections_per_img,
-                },
-                "input": Preprocessing(
-                    short_side=transform.min_size[-1],
-                    long_side=transform.max_size,
-                    mean=tuple(transform.image_mean),
-                    std=tuple(transform.image_std),
-                    divisor=transform.size_divisible,
-                ),
-            }
-        )
-    except (AttributeError, KeyError) as error:
-        raise ValueError(f"not torchvision's Faster R-CNN with a ResNet and an FPN: {error!r}") from None

@@ -15,6 +15,8 @@ detector = "fast_rcnn"
 backbone = "googlenet"
 neck = "none"
 norm = "batch"
+norm_eps = 0
+stride_in_1x1 = true
 pretrained = true
 frozen_stages = 2
 fpn_channels = 32
@@ -50,12 +52,14 @@ background_iou = 0.2
 samples = 64
 foreground_share = 0.3
 beta = 1.0
+anchors = "detectron2"
 
 [head]
 hidden = 48
 fc6_rank = 4
 fc7_rank = 5
 class_agnostic = true
+unnamed = 2
 foreground_iou = 0.55
 background_iou = 0.45
 background_low = 0.1
@@ -116,6 +120,7 @@ scales = [100, 120]
 mean = [0.5, 0.5, 0.5]
 std = [0.5, 0.5, 0.5]
 divisor = 32
+resizing = "detectron2"
 
 [data]
 root = "some/folder"
@@ -375,12 +380,18 @@ def test_everything_survives_writing_and_reading(tmp_path: Path) -> None:
     defaults = check_settings({"data": {"root": "x"}}, "test")
     for section in Settings.model_fields:
         for name in type(getattr(settings, section)).model_fields:
-            if f"{section}.{name}" in LEFT_OUT or (section, name) == ("head", "svms"):
+            if f"{section}.{name}" in LEFT_OUT or (section, name) in (("head", "svms"), ("head", "convs")):
                 continue
             value, default = (getattr(getattr(s, section), name) for s in (settings, defaults))
             assert value != default, f"{section}.{name} is to differ from its default in this test"
     write_settings(settings, tmp_path / "again.toml")
     assert read_settings(tmp_path / "again.toml") == settings
+
+
+def test_convolutions_in_the_head_go_with_a_pyramid(file: Path) -> None:
+    assert read_settings(file, ["head.convs=4"]).head.convs == 4
+    assert 'head.convs = 4 goes with model.neck = "fpn", not "c4"' in complaint(file, "head.convs=4", "model.neck=c4")
+    assert "with head.convs there is no fc7" in complaint(file, "head.convs=4", "head.fc7_rank=5")
 
 
 @pytest.mark.parametrize("key", sorted(LEFT_OUT))

@@ -379,3 +379,38 @@ def test_the_batch_keeps_the_pictures_as_they_were_decoded(tmp_path: Path) -> No
     for picture in (images.pictures[0], *images.pictures[2:4]):
         np.testing.assert_array_equal(picture, pixels)
     assert (images.pictures[4].shape, images.pictures[4].dtype) == ((20, 30, 3), np.uint8)
+
+
+def test_torchvisions_rule_is_exact_for_bytes() -> None:
+    array = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    rule = Preprocessing(short_side=64, long_side=1000, resizing="torchvision")
+    theirs = GeneralizedRCNNTransform(64, 1000, list(rule.mean), list(rule.std), size_divisible=rule.divisor).eval()
+    (expected, _) = theirs([torch.from_numpy(array).permute(2, 0, 1) / 255])
+    torch.testing.assert_close(rule([array]).pixels, expected.tensors, atol=1e-6, rtol=0)
+    assert (rule([array]).pixels - rule.model_copy(update={"resizing": "opencv"})([array]).pixels).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((480, 640), (800, 1067)),  # 1066.67
+        ((427, 640), (800, 1199)),  # 1199.06
+        ((375, 1000), (500, 1333)),  # 499.88
+        ((333, 500), (800, 1201)),  # 1201.2
+    ],
+)
+def test_detectron2s_sides_are_rounded(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    rule = Preprocessing(resizing="detectron2")
+    assert rule.resized(size) == expected
+    assert rule.resized(size[::-1]) == expected[::-1]
+
+
+def test_detectron2s_rule_averages_where_it_shrinks() -> None:
+    stripes = np.zeros((64, 64, 3), dtype=np.uint8)
+    stripes[:, ::4] = 200  # a quarter of it; four pixels become one
+    rule = Preprocessing(short_side=16, resizing="detectron2")
+    middle = rule.resize(stripes)[:, 4:12, 4:12].float()
+    assert middle.mean().item() == pytest.approx(50, abs=1)
+    assert middle.std() < 20
+    expected = Image.fromarray(stripes).resize((16, 16), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(rule.resize(stripes).permute(1, 2, 0).numpy(), np.asarray(expected))

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1] / "rcnnkit"
 
 # Each may import those above it and, where a name ends with /, what is beside it in its folders.
 TIERS = [
-    ["boxes", "precision"],
+    ["boxes", "pickles", "precision"],
     ["structures"],
     ["images"],
     ["ops/"],
@@ -21,7 +21,7 @@ TIERS = [
     ["detectors/"],
     ["inference"],
     ["weights"],
-    ["compression", "drawing", "data/", "evaluation/"],
+    ["about", "compression", "drawing", "data/", "evaluation/", "importing/"],
     ["training/", "benchmark/"],
     ["demo"],
     ["cli_proposals"],

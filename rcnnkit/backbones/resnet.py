@@ -7,6 +7,7 @@ from typing import Literal
 
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
 from rcnnkit.backbones.imagenet import imagenet_weights
@@ -106,6 +107,22 @@ class Stage4(nn.Sequential):
         net = torchvision_resnet(name, norm, pretrained)
         super().__init__(net.layer4, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.channels: int = net.fc.in_features
+
+
+def set_variant(network: nn.Module, norm_eps: float, stride_in_1x1: bool) -> None:
+    """Make a ResNet one of those that other libraries trained; neither is seen in the weights.
+
+    Args:
+        network: a ResNet, or its last stage; changed in place.
+        norm_eps: what batch norms add to the variance.
+        stride_in_1x1: bottlenecks step in their first 1×1 convolution, as in the paper, Caffe and detectron2;
+            torchvision's step in the 3×3.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm2d, FrozenBatchNorm2d)):
+            module.eps = norm_eps
+        if stride_in_1x1 and isinstance(module, Bottleneck):
+            module.conv1.stride, module.conv2.stride = module.conv2.stride, (1, 1)
 
 
 def torchvision_resnet(name: ResNetName, norm: Norm, pretrained: bool) -> torchvision.models.ResNet:

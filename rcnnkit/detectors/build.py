@@ -8,7 +8,7 @@ from rcnnkit.backbones.by_name import convolutions
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.backbones.fpn import FPN
 from rcnnkit.backbones.googlenet import GoogLeNet, Inception5
-from rcnnkit.backbones.resnet import ResNetC4, Stage4
+from rcnnkit.backbones.resnet import ResNet, ResNetC4, Stage4, set_variant
 from rcnnkit.backbones.single_map import SingleMap, fill_from_imagenet
 from rcnnkit.backbones.vgg import VGGMaps
 from rcnnkit.backbones.window import WindowNetwork
@@ -18,6 +18,7 @@ from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.heads.box_head import BoxHead
+from rcnnkit.heads.convs_fc import ConvsFC
 from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.heads.two_fc import TwoFC
 from rcnnkit.proposals.methods import PictureMethod, SelectiveSearch, SlidingWindows
@@ -60,7 +61,11 @@ def build(
     strides = backbone.strides[:4]  # P6 serves the RPN alone
     pool = RegionPool(strides, size, model.pool, model.sampling_ratio, model.aligned)
     box_head = BoxHead(
-        features, width, class_names, category_ids, **head.model_dump(exclude={"hidden", "fc6_rank", "fc7_rank"})
+        features,
+        width,
+        class_names,
+        category_ids,
+        **head.model_dump(exclude={"hidden", "convs", "fc6_rank", "fc7_rank"}),
     )
     if model.detector == "fast_rcnn":
         method, options = proposal_method(settings.proposals), settings.proposals
@@ -73,7 +78,7 @@ def build(
             f"rpn.anchor_sizes has {len(anchor_sizes)} lists, but {model.neck} has {len(backbone.strides)} maps,"
             f" of strides {backbone.strides}; give one list of sizes for each"
         )
-    known = backbone.strides if model.neck == "none" else []
+    known = backbone.strides if model.neck == "none" or settings.rpn.anchors == "detectron2" else []
     rpn = RPN(backbone.channels[0], anchor_sizes, strides=known, **settings.rpn.model_dump(exclude={"anchor_sizes"}))
     return FasterRCNN(backbone, rpn, pool, box_head, settings.input)
 
@@ -89,24 +94,26 @@ def proposal_method(settings: ProposalSettings) -> PictureMethod | None:
 
 def window_network(settings: DetectorSettings) -> WindowNetwork:
     """A whole classification network up to fc7, with fresh or ImageNet's weights."""
-    model = settings.model
-    body = convolutions(model.backbone, model.norm, model.pretrained, model.frozen_stages, whole=True)
+    body = _body(settings, whole=True)
     layers = _two_fc(body, settings, body.pool_size) if isinstance(body, SingleMap) else None
     return WindowNetwork(body, layers, layers.widths[1] if layers else body.channels[-1], settings.window_size)
 
 
 def _parts(
     settings: DetectorSettings,
-) -> tuple[FPN | ResNetC4 | GoogLeNet | SingleMap, TwoFC | Stage4 | Inception5, int, int]:
+) -> tuple[FPN | ResNetC4 | GoogLeNet | SingleMap, TwoFC | ConvsFC | Stage4 | Inception5, int, int]:
     """The backbone; what makes one vector of a region; the length of that; the side of a pooled region."""
     model, head = settings.model, settings.head
-    body = convolutions(model.backbone, model.norm, model.pretrained, model.frozen_stages, whole=model.neck == "fpn")
+    body = _body(settings, whole=model.neck == "fpn")
     if model.neck == "fpn":
         assert not isinstance(body, GoogLeNet)
         if isinstance(body, SingleMap) and model.pretrained:
             fill_from_imagenet(model.backbone, body, None)
         fpn = FPN(VGGMaps(body) if isinstance(body, SingleMap) else body, model.fpn_channels, model.fpn_norm)
         size, hidden = model.pool_size or 7, head.hidden or 1024
+        if head.convs:
+            convs = ConvsFC(model.fpn_channels, size, head.convs, hidden, model.fpn_norm, head.fc6_rank)
+            return fpn, convs, hidden, size
         ranks = {"fc6_rank": head.fc6_rank, "fc7_rank": head.fc7_rank}
         return fpn, TwoFC(model.fpn_channels, size, hidden, **ranks), hidden, size
     if isinstance(body, SingleMap):
@@ -118,7 +125,16 @@ def _parts(
         inception5 = Inception5(body.name, model.norm, model.pretrained)
         return body, inception5, inception5.channels, size
     stage4 = Stage4(body.name, model.norm, model.pretrained)
+    set_variant(stage4, model.norm_eps, model.stride_in_1x1)
     return ResNetC4(body), stage4, stage4.channels, size
+
+
+def _body(settings: DetectorSettings, whole: bool) -> SingleMap | GoogLeNet | ResNet:
+    model = settings.model
+    body = convolutions(model.backbone, model.norm, model.pretrained, model.frozen_stages, whole)
+    if isinstance(body, ResNet):
+        set_variant(body, model.norm_eps, model.stride_in_1x1)
+    return body
 
 
 def _two_fc(body: SingleMap, settings: DetectorSettings, size: int) -> TwoFC:

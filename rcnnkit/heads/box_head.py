@@ -17,7 +17,8 @@ from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 class BoxHead(nn.Module):
     """Two sibling layers over the features of a region: K + 1 class scores and box deltas.
 
-    Background is the last score. Boxes are class-specific, (R, K, 4), or class-agnostic, (R, 1, 4).
+    Background is the last score but for `unnamed` ones. Boxes are class-specific, (R, K, 4), or class-agnostic,
+    (R, 1, 4).
 
     Where this leaves the paper: box targets are normalised by fixed weights (py-faster-rcnn) unless
     `measured_targets`; detections below `score_threshold` are dropped and the best `max_detections` of all classes
@@ -29,6 +30,8 @@ class BoxHead(nn.Module):
         class_names: K of them.
         category_ids: the data set's own ids for these.
         class_agnostic: one box per region in place of one per class.
+        unnamed: scores after background's that no class has. Weights from elsewhere may know classes without a name;
+            they take their share of the softmax, and are never found.
         foreground_iou, background_iou, background_low: see `match`.
         samples, foreground_share: regions per image in the loss.
         delta_weights: of (dx, dy, dw, dh): 1 / their standard deviations.
@@ -51,6 +54,7 @@ class BoxHead(nn.Module):
         category_ids: Sequence[int],
         *,
         class_agnostic: bool = False,
+        unnamed: int = 0,
         foreground_iou: float = 0.5,
         background_iou: float = 0.5,
         background_low: float = 0.0,
@@ -68,7 +72,7 @@ class BoxHead(nn.Module):
         super().__init__()
         self.features = features
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
-        self.scores = nn.Linear(channels, self.num_classes + 1)
+        self.scores = nn.Linear(channels, self.num_classes + 1 + unnamed)
         self.deltas = nn.Linear(channels, 4 * (1 if class_agnostic else self.num_classes))
         self.svms = nn.Linear(channels, self.num_classes) if svms else None
         for layer, std in ((self.scores, 0.01), (self.deltas, 0.001)):  # Fast R-CNN 2.3
@@ -91,7 +95,7 @@ class BoxHead(nn.Module):
         return len(self.class_names)
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (R, K + 1) and deltas (R, K or 1, 4), float32, of regions (R, C, s, s)."""
+        """Logits (R, K + 1 + unnamed) and deltas (R, K or 1, 4), float32, of regions (R, C, s, s)."""
         hidden = self.features(regions).float()
         return self.scores(hidden).float(), self._deltas(hidden)
 
@@ -191,7 +195,11 @@ class BoxHead(nn.Module):
         """Detections of each image, in the pixels of the pictures as they were given."""
         hidden = self.features(regions).float()
         deltas = self._deltas(hidden)
-        scored = self.svms(hidden).float() if self.svms else self.scores(hidden).float().softmax(dim=1)[:, :-1]
+        scored = (
+            self.svms(hidden).float()
+            if self.svms
+            else self.scores(hidden).float().softmax(dim=1)[:, : self.num_classes]
+        )
         found = []
         start = 0
         for proposal, size, original_size in zip(proposals, images.sizes, images.original_sizes, strict=True):

@@ -10,12 +10,13 @@ from torch import Tensor
 from rcnnkit.structures import Size
 
 
-def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
-    """The A anchors of one cell, centred on (0, 0): (A, 4) xyxy, whole pixels.
+def cell_anchors(sizes: Sequence[float], ratios: Sequence[float], whole: bool = True) -> Tensor:
+    """The A anchors of one cell, centred on (0, 0): (A, 4) xyxy.
 
     Args:
         sizes: square roots of the anchors' areas, pixels.
         ratios: height / width.
+        whole: rounded to whole pixels, as torchvision has them; detectron2's are not.
 
     Ratio-major, as in the paper's code; centred and rounded as torchvision does, where the
     paper's code starts from a 16×16 box at (0, 0, 15, 15) and rounds its sides.
@@ -24,7 +25,8 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
     stretch = torch.tensor(ratios, dtype=torch.float32).sqrt()
     widths = ((1 / stretch)[:, None] * areas).flatten()
     heights = (stretch[:, None] * areas).flatten()
-    return (torch.stack([-widths, -heights, widths, heights], dim=1) / 2).round()
+    cells = torch.stack([-widths, -heights, widths, heights], dim=1) / 2
+    return cells.round() if whole else cells
 
 
 def grid_anchors(cells: Tensor, map_size: Size, padded_size: Size, stride: int | None = None) -> Tensor:

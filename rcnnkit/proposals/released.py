@@ -20,7 +20,7 @@ import torch
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from rcnnkit.proposals.pickles import read_pickle
+from rcnnkit.pickles import read_pickle
 from rcnnkit.structures import Proposals
 
 XYXY, XYWH = 0, 1  # detectron2's BoxMode

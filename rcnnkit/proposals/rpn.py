@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,8 @@ class RPN(nn.Module):
         foreground_iou, background_iou: see `match`.
         samples, foreground_share: anchors per image in the loss, and the share of them that may be objects.
         beta: where the smooth L1 loss turns from square to straight.
+        anchors: "torchvision" rounds them to whole pixels; "detectron2" does not, and `strides` are to tell where they
+            are.
     """
 
     def __init__(
@@ -58,21 +61,22 @@ class RPN(nn.Module):
         samples: int = 256,
         foreground_share: float = 0.5,
         beta: float = 1 / 9,
+        anchors: Literal["torchvision", "detectron2"] = "torchvision",
     ) -> None:
         super().__init__()
-        self.cells = [cell_anchors(sizes, anchor_ratios) for sizes in anchor_sizes]
+        self.cells = [cell_anchors(sizes, anchor_ratios, anchors == "torchvision") for sizes in anchor_sizes]
         self.strides: Sequence[int | None] = strides or [None] * len(self.cells)
         per_cell = {len(cells) for cells in self.cells}
         if len(per_cell) != 1:
             raise ValueError(f"every map needs equally many anchor sizes, not {[len(s) for s in anchor_sizes]}")
-        anchors = per_cell.pop()
+        count = per_cell.pop()
         hidden = hidden or channels
         inputs = [channels] + [hidden] * (convs - 1)
         self.convs = nn.Sequential(
             *(m for c in inputs for m in (nn.Conv2d(c, hidden, 3, padding=1), nn.ReLU(inplace=True)))
         )
-        self.objectness = nn.Conv2d(hidden, anchors, 1)
-        self.deltas = nn.Conv2d(hidden, 4 * anchors, 1)
+        self.objectness = nn.Conv2d(hidden, count, 1)
+        self.deltas = nn.Conv2d(hidden, 4 * count, 1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=0.01)

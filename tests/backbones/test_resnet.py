@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 
-from rcnnkit.backbones.resnet import ResNet, ResNetC4, Stage4, norm_layer, torchvision_resnet
+from rcnnkit.backbones.resnet import ResNet, ResNetC4, Stage4, norm_layer, set_variant, torchvision_resnet
 
 
 def classifier(name: str = "resnet18", seed: int = 0) -> nn.Module:
@@ -189,3 +189,17 @@ def test_a_frozen_network_gets_all_it_needs(downloads: dict[str, nn.Module]) -> 
         if part != "fc" and not name.endswith("num_batches_tracked"):
             assert state.pop(f"{names[part]}.{rest}").equal(value), name
     assert not state
+
+
+@pytest.mark.parametrize("in_1x1", [False, True])
+def test_where_bottlenecks_step(in_1x1: bool) -> None:
+    net = ResNet("resnet50", "frozen").eval()
+    set_variant(net, 0.25, in_1x1)
+    steps = [(block.conv1.stride[0], block.conv2.stride[0]) for stage in net.stages for block in stage]
+    first = (2, 1) if in_1x1 else (1, 2)
+    assert steps == [(1, 1)] * 3 + [first] + [(1, 1)] * 3 + [first] + [(1, 1)] * 5 + [first] + [(1, 1)] * 2
+    assert [m.shape[2] for m in net(torch.zeros(1, 3, 64, 64))] == [16, 8, 4, 2]
+    norm = net.stages[0][0].bn1
+    x = torch.randn(1, 64, 2, 2)
+    nn.init.constant_(norm.running_var, 2.0)
+    torch.testing.assert_close(norm(x), x / 1.5)  # √(2 + 0.25)

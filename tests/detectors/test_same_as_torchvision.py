@@ -7,14 +7,15 @@ import pytest
 import torch
 import torchvision
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
-from torchvision.models.detection import fasterrcnn_resnet50_fpn
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, fasterrcnn_resnet50_fpn
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from rcnnkit.boxes import scale
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.importing.torchvision_detectors import from_torchvision
 from rcnnkit.ops import roi_align
 from rcnnkit.structures import Targets
-from rcnnkit.weights import from_torchvision, load, save
+from rcnnkit.weights import load, save
 
 CLASSES = [f"class {i}" for i in range(90)]
 SIZES = [(233, 317), (401, 199), (64, 500), (97, 96)]
@@ -161,10 +162,9 @@ def test_what_does_not_fit_is_refused(pair: Pair) -> None:
         from_torchvision(torch.nn.Linear(1, 1), ["a"])  # type: ignore[arg-type]
 
 
-def test_torchvisions_own_class_names(pair: Pair) -> None:
-    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
-
+def test_classes_without_a_name_are_none_of_ours(pair: Pair) -> None:
     names = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
     ours, _ = from_torchvision(pair[0], names)
-    assert (ours.class_names[0], ours.class_names[11], ours.class_names[89]) == ("person", "N/A 12", "toothbrush")
-    assert ours.category_ids == tuple(range(1, 91))  # COCO's own
+    assert len(ours.class_names) == len(set(ours.class_names)) == 80
+    assert (ours.class_names[10:12], ours.category_ids[10:12]) == (("fire hydrant", "stop sign"), (11, 13))
+    assert (ours.class_names[79], ours.category_ids[79]) == ("toothbrush", 90)  # COCO's own

@@ -351,3 +351,18 @@ def test_fixed_targets_leave_no_trace_in_the_weights() -> None:
     assert not any("target" in name for name in BoxHead(nn.Flatten(), 2, NAMES, IDS).state_dict())
     measured = BoxHead(nn.Flatten(), 2, NAMES, IDS, measured_targets=True).state_dict()
     assert {"target_mean", "target_std"} <= measured.keys()
+
+
+def test_scores_without_a_name_take_their_share_and_are_not_found() -> None:
+    # cat 0.2, dog 0.3, background 0.1, and 0.4 of something that nobody named
+    logits = [[math.log(p) for p in (0.2, 0.3, 0.1, 0.4)]]
+    head, regions = BoxHead(nn.Flatten(), 1, NAMES, IDS, unnamed=1), torch.ones(1, 1, 1, 1)
+    with torch.no_grad():
+        head.scores.weight.copy_(torch.tensor(logits).T)
+        head.deltas.weight.zero_()
+    images = ImageBatch(torch.zeros(1, 3, 32, 32), [(32, 32)], [(32, 32)])
+    (found,) = head.detect(regions, [proposals([[2, 2, 20, 20]])], images)
+    assert found.names == ["dog", "cat"]
+    torch.testing.assert_close(found.scores, torch.tensor([0.3, 0.2]))
+    losses = head.losses(regions, torch.tensor([2]), torch.zeros(1, 4))  # 2: background, as ever
+    assert losses["class"].item() == pytest.approx(-math.log(0.1))

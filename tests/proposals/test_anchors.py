@@ -34,3 +34,13 @@ def test_grid_is_torchvisions_also_where_the_stride_does_not_divide() -> None:
         grid_anchors(cell_anchors(s, ratios), tuple(m.shape[2:]), (224, 352)) for s, m in zip(sizes, maps, strict=True)
     ]
     torch.testing.assert_close(torch.cat(ours), theirs)
+
+
+def test_detectron2s_are_neither_rounded_nor_moved_by_the_padding() -> None:
+    # side 32, ratio 1/2: 32 / √½ = 45.2548 wide, 22.6274 high
+    (cell,) = cell_anchors([32], [0.5], whole=False)
+    torch.testing.assert_close(cell, torch.tensor([-22.6274, -11.3137, 22.6274, 11.3137]))
+    # 801 pixels are 51 cells of a C4 map, and 801 // 51 would be 15
+    grid = grid_anchors(torch.zeros(1, 4), (51, 2), (801, 32), stride=16).reshape(51, 2, 4)
+    assert grid[:, 0, 1].tolist() == [16 * i for i in range(51)]
+    assert grid[0, :, 0].tolist() == [0, 16]

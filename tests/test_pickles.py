@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rcnnkit.proposals.pickles import read_pickle
+from rcnnkit.pickles import read_pickle
 
 
 def same(one, two):

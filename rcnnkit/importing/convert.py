@@ -1,0 +1,64 @@
+"""Weights from elsewhere → a weights file of ours, which gives the source's own answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from rcnnkit import weights
+from rcnnkit.config import DetectorSettings
+from rcnnkit.detectors.detector import Detector
+from rcnnkit.importing.sources import Source, find
+from rcnnkit.importing.tensors import read_tensors
+from rcnnkit.importing.torchvision_detectors import COCO, from_torchvision_state
+
+FOUND_AS_TORCHVISION_DETECTOR = "backbone.body."
+
+
+def import_weights(
+    source: str,
+    out: Path | str,
+    class_names: Sequence[str] | None = None,
+    licence: str | None = None,
+    norm_eps: float | None = None,
+) -> None:
+    """Write the weights of `source` as a weights file of ours.
+
+    Args:
+        source: the name of torchvision's weights, such as "FasterRCNN_ResNet50_FPN_Weights.COCO_V1", or a file of
+            theirs or of your own training with its `fasterrcnn_resnet*_fpn`.
+        out: the new .safetensors file.
+        class_names: without background, in the source's order, where the source does not say them; "N/A" for a class
+            that is never to be found.
+        licence: of the weights, to be kept in the file; by default what is known of it.
+        norm_eps: of batch norms, where the source is a file: 0 for what was fine-tuned from torchvision's
+            `FasterRCNN_ResNet50_FPN_Weights.COCO_V1`, which no file says; 1e-5 by default.
+
+    Raises:
+        FileExistsError: `out` is there.
+        FileNotFoundError, OSError: no such source, or it cannot be downloaded.
+        ValueError: it is damaged, asks to run code, or holds something else; the classes have no names.
+    """
+    out = Path(out)
+    if out.exists():
+        raise FileExistsError(f"{out} is there already; choose another file, nothing is overwritten")
+    if out.suffix != ".safetensors":
+        raise ValueError(f"{out} must end with .safetensors, which is what it will be")
+    found = find(source)
+    detector, settings = _detector(read_tensors(found.path), found, class_names, norm_eps)
+    weights.save(detector, settings, out, origin=found.origin(licence))
+
+
+def _detector(
+    state: Mapping[str, Tensor], source: Source, class_names: Sequence[str] | None, norm_eps: float | None
+) -> tuple[Detector, DetectorSettings]:
+    if any(name.startswith(FOUND_AS_TORCHVISION_DETECTOR) for name in state):
+        if source.weights is not None:
+            class_names = class_names or COCO
+            # torchvision sets it so for this one alone, after loading it
+            norm_eps = 0.0 if repr(source.weights) == "FasterRCNN_ResNet50_FPN_Weights.COCO_V1" else 1e-5
+        return from_torchvision_state(state, class_names, 1e-5 if norm_eps is None else norm_eps, str(source.path))
+    few = ", ".join(list(state)[:5])
+    raise ValueError(f"{source.path} holds the weights of nothing that can be imported; they begin with {few}")

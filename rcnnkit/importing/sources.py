@@ -1,0 +1,107 @@
+"""Where weights from elsewhere come from: torchvision's, by name, or a file."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torchvision.models import WeightsEnum
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights, FasterRCNN_ResNet50_FPN_Weights
+
+from rcnnkit.importing.tensors import SUFFIXES
+
+# Of torchvision's own; its documentation says of the weights that the data they were trained on may restrict them.
+TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); the terms of the data it was trained on may go beyond it"
+UNKNOWN_LICENCE = "not stated; ask where the file comes from"
+DETECTORS: tuple[type[WeightsEnum], ...] = (FasterRCNN_ResNet50_FPN_Weights, FasterRCNN_ResNet50_FPN_V2_Weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of weights, on this machine."""
+
+    path: Path
+    sha256: str
+    weights: Any = None  # the entry of a torchvision enum, where it is one of its files
+
+    @property
+    def name(self) -> str:
+        """As torchvision calls it, or the file's name."""
+        return str(self.path.name) if self.weights is None else repr(self.weights)
+
+    def origin(self, licence: str | None) -> dict[str, str]:
+        """What a weights file keeps of where it comes from."""
+        known = {} if self.weights is None else {"url": self.weights.url}
+        default = UNKNOWN_LICENCE if self.weights is None else TORCHVISION_LICENCE
+        library = "" if self.weights is None else "torchvision "
+        return {"source": library + self.name, "licence": licence or default, "sha256": self.sha256} | known
+
+
+def find(source: str) -> Source:
+    """A file, or the one that torchvision has under a name such as "FasterRCNN_ResNet50_FPN_Weights.COCO_V1".
+
+    Torchvision's are downloaded once, into its own cache, and checked by their hash each time.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no such name; the nearest one is told.
+        OSError: the weights cannot be downloaded, or are damaged.
+    """
+    path = Path(source)
+    if path.is_file():
+        digest = sha256(path)
+        # Torchvision's file under another name is known all the same.
+        known = [each for each in torchvision_weights().values() if digest.startswith(hash_of(each))]
+        return Source(path, digest, next(iter(known), None))
+    names = torchvision_weights()
+    if source in names:
+        path = fetch(names[source])
+        return Source(path, sha256(path), names[source])
+    if path.suffix in SUFFIXES or path.name != source:
+        raise FileNotFoundError(f"{path}: no such file")
+    close = difflib.get_close_matches(source, names, n=3, cutoff=0.4) or list(names)
+    raise ValueError(f"{source} is neither a file nor weights of torchvision; did you mean {' or '.join(close)}?")
+
+
+def torchvision_weights() -> dict[str, Any]:
+    """The entries that can be imported, by full name."""
+    return {f"{enum.__name__}.{name}": entry for enum in DETECTORS for name, entry in enum.__members__.items()}
+
+
+def hash_of(weights: Any) -> str:
+    """The first digits of its SHA-256, which torchvision's file names end with."""
+    match = re.search(r"-([0-9a-f]{8,})\.pth$", weights.url)
+    assert match, weights.url
+    return match[1]
+
+
+def fetch(weights: Any) -> Path:
+    """Torchvision's file of these weights in its cache, downloaded if it is not there.
+
+    Raises:
+        OSError: it cannot be downloaded, or what is in the cache is not the file that torchvision published.
+    """
+    path = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=hash_of(weights))
+        except (OSError, RuntimeError) as error:  # torch's own of a wrong hash
+            raise OSError(
+                f"{weights} cannot be downloaded from {weights.url} ({error}); fetch that file where there is a"
+                f" network, and import it by its path or put it into {path.parent}"
+            ) from None
+    if not sha256(path).startswith(hash_of(weights)):
+        raise OSError(f"{path} is not what torchvision published under that name; delete it, it will be fetched again")
+    return path
+
+
+def sha256(path: Path) -> str:
+    """Of the file's bytes, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

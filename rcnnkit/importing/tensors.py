@@ -1,0 +1,143 @@
+"""The tensors of somebody else's weights file, read without running anything in it, and carried to their places."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from rcnnkit.pickles import read_pickle
+
+Tensors = dict[str, Tensor]
+WRAPPED = ("model", "state_dict", "model_state_dict")  # what training scripts keep the weights under
+LISTED = 20  # entries of each kind in an error
+SUFFIXES = (".pth", ".pt", ".pkl", ".safetensors")
+
+
+def read_tensors(path: Path) -> Tensors:
+    """The state dict in a file.
+
+    Args:
+        path: a .pth or .pt of torch.save, a .pkl of numpy arrays as detectron2's, or a .safetensors. The weights may
+            be under "model" or "state_dict" of a checkpoint, and their names may begin with "module.".
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: cut short, of another kind, a pickle that asks for more than tensors, or rcnnkit's own.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".pth": _from_torch,
+        ".pt": _from_torch,
+        ".pkl": read_pickle,
+        ".safetensors": _from_safetensors,
+    }
+    if path.suffix not in readers:
+        raise ValueError(f"{path} is none of {', '.join(SUFFIXES)}; name it after what it is")
+    content = readers[path.suffix](path)
+    for name in WRAPPED:
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
+            break
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} holds a {type(content).__name__} in place of names and tensors")
+    tensors = {}
+    for name, value in content.items():
+        if isinstance(value, np.ndarray):
+            value = torch.from_numpy(value.astype(value.dtype.newbyteorder("=")))  # a copy that can be written to
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(f"{path}: {name!r} is a {type(value).__name__}, no tensor; is this a file of weights?")
+        tensors[name] = value.detach()
+    if all(name.startswith("module.") for name in tensors):  # torch's DistributedDataParallel
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
+
+
+def _from_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        *(pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, OSError, EOFError, AttributeError),
+        *(IndexError, KeyError, TypeError, ValueError, UnicodeDecodeError, AssertionError),
+    ) as error:
+        # torch's text advises to switch the guard off
+        asks = [line for line in str(error).splitlines() if "Unsupported global" in line or "GLOBAL" in line]
+        what = asks[0].strip() if asks else f"{type(error).__name__} in reading it"
+        raise ValueError(
+            f"{path} is not read: {what}. It is cut short, no file of torch.save, or a pickle that could run code:"
+            " copy it again, or save nothing but model.state_dict()"
+        ) from None
+
+
+def _from_safetensors(path: Path) -> Tensors:
+    try:
+        with safe_open(path, framework="pt") as file:
+            if "rcnnkit" in (file.metadata() or {}):
+                raise ValueError(f"{path} is rcnnkit's own already; rcnnkit.load reads it")
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole .safetensors file ({error}); copy it again") from None
+
+
+def transfer(
+    state: Mapping[str, Tensor],
+    places: Mapping[str, str],
+    target: nn.Module,
+    source: str,
+    change: Callable[[Tensors], None] = lambda state: None,
+) -> None:
+    """Fill `target` with every tensor of `state`, and all of it.
+
+    Args:
+        state: of the source, under its names.
+        places: of the source's modules, their names among `target`'s modules.
+        target: the module to fill.
+        source: named in errors.
+        change: what else is to be done to the tensors, under their new names, in place; entries may be missing.
+
+    Raises:
+        ValueError: lists, in the source's names, entries that are missing, have no place, or another shape.
+    """
+    # The more special name first: "fpn.2.1" before "fpn.2".
+    ordered = sorted(places.items(), key=lambda pair: len(pair[0]), reverse=True)
+    expected = target.state_dict()
+    origin: dict[str, str] = {}
+    extra = []
+    for name in state:
+        theirs, ours = next((pair for pair in ordered if name.startswith(pair[0] + ".")), ("", ""))
+        place = ours + name[len(theirs) :]
+        if theirs and place in expected and place not in origin:
+            origin[place] = name
+        else:
+            extra.append(name)
+    filled = {place: state[name] for place, name in origin.items()}
+    change(filled)
+    back = {ours: theirs for theirs, ours in reversed(ordered)}
+    missing = [_renamed(place, back) for place in expected if place not in filled]
+    misshapen = [
+        f"{origin[place]} {tuple(value.shape)}, expected {tuple(expected[place].shape)}"
+        for place, value in filled.items()
+        if value.shape != expected[place].shape
+    ]
+    kinds = {"missing": missing, "without a place here": extra, "of another shape": misshapen}
+    if problems := [_listed(kind, names) for kind, names in kinds.items() if names]:
+        raise ValueError(f"{source} does not fit:\n" + "\n".join(problems))
+    target.load_state_dict(filled)
+
+
+def _renamed(name: str, places: Mapping[str, str]) -> str:
+    ours = max((place for place in places if name.startswith(place + ".")), key=len, default=None)
+    return name if ours is None else places[ours] + name[len(ours) :]
+
+
+def _listed(kind: str, names: list[str]) -> str:
+    more = [f"… and {len(names) - LISTED} more"] if len(names) > LISTED else []
+    return "\n  ".join([f"{len(names)} {kind}:", *names[:LISTED], *more])
