@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
+from torchvision.models import ResNet50_Weights
 
 from rcnnkit import weights
+from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.importing.sources import Source, find
 from rcnnkit.importing.tensors import read_tensors
-from rcnnkit.importing.torchvision_detectors import COCO, from_torchvision_state
-
-FOUND_AS_TORCHVISION_DETECTOR = "backbone.body."
+from rcnnkit.importing.torchvision_classifiers import classifier_from_torchvision
+from rcnnkit.importing.torchvision_detectors import from_torchvision_state
 
 
 def import_weights(
@@ -27,8 +28,8 @@ def import_weights(
     """Write the weights of `source` as a weights file of ours.
 
     Args:
-        source: the name of torchvision's weights, such as "FasterRCNN_ResNet50_FPN_Weights.COCO_V1", or a file of
-            theirs or of your own training with its `fasterrcnn_resnet*_fpn`.
+        source: the name of torchvision's weights, such as "FasterRCNN_ResNet50_FPN_Weights.COCO_V1" or
+            "ResNet50_Weights.IMAGENET1K_V2", or a file of theirs or of your own training with such a network.
         out: the new .safetensors file.
         class_names: without background, in the source's order, where the source does not say them; "N/A" for a class
             that is never to be found.
@@ -47,18 +48,29 @@ def import_weights(
     if out.suffix != ".safetensors":
         raise ValueError(f"{out} must end with .safetensors, which is what it will be")
     found = find(source)
-    detector, settings = _detector(read_tensors(found.path), found, class_names, norm_eps)
+    detector, settings = _converted(read_tensors(found.path), found, class_names, norm_eps)
     weights.save(detector, settings, out, origin=found.origin(licence))
 
 
-def _detector(
+def _converted(
     state: Mapping[str, Tensor], source: Source, class_names: Sequence[str] | None, norm_eps: float | None
-) -> tuple[Detector, DetectorSettings]:
-    if any(name.startswith(FOUND_AS_TORCHVISION_DETECTOR) for name in state):
-        if source.weights is not None:
-            class_names = class_names or COCO
-            # torchvision sets it so for this one alone, after loading it
-            norm_eps = 0.0 if repr(source.weights) == "FasterRCNN_ResNet50_FPN_Weights.COCO_V1" else 1e-5
-        return from_torchvision_state(state, class_names, 1e-5 if norm_eps is None else norm_eps, str(source.path))
-    few = ", ".join(list(state)[:5])
-    raise ValueError(f"{source.path} holds the weights of nothing that can be imported; they begin with {few}")
+) -> tuple[Detector | Classifier, DetectorSettings]:
+    """By what the tensors are called."""
+    known, path = source.weights, str(source.path)
+    if any(name.startswith("backbone.body.") for name in state):
+        # torchvision sets it so for this one alone, after loading it
+        if repr(known) == "FasterRCNN_ResNet50_FPN_Weights.COCO_V1":
+            norm_eps = 0.0
+        return from_torchvision_state(state, class_names, 1e-5 if norm_eps is None else norm_eps, path)
+    if class_names is None:
+        class_names = _imagenet(state, path)
+    return classifier_from_torchvision(state, class_names, known and known.transforms(), path)
+
+
+def _imagenet(state: Mapping[str, Tensor], path: str) -> Sequence[str]:
+    """ImageNet's class names, where there are as many classes."""
+    names: Sequence[str] = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]
+    last = [value for name, value in state.items() if name in ("fc.bias", "classifier.6.bias")]
+    if last and len(last[0]) != len(names):
+        raise ValueError(f"{path} has {len(last[0])} classes and does not say which; give their names")
+    return names

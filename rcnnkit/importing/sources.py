@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 from torchvision.models import WeightsEnum
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights, FasterRCNN_ResNet50_FPN_Weights
 
@@ -19,6 +20,7 @@ from rcnnkit.importing.tensors import SUFFIXES
 TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); the terms of the data it was trained on may go beyond it"
 UNKNOWN_LICENCE = "not stated; ask where the file comes from"
 DETECTORS: tuple[type[WeightsEnum], ...] = (FasterRCNN_ResNet50_FPN_Weights, FasterRCNN_ResNet50_FPN_V2_Weights)
+CLASSIFIERS = ("alexnet", "vgg16", "vgg19", "googlenet", *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,14 @@ def find(source: str) -> Source:
 
 
 def torchvision_weights() -> dict[str, Any]:
-    """The entries that can be imported, by full name."""
-    return {f"{enum.__name__}.{name}": entry for enum in DETECTORS for name, entry in enum.__members__.items()}
+    """The entries that can be imported, by full name. Those without classes are no whole networks."""
+    enums = [*DETECTORS, *(torchvision.models.get_model_weights(name) for name in CLASSIFIERS)]
+    return {
+        f"{enum.__name__}.{name}": entry
+        for enum in enums
+        for name, entry in enum.__members__.items()
+        if entry.meta["categories"]
+    }
 
 
 def hash_of(weights: Any) -> str:

@@ -13,6 +13,7 @@ from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.images import Preprocessing
+from rcnnkit.importing.resnets import resnet_name
 from rcnnkit.importing.tensors import Tensors, transfer
 
 if TYPE_CHECKING:
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
 
 COCO = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]  # 1 … 90; ten of these ids have no class
 NO_CLASS = "N/A"
-# Blocks of each stage, and whether they are bottlenecks.
-RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
-    ((2, 2, 2, 2), False): "resnet18",
-    ((3, 4, 6, 3), False): "resnet34",
-    ((3, 4, 6, 3), True): "resnet50",
-    ((3, 4, 23, 3), True): "resnet101",
-    ((3, 8, 36, 3), True): "resnet152",
-}
 
 
 def from_torchvision(
@@ -139,14 +132,10 @@ def _places(settings: DetectorSettings) -> dict[str, str]:
 
 def _settings_of_state(state: Mapping[str, Tensor], source: str) -> dict[str, Any]:
     """What the names and shapes tell; the rest is torchvision's default, and ours but for `input`."""
-    depth = tuple(
-        len({m[1] for name in state if (m := re.match(rf"backbone\.body\.layer{stage}\.(\d+)\.", name))})
-        for stage in range(1, 5)
-    )
-    backbone = RESNETS.get((depth, "backbone.body.layer1.0.conv3.weight" in state))
+    backbone = resnet_name(state, "backbone.body.layer{}", first=1)
     needed = ["backbone.fpn.inner_blocks.0.0.weight", "roi_heads.box_predictor.cls_score.weight"]
     if backbone is None or any(name not in state for name in needed):
-        raise ValueError(f"{source} is not torchvision's Faster R-CNN with a ResNet and an FPN: blocks {depth}")
+        raise ValueError(f"{source} is not torchvision's Faster R-CNN with a ResNet and an FPN")
     convs = sum(bool(re.fullmatch(r"roi_heads\.box_head\.\d\.0\.weight", name)) for name in state)
     hidden = state.get(f"roi_heads.box_head.{convs + 1}.weight" if convs else "roi_heads.box_head.fc6.weight")
     return {
