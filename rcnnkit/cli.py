@@ -201,7 +201,7 @@ def import_(
         float | None, typer.Option(help="Of batch norms: 0 for your own training from torchvision's COCO_V1.")
     ] = None,
 ) -> None:
-    """Take over weights from elsewhere, with the same answers: torchvision's Faster R-CNN and classifiers."""
+    """Take over weights from elsewhere, with the same answers: torchvision's and detectron2's."""
     from rcnnkit.importing.convert import import_weights
 
     import_weights(source, out, classes and _class_names(classes), licence, norm_eps)

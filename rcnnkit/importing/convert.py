@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from rcnnkit import weights
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.importing.detectron2 import class_count, from_detectron2
 from rcnnkit.importing.sources import Source, find
 from rcnnkit.importing.tensors import read_tensors
 from rcnnkit.importing.torchvision_classifiers import classifier_from_torchvision
-from rcnnkit.importing.torchvision_detectors import from_torchvision_state
+from rcnnkit.importing.torchvision_detectors import COCO, NO_CLASS, from_torchvision_state
 
 
 def import_weights(
@@ -29,7 +31,8 @@ def import_weights(
 
     Args:
         source: the name of torchvision's weights, such as "FasterRCNN_ResNet50_FPN_Weights.COCO_V1" or
-            "ResNet50_Weights.IMAGENET1K_V2", or a file of theirs or of your own training with such a network.
+            "ResNet50_Weights.IMAGENET1K_V2", a file of detectron2's model zoo, or one of your own training with such a
+            network.
         out: the new .safetensors file.
         class_names: without background, in the source's order, where the source does not say them; "N/A" for a class
             that is never to be found.
@@ -62,9 +65,22 @@ def _converted(
         if repr(known) == "FasterRCNN_ResNet50_FPN_Weights.COCO_V1":
             norm_eps = 0.0
         return from_torchvision_state(state, class_names, 1e-5 if norm_eps is None else norm_eps, path)
+    if any(re.match(r"backbone\.(bottom_up\.)?stem\.conv1\.", name) for name in state):
+        names, ids = _coco_or(class_names, class_count(state), path)
+        return from_detectron2(state, names, ids, path)
     if class_names is None:
         class_names = _imagenet(state, path)
     return classifier_from_torchvision(state, class_names, known and known.transforms(), path)
+
+
+def _coco_or(class_names: Sequence[str] | None, count: int, path: str) -> tuple[Sequence[str], Sequence[int]]:
+    """The names given, with the ids 1, 2, …; or COCO's, which detectron2 has in the order of their own ids."""
+    if class_names is not None:
+        return class_names, range(1, len(class_names) + 1)
+    coco = {i: name for i, name in enumerate(COCO, start=1) if name != NO_CLASS}
+    if count not in (0, len(coco)):
+        raise ValueError(f"{path} has {count} classes and does not say which; give their names")
+    return list(coco.values()), list(coco)
 
 
 def _imagenet(state: Mapping[str, Tensor], path: str) -> Sequence[str]:

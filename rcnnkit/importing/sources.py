@@ -18,6 +18,7 @@ from rcnnkit.importing.tensors import SUFFIXES
 
 # Of torchvision's own; its documentation says of the weights that the data they were trained on may restrict them.
 TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); the terms of the data it was trained on may go beyond it"
+ZOO_LICENCE = "CC BY-SA 3.0 (detectron2's model zoo)"
 UNKNOWN_LICENCE = "not stated; ask where the file comes from"
 DETECTORS: tuple[type[WeightsEnum], ...] = (FasterRCNN_ResNet50_FPN_Weights, FasterRCNN_ResNet50_FPN_V2_Weights)
 CLASSIFIERS = ("alexnet", "vgg16", "vgg19", "googlenet", *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)))
@@ -30,6 +31,7 @@ class Source:
     path: Path
     sha256: str
     weights: Any = None  # the entry of a torchvision enum, where it is one of its files
+    from_zoo: bool = False  # detectron2's
 
     @property
     def name(self) -> str:
@@ -38,10 +40,12 @@ class Source:
 
     def origin(self, licence: str | None) -> dict[str, str]:
         """What a weights file keeps of where it comes from."""
-        known = {} if self.weights is None else {"url": self.weights.url}
-        default = UNKNOWN_LICENCE if self.weights is None else TORCHVISION_LICENCE
-        library = "" if self.weights is None else "torchvision "
-        return {"source": library + self.name, "licence": licence or default, "sha256": self.sha256} | known
+        library, default, url = "", UNKNOWN_LICENCE, {}
+        if self.weights is not None:
+            library, default, url = "torchvision ", TORCHVISION_LICENCE, {"url": self.weights.url}
+        elif self.from_zoo:
+            library, default = "detectron2 model zoo ", ZOO_LICENCE
+        return {"source": library + self.name, "licence": licence or default, "sha256": self.sha256} | url
 
 
 def find(source: str) -> Source:
@@ -59,7 +63,7 @@ def find(source: str) -> Source:
         digest = sha256(path)
         # Torchvision's file under another name is known all the same.
         known = [each for each in torchvision_weights().values() if digest.startswith(hash_of(each))]
-        return Source(path, digest, next(iter(known), None))
+        return Source(path, digest, next(iter(known), None), _from_zoo(path))
     names = torchvision_weights()
     if source in names:
         path = fetch(names[source])
@@ -107,6 +111,17 @@ def fetch(weights: Any) -> Path:
     if not sha256(path).startswith(hash_of(weights)):
         raise OSError(f"{path} is not what torchvision published under that name; delete it, it will be fetched again")
     return path
+
+
+def _from_zoo(path: Path) -> bool:
+    """Whether it is a file of detectron2's model zoo, which are called after their MD5. Raises OSError if it is cut."""
+    match = re.fullmatch(r"model_final_([0-9a-f]{6})\.pkl", path.name)
+    if match is None:
+        return False
+    with path.open("rb") as file:
+        if not hashlib.file_digest(file, "md5").hexdigest().startswith(match[1]):
+            raise OSError(f"{path} is not the model zoo's file of that name: copy it again, or call your own otherwise")
+    return True
 
 
 def sha256(path: Path) -> str:
