@@ -209,6 +209,17 @@ def import_(
 
 
 @app.command()
+def info(
+    weights: Weights, as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON object.")] = False
+) -> None:
+    """Say what a weights file is: network, classes, input, training, origin and licence."""
+    from rcnnkit.about import about, summary
+
+    told = about(weights)
+    console.print(json.dumps(told, indent=1, ensure_ascii=False) if as_json else summary(told))
+
+
+@app.command()
 def compress(
     weights: Weights,
     ranks: Annotated[

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,28 +127,43 @@ def _filled(about: dict[str, Any], tensors: dict[str, Tensor], path: Path | str)
 
 def read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What a weights file says of itself, and all its tensors. Raises as `load` does."""
+    with _opened(path) as (about, file):
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    if about["format"] == 1:
+        for old, new in RENAMED.items():
+            tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+    return about, tensors
+
+
+def read_shapes(path: Path | str) -> tuple[dict[str, Any], dict[str, torch.Size]]:
+    """What a weights file says of itself, and its tensors' shapes alone, at once. Raises as `load` does."""
+    with _opened(path) as (about, file):
+        return about, {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator[tuple[dict[str, Any], Any]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such weights file")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+            yield _about(file.metadata() or {}, path), file
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a whole .safetensors file ({error}); copy it again."
             " Pickled weights (.pt, .pth) are not read: they can run code"
         ) from None
+
+
+def _about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     try:
         about = json.loads(metadata["rcnnkit"])
         if about["format"] > FORMAT:
             raise ValueError(f"{path} has format {about['format']}, this rcnnkit reads up to {FORMAT}; upgrade rcnnkit")
     except (KeyError, TypeError, json.JSONDecodeError):
         raise ValueError(f"{path} was not written by rcnnkit: its metadata describes no detector") from None
-    if about["format"] == 1:
-        for old, new in RENAMED.items():
-            tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
-    return about, tensors
+    return about
 
 
 def pick_device(device: torch.device | str = "auto") -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from rcnnkit.importing.sources import Source, find
 from rcnnkit.importing.tensors import read_tensors
 from rcnnkit.importing.torchvision_classifiers import classifier_from_torchvision
 from rcnnkit.importing.torchvision_detectors import COCO, NO_CLASS, from_torchvision_state
+
+log = logging.getLogger(__name__)
 
 
 def import_weights(
@@ -64,6 +67,12 @@ def _converted(
         # torchvision sets it so for this one alone, after loading it
         if repr(known) == "FasterRCNN_ResNet50_FPN_Weights.COCO_V1":
             norm_eps = 0.0
+        elif norm_eps is None and not any(name.endswith("num_batches_tracked") for name in state):
+            log.info(
+                "%s: frozen norms are taken to add 1e-5 to variances; if it was trained from torchvision's"
+                " FasterRCNN_ResNet50_FPN_Weights.COCO_V1, import it again with --norm-eps 0",
+                path,
+            )
         return from_torchvision_state(state, class_names, 1e-5 if norm_eps is None else norm_eps, path)
     if any(re.match(r"backbone\.(bottom_up\.)?stem\.conv1\.", name) for name in state):
         names, ids = _coco_or(class_names, class_count(state), path)

@@ -70,7 +70,8 @@ def find(source: str) -> Source:
         return Source(path, sha256(path), names[source])
     if path.suffix in SUFFIXES or path.name != source:
         raise FileNotFoundError(f"{path}: no such file")
-    close = difflib.get_close_matches(source, names, n=3, cutoff=0.4) or list(names)
+    lower = {name.lower(): name for name in names}
+    close = [lower[name] for name in difflib.get_close_matches(source.lower(), lower, n=3, cutoff=0.4)] or list(names)
     raise ValueError(f"{source} is neither a file nor weights of torchvision; did you mean {' or '.join(close)}?")
 
 

@@ -54,7 +54,9 @@ def read_tensors(path: Path) -> Tensors:
         if isinstance(value, np.ndarray):
             value = torch.from_numpy(value.astype(value.dtype.newbyteorder("=")))  # a copy that can be written to
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(f"{path}: {name!r} is a {type(value).__name__}, no tensor; is this a file of weights?")
+            raise ValueError(
+                f"{path} holds {name!r}: {type(value).__name__}, expected names and tensors; is this a file of weights?"
+            )
         tensors[name] = value.detach()
     if all(name.startswith("module.") for name in tensors):  # torch's DistributedDataParallel
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}

@@ -1,0 +1,81 @@
+"""What a weights file is, told from its metadata and the shapes of its tensors alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rcnnkit.config import DetectorSettings
+from rcnnkit.weights import TRAINING, read_shapes
+
+NAMES = {"faster_rcnn": "Faster R-CNN", "fast_rcnn": "Fast R-CNN", "rcnn": "R-CNN", "classifier": "classifier"}
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "target_mean", "target_std")
+SHOWN = 12  # classes; the rest is counted
+
+
+def about(path: Path | str) -> dict[str, Any]:
+    """What `rcnnkit info --json` writes: a weights file, without its tensors.
+
+    Raises:
+        FileNotFoundError, ValueError: as `rcnnkit.weights.read`.
+    """
+    said, shapes = read_shapes(path)
+    counts = {name: shape.numel() for name, shape in shapes.items() if not name.endswith(STATISTICS)}
+    return {
+        "file": str(path),
+        "bytes": Path(path).stat().st_size,
+        "format": said["format"],
+        "detector": said.get("detector", "faster_rcnn"),  # format 1 had no other
+        "weights": sum(count for name, count in counts.items() if not name.startswith(TRAINING)),
+        "can_be_resumed": any(name.startswith(TRAINING) for name in shapes),
+        "classes": [{"id": i, "name": name} for i, name in zip(said["category_ids"], said["class_names"], strict=True)],
+        "training": said["training"],
+        "origin": said.get("origin", {}),
+        "settings": said["settings"],
+    }
+
+
+def summary(told: dict[str, Any]) -> str:
+    """What `about` tells, in lines for people."""
+    lines = {
+        "file": f"{told['file']}, {told['bytes'] / 1e6:.1f} MB, format {told['format']}",
+        "detector": f"{NAMES.get(told['detector'], told['detector'])}, {told['weights'] / 1e6:.2f} M weights",
+        **_settings(told["settings"], told["detector"]),
+        "classes": _classes(told["classes"]),
+        "training": ", ".join(f"{name} {value:g}" for name, value in told["training"].items() if _is_number(value)),
+        **{"origin" if name == "source" else name: value for name, value in told["origin"].items()},
+    }
+    lines["training"] = lines["training"] or "nothing noted"
+    if told["can_be_resumed"]:
+        lines["training"] += "; can be resumed"
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+
+
+def _settings(values: dict[str, Any], detector: str) -> dict[str, str]:
+    settings = DetectorSettings.model_validate(values)
+    model, pixels = settings.model, settings.input
+    necks = {"fpn": f", FPN of {model.fpn_channels} channels", "c4": ", C4", "none": ""}
+    whole = detector in ("rcnn", "classifier")
+    norm = "" if model.norm == "none" else f", {model.norm} norm"
+    colours = f"mean {_triple(pixels.mean)}, std {_triple(pixels.std)} (RGB, of 1)"
+    if detector == "classifier":
+        size = f"shorter side {settings.classifier.resize}, of which the middle {settings.classifier.crop}"
+    else:
+        size = f"shorter side {pixels.short_side or 'as it is'}, longer side {pixels.long_side} at most"
+        size += f", resized as by {pixels.resizing}"
+    return {"backbone": f"{model.backbone}{'' if whole else necks[model.neck]}{norm}", "input": f"{size}; {colours}"}
+
+
+def _classes(classes: list[dict[str, Any]]) -> str:
+    more = ", … {name} (id {id})".format(**classes[-1]) if len(classes) > SHOWN else ""
+    few = ", ".join(each["name"] for each in classes[: SHOWN - 1 if more else SHOWN])
+    return f"{len(classes)}: {few}{more}"
+
+
+def _triple(values: tuple[float, float, float]) -> str:
+    return " ".join(f"{value:.3g}" for value in values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

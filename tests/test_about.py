@@ -1,0 +1,64 @@
+"""What a weights file says of itself, for people and for programs."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from rcnnkit import weights
+from rcnnkit.about import about, summary
+from rcnnkit.config import DetectorSettings
+from rcnnkit.detectors.build import build
+
+ORIGIN = {"source": "somebody's", "licence": "CC BY 4.0", "sha256": "00ff", "url": "https://example.org/a.pth"}
+
+
+def saved(path: Path, values: dict, names: list[str], ids: list[int] | None = None, **more: dict) -> Path:
+    settings = DetectorSettings.model_validate(values)
+    weights.save(build(settings, names, ids), settings, path, **more)
+    return path
+
+
+SMALL = {"model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 16}, "head": {"hidden": 16}}
+
+
+def test_a_detector_from_elsewhere(tmp_path: Path) -> None:
+    progress, momentum = {"iteration": 1500, "best_ap": 0.4375, "note": "text"}, {"momentum": torch.zeros(1000)}
+    file = saved(
+        tmp_path / "a.safetensors", SMALL, ["cat", "dog"], [17, 18], training=progress, state=momentum, origin=ORIGIN
+    )
+    told = about(file)
+    detector = weights.load(file, "cpu")
+    assert told["weights"] == sum(p.numel() for p in detector.parameters())
+    assert told["classes"] == [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}]
+    assert told["origin"] == ORIGIN
+    assert told["bytes"] == file.stat().st_size
+    assert DetectorSettings.model_validate(json.loads(json.dumps(told))["settings"]).model.fpn_channels == 16
+    lines = {line.split()[0]: line for line in summary(told).splitlines()}
+    assert f"Faster R-CNN, {told['weights'] / 1e6:.2f} M weights" in lines["detector"]
+    assert lines["backbone"].endswith("resnet18, FPN of 16 channels, batch norm")
+    assert lines["classes"].endswith("2: cat, dog")
+    assert "shorter side 800, longer side 1333 at most, resized as by opencv; mean 0.485 0.456" in lines["input"]
+    assert lines["training"].endswith("iteration 1500, best_ap 0.4375; can be resumed")
+    assert lines["origin"].endswith("somebody's")
+    assert lines["licence"].endswith("CC BY 4.0")
+
+
+def test_a_classifier_of_many(tmp_path: Path) -> None:
+    values = {"model": {"detector": "classifier", "backbone": "resnet18", "norm": "batch"}}
+    text = summary(about(saved(tmp_path / "a.safetensors", values, [f"c{i}" for i in range(30)])))
+    assert "classifier, 11.19 M weights" in text  # torchvision's 11.69 without 970 × 513 of its last layer
+    assert "resnet18, batch norm\n" in text
+    assert "shorter side 256, of which the middle 224; mean" in text
+    assert f"30: {', '.join(f'c{i}' for i in range(11))}, … c29 (id 30)\n" in text
+    assert text.endswith("nothing noted")
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such weights file"):
+        about(tmp_path / "none.safetensors")
+    whole = saved(tmp_path / "a.safetensors", SMALL, ["cat"]).read_bytes()
+    (tmp_path / "b.safetensors").write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match=r"b\.safetensors is not a whole \.safetensors file"):
+        about(tmp_path / "b.safetensors")
