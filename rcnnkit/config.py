@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rcnnkit.backbones.resnet import Norm, ResNetName
-from rcnnkit.backbones.single_map import SingleMapName
+from rcnnkit.backbones.by_name import TRAITS, BackboneName, Neck
+from rcnnkit.backbones.imagenet import imagenet_normalisation
+from rcnnkit.backbones.resnet import Norm
 from rcnnkit.backbones.window import Layer
 from rcnnkit.images import Preprocessing
 
@@ -40,45 +42,49 @@ class ModelSettings(Section):
     """[model]: the parts of the detector."""
 
     detector: Literal["faster_rcnn", "fast_rcnn", "rcnn"] = "faster_rcnn"
-    backbone: Literal[ResNetName, SingleMapName] = "resnet50"
-    # c4: one map of stride 16, stage 4 per region. "none" is for alexnet and vgg16, and their default: one map of
-    # stride 16, fc6 and fc7 per region.
-    neck: Literal["fpn", "c4", "none"] = "fpn"
-    norm: Norm = "frozen"  # from scratch: "batch" or "group"; alexnet and vgg16 have none
-    pretrained: bool = False  # ImageNet weights, by torchvision
+    backbone: BackboneName = "resnet50"
+    # "fpn" or "c4" (one map of stride 16, stage 4 per region) with a ResNet; "none" with the others: one map of stride
+    # 16, fc6 and fc7 (or GoogLeNet's last inceptions) per region. VGGs have "none" or "fpn".
+    neck: Neck = "fpn"
+    norm: Norm = "frozen"  # from scratch: "batch" or, of ResNets, "group"; "none" where the network has none
+    pretrained: bool = False  # ImageNet weights, by torchvision, and with them their input.mean and input.std
     # From the first layers on; 2: stem and stage 1, or VGG16's conv1_1 to conv2_2, as the papers' code.
     frozen_stages: Annotated[int, Field(ge=0, le=5)] = 0
     fpn_channels: Positive = 256
     fpn_norm: Norm = "none"
     pool: Literal["roi_align", "roi_pool"] = "roi_align"
-    pool_size: Count = 0  # 0: 7 with an FPN and vgg16, 14 with C4, 6 with alexnet
+    pool_size: Count = 0  # 0: 7 with an FPN or VGG, 14 with C4 or GoogLeNet, 6 with the others
     sampling_ratio: Count = 2  # 0: as many samples as a bin has cells
     aligned: bool = False
 
     @model_validator(mode="before")
     @classmethod
-    def _single_maps_have_neither(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("backbone") in get_args(SingleMapName):
-            return {"neck": "none", "norm": "none"} | values
+    def _defaults_are_the_backbones(cls, values: Any) -> Any:
+        if isinstance(values, dict) and (traits := TRAITS.get(str(values.get("backbone")))):
+            return {"neck": traits.necks[0], "norm": traits.norms[0]} | values
         return values
 
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelSettings:
-        if self.backbone in get_args(SingleMapName):
-            for name in ("neck", "norm"):
-                if getattr(self, name) != "none":
-                    raise ValueError(f'{name} = "{getattr(self, name)}" is for a ResNet; {self.backbone} has "none"')
-            return self
-        if self.neck == "none":
-            raise ValueError('neck = "none" is for alexnet and vgg16; a ResNet needs "fpn" or "c4"')
-        if self.norm == "none":
-            raise ValueError('norm = "none" is for fpn_norm; a ResNet needs "batch", "frozen" or "group"')
+        traits = TRAITS[self.backbone]
+        for key, value, choices in (("neck", self.neck, traits.necks), ("norm", self.norm, traits.norms)):
+            if value not in choices:
+                known = " or ".join(f'"{choice}"' for choice in choices)
+                raise ValueError(f'{key} = "{value}" does not go with {self.backbone}, which has {known}')
+        if self.pretrained:
+            try:
+                imagenet_normalisation(self.backbone)
+            except ValueError as error:
+                raise ValueError(f"pretrained = true: {error}") from None
         if self.fpn_norm == "group" and self.fpn_channels % 32:
             raise ValueError(
                 f'fpn_channels = {self.fpn_channels} cannot be cut into the 32 groups of fpn_norm = "group"'
             )
-        if self.neck == "c4" and self.frozen_stages > 4:
-            raise ValueError('frozen_stages = 5 would freeze stage 4, which is the head with neck = "c4"; 4 at most')
+        left = "stage 4" if self.neck == "c4" else ""
+        if self.backbone in ("googlenet", "googlenet_lrn") and self.detector in ("fast_rcnn", "faster_rcnn"):
+            left = "the last inceptions"
+        if left and self.frozen_stages > 4:
+            raise ValueError(f"frozen_stages = 5 would freeze {left}, the per-region head; 4 at most")
         return self
 
 
@@ -107,7 +113,7 @@ class RPNSettings(Section):
 class HeadSettings(Section):
     """[head]: see `rcnnkit.heads.box_head.BoxHead`."""
 
-    hidden: Count = 0  # of fc6 and fc7; 0: 1024 with an FPN, 4096 with alexnet and vgg16
+    hidden: Count = 0  # of fc6 and fc7; 0: 1024 with an FPN, otherwise the network's own
     fc6_rank: Count = 0  # of their weights, where truncated SVD has split them in two; 0: whole
     fc7_rank: Count = 0
     class_agnostic: bool = False
@@ -153,7 +159,7 @@ class ProposalSettings(Section):
 class RCNNSettings(Section):
     """[rcnn]: see `rcnnkit.detectors.rcnn.RCNN`; the values are the paper's and its released code's."""
 
-    size: Count = 0  # sides of a warped window, pixels; 0: 227 with alexnet, 224 with the others
+    size: Count = 0  # sides of a warped window, pixels; 0: 227 with alexnet and caffenet, 224 with the others
     context: Count = 16  # pixels of it, on each side, that show what is around the region
     square: bool = False  # windows keep their shape: the tightest square around the region
     layer: Layer = "fc7"  # whose features the SVMs see
@@ -203,6 +209,34 @@ class DetectorSettings(Section):
     rcnn: RCNNSettings = RCNNSettings()
     input: Preprocessing = Preprocessing()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _pretrained_weights_bring_their_normalisation(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(given := values.get("input", {}), dict):
+            return values
+        try:
+            model = ModelSettings.model_validate(values.get("model", {}))
+        except ValidationError:  # which is told of by the section itself
+            return values
+        if not model.pretrained:
+            return values
+        mean, std = imagenet_normalisation(model.backbone)
+        return values | {"input": {"mean": mean, "std": std} | given}
+
+    @model_validator(mode="after")
+    def _pretrained_weights_keep_it(self) -> DetectorSettings:
+        if not self.model.pretrained:
+            return self
+        trained = dict(zip(("mean", "std"), imagenet_normalisation(self.model.backbone), strict=True))
+        for name, value in trained.items():
+            if getattr(self.input, name) != value:
+                raise ValueError(
+                    f"input.{name} = {list(getattr(self.input, name))}, but the ImageNet weights of"
+                    f" {self.model.backbone} were trained with {list(value)}; leave it out, or set model.pretrained ="
+                    " false"
+                )
+        return self
+
     @model_validator(mode="after")
     def _targets_can_be_measured(self) -> DetectorSettings:
         if self.head.measured_targets and self.model.detector != "fast_rcnn":
@@ -217,10 +251,11 @@ class DetectorSettings(Section):
         if self.model.detector != "rcnn":
             return self
         name, size, context = self.model.backbone, self.window_size, self.rcnn.context
-        if self.rcnn.layer == "fc6" and self.model.norm != "none":
-            raise ValueError(f'rcnn.layer = "fc6" is for alexnet and vgg16; {name} has "pool5" and "fc7"')
-        if size < (smallest := {"alexnet": 63, "vgg16": 32}.get(name, 1)):
-            raise ValueError(f"rcnn.size = {size} is less than the {smallest} pixels that {name} can look at")
+        traits = TRAITS[name]
+        if self.rcnn.layer == "fc6" and not traits.fc6:
+            raise ValueError(f'rcnn.layer = "fc6" is not in {name}, which has "pool5" and "fc7"')
+        if size < traits.smallest:
+            raise ValueError(f"rcnn.size = {size} is less than the {traits.smallest} pixels that {name} can look at")
         if 2 * context >= size:
             raise ValueError(f"rcnn.context = {context} leaves nothing of a window of rcnn.size = {size} pixels")
         return self
@@ -228,7 +263,7 @@ class DetectorSettings(Section):
     @property
     def window_size(self) -> int:
         """Sides of R-CNN's windows, pixels."""
-        return self.rcnn.size or (227 if self.model.backbone == "alexnet" else 224)
+        return self.rcnn.size or TRAITS[self.model.backbone].window
 
 
 class DataSettings(Section):
@@ -380,7 +415,12 @@ def _explain(error: Any) -> str:
         return f"{key} is missing; give it in the file or as {key}=…"
     if error["type"] == "value_error":  # of our own validators, whose texts begin with the setting's name
         return ".".join([*path, str(error["ctx"]["error"])])
-    return f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    said = f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    if error["type"] == "literal_error":
+        choices = re.findall("'(.*?)'", error["ctx"]["expected"])
+        for match in difflib.get_close_matches(str(error["input"]).lower(), choices, n=1, cutoff=0.5):
+            said += f"; did you mean {match}?"
+    return said
 
 
 def _closest(key: str) -> str | None:

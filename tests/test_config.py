@@ -12,8 +12,8 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 EVERYTHING = """
 [model]
 detector = "fast_rcnn"
-backbone = "resnet18"
-neck = "c4"
+backbone = "googlenet"
+neck = "none"
 norm = "batch"
 pretrained = true
 frozen_stages = 2
@@ -106,8 +106,8 @@ memory_gb = 0
 short_side = 120
 long_side = 200
 scales = [100, 120]
-mean = [0.1, 0.2, 0.3]
-std = [0.4, 0.5, 0.6]
+mean = [0.5, 0.5, 0.5]
+std = [0.5, 0.5, 0.5]
 divisor = 32
 
 [data]
@@ -263,8 +263,12 @@ def test_far_from_every_key_there_is_no_suggestion(file: Path) -> None:
         ("head.delta_weights=[1, 1, 1, 0]", "head.delta_weights.3 = 0"),
         ("input.std=[1, 1, 0]", "input.std.2 = 0: input should be greater than 0"),
         ("input.mean=[0, 0, nan]", "input.mean.2 = nan"),
-        ("model.backbone=resnet19", "model.backbone = 'resnet19': input should be 'resnet18', 'resnet34'"),
-        ("model.norm=none", 'model.norm = "none" is for fpn_norm'),
+        ("model.backbone=resnet19", "model.backbone = 'resnet19': input should be 'alexnet', 'caffenet'"),
+        ("model.backbone=resnet51", "; did you mean resnet50?"),
+        ("model.backbone=VGG_16", "; did you mean vgg16?"),
+        ("model.backbone=zf", "; did you mean zfnet?"),
+        ("model.detector=faster", "; did you mean faster_rcnn?"),
+        ("model.norm=none", 'model.norm = "none" does not go with resnet50, which has "frozen" or "batch" or "group"'),
         ("augment.scale=[0.5]", "augment.scale"),
         ("augment.scale=[2, 0.5]", "augment.scale = [2.0, 0.5] goes from large to small; write the smaller first"),
         ("augment.hue=0.6", "augment.hue = 0.6: input should be less than or equal to 0.5"),
@@ -282,16 +286,24 @@ def test_parts_that_do_not_go_together(file: Path) -> None:
         file, "model.fpn_norm=group", "model.fpn_channels=48"
     )
     assert "frozen_stages = 5 would freeze stage 4" in complaint(file, "model.neck=c4", "model.frozen_stages=5")
+    whole = ["model.backbone=googlenet", "model.frozen_stages=5"]
+    assert "frozen_stages = 5 would freeze the last inceptions" in complaint(file, *whole)
+    assert read_settings(file, [*whole, "model.detector=rcnn"]).model.frozen_stages == 5
 
 
 def test_a_single_map_backbone_has_no_neck_and_no_norm(file: Path) -> None:
     model = read_settings(file, ["model.backbone=vgg16"]).model
     assert (model.neck, model.norm) == ("none", "none")
-    assert 'neck = "c4" is for a ResNet; vgg16 has "none"' in complaint(file, "model.backbone=vgg16", "model.neck=c4")
-    assert 'norm = "batch" is for a ResNet; alexnet has' in complaint(
+    assert 'neck = "c4" does not go with vgg16, which has "none" or "fpn"' in complaint(
+        file, "model.backbone=vgg16", "model.neck=c4"
+    )
+    assert 'norm = "batch" does not go with alexnet, which has "none"' in complaint(
         file, "model.backbone=alexnet", "model.norm=batch"
     )
-    assert 'neck = "none" is for alexnet and vgg16' in complaint(file, "model.neck=none")
+    assert 'neck = "none" does not go with resnet50, which has "fpn" or "c4"' in complaint(file, "model.neck=none")
+    assert 'norm = "group" does not go with googlenet, which has "frozen" or "batch"' in complaint(
+        file, "model.backbone=googlenet", "model.norm=group"
+    )
 
 
 def test_background_needs_a_range(file: Path) -> None:

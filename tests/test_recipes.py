@@ -79,4 +79,4 @@ def _toml(value: object) -> str:
 
 
 def test_there_are_as_many_as_were_promised() -> None:
-    assert len(RECIPES) == 11
+    assert len(RECIPES) == 17

@@ -6,21 +6,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcnnkit.backbones.resnet import Norm, ResNet, norm_layer
+from rcnnkit.backbones.vgg import VGGMaps
 
 
 class FPN(nn.Module):
-    """A ResNet, lateral connections and a way back down: maps of one width at strides 4 to 64.
+    """A ResNet or VGG, lateral connections and a way back down: maps of one width at strides 4 to 64.
 
     P2 to P5 as in the paper, and P6, every second cell of P5, for the largest anchors (its footnote 2).
     `strides` and `channels` tell of all five.
 
     Args:
-        body: a ResNet of four stages.
+        body: a ResNet of four stages, or what takes its place.
         channels: of every map.
         norm: after each convolution; the paper has none, training from scratch wants one.
     """
 
-    def __init__(self, body: ResNet, channels: int = 256, norm: Norm = "none") -> None:
+    def __init__(self, body: ResNet | VGGMaps, channels: int = 256, norm: Norm = "none") -> None:
         super().__init__()
         self.body = body
         layer = norm_layer(norm)

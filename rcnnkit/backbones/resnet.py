@@ -12,7 +12,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from rcnnkit.backbones.imagenet import imagenet_weights
 
 Norm = Literal["batch", "frozen", "group", "none"]
-ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
 class FrozenNorm(FrozenBatchNorm2d):
@@ -24,17 +24,17 @@ class FrozenNorm(FrozenBatchNorm2d):
         return x * scale[:, None, None].to(x.dtype) + bias[:, None, None].to(x.dtype)
 
 
-def norm_layer(norm: Norm) -> Callable[[int], nn.Module]:
-    """What makes a normalisation layer for so many channels.
+def norm_layer(norm: Norm, eps: float = 1e-5) -> Callable[[int], nn.Module]:
+    """What makes a normalisation layer for so many channels; `eps` is added to the variance.
 
     "frozen" keeps the statistics and scales of pretrained weights, as the Faster R-CNN of the ResNet paper
     does; "batch" learns them, which training from scratch needs; "group" (arXiv:1803.08494) learns, and does
     not look at the batch.
     """
     layers: dict[str, Callable[[int], nn.Module]] = {
-        "batch": nn.BatchNorm2d,
-        "frozen": FrozenNorm,
-        "group": lambda channels: nn.GroupNorm(32, channels),
+        "batch": lambda channels: nn.BatchNorm2d(channels, eps),
+        "frozen": lambda channels: FrozenNorm(channels, eps),
+        "group": lambda channels: nn.GroupNorm(32, channels, eps),
         "none": lambda channels: nn.Identity(),
     }
     return layers[norm]
@@ -61,6 +61,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         net = torchvision_resnet(name, norm, pretrained)
+        self.name = name
         self.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
         self.stages = nn.ModuleList([net.layer1, net.layer2, net.layer3, net.layer4][:stages])
         wide = net.fc.in_features

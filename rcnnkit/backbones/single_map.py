@@ -1,17 +1,16 @@
-"""Convolutions that end in one map: what AlexNet and VGG are to a detector."""
+"""Convolutions that end in one map: what AlexNet, ZFNet and VGG are to a detector."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from rcnnkit.backbones.imagenet import imagenet_weights
 from rcnnkit.heads.two_fc import TwoFC
 
-SingleMapName = Literal["alexnet", "vgg16"]
-HIDDEN = 4096  # width of the fc6 and fc7 of both
+HIDDEN = 4096  # width of the fc6 and fc7 of all but VGG_CNN_M_1024
 
 
 class SingleMap(nn.Module):
@@ -24,6 +23,7 @@ class SingleMap(nn.Module):
             map of one warped region what fc6 reads; it has no weights, and `forward` leaves it alone.
         pool_size: fc6 reads (channels, pool_size, pool_size).
         frozen_stages: how many stages are not trained, from conv1 on.
+        fc: widths of fc6 and fc7.
     """
 
     def __init__(
@@ -33,14 +33,13 @@ class SingleMap(nn.Module):
         pooling: nn.Module,
         pool_size: int,
         frozen_stages: int = 0,
+        fc: tuple[int, int] = (HIDDEN, HIDDEN),
     ) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.pool5 = nn.Sequential(pooling, nn.AdaptiveAvgPool2d(pool_size))  # averages nothing at the usual size
-        self.strides, self.channels, self.pool_size = [16], [channels], pool_size
-        for layer in _convolutions(self):  # He's; the papers' N(0, 0.01) is lost after a few layers
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # these have one
+        self.strides, self.channels, self.pool_size, self.fc = [16], [channels], pool_size, fc
+        initialise(self)
         for stage in self.stages[:frozen_stages]:
             stage.requires_grad_(False)
 
@@ -51,8 +50,24 @@ class SingleMap(nn.Module):
         return [pixels]
 
 
-def fill_from_imagenet(name: SingleMapName, body: SingleMap, head: TwoFC) -> None:
+def initialise(network: nn.Module) -> None:
+    """He's weights (arXiv:1502.01852, equation 14) for its convolutions; the papers' N(0, 0.01) is lost after a few."""
+    for layer in _convolutions(network):
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        if layer.groups > 1:
+            with torch.no_grad():
+                layer.weight.mul_(layer.groups**0.5)  # a value goes to the outputs of its own group alone
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def fill_from_imagenet(name: str, body: SingleMap, head: TwoFC | None) -> None:
     """The convolutions, fc6 and fc7 of torchvision's classifier, with its ImageNet weights.
+
+    Args:
+        name: of the classifier.
+        body: to be filled.
+        head: likewise; None where a pyramid takes its place.
 
     Raises:
         OSError: the weights cannot be downloaded.
@@ -62,7 +77,8 @@ def fill_from_imagenet(name: SingleMapName, body: SingleMap, head: TwoFC) -> Non
     layers = list(dict.fromkeys(key.rpartition(".")[0] for key in state))  # features.0, …, classifier.1, …
     convolutions = [layer for layer in layers if layer.startswith("features.")]
     fc6, fc7, _ = [layer for layer in layers if layer.startswith("classifier.")]
-    for theirs, ours in [*zip(convolutions, _convolutions(body), strict=True), (fc6, head.fc6), (fc7, head.fc7)]:
+    pairs: list[tuple[str, nn.Module]] = list(zip(convolutions, _convolutions(body), strict=True))
+    for theirs, ours in [*pairs, *([(fc6, head.fc6), (fc7, head.fc7)] if head else [])]:
         weight = state[f"{theirs}.weight"]
         if not isinstance(ours, (nn.Conv2d, nn.Linear)) or ours.weight.shape != weight.shape:
             raise ValueError(

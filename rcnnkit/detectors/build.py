@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rcnnkit.backbones.alexnet import alexnet
+from rcnnkit.backbones.by_name import convolutions
 from rcnnkit.backbones.fpn import FPN
-from rcnnkit.backbones.resnet import ResNet, ResNetC4, Stage4
-from rcnnkit.backbones.single_map import HIDDEN, SingleMap, fill_from_imagenet
-from rcnnkit.backbones.vgg import vgg16
+from rcnnkit.backbones.googlenet import GoogLeNet, Inception5
+from rcnnkit.backbones.resnet import ResNetC4, Stage4
+from rcnnkit.backbones.single_map import SingleMap, fill_from_imagenet
+from rcnnkit.backbones.vgg import VGGMaps
 from rcnnkit.backbones.window import WindowNetwork
 from rcnnkit.config import DetectorSettings, ProposalSettings
 from rcnnkit.detectors.detector import Detector
@@ -67,7 +68,8 @@ def build(
             f"rpn.anchor_sizes has {len(sizes)} lists, but {model.neck} has {len(backbone.strides)} maps,"
             f" of strides {backbone.strides}; give one list of sizes for each"
         )
-    rpn = RPN(backbone.channels[0], sizes, **settings.rpn.model_dump(exclude={"anchor_sizes"}))
+    known = backbone.strides if model.neck == "none" else []
+    rpn = RPN(backbone.channels[0], sizes, strides=known, **settings.rpn.model_dump(exclude={"anchor_sizes"}))
     return FasterRCNN(backbone, rpn, pool, box_head, settings.input)
 
 
@@ -80,43 +82,55 @@ def proposal_method(settings: ProposalSettings) -> PictureMethod | None:
     return SelectiveSearch(settings.mode, min_side=settings.min_side, seed=settings.seed, max_width=settings.max_width)
 
 
-def _parts(settings: DetectorSettings) -> tuple[FPN | ResNetC4 | SingleMap, TwoFC | Stage4, int, int]:
+def window_network(settings: DetectorSettings) -> WindowNetwork:
+    """A whole classification network up to fc7, with fresh or ImageNet's weights."""
+    model = settings.model
+    body = convolutions(model.backbone, model.norm, model.pretrained, model.frozen_stages, whole=True)
+    layers = _two_fc(body, settings, body.pool_size) if isinstance(body, SingleMap) else None
+    return WindowNetwork(body, layers, layers.widths[1] if layers else body.channels[-1], settings.window_size)
+
+
+def _parts(
+    settings: DetectorSettings,
+) -> tuple[FPN | ResNetC4 | GoogLeNet | SingleMap, TwoFC | Stage4 | Inception5, int, int]:
     """The backbone; what makes one vector of a region; the length of that; the side of a pooled region."""
     model, head = settings.model, settings.head
-    ranks = {"fc6_rank": head.fc6_rank, "fc7_rank": head.fc7_rank}
-    if model.backbone == "alexnet" or model.backbone == "vgg16":
-        body = alexnet(model.frozen_stages) if model.backbone == "alexnet" else vgg16(model.frozen_stages)
-        size, hidden = model.pool_size or body.pool_size, head.hidden or HIDDEN
-        features = TwoFC(body.channels[0], size, hidden, dropout=0.5, **ranks)
-        if model.pretrained:
-            fill_from_imagenet(model.backbone, body, features)
-        return body, features, hidden, size
-    resnet = ResNet(model.backbone, model.norm, model.pretrained, model.frozen_stages, 3 if model.neck == "c4" else 4)
-    if model.neck == "c4":
-        stage4 = Stage4(model.backbone, model.norm, model.pretrained)
-        return ResNetC4(resnet), stage4, stage4.channels, model.pool_size or 14
-    size, hidden = model.pool_size or 7, head.hidden or 1024
-    fpn = FPN(resnet, model.fpn_channels, model.fpn_norm)
-    return fpn, TwoFC(model.fpn_channels, size, hidden, **ranks), hidden, size
+    body = convolutions(model.backbone, model.norm, model.pretrained, model.frozen_stages, whole=model.neck == "fpn")
+    if model.neck == "fpn":
+        assert not isinstance(body, GoogLeNet)
+        if isinstance(body, SingleMap) and model.pretrained:
+            fill_from_imagenet(model.backbone, body, None)
+        fpn = FPN(VGGMaps(body) if isinstance(body, SingleMap) else body, model.fpn_channels, model.fpn_norm)
+        size, hidden = model.pool_size or 7, head.hidden or 1024
+        ranks = {"fc6_rank": head.fc6_rank, "fc7_rank": head.fc7_rank}
+        return fpn, TwoFC(model.fpn_channels, size, hidden, **ranks), hidden, size
+    if isinstance(body, SingleMap):
+        size = model.pool_size or body.pool_size
+        features = _two_fc(body, settings, size)
+        return body, features, features.widths[1], size
+    size = model.pool_size or 14
+    if isinstance(body, GoogLeNet):
+        inception5 = Inception5(body.name, model.norm, model.pretrained)
+        return body, inception5, inception5.channels, size
+    stage4 = Stage4(body.name, model.norm, model.pretrained)
+    return ResNetC4(body), stage4, stage4.channels, size
+
+
+def _two_fc(body: SingleMap, settings: DetectorSettings, size: int) -> TwoFC:
+    """The network's own fc6 and fc7, filled with ImageNet's weights, as `body` is, where these are asked for."""
+    head = settings.head
+    layers = TwoFC(
+        body.channels[0], size, head.hidden or body.fc, dropout=0.5, fc6_rank=head.fc6_rank, fc7_rank=head.fc7_rank
+    )
+    if settings.model.pretrained:
+        fill_from_imagenet(settings.model.backbone, body, layers)
+    return layers
 
 
 def _rcnn(settings: DetectorSettings, class_names: Sequence[str], category_ids: Sequence[int]) -> RCNN:
     """R-CNN, which has whole classifiers for backbones."""
-    model, head = settings.model, settings.head
-    if model.backbone == "alexnet" or model.backbone == "vgg16":
-        frozen = model.frozen_stages
-        body = alexnet(frozen, padded=False) if model.backbone == "alexnet" else vgg16(frozen)
-        hidden = head.hidden or HIDDEN
-        ranks = {"fc6_rank": head.fc6_rank, "fc7_rank": head.fc7_rank}
-        layers = TwoFC(body.channels[0], body.pool_size, hidden, dropout=0.5, **ranks)
-        if model.pretrained:
-            fill_from_imagenet(model.backbone, body, layers)
-        backbone = WindowNetwork(body, layers, hidden, settings.window_size)
-    else:
-        resnet = ResNet(model.backbone, model.norm, model.pretrained, model.frozen_stages)
-        backbone = WindowNetwork(resnet, None, resnet.channels[-1], settings.window_size)
     return RCNN(
-        backbone,
+        window_network(settings),
         proposal_method(settings.proposals),
         class_names,
         category_ids,

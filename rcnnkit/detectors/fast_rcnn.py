@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rcnnkit.backbones.fpn import FPN
+from rcnnkit.backbones.googlenet import GoogLeNet
 from rcnnkit.backbones.resnet import ResNetC4
 from rcnnkit.backbones.single_map import SingleMap
 from rcnnkit.boxes import area, scale
@@ -34,7 +35,7 @@ class FastRCNN(Detector):
 
     def __init__(
         self,
-        backbone: FPN | ResNetC4 | SingleMap,
+        backbone: FPN | ResNetC4 | GoogLeNet | SingleMap,
         proposer: ProposalMethod | None,
         pool: RegionPool,
         head: BoxHead,

@@ -24,7 +24,7 @@ class BoxHead(nn.Module):
     kept (py-faster-rcnn), where the paper keeps 100 of each class. `beta` is 1 in the paper.
 
     Args:
-        features: (R, C, s, s) → (R, channels): fc6 and fc7, or a ResNet's stage 4.
+        features: (R, C, s, s) → (R, channels): fc6 and fc7, or a ResNet's or GoogLeNet's last stage.
         channels: what `features` gives.
         class_names: K of them.
         category_ids: the data set's own ids for these.

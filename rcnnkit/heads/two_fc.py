@@ -7,22 +7,29 @@ from torch import Tensor, nn
 
 
 class TwoFC(nn.Module):
-    """fc6 and fc7 with ReLU: (R, C, s, s) → (R, hidden).
+    """fc6 and fc7 with ReLU: (R, C, s, s) → (R, width of fc7).
 
     Args:
         channels, size: C and s.
-        hidden: width of both layers.
+        hidden: width of both layers, or of each.
         dropout: share of the values of each that training leaves out: 0.5 in AlexNet and VGG.
-        fc6_rank, fc7_rank: a layer of rank t is two, without anything between: t values, then `hidden`.
+        fc6_rank, fc7_rank: a layer of rank t is two, without anything between: t values, then its width.
             0: one layer.
     """
 
     def __init__(
-        self, channels: int, size: int, hidden: int, dropout: float = 0.0, fc6_rank: int = 0, fc7_rank: int = 0
+        self,
+        channels: int,
+        size: int,
+        hidden: int | tuple[int, int],
+        dropout: float = 0.0,
+        fc6_rank: int = 0,
+        fc7_rank: int = 0,
     ) -> None:
         super().__init__()
-        self.fc6 = linear(channels * size**2, hidden, fc6_rank)
-        self.fc7 = linear(hidden, hidden, fc7_rank)
+        self.widths = (hidden, hidden) if isinstance(hidden, int) else hidden
+        self.fc6 = linear(channels * size**2, self.widths[0], fc6_rank)
+        self.fc7 = linear(*self.widths, fc7_rank)
         self.relu, self.dropout = nn.ReLU(inplace=True), nn.Dropout(dropout)
 
     def forward(self, regions: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ class RPN(nn.Module):
         channels: of every feature map.
         anchor_sizes: for each map, the square roots of its anchors' areas, pixels of the network's input.
         anchor_ratios: height / width, the same for every map.
+        strides: of each map, where its size does not tell: see `grid_anchors`.
         hidden: channels of the 3×3 convolutions; 0 means `channels`.
         convs: how many 3×3 convolutions.
         pre_nms, post_nms: proposals kept per map before, and per image after, suppression when detecting.
@@ -43,6 +44,7 @@ class RPN(nn.Module):
         anchor_sizes: Sequence[Sequence[float]],
         anchor_ratios: Sequence[float],
         *,
+        strides: Sequence[int] = (),
         hidden: int = 0,
         convs: int = 1,
         pre_nms: int = 1000,
@@ -59,6 +61,7 @@ class RPN(nn.Module):
     ) -> None:
         super().__init__()
         self.cells = [cell_anchors(sizes, anchor_ratios) for sizes in anchor_sizes]
+        self.strides: Sequence[int | None] = strides or [None] * len(self.cells)
         per_cell = {len(cells) for cells in self.cells}
         if len(per_cell) != 1:
             raise ValueError(f"every map needs equally many anchor sizes, not {[len(s) for s in anchor_sizes]}")
@@ -92,8 +95,8 @@ class RPN(nn.Module):
         """(h·w·A, 4) xyxy for each map, in the frame of the batch's pixels."""
         height, width = images.pixels.shape[2:]
         return [
-            grid_anchors(cells.to(feature.device), (feature.shape[2], feature.shape[3]), (height, width))
-            for cells, feature in zip(self.cells, features, strict=True)
+            grid_anchors(cells.to(feature.device), (feature.shape[2], feature.shape[3]), (height, width), stride)
+            for cells, feature, stride in zip(self.cells, features, self.strides, strict=True)
         ]
 
     def propose(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Proposals]:

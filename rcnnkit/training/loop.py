@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -297,9 +298,11 @@ def start_from(path: Path, detector: nn.Module) -> None:
     What is not taken is logged.
 
     Raises:
-        ValueError: nothing of the backbone agrees; and as `weights.read`.
+        ValueError: nothing of the backbone agrees, or it was trained on pixels normalised otherwise; and as
+            `weights.read`.
     """
-    _, tensors = weights.read(path)
+    about, tensors = weights.read(path)
+    _check_pixels(path, about, detector)
     own = detector.state_dict()
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
     if not any(name.startswith("backbone.") for name in fitting):
@@ -308,6 +311,17 @@ def start_from(path: Path, detector: nn.Module) -> None:
     if left := [name for name in own if name not in fitting]:
         few = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
         log.info("%s: took %d of %d tensors; these start afresh: %s", path, len(fitting), len(own), few)
+
+
+def _check_pixels(path: Path, about: dict[str, Any], detector: nn.Module) -> None:
+    """Raise ValueError where the weights of `path` expect other pixels than the detector will give them."""
+    now = detector.preprocessing.model_dump(mode="json")  # type: ignore[union-attr, operator]  # each has one
+    before = about["settings"]["input"]
+    changed = [
+        f"input.{name} = {before[name]}, not {now[name]}" for name in ("mean", "std") if before[name] != now[name]
+    ]
+    if changed:
+        raise ValueError(f"{path} was trained with {'; '.join(changed)}: set the same, for pixels that it knows")
 
 
 def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:

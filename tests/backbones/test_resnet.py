@@ -55,13 +55,15 @@ def test_pretrained_maps_are_torchvisions(downloads: dict[str, nn.Module], norm)
         torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-4)  # a frozen norm rounds otherwise
 
 
-def test_bottlenecks_too(downloads: dict[str, nn.Module]) -> None:
-    resnet = ResNet("resnet50", "frozen", pretrained=True, stages=2).eval()
-    theirs = IntermediateLayerGetter(downloads["resnet50"], {"layer1": "1", "layer2": "2"})
+@pytest.mark.parametrize(("name", "stages"), [("resnet50", 2), ("resnet152", 4)])
+def test_bottlenecks_too(downloads: dict[str, nn.Module], name, stages: int) -> None:
+    resnet = ResNet(name, "frozen", pretrained=True, stages=stages).eval()
+    theirs = IntermediateLayerGetter(downloads[name], {f"layer{i + 1}": str(i) for i in range(stages)})
     with torch.no_grad():
         ours, expected = resnet(PIXELS), theirs(PIXELS)
     for mine, other in zip(ours, expected.values(), strict=True):
-        torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-4)
+        # of what is typical, as 50 blocks add up what a frozen norm rounds otherwise
+        torch.testing.assert_close(mine, other, atol=1e-4 * float(other.abs().mean()), rtol=1e-4)
 
 
 def test_c4_and_stage_4_together_are_the_whole(downloads: dict[str, nn.Module]) -> None:
@@ -82,6 +84,7 @@ def test_c4_and_stage_4_together_are_the_whole(downloads: dict[str, nn.Module]) 
         ("resnet34", [64, 128, 256, 512]),
         ("resnet50", [256, 512, 1024, 2048]),
         ("resnet101", [256, 512, 1024, 2048]),
+        ("resnet152", [256, 512, 1024, 2048]),
     ],
 )
 def test_strides_and_channels_are_what_comes_out(name, channels: list[int]) -> None:

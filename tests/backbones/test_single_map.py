@@ -1,4 +1,4 @@
-"""AlexNet and VGG16: torchvision's numbers, the map a detector needs, and what is frozen."""
+"""AlexNet and VGG: torchvision's numbers, the map a detector needs, and what is frozen."""
 
 import copy
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from rcnnkit.backbones.alexnet import alexnet
 from rcnnkit.backbones.single_map import HIDDEN, SingleMap, fill_from_imagenet
-from rcnnkit.backbones.vgg import vgg16
+from rcnnkit.backbones.vgg import vgg
 from rcnnkit.heads.two_fc import TwoFC
 
 PIXELS = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(scope="module", params=["alexnet", "vgg16"])
+@pytest.fixture(scope="module", params=["alexnet", "vgg19"])
 def theirs(request: pytest.FixtureRequest) -> Iterator[tuple[str, nn.Module]]:
     """The name of a classifier and torchvision's network, with random weights."""
     with torch.random.fork_rng():
@@ -25,7 +25,7 @@ def theirs(request: pytest.FixtureRequest) -> Iterator[tuple[str, nn.Module]]:
 
 
 def ours(name: str) -> SingleMap:
-    return alexnet(padded=False) if name == "alexnet" else vgg16()
+    return alexnet(padded=False) if name == "alexnet" else vgg("vgg19")
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_layers_of_another_size_are_no_place_for_pretrained_ones(theirs: tuple[s
         fill_from_imagenet(name, body, TwoFC(body.channels[0], body.pool_size, HIDDEN, fc6_rank=2))
 
 
-@pytest.mark.parametrize("net", [alexnet(), vgg16()], ids=["alexnet", "vgg16"])
+@pytest.mark.parametrize("net", [alexnet(), vgg("vgg16")], ids=["alexnet", "vgg16"])
 @pytest.mark.parametrize("size", [(64, 64), (128, 320), (320, 192)])
 def test_the_map_has_a_cell_for_every_16_pixels(net: SingleMap, size: tuple[int, int]) -> None:
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_the_map_has_a_cell_for_every_16_pixels(net: SingleMap, size: tuple[int,
 
 def test_cells_lie_where_their_stride_says() -> None:
     """A dot at the middle of cell (8, 8) is seen by that cell at least as well as by any other."""
-    for net in (alexnet(), vgg16()):
+    for net in (alexnet(), vgg("vgg16")):
         for layer in net.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.constant_(layer.weight, 1e-2)
@@ -89,9 +89,9 @@ def test_frozen_stages_are_the_papers() -> None:
     def frozen(net: SingleMap) -> int:
         return sum(not p.requires_grad for name, p in net.named_parameters() if name.endswith("weight"))
 
-    assert frozen(alexnet()) == frozen(vgg16()) == 0
+    assert frozen(alexnet()) == frozen(vgg("vgg16")) == 0
     assert frozen(alexnet(1)) == 1  # conv1
-    net = vgg16(2)
+    net = vgg("vgg16", 2)
     assert frozen(net) == 4  # conv1_1, conv1_2, conv2_1, conv2_2
     assert not net.stages[1].get_parameter("3.weight").requires_grad
     assert net.stages[2].get_parameter("1.weight").requires_grad
@@ -100,5 +100,5 @@ def test_frozen_stages_are_the_papers() -> None:
 def test_from_scratch_the_signal_survives() -> None:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        for net in (alexnet(), vgg16()):
+        for net in (alexnet(), vgg("vgg16")):
             assert 0.05 < net(PIXELS)[0].std() < 20

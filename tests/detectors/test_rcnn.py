@@ -193,7 +193,7 @@ def test_losses_are_the_log_loss_of_the_sampled_windows() -> None:
 @pytest.mark.parametrize(
     ("backbone", "options", "message"),
     [
-        ("resnet18", {"layer": "fc6"}, 'rcnn.layer = "fc6" is for alexnet and vgg16'),
+        ("resnet18", {"layer": "fc6"}, 'rcnn.layer = "fc6" is not in resnet18'),
         ("alexnet", {"size": 62}, "rcnn.size = 62 is less than the 63 pixels"),
         ("vgg16", {"size": 40, "context": 20}, "rcnn.context = 20 leaves nothing"),
     ],

@@ -200,6 +200,14 @@ def test_init_takes_weights_that_fit(tiny: Values, tmp_path: Path, caplog: pytes
         train(other.model_copy(update={"rpn": RPNSettings()}), tmp_path / "fourth", QUIET)
 
 
+def test_init_wants_the_pixels_that_its_weights_know(tiny: Values, tmp_path: Path) -> None:
+    first = train(settings(tiny | {"input": tiny["input"] | {"std": [0.5, 0.5, 0.5]}}), tmp_path / "first", QUIET)
+    said = r"best\.safetensors was trained with input\.std = \[0\.5, 0\.5, 0\.5\], not \[0\.229, 0\.224, 0"
+    with pytest.raises(ValueError, match=said):
+        train(settings(tiny, init=str(first)), tmp_path / "second", QUIET)
+    assert not (tmp_path / "second").exists()
+
+
 def test_resume_needs_a_checkpoint_with_iterations_left(tiny: Values, tmp_path: Path) -> None:
     best = train(settings(tiny), tmp_path / "run", QUIET)
     with pytest.raises(ValueError, match=r"train\.init"):

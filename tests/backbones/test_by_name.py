@@ -1,0 +1,226 @@
+"""Every backbone: the papers' layer tables, and how each is put into the three detectors."""
+
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models.vgg import cfgs, make_layers
+
+from rcnnkit.backbones.by_name import TRAITS, BackboneName, convolutions
+from rcnnkit.backbones.vgg import VGGMaps, vgg
+from rcnnkit.config import DetectorSettings
+from rcnnkit.detectors.build import build, window_network
+from rcnnkit.detectors.detector import with_proposals
+from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.structures import Proposals, Targets
+
+NAMES = get_args(BackboneName)
+# Weights of the whole classifier of 1000 classes; widths of pool5, fc6 and fc7; channels and cells of a window's last
+# map; channels and cells of the detectors' map of 600 × 1000 pixels.
+TABLE: dict[str, tuple[int, tuple[int, int, int], tuple[int, int], tuple[int, int, int]]] = {
+    "alexnet": (61_100_840, (9216, 4096, 4096), (256, 13), (256, 38, 63)),
+    "caffenet": (60_965_224, (9216, 4096, 4096), (256, 13), (256, 39, 64)),
+    "zfnet": (62_357_608, (9216, 4096, 4096), (256, 15), (256, 39, 64)),
+    "vgg_cnn_m_1024": (87_250_536, (18432, 4096, 1024), (512, 13), (512, 36, 61)),
+    "vgg16": (138_357_544, (25088, 4096, 4096), (512, 14), (512, 37, 62)),
+    "vgg19": (143_667_240, (25088, 4096, 4096), (512, 14), (512, 37, 62)),
+    "googlenet": (6_624_904, (9216, 1024, 1024), (1024, 7), (832, 37, 62)),
+    "googlenet_lrn": (6_998_552, (9216, 1024, 1024), (1024, 7), (832, 37, 62)),
+    "resnet18": (11_689_512, (4608, 512, 512), (512, 7), (256, 38, 63)),
+    "resnet34": (21_797_672, (4608, 512, 512), (512, 7), (256, 38, 63)),
+    "resnet50": (25_557_032, (18432, 2048, 2048), (2048, 7), (1024, 38, 63)),
+    "resnet101": (44_549_160, (18432, 2048, 2048), (2048, 7), (1024, 38, 63)),
+    "resnet152": (60_192_808, (18432, 2048, 2048), (2048, 7), (1024, 38, 63)),
+}
+
+
+def settings(name: str, detector: str = "faster_rcnn", **model: Any) -> DetectorSettings:
+    """Small everywhere but in the backbone."""
+    norm = {"norm": "batch"} if "batch" in TRAITS[name].norms else {}
+    few = dict.fromkeys(("pre_nms", "post_nms", "train_pre_nms", "train_post_nms"), 20)
+    return DetectorSettings.model_validate(
+        {
+            "model": {"detector": detector, "backbone": name, "fpn_channels": 16} | norm | model,
+            "proposals": {"method": "precomputed", "train_count": 12, "count": 6},
+            "rpn": few | {"hidden": 16},
+            "head": {"hidden": 16, "samples": 8},
+            "rcnn": {"size": max(32, TRAITS[name].smallest), "context": 4, "samples": 6},
+            "input": {"short_side": 64, "long_side": 64},
+        }
+    )
+
+
+def whole(name: str) -> nn.Module:
+    default = DetectorSettings.model_validate({"model": settings(name, "rcnn").model})
+    with torch.device("meta"):
+        return window_network(default)
+
+
+def test_the_table_is_complete() -> None:
+    assert set(TABLE) == set(NAMES) == set(TRAITS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layer_table(name: str) -> None:
+    count, widths, (channels, cells), (map_channels, height, width) = TABLE[name]
+    network = whole(name)
+    classifier = 1000 * (widths[2] + 1)
+    assert sum(p.numel() for p in network.parameters()) + classifier == count
+    window = torch.empty(2, 3, *[TRAITS[name].window] * 2, device="meta")
+    assert network.body(window)[-1].shape == (2, channels, cells, cells)
+    layers = network(window)
+    assert tuple(network.widths.values()) == widths
+    assert {layer: tuple(found.shape) for layer, found in layers.items()} == {
+        layer: (2, network.widths[layer]) for layer in layers
+    }
+    assert ("fc6" in layers) is TRAITS[name].fc6
+    with torch.device("meta"):
+        body = convolutions(name, TRAITS[name].norms[0])
+        found = body(torch.empty(1, 3, 600, 1000))[-1]
+    assert found.shape == (1, map_channels, height, width)
+    assert (body.strides[-1], body.channels[-1]) == (16, map_channels)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        # channels and cells that each ends with
+        ("caffenet", [(96, 55), (256, 27), (384, 13), (384, 13), (256, 13)]),
+        ("zfnet", [(96, 112), (256, 29), (384, 15), (384, 15), (256, 15)]),
+        ("vgg_cnn_m_1024", [(96, 109), (256, 26), (512, 13), (512, 13), (512, 13)]),
+        ("vgg19", [(64, 224), (128, 112), (256, 56), (512, 28), (512, 14)]),
+        ("googlenet", [(64, 112), (192, 56), (480, 28), (832, 14), (1024, 7)]),
+        ("googlenet_lrn", [(64, 112), (192, 56), (480, 28), (832, 14), (1024, 7)]),
+    ],
+)
+def test_stages(name: str, sizes: list[tuple[int, int]]) -> None:
+    pixels = torch.empty(1, 3, *[TRAITS[name].window] * 2, device="meta")
+    found = []
+    for stage in whole(name).body.stages:
+        pixels = stage(pixels)
+        found.append((pixels.shape[1], pixels.shape[2]))
+    assert found == sizes
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if TRAITS[name].smallest > 1])
+def test_the_smallest_window(name: str) -> None:
+    network, smallest = whole(name).eval(), TRAITS[name].smallest
+    for size in range(smallest, smallest + 9):
+        assert network(torch.empty(1, 3, size, size, device="meta"))["fc7"].shape == (1, network.widths["fc7"])
+    with pytest.raises(RuntimeError):
+        network(torch.empty(1, 3, smallest - 1, smallest - 1, device="meta"))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("resnet")])
+def test_frozen_stages_are_the_first_ones(name: str) -> None:
+    for frozen in range(6):
+        with torch.device("meta"):
+            body = convolutions(name, "batch" if name == "googlenet" else "none", frozen_stages=frozen, whole=True)
+        body.train()
+        for number, stage in enumerate(body.stages):
+            assert all(p.requires_grad is (number >= frozen) for p in stage.parameters())
+            norms = [m for m in stage.modules() if isinstance(m, nn.BatchNorm2d)]
+            assert all(m.training is (number >= frozen) for m in norms)
+
+
+def picture(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+
+def one_step_and_detect(chosen: DetectorSettings) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        detector = build(chosen, ["cat", "dog"]).train()
+    boxes = torch.tensor([[4.0, 4, 40, 44], [20, 10, 60, 50], [0, 0, 30, 30], [8, 30, 50, 62], [30, 2, 62, 30]])
+    proposals = Proposals(boxes, torch.linspace(1, 0, len(boxes)))
+    images = detector.preprocessing([picture()])
+    if detector.takes_proposals:
+        images = with_proposals(images, [proposals])
+    targets = Targets(torch.tensor([[5.0, 5, 40, 40]]), torch.tensor([1]))
+    trained = {name: p for name, p in detector.named_parameters() if p.requires_grad}
+    before = {name: p.detach().clone() for name, p in trained.items()}
+    loss = sum(detector.losses(images, [targets], torch.Generator().manual_seed(0)).values())
+    assert loss.isfinite()
+    loss.backward()
+    torch.optim.SGD(trained.values(), lr=0.01).step()
+    moved = {name for name, p in trained.items() if not p.equal(before[name])}
+    convolutions_ = {name for name in trained if name.startswith("backbone.") and name.endswith("weight")}
+    # Some pyramid levels have no regions in so small a picture, and dead units no gradients.
+    assert len(moved & convolutions_) > len(convolutions_) / 2
+    given = [proposals] if detector.takes_proposals else None
+    (found,) = detector.eval()([picture(1)], given)
+    assert found.scores.isfinite().all()
+    assert found.boxes.isfinite().all()
+
+
+BIG = {"vgg19", "resnet34", "resnet101", "resnet152"}  # seconds each, and made as their smaller sisters are
+
+
+def slow(name: str, *values: Any) -> Any:
+    return pytest.param(name, *values, marks=pytest.mark.slow if name in BIG else (), id="-".join([name, *values]))
+
+
+@pytest.mark.parametrize(
+    ("name", "neck"), [slow(name, neck) for name in NAMES for neck in TRAITS[name].necks]
+)  # fmt: skip
+@pytest.mark.parametrize("detector", ["fast_rcnn", "faster_rcnn"])
+def test_trains_and_detects(detector: str, name: str, neck: str) -> None:
+    chosen = settings(name, detector, neck=neck)
+    assert chosen.model.neck == neck
+    one_step_and_detect(chosen)
+
+
+@pytest.mark.parametrize("name", [slow(name) for name in NAMES])
+def test_rcnn_trains_and_detects(name: str) -> None:
+    one_step_and_detect(settings(name, "rcnn"))
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg19"])
+def test_a_pyramid_on_vgg(name: str) -> None:
+    """conv3, conv4, conv5 before the next stage pools them, and pool5."""
+    with torch.device("meta"):
+        detector = build(settings(name, neck="fpn"), ["cat"])
+        maps = detector.backbone(torch.empty(1, 3, 128, 192))
+    assert detector.backbone.strides == [128 // m.shape[2] for m in maps] == [192 // m.shape[3] for m in maps]
+    assert detector.backbone.strides == [4, 8, 16, 32, 64]
+    assert [lateral[0].in_channels for lateral in detector.backbone.lateral] == [256, 512, 512, 512]
+
+
+def test_the_maps_of_vgg_are_its_own_features() -> None:
+    ours, theirs = vgg("vgg16"), make_layers(cfgs["D"])
+    pairs = zip(ours.stages.named_parameters(), theirs.named_parameters(), strict=True)
+    with torch.no_grad():
+        for (_, a), (_, b) in pairs:
+            b.copy_(a)
+        pixels = torch.randn(1, 3, 32, 64)
+        found = VGGMaps(ours)(pixels)
+        for last, found_map in zip((16, 23, 30, 31), found, strict=True):  # after ReLU, and after pool5
+            torch.testing.assert_close(found_map, theirs[:last](pixels))
+
+
+@pytest.mark.parametrize("name", ["zfnet", "caffenet", "vgg_cnn_m_1024"])
+def test_anchors_lie_16_pixels_apart(name: str) -> None:
+    """Also where the map has a row more than there are 16s in the picture."""
+    detector = build(settings(name), ["cat"])
+    images = detector.preprocessing([np.zeros((64, 64, 3), dtype=np.uint8)])
+    cells = torch.zeros(1, 1, 5, 5)
+    (anchors,) = detector.rpn.anchors(images, [cells])
+    centres = (anchors[:, :2] + anchors[:, 2:]).reshape(5, 5, -1, 2)[:, :, 0] / 2
+    for centre in centres.unbind(dim=2):
+        assert centre.unique().tolist() == [0, 16, 32, 48, 64]
+
+
+def test_fc7_is_narrower_in_vgg_cnn_m_1024() -> None:
+    """Its own widths, where head.hidden does not say others."""
+    default = DetectorSettings.model_validate(
+        {"model": {"detector": "fast_rcnn", "backbone": "vgg_cnn_m_1024"}, "proposals": {"method": "precomputed"}}
+    )
+    with torch.device("meta"):
+        detector = build(default, ["cat"])
+    assert isinstance(detector, FastRCNN)
+    features = detector.head.features
+    assert (features.fc6.in_features, features.fc6.out_features, features.fc7.out_features) == (18432, 4096, 1024)
+    assert detector.head.scores.in_features == 1024
+    assert detector.pool.size == 6
