@@ -45,9 +45,10 @@ def train(
         Path | None, typer.Option(help="The run's folder; by default a new one in runs/, named after CONFIG.")
     ] = None,
 ) -> None:
-    """Train a detector; its weights, settings and log go into a folder of its own."""
+    """Train a detector, or a classifier to start one from; weights, settings and log go into a folder of its own."""
     from rcnnkit.config import read_settings
     from rcnnkit.training.alternating import train_alternating
+    from rcnnkit.training.classification import train_classifier
     from rcnnkit.training.loop import checkpoint_of
     from rcnnkit.training.loop import train as train_detector
     from rcnnkit.training.rcnn_stages import train_rcnn
@@ -62,6 +63,8 @@ def train(
         run = out or free_folder(Path("runs") / name)
     if read.model.detector == "rcnn":
         best = train_rcnn(read, run, console)
+    elif read.model.detector == "classifier":
+        best = train_classifier(read, run, console)
     else:
         best = (train_alternating if read.alternating.enabled else train_detector)(read, run, console)
     console.print(f"wrote {best}")
@@ -70,8 +73,12 @@ def train(
 @app.command()
 def evaluate(
     weights: Weights,
-    data: Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file.")],
-    split: Annotated[str, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.")] = "test",
+    data: Annotated[
+        Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file; of a classifier, a folder of splits.")
+    ],
+    split: Annotated[
+        str, typer.Option(help="Of a VOC folder: a list in ImageSets/Main; of a classifier: the folder in DATA.")
+    ] = "test",
     images: Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")] = None,
     proposals: Annotated[
         Path | None, typer.Option(help="R-CNN, Fast R-CNN: a folder of `rcnnkit proposals compute`.")
@@ -82,21 +89,40 @@ def evaluate(
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16.")] = "auto",
 ) -> None:
-    """Average precision on annotated pictures: COCO's twelve numbers and Pascal VOC's, class by class."""
+    """Average precision on annotated pictures: COCO's twelve numbers and Pascal VOC's, class by class.
+
+    Of a classifier: its accuracy on a folder of class folders.
+    """
+    from rcnnkit.data.class_folders import read_class_folders
     from rcnnkit.data.reading import read_data
     from rcnnkit.detectors.faster_rcnn import FasterRCNN
+    from rcnnkit.evaluation.accuracy import Accuracy, evaluate_classifier
+    from rcnnkit.evaluation.report import Evaluation
     from rcnnkit.evaluation.report import evaluate as evaluate_detector
+    from rcnnkit.precision import autocast, pick_dtype
     from rcnnkit.proposals.store import Store
-    from rcnnkit.weights import load
+    from rcnnkit.weights import load, load_classifier, read
 
     if json_file and not json_file.absolute().parent.is_dir():
         raise FileNotFoundError(f"{json_file.parent} is not a folder; make it, or write --json elsewhere")
-    store = Store.open(proposals) if proposals else None
-    detector = load(weights, device, precision)
-    if store and isinstance(detector, FasterRCNN):
-        raise ValueError(f"{weights} holds a Faster R-CNN, which makes its own proposals; leave --proposals away")
-    dataset = read_data(data, split, images=images, class_names=detector.class_names, skip_bad=skip_bad)
-    evaluation = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=True)
+    evaluation: Evaluation | Accuracy
+    if read(weights)[0].get("detector") == "classifier":
+        if proposals or images:
+            raise ValueError(
+                f"{weights} holds a classifier, which looks at whole pictures in class folders; leave"
+                f" {'--proposals' if proposals else '--images'} away"
+            )
+        classifier = load_classifier(weights, device)
+        folders = read_class_folders(data, split, classifier.class_names, skip_bad=skip_bad)
+        with autocast(classifier.device, pick_dtype(precision, classifier.device)):
+            evaluation = evaluate_classifier(classifier, folders, batch_size=batch, progress=True)
+    else:
+        store = Store.open(proposals) if proposals else None
+        detector = load(weights, device, precision)
+        if store and isinstance(detector, FasterRCNN):
+            raise ValueError(f"{weights} holds a Faster R-CNN, which makes its own proposals; leave --proposals away")
+        dataset = read_data(data, split, images=images, class_names=detector.class_names, skip_bad=skip_bad)
+        evaluation = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=True)
     console.print(evaluation.table())
     if json_file:
         json_file.write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
@@ -212,6 +238,27 @@ def svms(
     options = {"use_difficult": use_difficult, "processes": cores(), "device": device}
     train_svms(weights, dataset, store, out, progress=console.is_terminal, **options)  # type: ignore[arg-type]
     console.print(f"wrote {out}")
+
+
+@app.command()
+def crop(
+    data: Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file.")],
+    out: Annotated[Path, typer.Option(help="A new folder; the objects go into OUT/SPLIT/CLASS.")],
+    split: Annotated[str, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.")] = "train",
+    images: Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")] = None,
+    context: Annotated[
+        float, typer.Option(min=0, help="Shown around an object on each side, in sides of its box.")
+    ] = 0,
+    skip_bad: Annotated[bool, typer.Option(help="Leave bad annotations out, and say how many.")] = False,
+) -> None:
+    """Cut annotated objects out of their pictures into class folders, to train a classifier on."""
+    from rcnnkit.data.class_folders import write_class_folders
+    from rcnnkit.data.reading import read_data
+
+    dataset = read_data(data, split, images=images, skip_bad=skip_bad)
+    folder = out / (data.stem if data.is_file() else Path(split).stem)
+    written = write_class_folders(dataset, folder, context)
+    console.print(f"wrote {', '.join(f'{number} {name}' for name, number in written.items())} in {folder}")
 
 
 @app.command()

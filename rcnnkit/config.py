@@ -23,10 +23,17 @@ Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Factor = Annotated[float, Field(gt=0)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _changed(section: BaseModel, names: Sequence[str]) -> str | None:
+    """The first of these settings that is not at its default."""
+    defaults = type(section).model_fields
+    return next((name for name in names if getattr(section, name) != defaults[name].default), None)
 
 
 def _thresholds_ordered(section: Any) -> Any:
@@ -41,7 +48,7 @@ def _thresholds_ordered(section: Any) -> Any:
 class ModelSettings(Section):
     """[model]: the parts of the detector."""
 
-    detector: Literal["faster_rcnn", "fast_rcnn", "rcnn"] = "faster_rcnn"
+    detector: Literal["faster_rcnn", "fast_rcnn", "rcnn", "classifier"] = "faster_rcnn"
     backbone: BackboneName = "resnet50"
     # "fpn" or "c4" (one map of stride 16, stage 4 per region) with a ResNet; "none" with the others: one map of stride
     # 16, fc6 and fc7 (or GoogLeNet's last inceptions) per region. VGGs have "none" or "fpn".
@@ -191,6 +198,27 @@ class RCNNSettings(Section):
     max_detections: Positive = 100  # of a class, before suppression
 
 
+class ClassifierSettings(Section):
+    """[classifier]: see `rcnnkit.backbones.classifier.Classifier`; the sizes are those of torchvision's presets."""
+
+    resize: Positive = 256  # pixels of a picture's shorter side, before …
+    crop: Positive = 224  # … its middle is cut out, so many pixels each way
+    # Training cuts a random part out instead: its share of the picture's area and its width ÷ height, from and to.
+    area: tuple[PositiveShare, PositiveShare] = (0.08, 1.0)
+    ratio: tuple[Factor, Factor] = (3 / 4, 4 / 3)
+    label_smoothing: Share = 0.0  # probability that is shared out among all classes, the right one too
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> ClassifierSettings:
+        for name in ("area", "ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} = {[low, high]} goes from large to small; write the smaller first")
+        if self.crop > self.resize:
+            raise ValueError(f"crop = {self.crop} is more than resize = {self.resize} leaves of a picture")
+        return self
+
+
 class FeatureSettings(Section):
     """[features]: where R-CNN keeps what the network makes of its windows; see `rcnnkit.training.features`."""
 
@@ -207,6 +235,7 @@ class DetectorSettings(Section):
     rpn: RPNSettings = RPNSettings()
     head: HeadSettings = HeadSettings()
     rcnn: RCNNSettings = RCNNSettings()
+    classifier: ClassifierSettings = ClassifierSettings()
     input: Preprocessing = Preprocessing()
 
     @model_validator(mode="before")
@@ -260,9 +289,22 @@ class DetectorSettings(Section):
             raise ValueError(f"rcnn.context = {context} leaves nothing of a window of rcnn.size = {size} pixels")
         return self
 
+    @model_validator(mode="after")
+    def _pictures_fit(self) -> DetectorSettings:
+        if self.model.detector != "classifier":
+            return self
+        name, crop, smallest = self.model.backbone, self.classifier.crop, TRAITS[self.model.backbone].smallest
+        if crop < smallest:
+            raise ValueError(f"classifier.crop = {crop} is less than the {smallest} pixels that {name} can look at")
+        if other := _changed(self.input, ("short_side", "long_side", "scales", "divisor")):
+            raise ValueError(f"input.{other} is a detector's; a classifier has classifier.resize and classifier.crop")
+        return self
+
     @property
     def window_size(self) -> int:
-        """Sides of R-CNN's windows, pixels."""
+        """Sides of what a whole network looks at, pixels: R-CNN's windows, or a classifier's pictures."""
+        if self.model.detector == "classifier":
+            return self.classifier.crop
         return self.rcnn.size or TRAITS[self.model.backbone].window
 
 
@@ -359,6 +401,11 @@ class Settings(DetectorSettings):
         ):
             if wanted and self.model.detector != "faster_rcnn":
                 raise ValueError(f'{name} = true is for model.detector = "faster_rcnn"')
+        if self.model.detector == "classifier":
+            unused = {"data": ("images", "use_difficult"), "augment": ("crop", "scale")}
+            for section, names in unused.items():
+                if other := _changed(getattr(self, section), names):
+                    raise ValueError(f"{section}.{other} is for pictures with boxes; a classifier does without")
         return self
 
 

@@ -120,6 +120,25 @@ def _decode_strictly(path: Path, data: bytes) -> Array:
         raise ValueError(f"{path} cannot be decoded ({error}); copy the picture again or leave it out") from None
 
 
+def centre_crop(picture: Array, resize: int, crop: int) -> Tensor:
+    """What a classifier sees of a picture, as torchvision's presets have it: its middle.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        resize: pixels of the shorter side before cropping; bilinear, of a larger picture antialiased.
+        crop: pixels each way, `resize` at most.
+
+    Returns:
+        (3, crop, crop) uint8.
+    """
+    short = min(picture.shape[:2])
+    height, width = (resize if side == short else int(resize * side / short) for side in picture.shape[:2])
+    # PIL's filter widens as it shrinks a picture; OpenCV's bilinear would skip pixels.
+    small = np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+    top, left = round((height - crop) / 2), round((width - crop) / 2)
+    return torch.from_numpy(small[top : top + crop, left : left + crop]).permute(2, 0, 1)
+
+
 class Preprocessing(BaseModel):
     """What happens to a picture before the network sees it; kept with the weights."""
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
@@ -29,13 +30,13 @@ TRAINING = "training/"  # tensors under this name continue a run; `load` leaves 
 
 
 def save(
-    detector: Detector,
+    detector: Detector | Classifier,
     settings: DetectorSettings,
     path: Path | str,
     training: Mapping[str, Any] | None = None,
     state: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a detector, whole or not at all.
+    """Write a detector or classifier, whole or not at all.
 
     Args:
         settings: that the detector was built with.
@@ -47,7 +48,7 @@ def save(
         ValueError: the detector only detects.
         OSError: the file cannot be written.
     """
-    if detector.only_detects:
+    if isinstance(detector, Detector) and detector.only_detects:
         raise ValueError("what rcnnkit.inference.prepare made cannot be saved; save the detector that it was made from")
     kept = {name: getattr(settings, name).model_dump(mode="json") for name in DetectorSettings.model_fields}
     kept["proposals"]["folder"] = None  # of the machine it was trained on
@@ -92,6 +93,28 @@ def load(path: Path | str, device: torch.device | str = "auto", precision: str |
         ValueError: a file cut in half, of another kind, or of a later format; no such device or precision.
     """
     about, tensors = read(path)
+    if about.get("detector") == "classifier":
+        raise ValueError(
+            f"{path} holds a classifier; read it with rcnnkit.weights.load_classifier, or train a detector from it with"
+            f" train.init={path}"
+        )
+    detector = _filled(about, tensors, path)
+    assert isinstance(detector, Detector)
+    detector = detector.to(pick_device(device)).eval()
+    return detector if precision is None else prepare(detector, precision)
+
+
+def load_classifier(path: Path | str, device: torch.device | str = "auto") -> Classifier:
+    """The classifier in a weights file, ready to classify. Raises as `load` does."""
+    about, tensors = read(path)
+    if about.get("detector") != "classifier":
+        raise ValueError(f"{path} holds a detector; read it with rcnnkit.load")
+    classifier = _filled(about, tensors, path)
+    assert isinstance(classifier, Classifier)
+    return classifier.to(pick_device(device)).eval()
+
+
+def _filled(about: dict[str, Any], tensors: dict[str, Tensor], path: Path | str) -> Detector | Classifier:
     try:
         # Every weight is in the file, so nothing is to be fetched.
         about["settings"]["model"]["pretrained"] = False
@@ -100,8 +123,7 @@ def load(path: Path | str, device: torch.device | str = "auto", precision: str |
         detector.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(TRAINING)})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold the detector it describes ({error}); save it again") from None
-    detector = detector.to(pick_device(device)).eval()
-    return detector if precision is None else prepare(detector, precision)
+    return detector
 
 
 def read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:

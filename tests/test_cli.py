@@ -15,6 +15,7 @@ from rcnnkit.cli import free_folder, main
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 Values = dict[str, dict[str, Any]]
 
 
@@ -102,6 +103,42 @@ def test_detect_goes_on_after_a_bad_picture(
     assert (out / "detections.json").read_bytes() == before
 
 
+def test_crop_then_train_and_evaluate_a_classifier(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "annotations/instances_val.json"):
+        assert rcnnkit(monkeypatch, "crop", digits, "--split", split, "--out", "cut", "--context", "0.1") == 0
+    said = capsys.readouterr().out.split("wrote ")
+    assert said[1].endswith("in cut/train\n")
+    assert said[2].endswith("in cut/instances_val\n")
+    assert rcnnkit(monkeypatch, "crop", digits, "--out", "cut") == 1
+    assert "cut/train is not an empty folder" in capsys.readouterr().err
+    config = CONFIGS / "classifier_resnet18_bccd.toml"
+    changed = [
+        "data.root=cut",
+        "data.val=instances_val",
+        "data.workers=0",
+        "classifier.resize=36",
+        "classifier.crop=32",
+    ]
+    options = ["train.iterations=2", "train.batch=4", "train.device=cpu"]
+    assert rcnnkit(monkeypatch, "train", config, *changed, *options, "--out", "run") == 0
+    assert "cut/instances_val: top1 0." in (shown := capsys.readouterr().out)
+    assert "wrote run/best.safetensors" in shown
+    best = ("evaluate", "run/best.safetensors", "cut", "--split", "instances_val")
+    assert rcnnkit(monkeypatch, *best, "--json", "accuracy.json") == 0
+    assert "mean of classes" in capsys.readouterr().out
+    numbers = json.loads(Path("accuracy.json").read_text())
+    assert numbers["pictures"] == sum(each["pictures"] for each in numbers["classes"])
+    assert rcnnkit(monkeypatch, *best, "--images", "cut") == 1
+    assert (
+        "holds a classifier, which looks at whole pictures in class folders; leave --images" in capsys.readouterr().err
+    )
+    assert rcnnkit(monkeypatch, *best[:3], "--split", "test") == 1
+    assert "the folders in cut are: instances_val, train" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -164,5 +201,5 @@ def test_free_folder(tmp_path: Path) -> None:
 
 def test_help_in_a_process_of_its_own() -> None:
     shown = subprocess.run([sys.executable, "-m", "rcnnkit", "--help"], capture_output=True, text=True, check=True)
-    for command in ("train", "evaluate", "detect", "demo"):
+    for command in ("train", "evaluate", "detect", "crop", "demo"):
         assert command in shown.stdout

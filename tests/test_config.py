@@ -69,6 +69,13 @@ nms_iou = 0.3
 max_detections = 7
 min_side = 1
 
+[classifier]
+resize = 72
+crop = 64
+area = [0.2, 0.9]
+ratio = [0.5, 2]
+label_smoothing = 0.1
+
 [rcnn]
 size = 64
 context = 4
@@ -304,6 +311,26 @@ def test_a_single_map_backbone_has_no_neck_and_no_norm(file: Path) -> None:
     assert 'norm = "group" does not go with googlenet, which has "frozen" or "batch"' in complaint(
         file, "model.backbone=googlenet", "model.norm=group"
     )
+
+
+CLASSIFIER = "model.detector=classifier"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["classifier.area=[0.5, 0.1]"], "classifier.area = [0.5, 0.1] goes from large to small"),
+        (["classifier.area=[0, 1]"], "classifier.area.0 = 0: input should be greater than 0"),
+        (["classifier.crop=300"], "classifier.crop = 300 is more than resize = 256 leaves of a picture"),
+        (["classifier.crop=32", "model.backbone=alexnet"], "classifier.crop = 32 is less than the 63 pixels"),
+        (["input.short_side=256"], "input.short_side is a detector's; a classifier has classifier.resize"),
+        (["augment.scale=[1, 2]"], "augment.scale is for pictures with boxes"),
+        (["data.use_difficult=true"], "data.use_difficult is for pictures with boxes"),
+    ],
+)
+def test_what_a_classifier_cannot_use(file: Path, overrides: list[str], said: str) -> None:
+    assert said in complaint(file, CLASSIFIER, *overrides)
+    read_settings(file, [CLASSIFIER, "input.mean=[0.5, 0.5, 0.5]", "augment.flip_vertical=0.5"])
 
 
 def test_background_needs_a_range(file: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -100,18 +101,11 @@ class _Pictures(TorchDataset[Sample | Exception]):
         return pixels, record.size, targets, record.path, proposals
 
 
-class _Sampler:
-    def __init__(self, records: Sequence[Record], batch: int, seed: int, start: int) -> None:
-        self.arguments, self.start = (records, batch, seed), start
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        return islice(draws(*self.arguments), self.start, None)
+def _first_error_or(collate: Callable[[list[Any]], Any], samples: list[Any]) -> Any:
+    return next((sample for sample in samples if isinstance(sample, Exception)), None) or collate(samples)
 
 
-def _collate(samples: list[Sample | Exception]) -> tuple[Any, ...] | Exception:
-    for sample in samples:
-        if isinstance(sample, Exception):
-            return sample
+def _collate(samples: list[Sample]) -> tuple[Any, ...]:
     pictures, sizes, targets, paths, proposals = zip(*samples, strict=True)
     return pictures, sizes, [_arrays(each) for each in targets], paths, [_arrays(each) for each in proposals]
 
@@ -129,6 +123,39 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # the processes are the threads
     for number in (signal.SIGINT, signal.SIGTERM):  # these are for the loop, which ends its workers
         signal.signal(number, signal.SIG_IGN)
+
+
+def read_ahead(
+    source: TorchDataset[Any],
+    drawn: Iterator[list[Draw]],
+    collate: Callable[[list[Any]], Any],
+    *,
+    start: int,
+    workers: int,
+    seed: int,
+) -> Iterator[Any]:
+    """What `collate` makes of each of the batches `drawn`, from the `start`-th on; see `load_batches`.
+
+    Raises:
+        Exception: one that `source` answered with in place of a picture.
+    """
+    if workers < 0:
+        workers = min(8, os.cpu_count() or 1)
+    # Forked workers share the records; spawned ones would be sent a copy of every tensor in them.
+    context = "fork" if workers and "fork" in multiprocessing.get_all_start_methods() else None
+    loader = DataLoader(
+        source,
+        batch_sampler=islice(drawn, start, None),
+        num_workers=workers,
+        collate_fn=partial(_first_error_or, collate),
+        worker_init_fn=_start_worker,
+        multiprocessing_context=context,
+        generator=torch.Generator().manual_seed(seed),  # of the workers' seeds; by default the global one
+    )
+    for item in loader:
+        if isinstance(item, Exception):
+            raise item
+        yield item
 
 
 def load_batches(
@@ -152,22 +179,8 @@ def load_batches(
     Raises:
         ValueError, FileNotFoundError: a picture or its proposals cannot be read; names it.
     """
-    if workers < 0:
-        workers = min(8, os.cpu_count() or 1)
-    # Forked workers share the records; spawned ones would be sent a copy of every tensor in them.
-    context = "fork" if workers and "fork" in multiprocessing.get_all_start_methods() else None
-    loader = DataLoader(
-        _Pictures(records, augmentation, use_difficult, store, count),
-        batch_sampler=_Sampler(records, batch, seed, start),
-        num_workers=workers,
-        collate_fn=_collate,
-        worker_init_fn=_start_worker,
-        multiprocessing_context=context,
-        generator=torch.Generator().manual_seed(seed),  # of the workers' seeds; by default the global one
-    )
-    for item in loader:
-        if isinstance(item, Exception):
-            raise item
+    source, drawn = _Pictures(records, augmentation, use_difficult, store, count), draws(records, batch, seed)
+    for item in read_ahead(source, drawn, _collate, start=start, workers=workers, seed=seed):
         pictures, sizes, targets, paths, proposals = item
         yield Batch(
             pictures,

@@ -47,9 +47,9 @@ class Problem:
 class BadData(ValueError):
     """A data set that cannot be used as it is. Its text lists every problem, with counts."""
 
-    def __init__(self, name: str, problems: Sequence[Problem], shown: int = 50) -> None:
+    def __init__(self, name: str, problems: Sequence[Problem], shown: int = 50, thing: str = "bad annotation") -> None:
         self.name, self.problems = name, tuple(problems)
-        lines = [f"{name} has {len(problems)} bad annotation{'s' * (len(problems) != 1)}:"]
+        lines = [f"{name} has {len(problems)} {thing}{'s' * (len(problems) != 1)}:"]
         lines += [f"  {problem}" for problem in problems[:shown]]
         if len(problems) > shown:
             lines.append(f"  … and {len(problems) - shown} more")

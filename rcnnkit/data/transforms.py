@@ -1,4 +1,4 @@
-"""Augmentation of training pictures; boxes follow the pixels."""
+"""Augmentation of training pictures; boxes, where there are any, follow the pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from rcnnkit.boxes import clip, is_large, scale
-from rcnnkit.config import AugmentSettings
+from rcnnkit.config import AugmentSettings, ClassifierSettings
 from rcnnkit.images import Array, Preprocessing
 from rcnnkit.structures import Proposals, Targets
 
@@ -45,22 +45,8 @@ class Augmentation:
 
     def __init__(self, settings: AugmentSettings, preprocessing: Preprocessing) -> None:
         self.scale, self.preprocessing = settings.scale, preprocessing
-        colours = {
-            "brightness": (1 - min(1, settings.brightness), 1 + settings.brightness),
-            "contrast": (1 - min(1, settings.contrast), 1 + settings.contrast),
-            "saturation": (1 - min(1, settings.saturation), 1 + settings.saturation),
-            "hue": (-settings.hue, settings.hue),
-        }
-        steps = [
-            SafeCrop(p=settings.crop) if settings.crop else None,
-            A.HorizontalFlip(p=settings.flip),  # always there: Compose warns where no step moves boxes
-            A.VerticalFlip(p=settings.flip_vertical) if settings.flip_vertical else None,
-            A.ColorJitter(**colours, p=1)
-            if settings.brightness or settings.contrast or settings.saturation or settings.hue
-            else None,
-        ]
         self.pipeline = A.Compose(
-            [step for step in steps if step],
+            [*([SafeCrop(p=settings.crop)] if settings.crop else []), *_flips_and_colours(settings)],
             bbox_params=A.BboxParams(format="pascal_voc", label_fields=["index"]),
             keypoint_params=A.KeypointParams(format="xy", remove_invisible=False),
         )
@@ -93,6 +79,41 @@ class Augmentation:
         old, new = (picture.shape[0], picture.shape[1]), (resized.shape[1], resized.shape[2])
         targets = _moved(targets, scale(targets.boxes, old, new).numpy(), np.arange(len(targets)))
         return resized, targets, Proposals(scale(found[left], old, new), proposals.scores[left])
+
+
+class ClassifierAugmentation:
+    """A random part of a picture at the classifier's size (arXiv:1409.4842, section 6), flips and colours.
+
+    Args:
+        settings: flips and colours; `crop` and `scale` are not for classifiers.
+        classifier: the sizes.
+    """
+
+    def __init__(self, settings: AugmentSettings, classifier: ClassifierSettings) -> None:
+        size = (classifier.crop, classifier.crop)
+        # A part larger than that is averaged over areas: no pixel is skipped.
+        part = A.RandomResizedCrop(size, classifier.area, classifier.ratio, area_for_downscale="image")
+        self.pipeline = A.Compose([part, *_flips_and_colours(settings)])
+
+    def __call__(self, picture: Array, seed: int) -> torch.Tensor:
+        """(H, W, 3) uint8 RGB → (3, crop, crop) uint8. The same seed gives the same result, in any process."""
+        self.pipeline.set_random_seed(seed)
+        return torch.from_numpy(np.ascontiguousarray(self.pipeline(image=picture)["image"])).permute(2, 0, 1)
+
+
+def _flips_and_colours(settings: AugmentSettings) -> list[A.BasicTransform]:
+    steps = [A.HorizontalFlip(p=settings.flip)]  # always there: Compose warns where no step moves boxes
+    if settings.flip_vertical:
+        steps.append(A.VerticalFlip(p=settings.flip_vertical))
+    if settings.brightness or settings.contrast or settings.saturation or settings.hue:
+        colours = {
+            "brightness": (1 - min(1, settings.brightness), 1 + settings.brightness),
+            "contrast": (1 - min(1, settings.contrast), 1 + settings.contrast),
+            "saturation": (1 - min(1, settings.saturation), 1 + settings.saturation),
+            "hue": (-settings.hue, settings.hue),
+        }
+        steps.append(A.ColorJitter(**colours, p=1))
+    return steps
 
 
 def _follow(boxes: torch.Tensor, marks: Array) -> torch.Tensor:

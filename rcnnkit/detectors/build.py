@@ -1,10 +1,11 @@
-"""From settings to a detector."""
+"""From settings to a detector, or to a classifier that one can start from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from rcnnkit.backbones.by_name import convolutions
+from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.backbones.fpn import FPN
 from rcnnkit.backbones.googlenet import GoogLeNet, Inception5
 from rcnnkit.backbones.resnet import ResNetC4, Stage4
@@ -31,11 +32,12 @@ RCNN_OPTIONS = {
 
 def build(
     settings: DetectorSettings, class_names: Sequence[str], category_ids: Sequence[int] | None = None
-) -> Detector:
-    """A detector with fresh weights (or ImageNet's, where `model.pretrained`).
+) -> Detector | Classifier:
+    """A detector, or the classifier that one can start from, with fresh weights (or ImageNet's, where
+    `model.pretrained`).
 
     Args:
-        settings: its architecture.
+        settings: its architecture; `model.detector` says which.
         class_names: K of them.
         category_ids: the data set's own ids; 1 … K by default.
 
@@ -51,6 +53,9 @@ def build(
     model, head = settings.model, settings.head
     if model.detector == "rcnn":
         return _rcnn(settings, class_names, category_ids)
+    if model.detector == "classifier":
+        sizes = settings.classifier.model_dump(include={"resize", "crop", "label_smoothing"})
+        return Classifier(window_network(settings), class_names, category_ids, settings.input, **sizes)
     backbone, features, width, size = _parts(settings)
     strides = backbone.strides[:4]  # P6 serves the RPN alone
     pool = RegionPool(strides, size, model.pool, model.sampling_ratio, model.aligned)
@@ -60,16 +65,16 @@ def build(
     if model.detector == "fast_rcnn":
         method, options = proposal_method(settings.proposals), settings.proposals
         return FastRCNN(backbone, method, pool, box_head, settings.input, options.train_count, options.count)
-    sizes = settings.rpn.anchor_sizes or (
+    anchor_sizes = settings.rpn.anchor_sizes or (
         [[32], [64], [128], [256], [512]] if model.neck == "fpn" else [[32, 64, 128, 256, 512]]
     )
-    if len(sizes) != len(backbone.strides):
+    if len(anchor_sizes) != len(backbone.strides):
         raise ValueError(
-            f"rpn.anchor_sizes has {len(sizes)} lists, but {model.neck} has {len(backbone.strides)} maps,"
+            f"rpn.anchor_sizes has {len(anchor_sizes)} lists, but {model.neck} has {len(backbone.strides)} maps,"
             f" of strides {backbone.strides}; give one list of sizes for each"
         )
     known = backbone.strides if model.neck == "none" else []
-    rpn = RPN(backbone.channels[0], sizes, strides=known, **settings.rpn.model_dump(exclude={"anchor_sizes"}))
+    rpn = RPN(backbone.channels[0], anchor_sizes, strides=known, **settings.rpn.model_dump(exclude={"anchor_sizes"}))
     return FasterRCNN(backbone, rpn, pool, box_head, settings.input)
 
 

@@ -42,23 +42,23 @@ class Evaluation:
                 "name": coco.name,
                 "objects": coco.objects,
                 "difficult": coco.objects - voc.npos,
-                "AP": _or_none(coco.ap),
-                "AP50": _or_none(coco.ap50),
-                "voc_ap_11": _or_none(voc.ap_11),
-                "voc_ap_area": _or_none(voc.ap_area),
+                "AP": or_none(coco.ap),
+                "AP50": or_none(coco.ap50),
+                "voc_ap_11": or_none(voc.ap_11),
+                "voc_ap_area": or_none(voc.ap_area),
             }
             for coco, voc in zip(self.coco.classes, self.voc.classes, strict=True)
         ]
         return {
             "dataset": self.dataset,
             "pictures": self.pictures,
-            "seconds_per_image": _or_none(self.seconds_per_image),
-            "slowest_batch": _or_none(self.slowest_batch),
-            "coco": {name: _or_none(value) for name, value in self.coco.numbers.items()},
+            "seconds_per_image": or_none(self.seconds_per_image),
+            "slowest_batch": or_none(self.slowest_batch),
+            "coco": {name: or_none(value) for name, value in self.coco.numbers.items()},
             "voc": {
                 "iou_threshold": self.voc.iou_threshold,
-                "mean_ap_11": _or_none(self.voc.mean_ap_11),
-                "mean_ap_area": _or_none(self.voc.mean_ap_area),
+                "mean_ap_11": or_none(self.voc.mean_ap_11),
+                "mean_ap_area": or_none(self.voc.mean_ap_area),
             },
             "classes": classes,
         }
@@ -79,7 +79,7 @@ class Evaluation:
 
         def add(name: str, objects: int, hard: int, *values: float, style: str = "") -> None:
             counts = [f"{objects:,}", *[f"{hard:,}"] * with_difficult]
-            table.add_row(name, *counts, *map(_percent, values), style=style)
+            table.add_row(name, *counts, *map(percent, values), style=style)
 
         for coco, voc, hard in zip(self.coco.classes, self.voc.classes, difficult, strict=True):
             add(coco.name, coco.objects, hard, coco.ap, coco.ap50, voc.ap_11, voc.ap_area)
@@ -101,7 +101,7 @@ class Evaluation:
         table.add_column("detections", justify="right")
         table.add_column("%", justify="right")
         for name, (overlap, area, detections) in NUMBERS.items():
-            value = _percent(self.coco.numbers[name])
+            value = percent(self.coco.numbers[name])
             table.add_row(name, overlap, area, f"≤ {detections}", value, end_section=name == "APl")
         return table
 
@@ -142,7 +142,7 @@ def evaluate(
     seconds = []
     order = sorted(range(len(dataset)), key=lambda i: _aspect(dataset.records[i]))
     # no_grad and not inference_mode: what a detector caches meanwhile must serve training too.
-    with _in_eval_mode(detector), torch.no_grad(), _bar(progress) as bar:
+    with in_eval_mode(detector), torch.no_grad(), progress_bar(progress) as bar:
         task = bar.add_task(dataset.name, total=len(dataset))
         for batch, given in _batches(order, dataset.records, proposals, batch_size):
             records = [dataset.records[i] for i in batch]
@@ -185,13 +185,13 @@ def _aspect(record: Record) -> float:
     return width / height
 
 
-def _bar(shown: bool) -> Progress:
+def progress_bar(shown: bool) -> Progress:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, transient=True, disable=not shown)
 
 
 @contextmanager
-def _in_eval_mode(detector: nn.Module) -> Iterator[None]:
+def in_eval_mode(detector: nn.Module) -> Iterator[None]:
     # Module by module: train(True) on the whole would wake batch norms that were frozen.
     modes: Sequence[tuple[nn.Module, bool]] = [(module, module.training) for module in detector.modules()]
     detector.eval()
@@ -202,9 +202,9 @@ def _in_eval_mode(detector: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
     return "–" if math.isnan(value) else f"{100 * value:.1f}"
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
     return None if math.isnan(value) else value

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rcnnkit import weights
+from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.config import Settings
 from rcnnkit.detectors.detector import Detector
 
@@ -20,13 +21,13 @@ class Progress:
     """How far a run has come."""
 
     iteration: int = 0  # iterations done
-    best_ap: float = -1.0  # on the validation pictures
+    best_ap: float = -1.0  # on the validation pictures; of a classifier, the top-1 accuracy
     seconds: float = 0.0  # spent training, without evaluation
     loss_scale: float = 65536.0  # fp16's
 
 
 def save_checkpoint(
-    run: Path, detector: Detector, optimizer: torch.optim.SGD, settings: Settings, progress: Progress
+    run: Path, detector: Detector | Classifier, optimizer: torch.optim.SGD, settings: Settings, progress: Progress
 ) -> Path:
     """Write run/last.safetensors, whole or not at all: weights, momentum and progress."""
     momentum = {
@@ -38,7 +39,7 @@ def save_checkpoint(
     return run / LAST
 
 
-def load_checkpoint(path: Path, detector: Detector, optimizer: torch.optim.SGD) -> Progress:
+def load_checkpoint(path: Path, detector: Detector | Classifier, optimizer: torch.optim.SGD) -> Progress:
     """Continue from a file of `save_checkpoint`.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -68,11 +69,11 @@ class RunLog:
             seconds = left * values["batch"] / max(values["images_per_second"], 1e-9)
             self.console.print(f"{iteration:>7}  {status}  lr {values['lr']:.2g}  {seconds / 60:.1f} min left")
 
-    def evaluation(self, iteration: int, name: str, numbers: dict[str, float]) -> None:
-        """COCO's numbers on the data set of that name."""
+    def evaluation(self, iteration: int, name: str, numbers: dict[str, float], shown: Sequence[str]) -> None:
+        """The numbers on the data set of that name; `shown` names those that are printed."""
         self._write({"iteration": iteration, **numbers})
-        ap, ap50 = numbers["AP"], numbers["AP50"]
-        self.console.print(f"after {iteration} iterations, {name}: AP {ap:.3f}, AP50 {ap50:.3f}", highlight=False)
+        printed = ", ".join(f"{key} {numbers[key]:.3f}" for key in shown)
+        self.console.print(f"after {iteration} iterations, {name}: {printed}", highlight=False)
 
     def _write(self, values: dict[str, float]) -> None:
         # JSON has no NaN; an undefined number is null

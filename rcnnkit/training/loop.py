@@ -7,17 +7,19 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from rich.console import Console
 from torch import Tensor, nn
 
 from rcnnkit import weights
+from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.config import DataSettings, Settings, TrainSettings, write_settings
+from rcnnkit.data.class_folders import ClassFolders
 from rcnnkit.data.loading import Batch, load_batches
 from rcnnkit.data.reading import join_data, read_data
 from rcnnkit.data.records import BadData, Dataset
@@ -27,6 +29,7 @@ from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.evaluation.report import Evaluation, evaluate
+from rcnnkit.images import Preprocessing
 from rcnnkit.precision import autocast, pick_dtype
 from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
@@ -71,6 +74,8 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
     """
     if settings.model.detector == "rcnn":
         raise ValueError('model.detector = "rcnn" is trained in stages, by rcnnkit.training.rcnn_stages.train_rcnn')
+    if settings.model.detector == "classifier":
+        raise ValueError('model.detector = "classifier" is for `rcnnkit.training.classification.train_classifier`')
     run, console = Path(run), console or Console(markup=False)
     options = settings.train
     if settings.alternating.enabled:
@@ -83,8 +88,63 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
     store = None if settings.model.detector == "faster_rcnn" else stored_proposals(settings, splits, console)
 
     detector = start_detector(settings, training, resume)
+    assert isinstance(detector, Detector)
     if store and settings.head.measured_targets and not resume:
         measure_targets(detector, training, store, settings)
+
+    def batches(start: int) -> Iterator[Batch]:
+        return load_batches(
+            training.records,
+            Augmentation(settings.augment, settings.input),
+            batch=options.batch,
+            seed=options.seed,
+            start=start,
+            workers=settings.data.workers,
+            use_difficult=settings.data.use_difficult,
+            store=store,
+            count=settings.proposals.train_count,
+        )
+
+    def judge() -> dict[str, float]:
+        assert validation is not None
+        return evaluate_run(detector, validation, store, run, settings, device, dtype).coco.numbers
+
+    return fit(detector, training, validation, batches, judge, ("AP", "AP50"), settings, run, resume, console)
+
+
+class LabelledBatch(Protocol):
+    """What `step` asks of a batch: its pictures' paths, and what the model's `losses` takes."""
+
+    @property
+    def paths(self) -> Sequence[Path]: ...
+
+    def to(self, device: torch.device, preprocessing: Preprocessing) -> tuple[Any, Any]: ...
+
+
+def fit(
+    detector: Detector | Classifier,
+    training: Dataset | ClassFolders,
+    validation: Dataset | ClassFolders | None,
+    batches: Callable[[int], Iterator[LabelledBatch]],
+    judge: Callable[[], dict[str, float]],
+    shown: Sequence[str],
+    settings: Settings,
+    run: Path,
+    resume: Path | None,
+    console: Console,
+) -> Path:
+    """The loop itself, on a detector or classifier that has its weights to start from, in a claimed folder.
+
+    Args:
+        batches: of `training`, from so many on, without end.
+        judge: numbers on `validation`.
+        shown: which of these are printed; the weights with the greatest first one are the best.
+
+    Returns, leaves and raises what `train` does.
+    """
+    options = settings.train
+    device = weights.pick_device(options.device)
+    dtype = pick_dtype(options.precision, device)
     detector = detector.to(device).train()
     leave_alone(detector, options)
     optimizer = sgd(detector, settings)
@@ -109,29 +169,19 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         highlight=False,
     )
     scaler = torch.amp.GradScaler(device.type, init_scale=progress.loss_scale, enabled=dtype == torch.float16)
-    batches = load_batches(
-        training.records,
-        Augmentation(settings.augment, settings.input),
-        batch=options.batch,
-        seed=options.seed,
-        start=progress.iteration,
-        workers=settings.data.workers,
-        use_difficult=settings.data.use_difficult,
-        store=store,
-        count=settings.proposals.train_count,
-    )
+    coming = batches(progress.iteration)
     with RunLog(run, console, options.iterations, progress.iteration) as log, stop_signals() as stop:
         sums: dict[str, float] = {}
         pictures, clock = 0, time.perf_counter()
         while progress.iteration < options.iterations:
             try:
-                batch = next(batches)
+                batch = next(coming)
             except Exception:  # a picture that cannot be decoded; the weights are sound
                 save_checkpoint(run, detector, optimizer, settings, progress)
                 raise
             losses = step(detector, optimizer, scaler, batch, settings, progress.iteration, device, dtype)
             progress.iteration += 1
-            pictures += len(batch.pictures)
+            pictures += len(batch.paths)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value
             log.advance()
@@ -159,14 +209,14 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
             if stopping and not last:
                 raise Interrupted(path, progress.iteration)
             if (last or due) and validation is not None:
-                evaluation = evaluate_run(detector, validation, store, run, settings, device, dtype)
-                log.evaluation(progress.iteration, validation.name, evaluation.coco.numbers)
-                ap = evaluation.coco.numbers["AP"]
-                ap = ap if math.isfinite(ap) else 0.0  # there may be no objects
-                if ap >= progress.best_ap:
-                    progress.best_ap = ap
-                    about = {"iteration": progress.iteration, "data": training.name, "val": validation.name, "AP": ap}
-                    weights.save(detector, settings, run / BEST, about)
+                numbers = judge()
+                log.evaluation(progress.iteration, validation.name, numbers, shown)
+                best = numbers[shown[0]]
+                best = best if math.isfinite(best) else 0.0  # there may be no objects
+                if best >= progress.best_ap:
+                    progress.best_ap = best
+                    about = {"iteration": progress.iteration, "data": training.name, "val": validation.name}
+                    weights.save(detector, settings, run / BEST, about | {shown[0]: best})
                     save_checkpoint(run, detector, optimizer, settings, progress)  # which knows of it
                 clock = time.perf_counter()  # evaluation is no training time
             elif last:
@@ -175,10 +225,10 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
 
 
 def step(
-    detector: Detector,
+    detector: Detector | Classifier,
     optimizer: torch.optim.SGD,
     scaler: torch.amp.GradScaler,
-    batch: Batch,
+    batch: LabelledBatch,
     settings: Settings,
     iteration: int,
     device: torch.device,
@@ -253,9 +303,9 @@ def sgd(detector: nn.Module, settings: Settings) -> torch.optim.SGD:
     )
 
 
-def start_detector(settings: Settings, training: Dataset, resume: Path | None) -> Detector:
-    """A detector for the classes of `training`: with fresh, ImageNet's or `train.init`'s weights, unless a
-    checkpoint will fill it."""
+def start_detector(settings: Settings, training: Dataset | ClassFolders, resume: Path | None) -> Detector | Classifier:
+    """A detector (or classifier) for the classes of `training`: with fresh, ImageNet's or `train.init`'s weights,
+    unless a checkpoint will fill it."""
     # The global generator is what torch's initialisations draw from; it is put back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.train.seed)
@@ -283,7 +333,7 @@ def measure_targets(detector: Detector, data: Dataset, store: Store, settings: S
     )
 
 
-def leave_alone(detector: Detector, options: TrainSettings) -> None:
+def leave_alone(detector: nn.Module, options: TrainSettings) -> None:
     """Take the parts that are not to be trained out of the training: see `train.rpn_only`, `train.freeze_backbone`."""
     names = {"backbone": options.freeze_backbone, "head": options.rpn_only}
     for name in (name for name, frozen in names.items() if frozen):
@@ -292,7 +342,17 @@ def leave_alone(detector: Detector, options: TrainSettings) -> None:
         part.eval()  # evaluation gives every module its own mode back
 
 
-def start_from(path: Path, detector: nn.Module) -> None:
+# What a whole network, R-CNN's or a classifier's, calls layers that another detector has elsewhere: stage 4 of a C4 and
+# GoogLeNet's last inceptions, fc6 and fc7 in its head, the others of a single map right in its backbone.
+WHOLE_NETWORKS = {
+    "backbone.body.stages.3.": "head.features.0.",
+    "backbone.body.stages.4.": "head.features.",
+    "backbone.head.": "head.features.",
+    "backbone.body.": "backbone.",
+}
+
+
+def start_from(path: Path, detector: Detector | Classifier) -> None:
     """Fill a detector from a weights file, as far as names and shapes agree (other classes: another head).
 
     What is not taken is logged.
@@ -303,8 +363,17 @@ def start_from(path: Path, detector: nn.Module) -> None:
     """
     about, tensors = weights.read(path)
     _check_pixels(path, about, detector)
+    same_kind = (about.get("detector") == "classifier") == isinstance(detector, Classifier)
+    if not same_kind or about["class_names"] != list(detector.class_names):
+        # As many classes by chance, or one more for background, would fit, and mean others.
+        tensors = {name: t for name, t in tensors.items() if not name.startswith("classifier.")}
     own = detector.state_dict()
-    fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    fitting = {}
+    for theirs, tensor in tensors.items():
+        for name in _names_for(theirs):
+            if name in own and own[name].shape == tensor.shape:
+                fitting[name] = tensor
+                break
     if not any(name.startswith("backbone.") for name in fitting):
         raise ValueError(f"{path} has no tensor that fits this detector's backbone; is it for another one?")
     detector.load_state_dict(fitting, strict=False)
@@ -313,15 +382,21 @@ def start_from(path: Path, detector: nn.Module) -> None:
         log.info("%s: took %d of %d tensors; these start afresh: %s", path, len(fitting), len(own), few)
 
 
-def _check_pixels(path: Path, about: dict[str, Any], detector: nn.Module) -> None:
+def _check_pixels(path: Path, about: dict[str, Any], detector: Detector | Classifier) -> None:
     """Raise ValueError where the weights of `path` expect other pixels than the detector will give them."""
-    now = detector.preprocessing.model_dump(mode="json")  # type: ignore[union-attr, operator]  # each has one
+    now = detector.preprocessing.model_dump(mode="json")
     before = about["settings"]["input"]
     changed = [
         f"input.{name} = {before[name]}, not {now[name]}" for name in ("mean", "std") if before[name] != now[name]
     ]
     if changed:
         raise ValueError(f"{path} was trained with {'; '.join(changed)}: set the same, for pixels that it knows")
+
+
+def _names_for(name: str) -> list[str]:
+    """What a tensor may be called in a detector: as it is, or else as WHOLE_NETWORKS says."""
+    renamed = [new + name.removeprefix(old) for old, new in WHOLE_NETWORKS.items() if name.startswith(old)]
+    return [name, *renamed]
 
 
 def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:

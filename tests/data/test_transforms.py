@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import RandomResizedCrop
 
-from rcnnkit.config import AugmentSettings
-from rcnnkit.data.transforms import Augmentation
+from rcnnkit.config import AugmentSettings, ClassifierSettings
+from rcnnkit.data.transforms import Augmentation, ClassifierAugmentation
 from rcnnkit.images import Preprocessing
 from rcnnkit.structures import Proposals, Targets
 
@@ -238,3 +239,57 @@ def test_training_draws_one_of_several_scales() -> None:
     assert all(heights.count(height) > 8 for height in set(heights))
     for seed in range(5):
         check(*augment(seed, several), tolerance=1.5)
+
+
+def part_of(seed: int, sizes: ClassifierSettings, size: tuple[int, int] = (200, 250)) -> tuple[float, float]:
+    """The share of the area, and width ÷ height, of the part that is drawn: read off a picture of coordinates."""
+    height, width = size
+    picture = np.zeros((*size, 3), dtype=np.uint8)
+    picture[..., 0], picture[..., 1] = np.arange(width), np.arange(height)[:, None]
+    pixels = ClassifierAugmentation(AugmentSettings(flip=0), sizes)(picture, seed).numpy()
+    # from the first pixel's centre to the last's, of `crop` pixels
+    stretch = sizes.crop / (sizes.crop - 1)
+    w = (pixels[0, 0, -1].astype(float) - pixels[0, 0, 0]) * stretch
+    h = (pixels[1, -1, 0].astype(float) - pixels[1, 0, 0]) * stretch
+    return w * h / (width * height), w / h
+
+
+def test_parts_are_drawn_as_torchvision_draws_them() -> None:
+    sizes = ClassifierSettings(resize=64, crop=64, area=(0.1, 0.6), ratio=(0.5, 2))
+    parts = np.array([part_of(seed, sizes) for seed in range(300)])
+    torch.manual_seed(0)
+    blank = torch.zeros(3, 200, 250)
+    theirs = np.array([RandomResizedCrop.get_params(blank, [0.1, 0.6], [0.5, 2])[2:] for _ in range(3000)])
+    expected = np.stack([theirs[:, 0] * theirs[:, 1] / (200 * 250), theirs[:, 1] / theirs[:, 0]], axis=1)
+    for ours, other in ((parts[:, 0], expected[:, 0]), (np.log(parts[:, 1]), np.log(expected[:, 1]))):
+        error = other.std() / np.sqrt(300)  # of our mean
+        assert abs(ours.mean() - other.mean()) < 4 * error
+        assert ours.std() == pytest.approx(other.std(), rel=0.15)
+    assert parts[:, 0].min() > 0.09  # a pixel or two less, where the first and the last are rounded
+    assert parts[:, 0].max() < 0.62
+
+
+def test_a_whole_picture_for_a_classifier_is_antialiased() -> None:
+    """Stripes of one pixel become grey, not stripes again."""
+    picture = np.zeros((120, 120, 3), dtype=np.uint8)
+    picture[:, ::2] = 255
+    sizes = ClassifierSettings(resize=40, crop=40, area=(1, 1), ratio=(1, 1))
+    pixels = ClassifierAugmentation(AugmentSettings(flip=0), sizes)(picture, 0)
+    assert pixels.shape == (3, 40, 40)
+    assert ((pixels > 80) & (pixels < 175)).all()  # of three columns one or two are white
+
+
+def test_a_classifiers_pictures_are_flipped_and_coloured() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    sizes = ClassifierSettings(resize=24, crop=24, area=(1, 1), ratio=(1, 1))
+
+    def through(seed: int = 0, **settings: object) -> np.ndarray:
+        augmentation = ClassifierAugmentation(AugmentSettings.model_validate(NONE | settings), sizes)
+        return augmentation(picture, seed).permute(1, 2, 0).numpy()
+
+    np.testing.assert_array_equal(through(), picture)
+    np.testing.assert_array_equal(through(flip=1.0), picture[:, ::-1])
+    np.testing.assert_array_equal(through(flip_vertical=1.0), picture[::-1])
+    brighter = [through(seed, brightness=0.3).mean() / picture.mean() for seed in range(20)]
+    assert min(brighter) < 0.9 < 1.05 < max(brighter)
+    np.testing.assert_array_equal(through(3, brightness=0.3), through(3, brightness=0.3))

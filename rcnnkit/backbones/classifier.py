@@ -1,0 +1,84 @@
+"""A classification network of whole pictures, which R-CNN's paper begins with (arXiv:1311.2524v5, section 2.3,
+"Supervised pre-training")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rcnnkit.backbones.window import WindowNetwork
+from rcnnkit.images import Picture, Preprocessing, centre_crop, read_picture
+
+
+class Classifier(nn.Module):
+    """Pictures → the probability of each of K classes.
+
+    Its tensors are called as R-CNN's, so that every detector can start from it.
+
+    Args:
+        backbone: pictures → fc7.
+        class_names: K of them; there is no background.
+        category_ids: the data set's own ids for these.
+        preprocessing: gives mean and standard deviation; its sizes are a detector's.
+        resize, crop: see `rcnnkit.images.centre_crop`.
+        label_smoothing: probability that the loss shares out among all classes (arXiv:1512.00567, section 7).
+    """
+
+    def __init__(
+        self,
+        backbone: WindowNetwork,
+        class_names: Sequence[str],
+        category_ids: Sequence[int],
+        preprocessing: Preprocessing,
+        *,
+        resize: int = 256,
+        crop: int = 224,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
+        self.classifier = nn.Linear(backbone.widths["fc7"], len(self.class_names))
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+        self.preprocessing = preprocessing.model_copy(update={"divisor": 1})  # all are of one size: nothing to pad
+        self.resize, self.crop, self.label_smoothing = resize, crop, label_smoothing
+
+    @property
+    def device(self) -> torch.device:
+        return self.classifier.weight.device
+
+    def forward(self, pictures: Picture | Sequence[Picture]) -> Tensor:
+        """(K,) probabilities of one picture, or (N, K) of a list of them (one batch, whatever their sizes).
+
+        Args:
+            pictures: what `rcnnkit.images.read_picture` takes, or a list or tuple of these.
+
+        Raises:
+            RuntimeError: the classifier is in training mode.
+            FileNotFoundError, ValueError: a picture cannot be read.
+        """
+        if self.training:
+            raise RuntimeError("the classifier is in training mode; call classifier.eval() before classifying")
+        if not isinstance(pictures, (list, tuple)):
+            return self.forward([pictures])[0]  # type: ignore[list-item]  # one of them
+        if not pictures:
+            return torch.zeros(0, len(self.class_names), device=self.device)
+        with torch.inference_mode():
+            crops = [centre_crop(read_picture(picture), self.resize, self.crop) for picture in pictures]
+            return self.logits(self.pixels(crops)).softmax(dim=1)
+
+    def pixels(self, crops: Sequence[Tensor]) -> Tensor:
+        """Crops (3, S, S) uint8 → (N, 3, S, S) normalised, on the classifier's device."""
+        return self.preprocessing.batch(crops, [(c.shape[1], c.shape[2]) for c in crops], self.device).pixels
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """(N, 3, S, S) normalised → (N, K) float32, before the softmax."""
+        return self.classifier(self.backbone(pixels)["fc7"]).float()
+
+    def losses(self, pixels: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """`class`: log loss of pixels (N, 3, S, S) with labels (N,). Nothing is drawn."""
+        return {"class": F.cross_entropy(self.logits(pixels), labels, label_smoothing=self.label_smoothing)}

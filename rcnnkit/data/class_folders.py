@@ -1,0 +1,243 @@
+"""Pictures in class folders: root/train/CLASS/*.jpg, root/val/CLASS/*.jpg. A folder's name is its pictures' class."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from rcnnkit.data.checks import Findings, count, is_picture, picture_sizes
+from rcnnkit.data.records import BadData, Dataset
+from rcnnkit.images import Array, read_picture
+
+log = logging.getLogger("rcnnkit")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One picture on disk and its class."""
+
+    path: Path
+    label: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassFolders:
+    """Pictures of one split, with the names of the K classes."""
+
+    name: str  # what to call it in messages, such as "cells/train"
+    records: Sequence[Example]
+    class_names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def category_ids(self) -> list[int]:
+        return list(range(1, len(self.class_names) + 1))
+
+
+def read_class_folders(
+    root: Path, splits: str | Sequence[str], class_names: Sequence[str] | None = None, *, skip_bad: bool = False
+) -> ClassFolders:
+    """Splits of a folder of class folders as one data set, checked.
+
+    Pictures may lie in folders of their class's folder too; other files, and what begins with a dot, are not looked at.
+
+    Args:
+        root: the folder that has a folder for every split.
+        splits: the name of such a folder, or several.
+        class_names: in the order of the labels; by default the sorted names of the folders that have pictures. A class
+            without a folder is well, as a validation split need not show every class; a folder of another is bad.
+        skip_bad: leave out what is bad, and log how much, instead of raising.
+
+    Raises:
+        FileNotFoundError: a split, or a class folder in it, is missing; the message lists what is there.
+        ValueError: a class name is given twice.
+        BadData: pictures are bad, a class has none, or is not one of `class_names`; all are listed, and `skip_bad` is
+            off or nothing is left.
+    """
+    splits = [splits] if isinstance(splits, str) else splits
+    name = " + ".join(f"{root.resolve().name}/{split}" for split in splits)
+    folders = [folder for split in splits for folder in _class_folders(root, split)]
+    pictures = {
+        folder: sorted(path for path in folder.rglob("*") if is_picture(path) and not _hidden(path, folder))
+        for folder in folders
+    }
+    known = (
+        sorted({folder.name for folder in folders if pictures[folder]}) if class_names is None else list(class_names)
+    )
+    if len(set(known)) < len(known):
+        raise ValueError(f"class_names holds a name twice: {', '.join(known)}")
+    findings, found = Findings(), []
+    for split in splits:
+        if stray := [path for path in _visible(root / split) if is_picture(path) and path.is_file()]:
+            those = f"{count(len(stray), 'picture')} outside of any class's folder, such as {stray[0].name}"
+            findings.add(root / split, "", f"there {'is' if len(stray) == 1 else 'are'} {those}; move or delete them")
+    for folder in folders:
+        if not pictures[folder]:
+            findings.add(folder, "", "there is no picture of this class; give it some, or delete the folder")
+        elif folder.name not in known:
+            those = f"{count(len(pictures[folder]), 'picture')} of a class that is not one of {_few(known)}"
+            findings.add(folder, "", f"{those}; rename the folder, or train with the class")
+            findings.pictures += len(pictures[folder])
+        else:
+            label = known.index(folder.name)
+            found += [Example(path, label) for path in pictures[folder]]
+    records = []
+    for record, size in zip(found, picture_sizes(record.path for record in found), strict=True):
+        if isinstance(size, str):
+            findings.add(record.path, "", size)
+            findings.pictures += 1
+        else:
+            records.append(record)
+    if findings and (not skip_bad or not records):
+        raise BadData(name, findings, thing="problem")
+    if findings:
+        log.warning(
+            "%s: left out %s, for %s", name, count(findings.pictures, "picture"), count(len(findings), "problem")
+        )
+        for problem in findings:
+            log.info("%s: left out: %s", name, problem)
+    return ClassFolders(name, records, known)
+
+
+def read_class_splits(
+    root: Path,
+    train: str | Sequence[str],
+    val: str,
+    class_names: Sequence[str] | None = None,
+    *,
+    skip_bad: bool = False,
+) -> tuple[ClassFolders, ClassFolders | None]:
+    """The pictures to learn from and those to validate on ("": none), checked, with the same classes.
+
+    Raises:
+        As `read_class_folders`; BadData lists what is bad in either, so that all can be mended at once. And
+        ValueError: a class has no picture to learn from.
+    """
+    bad: list[BadData] = []
+    found: list[ClassFolders] = []
+    parts = [train] if isinstance(train, str) else train
+    for splits in [parts, [val]] if val else [parts]:
+        try:
+            found.append(read_class_folders(root, splits, class_names, skip_bad=skip_bad))
+            class_names = found[-1].class_names
+        except BadData as error:
+            bad.append(error)
+            if class_names is None:  # what is bad with the names in `val` is told as well
+                class_names = sorted({folder.name for split in parts for folder in _class_folders(root, split)})
+    if bad:
+        raise BadData(" and ".join(e.name for e in bad), [p for e in bad for p in e.problems], thing="problem")
+    training, validation = found[0], found[1] if val else None
+    if missing := _without_pictures(training):
+        raise ValueError(
+            f"{training.name} has no picture to learn {_few(missing)} from; give it some, or leave"
+            " these out of data.class_names and delete their folders"
+        )
+    if validation is not None and (missing := _without_pictures(validation)):
+        log.warning(
+            "%s has no picture of %s; it does not tell how well these are known", validation.name, _few(missing)
+        )
+    return training, validation
+
+
+def write_class_folders(dataset: Dataset, out: Path, context: float = 0.0) -> dict[str, int]:
+    """Cut the objects of annotated pictures out, each into the folder of its class: out/CLASS/PICTURE_OBJECT.png.
+
+    Crowds and difficult objects are left out. What is cut are whole pixels, all that the box touches. The folder is
+    there whole or not at all.
+
+    Args:
+        out: a folder that does not exist or is empty, such as cells/train.
+        context: how much of the picture around an object is shown on each side, as a share of its box's sides; no
+            more than there is.
+
+    Returns:
+        How many objects of each class were written; a class without any has no folder.
+
+    Raises:
+        FileExistsError: `out` is not empty.
+        ValueError: a negative context, a class whose name cannot be a folder's, two pictures with one stem, no object
+            at all, or a picture that cannot be read.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} is not an empty folder; objects are only written into a new or empty one")
+    if not (context >= 0 and math.isfinite(context)):
+        raise ValueError(f"context = {context:g}; it is a share of the box's sides, 0 or more")
+    for name in dataset.class_names:
+        if "/" in name or "\0" in name or name.startswith(".") or not name:
+            raise ValueError(f"the class {name!r} cannot be a folder's name; rename it in the annotations")
+    if twice := [stem for stem, n in Counter(record.path.stem for record in dataset.records).items() if n > 1]:
+        raise ValueError(f"two pictures are called {twice[0]}, and so would be their objects; rename one")
+    wanted = [record.targets[~record.targets.difficult & ~record.targets.crowd] for record in dataset.records]
+    if not any(map(len, wanted)):
+        raise ValueError(f"{dataset.name} has no object to cut out in any of its {len(dataset)} pictures")
+    written = dict.fromkeys(dataset.class_names, 0)
+    half = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        for record, targets in zip(dataset.records, wanted, strict=True):
+            if not len(targets):
+                continue
+            picture = read_picture(record.path, record.size)
+            for index, (box, label) in enumerate(zip(targets.boxes.tolist(), targets.labels.tolist(), strict=True)):
+                name = dataset.class_names[label]
+                (half / name).mkdir(parents=True, exist_ok=True)
+                _cut(picture, box, context).save(half / name / f"{record.path.stem}_{index}.png")
+                written[name] += 1
+        half.replace(out)  # also of an empty folder
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    return written
+
+
+def _cut(picture: Array, box: Sequence[float], context: float) -> Image.Image:
+    height, width = picture.shape[:2]
+    x, y = context * (box[2] - box[0]), context * (box[3] - box[1])
+    left, top = max(0, math.floor(box[0] - x)), max(0, math.floor(box[1] - y))
+    right, bottom = min(width, math.ceil(box[2] + x)), min(height, math.ceil(box[3] + y))
+    return Image.fromarray(picture[top:bottom, left:right])
+
+
+def _class_folders(root: Path, split: str) -> list[Path]:
+    """The folders of a split's classes, sorted.
+
+    Raises:
+        FileNotFoundError: the split is missing, or has none.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"the data set {root} {'is not a folder' if root.exists() else 'does not exist'}")
+    if not (root / split).is_dir():
+        there = ", ".join(path.name for path in _visible(root) if path.is_dir()) or "none"
+        raise FileNotFoundError(f"there is no folder {root / split}; the folders in {root} are: {there}")
+    folders = [path for path in _visible(root / split) if path.is_dir()]
+    if not folders:
+        raise FileNotFoundError(
+            f"{root / split} holds no folder; it must have one for each class, with that class's pictures in it"
+        )
+    return folders
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    """Whether it, or a folder on the way to it, begins with a dot: what file managers and editors leave behind."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:10])}, … ({len(names)})"
+
+
+def _without_pictures(data: ClassFolders) -> list[str]:
+    seen = {record.label for record in data.records}
+    return [name for label, name in enumerate(data.class_names) if label not in seen]

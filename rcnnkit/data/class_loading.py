@@ -1,0 +1,86 @@
+"""Batches of training pictures with a class each, without end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from rcnnkit.data.class_folders import Example
+from rcnnkit.data.loading import Draw, Unreadable, read_ahead
+from rcnnkit.data.transforms import ClassifierAugmentation
+from rcnnkit.images import Preprocessing, read_picture
+
+Sample = tuple[Tensor, int, Path]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassBatch:
+    """Pictures of one size, as the workers hand them over."""
+
+    pictures: Tensor  # (N, 3, S, S) uint8
+    labels: Tensor  # (N,) int64
+    paths: Sequence[Path]
+
+    def to(self, device: torch.device, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
+        """Normalised pixels and labels."""
+        size = (self.pictures.shape[2], self.pictures.shape[3])
+        images = preprocessing.batch(list(self.pictures), [size] * len(self.paths), device)
+        return images.pixels, self.labels.to(device)
+
+
+def shuffled(number: int, batch: int, seed: int) -> Iterator[list[Draw]]:
+    """Batches of so many of `number` pictures, each once an epoch; what does not fill one opens the next epoch.
+
+    The order depends on `seed` alone, so skipping the first n batches continues a run.
+    """
+    rng, group = np.random.default_rng(seed), []
+    while True:
+        for index in rng.permutation(number).tolist():
+            group.append((index, int(rng.integers(2**31))))
+            if len(group) == batch:
+                yield group.copy()
+                group.clear()
+
+
+class _Pictures(TorchDataset[Sample | Exception]):
+    def __init__(self, records: Sequence[Example], augmentation: ClassifierAugmentation) -> None:
+        self.records, self.augmentation = records, augmentation
+
+    def __getitem__(self, draw: Draw) -> Sample | Exception:
+        index, seed = draw
+        record = self.records[index]
+        try:
+            return self.augmentation(read_picture(record.path), seed), record.label, record.path
+        except Unreadable as error:  # raised in the main process, without a worker's stack around it
+            return error
+
+
+def _collate(samples: list[Sample]) -> tuple[Any, ...]:
+    pictures, labels, paths = zip(*samples, strict=True)
+    return torch.stack(pictures), torch.tensor(labels), paths
+
+
+def load_class_batches(
+    records: Sequence[Example],
+    augmentation: ClassifierAugmentation,
+    *,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    workers: int = -1,
+) -> Iterator[ClassBatch]:
+    """Augmented batches without end; see `rcnnkit.data.loading.load_batches`.
+
+    Raises:
+        ValueError, FileNotFoundError: a picture cannot be read; names it.
+    """
+    source, drawn = _Pictures(records, augmentation), shuffled(len(records), batch, seed)
+    for pictures, labels, paths in read_ahead(source, drawn, _collate, start=start, workers=workers, seed=seed):
+        yield ClassBatch(pictures, labels, paths)

@@ -1,0 +1,118 @@
+"""How often a classifier is right: top-1 and top-5 accuracy, class by class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from rcnnkit.backbones.classifier import Classifier
+from rcnnkit.data.checks import READERS
+from rcnnkit.data.class_folders import ClassFolders, Example
+from rcnnkit.evaluation.report import in_eval_mode, or_none, percent, progress_bar
+from rcnnkit.images import centre_crop, read_picture
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAccuracy:
+    """Of the pictures of one class."""
+
+    name: str
+    pictures: int
+    top1: float  # share that was called so; NaN without pictures
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Accuracy:
+    """Shares of a data set's pictures."""
+
+    dataset: str  # its name
+    pictures: int
+    top1: float  # whose own class scored best
+    top5: float  # whose own class was among the best five; NaN where there are no more than five
+    classes: Sequence[ClassAccuracy]
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """`class_mean` weighs classes alike, however many pictures each has."""
+        seen = [each.top1 for each in self.classes if each.pictures]
+        return {"top1": self.top1, "top5": self.top5, "class_mean": sum(seen) / len(seen)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as plain values; fractions, and null (None) where undefined."""
+        classes = [{"name": c.name, "pictures": c.pictures, "top1": or_none(c.top1)} for c in self.classes]
+        numbers = {name: or_none(value) for name, value in self.numbers.items()}
+        return {"dataset": self.dataset, "pictures": self.pictures, **numbers, "classes": classes}
+
+    def table(self) -> Table:
+        """One row per class, then the mean of these, then all pictures."""
+        table = Table(title=f"{self.dataset}: accuracy, %", title_justify="left")
+        table.add_column("class", overflow="fold")
+        for column in ("pictures", "top-1", "top-5"):
+            table.add_column(column, justify="right")
+        for each in self.classes:
+            table.add_row(each.name, f"{each.pictures:,}", percent(each.top1), "")
+        table.add_section()
+        table.add_row("mean of classes", "", percent(self.numbers["class_mean"]), "")
+        table.add_row("all pictures", f"{self.pictures:,}", percent(self.top1), percent(self.top5), style="bold")
+        return table
+
+
+def accuracy(scores: Tensor, labels: Tensor, class_names: Sequence[str], dataset: str) -> Accuracy:
+    """Compare scores with labels.
+
+    Args:
+        scores: (N, K), higher is better. Of equal ones the class with the lower label goes first.
+        labels: (N,) in [0, K).
+
+    Raises:
+        ValueError: there is nothing to compare, or a score is not a number.
+    """
+    if not len(scores):
+        raise ValueError(f"{dataset} has no pictures; there is nothing to evaluate")
+    if scores.isnan().any():
+        raise ValueError("a score is not a number; such a run cannot be evaluated")
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    rank = (order == labels[:, None]).int().argmax(dim=1)
+    right = rank == 0
+    classes = []
+    for label, name in enumerate(class_names):
+        mine = right[labels == label]
+        classes.append(ClassAccuracy(name, len(mine), mine.double().mean().item()))  # of none, NaN
+    top5 = (rank < 5).double().mean().item() if len(class_names) > 5 else math.nan
+    return Accuracy(dataset, len(scores), right.double().mean().item(), top5, classes)
+
+
+def evaluate_classifier(
+    classifier: Classifier, data: ClassFolders, *, batch_size: int = 32, progress: bool = False
+) -> Accuracy:
+    """Run `classifier` over every picture of `data`, whose classes are its own.
+
+    Raises:
+        FileNotFoundError, ValueError: a picture cannot be read.
+        ValueError: the classes differ; and as `accuracy`.
+    """
+    if tuple(data.class_names) != classifier.class_names:
+        raise ValueError(
+            f"{data.name} has the classes {', '.join(data.class_names)}, the classifier knows"
+            f" {', '.join(classifier.class_names)}; read the folder with the classifier's class_names"
+        )
+
+    def read(record: Example) -> Tensor:
+        return centre_crop(read_picture(record.path), classifier.resize, classifier.crop)
+
+    scores = []
+    with in_eval_mode(classifier), torch.no_grad(), progress_bar(progress) as bar, ThreadPoolExecutor(READERS) as pool:
+        task = bar.add_task(data.name, total=len(data))
+        for start in range(0, len(data), batch_size):
+            crops = list(pool.map(read, data.records[start : start + batch_size]))
+            scores.append(classifier.logits(classifier.pixels(crops)).cpu())
+            bar.advance(task, len(crops))
+    labels = torch.tensor([record.label for record in data.records])
+    return accuracy(torch.cat(scores) if scores else torch.zeros(0), labels, data.class_names, data.name)
