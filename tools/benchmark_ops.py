@@ -124,6 +124,36 @@ def region_cases(device: torch.device, generator: torch.Generator, layout: torch
     return cases
 
 
+def convolution_cases(device: torch.device, generator: torch.Generator) -> list[Case]:
+    """3×3 convolutions of a ResNet-50 with FPN at 800 pixels and of a ResNet-18's windows; ours is for CPUs alone."""
+    cases: list[Case] = []
+    if device.type != "cpu":
+        return cases
+    for batch, channels, height, width, dtype, floor in (
+        (1, 256, 200, 272, torch.float32, 2.0),
+        (1, 128, 100, 136, torch.float32, 2.0),
+        (1, 512, 25, 34, torch.float32, 1.5),
+        (128, 256, 14, 14, torch.float32, 1.5),
+        (1, 256, 200, 272, torch.bfloat16, 1.0),
+    ):
+        input = torch.randn(batch, channels, height, width, generator=generator).to(dtype)
+        input = input.contiguous(memory_format=torch.channels_last)
+        weight, bias = torch.randn(channels, channels, 3, 3, generator=generator), torch.zeros(channels)
+        ours = ops.winograd_weights(weight)
+        theirs, offset = weight.to(dtype).contiguous(memory_format=torch.channels_last), bias.to(dtype)
+        name = f"conv3x3 {str(dtype)[6:]}, {batch} × {channels} × {height} × {width}"
+        cases.append(
+            Case(
+                name,
+                lambda x=input, w=ours, b=bias: ops.conv3x3(x, w, b),
+                lambda x=input, w=theirs, b=offset: torch.nn.functional.conv2d(x, w, b, padding=1),
+                2 * input.nbytes + theirs.nbytes,
+                floor,
+            )
+        )
+    return cases
+
+
 def seconds(call: Callable[[], Any], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -177,12 +207,15 @@ def main() -> None:
     rows = []
     for title, cases in (
         ("boxes", nms_cases(device, generator)),
-        ("contiguous features", region_cases(device, generator, torch.contiguous_format)),
-        ("channels-last features", region_cases(device, generator, torch.channels_last)),
+        ("contiguous features, float32", region_cases(device, generator, torch.contiguous_format)),
+        ("channels-last features, float32", region_cases(device, generator, torch.channels_last)),
+        ("convolutions beside torch's, channels-last", convolution_cases(device, generator)),
     ):
-        table = Table(title=f"{title}, float32, {machine}", title_justify="left")
+        if not cases:
+            continue
+        table = Table(title=f"{title}, {machine}", title_justify="left")
         table.add_column("work")
-        for column in ("torchvision ms", "ours ms", "± quartiles", "ratio", "floor", "copy ms", "÷ copy"):
+        for column in ("theirs ms", "ours ms", "± quartiles", "ratio", "floor", "copy ms", "÷ copy"):
             table.add_column(column, justify="right")
         for case in cases:
             row = measure(case, device, options.rounds)

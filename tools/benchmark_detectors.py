@@ -1,0 +1,266 @@
+"""How fast detectors are, beside torchvision's and beside what the machine can multiply.
+
+    python tools/benchmark_detectors.py inference [--picture FILE] [--threads N]
+    python tools/benchmark_detectors.py training CONFIG [section.key=value …]
+    python tools/benchmark_detectors.py windows [--backbone resnet18] [--regions 2000]
+
+What is compared runs in turns, so that a machine that drifts favours none; medians, and the range in brackets.
+FLOP/s are those of convolutions and matrix products as they are written down, two for a product and its sum, whatever
+a cleverer algorithm saves; `matmul` is what the machine reaches on 2048 × 2048 matrices in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+
+from rcnnkit.config import DetectorSettings, Settings, read_settings
+from rcnnkit.data.loading import Batch, load_batches
+from rcnnkit.data.transforms import Augmentation
+from rcnnkit.detectors.build import build
+from rcnnkit.images import read_picture
+from rcnnkit.inference import prepare
+from rcnnkit.precision import autocast, pick_dtype
+from rcnnkit.training.loop import read_splits, sgd, start_detector, step
+from rcnnkit.weights import from_torchvision, pick_device
+
+Seconds = dict[str, list[float]]
+
+
+def in_turns(calls: Mapping[str, Callable[[], Any]], turns: int, device: torch.device) -> Seconds:
+    """The seconds of each call, `turns` times, the order turned by one each time; one call before that is not timed."""
+    names = list(calls)
+    seconds: Seconds = {name: [] for name in names}
+    for turn in range(-1, turns):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            began = time.perf_counter()
+            calls[name]()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def flops(call: Callable[[], Any]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return int(counter.get_total_flops())
+
+
+def matmul(dtype: torch.dtype, device: torch.device) -> Callable[[], Any]:
+    a, b = torch.rand(2, 2048, 2048, device=device).to(dtype)
+    return lambda: a @ b
+
+
+def report(title: str, seconds: Seconds, first: str, work: Mapping[str, float], options: argparse.Namespace) -> None:
+    """A row for each: its time, how many times as fast as `first` it is, and the FLOP/s of its `work`."""
+    table = Table(title=title, title_justify="left")
+    for column in ("", "s", "range", f"{first} / this", "TFLOP/s"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, each in seconds.items():
+        median = statistics.median(each)
+        ratio = statistics.median(a / b for a, b in zip(seconds[first], each, strict=True))
+        speed = f"{work[name] / median / 1e12:.3f}" if name in work else ""
+        spread = f"{min(each):.3f} … {max(each):.3f}"
+        table.add_row(name, f"{median:.3f}", spread, "" if name.startswith("matmul") else f"{ratio:.2f}", speed)
+    Console().print(table)
+    if options.json:
+        about = {"title": title, "threads": torch.get_num_threads(), "torch": torch.__version__}
+        about |= {"torchvision": torchvision.__version__, "cpu": torch.backends.cpu.get_cpu_capability()}
+        options.json.write_text(
+            json.dumps(about | {"seconds": seconds, "flops": dict(work)}, indent=1), encoding="utf-8"
+        )
+
+
+def inference(options: argparse.Namespace) -> None:
+    """Faster R-CNN, ResNet-50 with FPN, one picture resized to 800, with the same (random) weights."""
+    device = pick_device(options.device)
+    body = resnet_fpn_backbone(
+        backbone_name="resnet50", weights=None, norm_layer=torchvision.ops.FrozenBatchNorm2d, trainable_layers=5
+    )
+    model = TorchvisionFasterRCNN(body, 91).eval()
+    ours, _ = from_torchvision(model, [f"class {i}" for i in range(90)])
+    model, ours = model.to(device), ours.to(device)
+    if options.picture:
+        picture = torch.from_numpy(read_picture(options.picture)).permute(2, 0, 1)
+    else:
+        picture = torch.randint(0, 256, (3, 375, 500), dtype=torch.uint8)
+    as_float = (picture / 255).to(device)
+    plain, half = prepare(ours, "float32"), prepare(ours, "bf16")
+
+    def with_autocast() -> Any:
+        with autocast(device, torch.bfloat16):
+            return model([as_float])
+
+    with torch.inference_mode():
+        work = flops(lambda: model([as_float]))
+        calls: dict[str, Callable[[], Any]] = {
+            "torchvision, float32": lambda: model([as_float]),
+            "torchvision, bf16 autocast": with_autocast,
+            "rcnnkit, float32": lambda: plain(picture),
+            "rcnnkit, bf16": lambda: half(picture),
+        }
+        every = {name: float(work) for name in calls}
+        for name, dtype in (("matmul, float32", torch.float32), ("matmul, bf16", torch.bfloat16)):
+            calls[name], every[name] = matmul(dtype, device), 2.0 * 2048**3
+        seconds = in_turns(calls, options.turns, device)
+    title = (
+        f"Faster R-CNN, ResNet-50 FPN, {picture.shape[2]} × {picture.shape[1]} → 800, {torch.get_num_threads()} threads"
+    )
+    report(title, seconds, "torchvision, float32", every, options)
+
+
+def torchvision_as_configured(settings: Settings, classes: int) -> TorchvisionFasterRCNN:
+    """torchvision's detector with the layers, regions and input of a config with a ResNet and an FPN."""
+    model, rpn, head, shape = settings.model, settings.rpn, settings.head, settings.input
+    body = resnet_fpn_backbone(
+        backbone_name=model.backbone, weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5
+    )
+    body.fpn = torchvision.ops.FeaturePyramidNetwork(
+        [body.body["layer1"][0].conv1.in_channels * 2**i for i in range(4)]
+        if model.backbone in ("resnet18", "resnet34")
+        else [256 * 2**i for i in range(4)],
+        model.fpn_channels,
+        extra_blocks=body.fpn.extra_blocks,
+        norm_layer=nn.BatchNorm2d if model.fpn_norm == "batch" else None,
+    )
+    body.out_channels = model.fpn_channels
+    sizes = tuple(tuple(int(s) for s in each) for each in rpn.anchor_sizes)
+    return TorchvisionFasterRCNN(
+        body,
+        min_size=shape.short_side,
+        max_size=shape.long_side,
+        rpn_anchor_generator=AnchorGenerator(sizes, (tuple(rpn.anchor_ratios),) * len(sizes)),
+        rpn_pre_nms_top_n_train=rpn.train_pre_nms,
+        rpn_post_nms_top_n_train=rpn.train_post_nms,
+        rpn_batch_size_per_image=rpn.samples,
+        box_head=TwoMLPHead(model.fpn_channels * 49, head.hidden),
+        box_predictor=FastRCNNPredictor(head.hidden, classes + 1),
+        box_batch_size_per_image=head.samples,
+    )
+
+
+def training(options: argparse.Namespace) -> None:
+    """Iterations of CONFIG, ours and torchvision's model with the same layers on the same batches."""
+    settings = read_settings(options.config, options.settings)
+    device = pick_device(settings.train.device)
+    dtype = pick_dtype(settings.train.precision, device)
+    data, _ = read_splits(settings.data)
+    loaded = load_batches(
+        data.records, Augmentation(settings.augment, settings.input), batch=settings.train.batch, seed=0, workers=0
+    )
+    batches: list[Batch] = list(islice(loaded, options.turns + 1))
+    ours = start_detector(settings, data, None).to(device).train()
+    theirs = torchvision_as_configured(settings, len(data.class_names)).to(device).train()
+    parameters = [sum(p.numel() for p in each.parameters()) for each in (ours, theirs)]
+    optimizer = sgd(ours, settings)
+    their_optimizer = torch.optim.SGD(theirs.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)
+    scaler = torch.amp.GradScaler(device.type, enabled=False)
+    done = dict.fromkeys(("ours", "float32", "autocast"), 0)
+
+    def next_batch(name: str) -> Batch:
+        done[name] += 1
+        return batches[done[name] - 1]
+
+    def our_step() -> None:
+        step(ours, optimizer, scaler, next_batch("ours"), settings, done["ours"], device, dtype)
+
+    def their_step(name: str, type_: torch.dtype) -> None:
+        batch = next_batch(name)
+        pictures = [p.to(device).float() / 255 for p in batch.pictures]
+        targets = [{"boxes": t.boxes.to(device), "labels": t.labels.to(device) + 1} for t in batch.targets]
+        with autocast(device, type_):
+            loss = torch.stack(list(theirs(pictures, targets).values())).sum()
+        their_optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(theirs.parameters(), 10.0)
+        their_optimizer.step()
+
+    calls = {
+        "torchvision, float32": lambda: their_step("float32", torch.float32),
+        f"torchvision, {str(dtype)[6:]} autocast": lambda: their_step("autocast", dtype),
+        f"rcnnkit, {str(dtype)[6:]}": our_step,
+    }
+    seconds = in_turns(calls, options.turns, device)
+    title = (
+        f"One iteration of {options.config.stem}, {settings.train.batch} pictures, {torch.get_num_threads()} threads;"
+        f" {parameters[0] / 1e6:.2f} M weights, torchvision's {parameters[1] / 1e6:.2f} M"
+    )
+    report(title, seconds, "torchvision, float32", {}, options)
+
+
+def windows(options: argparse.Namespace) -> None:
+    """R-CNN's regions through its backbone."""
+    device = pick_device(options.device)
+    model = {"detector": "rcnn", "backbone": options.backbone}
+    detector = build(DetectorSettings.model_validate({"model": model}), ["thing"]).eval().to(device)
+    size, batch = detector.size, detector.batch
+    pixels = torch.rand(batch, 3, size, size, device=device)
+    with torch.inference_mode():
+        work = flops(lambda: detector.backbone(pixels)) * options.regions / batch
+        calls: dict[str, Callable[[], Any]] = {}
+        every: dict[str, float] = {}
+        for precision in ("float32", "bf16"):
+            ready = prepare(detector, precision)
+
+            def run(network: nn.Module = ready.backbone) -> None:
+                for start in range(0, options.regions, batch):
+                    network(pixels[: min(batch, options.regions - start)])
+
+            calls[f"rcnnkit, {precision}"], every[f"rcnnkit, {precision}"] = run, work
+        calls["as it is trained"], every["as it is trained"] = (
+            lambda: [
+                detector.backbone(pixels[: min(batch, options.regions - i)]) for i in range(0, options.regions, batch)
+            ],
+            work,
+        )
+        for name, dtype in (("matmul, float32", torch.float32), ("matmul, bf16", torch.bfloat16)):
+            calls[name], every[name] = matmul(dtype, device), 2.0 * 2048**3
+        seconds = in_turns(calls, options.turns, device)
+    title = f"{options.regions} regions of {size}² through {options.backbone}, {torch.get_num_threads()} threads"
+    report(title, seconds, "as it is trained", every, options)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--turns", type=int, default=5)
+    common.add_argument("--threads", type=int)
+    common.add_argument("--device", default="auto")
+    common.add_argument("--json", type=Path, help="write every time here")
+    part = parts.add_parser("inference", parents=[common])
+    part.add_argument("--picture", type=Path, help="by default noise of 500 × 375")
+    part = parts.add_parser("training", parents=[common])
+    part.add_argument("config", type=Path)
+    part.add_argument("settings", nargs="*", metavar="section.key=value")
+    part = parts.add_parser("windows", parents=[common])
+    part.add_argument("--backbone", default="resnet18")
+    part.add_argument("--regions", type=int, default=2000)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    {"inference": inference, "training": training, "windows": windows}[options.part](options)
+
+
+if __name__ == "__main__":
+    main()
