@@ -41,8 +41,8 @@ def compress(path: Path | str, ranks: Mapping[str, int], out: Path | str) -> tup
 
     Raises:
         FileExistsError: `out` is there.
-        ValueError: a detector without these layers (a ResNet with C4, a GoogLeNet), or whose layer is split already; a
-            rank that the layer does not have; and as `weights.load`.
+        ValueError: a detector without these layers (a ResNet with C4, a GoogLeNet, head.convs), or whose layer is
+            split already; a rank that the layer does not have; and as `weights.load`.
     """
     if Path(out).exists():
         raise FileExistsError(f"{out} is there already; choose another file, nothing is overwritten")
@@ -50,7 +50,9 @@ def compress(path: Path | str, ranks: Mapping[str, int], out: Path | str) -> tup
     about, _ = weights.read(path)
     heads = [module for module in detector.modules() if isinstance(module, TwoFC)]
     if not heads:
-        raise ValueError(f"{path}: this detector has no fc6 and fc7, but the last stage of a ResNet or GoogLeNet")
+        raise ValueError(
+            f"{path}: this detector has no fc6 and fc7, but the last stage of a ResNet or GoogLeNet, or convolutions"
+        )
     (head,) = heads
     layers = {name: getattr(head, name) for name in ("fc6", "fc7")}
     before = _cost(detector, head)
@@ -69,7 +71,8 @@ def compress(path: Path | str, ranks: Mapping[str, int], out: Path | str) -> tup
         setattr(head, name, truncated(layers[name], rank))
     settings = DetectorSettings.model_validate(about["settings"])
     changed = settings.head.model_copy(update={f"{name}_rank": rank for name, rank in ranks.items()})
-    weights.save(detector, settings.model_copy(update={"head": changed}), out, about["training"])
+    changed_settings = settings.model_copy(update={"head": changed})
+    weights.save(detector, changed_settings, out, about["training"], origin=about.get("origin"))
     return before, _cost(detector, head)
 
 

@@ -284,8 +284,8 @@ class DetectorSettings(Section):
     def _convolutions_have_a_pyramid(self) -> DetectorSettings:
         if self.head.convs and self.model.neck != "fpn":
             raise ValueError(f'head.convs = {self.head.convs} goes with model.neck = "fpn", not "{self.model.neck}"')
-        if self.head.convs and self.head.fc7_rank:
-            raise ValueError(f"head.fc7_rank = {self.head.fc7_rank}: with head.convs there is no fc7; leave it at 0")
+        if self.head.convs and (self.head.fc6_rank or self.head.fc7_rank):
+            raise ValueError(f"head.convs = {self.head.convs} has no layers to split; leave fc6_rank and fc7_rank at 0")
         return self
 
     @model_validator(mode="after")

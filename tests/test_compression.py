@@ -32,7 +32,7 @@ def file(tmp_path: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         detector = build(settings(), ["cat", "dog"])
-    save(detector, settings(), tmp_path / "whole.safetensors", {"iterations": 7})
+    save(detector, settings(), tmp_path / "whole.safetensors", {"iterations": 7}, origin={"licence": "MIT"})
     return tmp_path / "whole.safetensors"
 
 
@@ -66,6 +66,7 @@ def test_the_file_says_what_was_done(file: Path, tmp_path: Path) -> None:
     about, tensors = read(tmp_path / "small.safetensors")
     assert (about["settings"]["head"]["fc6_rank"], about["settings"]["head"]["fc7_rank"]) == (2, 0)
     assert about["training"] == {"iterations": 7}
+    assert about["origin"] == {"licence": "MIT"}
     assert tensors["head.features.fc6.0.weight"].shape == (2, 36)
     whole = read(file)[1]
     assert tensors["head.features.fc7.weight"].equal(whole["head.features.fc7.weight"])

@@ -391,7 +391,7 @@ def test_everything_survives_writing_and_reading(tmp_path: Path) -> None:
 def test_convolutions_in_the_head_go_with_a_pyramid(file: Path) -> None:
     assert read_settings(file, ["head.convs=4"]).head.convs == 4
     assert 'head.convs = 4 goes with model.neck = "fpn", not "c4"' in complaint(file, "head.convs=4", "model.neck=c4")
-    assert "with head.convs there is no fc7" in complaint(file, "head.convs=4", "head.fc7_rank=5")
+    assert "head.convs = 4 has no layers to split" in complaint(file, "head.convs=4", "head.fc6_rank=5")
 
 
 @pytest.mark.parametrize("key", sorted(LEFT_OUT))

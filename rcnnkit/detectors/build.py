@@ -112,7 +112,7 @@ def _parts(
         fpn = FPN(VGGMaps(body) if isinstance(body, SingleMap) else body, model.fpn_channels, model.fpn_norm)
         size, hidden = model.pool_size or 7, head.hidden or 1024
         if head.convs:
-            convs = ConvsFC(model.fpn_channels, size, head.convs, hidden, model.fpn_norm, head.fc6_rank)
+            convs = ConvsFC(model.fpn_channels, size, head.convs, hidden, model.fpn_norm)
             return fpn, convs, hidden, size
         ranks = {"fc6_rank": head.fc6_rank, "fc7_rank": head.fc7_rank}
         return fpn, TwoFC(model.fpn_channels, size, hidden, **ranks), hidden, size

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from rcnnkit.backbones.resnet import Norm, norm_layer
-from rcnnkit.heads.two_fc import linear
 
 
 class ConvsFC(nn.Module):
@@ -18,12 +17,9 @@ class ConvsFC(nn.Module):
         convs: how many convolutions, each of `channels`.
         hidden: width of fc6.
         norm: after each convolution.
-        fc6_rank: see `TwoFC`.
     """
 
-    def __init__(
-        self, channels: int, size: int, convs: int, hidden: int, norm: Norm = "none", fc6_rank: int = 0
-    ) -> None:
+    def __init__(self, channels: int, size: int, convs: int, hidden: int, norm: Norm = "none") -> None:
         super().__init__()
         layer = norm_layer(norm)
         self.convs = nn.Sequential(
@@ -41,7 +37,7 @@ class ConvsFC(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        self.fc6 = linear(channels * size**2, hidden, fc6_rank)
+        self.fc6 = nn.Linear(channels * size**2, hidden)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, regions: Tensor) -> Tensor:

@@ -103,7 +103,8 @@ def train_svms(
     about, _ = weights.read(path)
     settings = DetectorSettings.model_validate(about["settings"])
     head = settings.head.model_copy(update={"svms": True, "score_threshold": SCORE_THRESHOLD})
-    weights.save(detector, settings.model_copy(update={"head": head}), out, about["training"] | {"svms": data.name})
+    training = about["training"] | {"svms": data.name}
+    weights.save(detector, settings.model_copy(update={"head": head}), out, training, origin=about.get("origin"))
 
 
 @torch.inference_mode()

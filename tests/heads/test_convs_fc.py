@@ -21,8 +21,3 @@ def test_torchvisions_head(norm: str, theirs: type[nn.Module] | None) -> None:
     torch.testing.assert_close(head(regions), witness(regions))
     assert head(regions).eq(0).any()  # the last ReLU
     assert head(regions[:0]).shape == (0, 16)
-
-
-def test_a_rank_splits_fc6() -> None:
-    head = ConvsFC(2, 3, 1, 5, fc6_rank=4)
-    assert [tuple(p.shape) for p in head.fc6.parameters()] == [(4, 18), (5, 4), (5,)]
