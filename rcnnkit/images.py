@@ -156,8 +156,8 @@ class Preprocessing(BaseModel):
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     divisor: Annotated[int, Field(gt=0)] = 64  # padded sides are multiples: the coarsest stride keeps cells aligned
     # Whose bilinear rule 8-bit pictures are resized by; weights from elsewhere keep the one they were trained with.
-    # opencv: on 8 bits, sides rounded down. torchvision: after normalising, in float32, sides rounded down: exact, and
-    # slower. detectron2: Pillow's, on 8 bits, which averages where it shrinks; sides rounded to the nearest.
+    # opencv: on 8 bits, sides rounded down. torchvision: after normalising, in float32, sides rounded down.
+    # detectron2: Pillow's, on 8 bits, which averages where it shrinks; sides rounded to the nearest.
     resizing: Literal["opencv", "torchvision", "detectron2"] = "opencv"
 
     def at(self, short_side: int) -> Preprocessing:
