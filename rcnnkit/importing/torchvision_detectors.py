@@ -108,12 +108,12 @@ def _filled(
             if (place := f"head.deltas.{kind}") in state and len(state[place]) == 4 * (len(class_names) + 1):
                 state[place] = state[place].unflatten(0, (-1, 4))[[i + 1 for i in named]].flatten(0, 1)
 
-    transfer(state, _places(settings), detector, source, order)
+    transfer(state, torchvision_places(settings), detector, source, order)
     return detector.eval(), settings
 
 
-def _places(settings: DetectorSettings) -> dict[str, str]:
-    """Of torchvision's modules in ours."""
+def torchvision_places(settings: DetectorSettings) -> dict[str, str]:
+    """Where each of torchvision's modules is in a detector of ours with these settings."""
     stages = {"conv1": "stem.0", "bn1": "stem.1"} | {f"layer{i + 1}": f"stages.{i}" for i in range(4)}
     places = {f"backbone.body.{theirs}": f"backbone.body.{ours}" for theirs, ours in stages.items()}
     for i in range(4):
