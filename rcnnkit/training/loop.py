@@ -82,7 +82,6 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
     if settings.alternating.enabled:
         raise ValueError("alternating.enabled = true is for `rcnnkit.training.alternating.train_alternating`")
     resume = claim(settings, run)
-    device = weights.pick_device(options.device)
     training, validation = read_splits(settings.data)
     splits = [training] if validation is None else [training, validation]
     store = None if settings.model.detector == "faster_rcnn" else stored_proposals(settings, splits, console)
