@@ -152,7 +152,7 @@ class Preprocessing(BaseModel):
         0.485,
         0.456,
         0.406,
-    )  # RGB in [0, 1]; ImageNet's, as torchvision has it
+    )  # RGB in [0, 1]; ImageNet's, as torchvision has it (GoogLeNet's weights bring others: model.pretrained)
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     divisor: Annotated[int, Field(gt=0)] = 64  # padded sides are multiples: the coarsest stride keeps cells aligned
     # Whose bilinear rule 8-bit pictures are resized by; weights from elsewhere keep the one they were trained with.

@@ -63,7 +63,7 @@ class GoogLeNet(nn.Module):
         self.name = name
         self.stages = nn.ModuleList(_stage(number, name, norm) for number in range(STAGES if whole else STAGES - 1))
         self.strides, self.channels = ([32], [LAST_CHANNELS]) if whole else ([16], [MAP_CHANNELS])
-        initialise(self)
+        initialise(self, "fan_in")
         if pretrained:
             state = imagenet_weights(name)
             for stage in self.stages:
@@ -93,7 +93,7 @@ class Inception5(nn.Sequential):
     def __init__(self, name: GoogLeNetName, norm: Norm, pretrained: bool = False) -> None:
         end = {"average": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "dropout": nn.Dropout(DROPOUT)}
         super().__init__(OrderedDict([*_stage(STAGES - 1, name, norm).named_children(), *end.items()]))
-        initialise(self)
+        initialise(self, "fan_in")
         if pretrained:
             _fill(self, imagenet_weights(name))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,11 +51,16 @@ class SingleMap(nn.Module):
         return [pixels]
 
 
-def initialise(network: nn.Module) -> None:
-    """He's weights (arXiv:1502.01852, equation 14) for its convolutions; the papers' N(0, 0.01) is lost after a few."""
+def initialise(network: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
+    """He's weights (arXiv:1502.01852, 2.2) for its convolutions; the papers' N(0, 0.01) is lost after a few.
+
+    Args:
+        mode: what keeps its size from layer to layer, the signal ("fan_in") or the gradient; where layers grow
+            narrower and wider again, as an inception's, only the first keeps both within bounds.
+    """
     for layer in _convolutions(network):
-        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-        if layer.groups > 1:
+        nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
+        if layer.groups > 1 and mode == "fan_out":
             with torch.no_grad():
                 layer.weight.mul_(layer.groups**0.5)  # a value goes to the outputs of its own group alone
         if layer.bias is not None:

@@ -15,7 +15,11 @@ CONVOLUTIONS = {"vgg16": [2, 2, 3, 3, 3], "vgg19": [2, 2, 4, 4, 4]}  # how many 
 
 
 def vgg(name: VGGName, frozen_stages: int = 0) -> SingleMap:
-    """conv1_1 to conv5_3 (VGG19: conv5_4). Fast R-CNN freezes 2 stages, conv1_1 to conv2_2."""
+    """conv1_1 to conv5_3 (VGG19: conv5_4). Fast R-CNN freezes 2 stages, conv1_1 to conv2_2.
+
+    Pooling rounds down, as torchvision's does; Caffe's rounds up, so that its map of 600 × 1000 pixels
+    has 38 × 63 cells in place of 37 × 62. Pictures whose padded sides are multiples of 16 give both the same.
+    """
     stages = []
     inputs = 3
     for number, (outputs, count) in enumerate(zip(CHANNELS, CONVOLUTIONS[name], strict=True)):

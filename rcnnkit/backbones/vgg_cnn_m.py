@@ -16,8 +16,8 @@ FC = (4096, 1024)  # widths of fc6 and fc7
 def vgg_cnn_m_1024(frozen_stages: int = 0) -> SingleMap:
     """conv1 to conv5: 224 pixels → 13 × 13. Fast R-CNN freezes 1 stage, conv1.
 
-    conv1 and the pooling are not padded, so the first cell is centred on pixel 17; the released code pools regions as
-    if it were on 8, like the other networks, and so do we.
+    conv1 and the pooling are not padded, so the first cell is centred on pixel 17, where that of ZFNet and the padded
+    CaffeNet is on pixel 0. Fast R-CNN's released code pools regions from all of them alike, and so do we.
     """
     stages = []
     inputs = 3

@@ -25,7 +25,7 @@ from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.trained_rpn import TrainedRPN
 from rcnnkit.evaluation.report import evaluate
-from rcnnkit.precision import autocast, pick_dtype
+from rcnnkit.inference import prepare
 from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST
 from rcnnkit.training.loop import Interrupted, claim, keep_settings, read_splits, train
@@ -73,8 +73,7 @@ def train_alternating(settings: Settings, run: Path | str, console: Console | No
     detector.head.load_state_dict(head)
     about: dict[str, Any] = {"data": training.name}
     if validation is not None:
-        with autocast(detector.device, pick_dtype(settings.train.precision, detector.device)):
-            evaluation = evaluate(detector, validation)
+        evaluation = evaluate(prepare(detector, settings.train.precision), validation)
         (run / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
         numbers = evaluation.coco.numbers
         console.print(f"{validation.name}: AP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f}", highlight=False)

@@ -30,6 +30,7 @@ from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.evaluation.report import Evaluation, evaluate
 from rcnnkit.images import Preprocessing
+from rcnnkit.inference import prepare
 from rcnnkit.precision import autocast, pick_dtype
 from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
@@ -81,8 +82,6 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
     if settings.alternating.enabled:
         raise ValueError("alternating.enabled = true is for `rcnnkit.training.alternating.train_alternating`")
     resume = claim(settings, run)
-    device = weights.pick_device(options.device)
-    dtype = pick_dtype(options.precision, device)
     training, validation = read_splits(settings.data)
     splits = [training] if validation is None else [training, validation]
     store = None if settings.model.detector == "faster_rcnn" else stored_proposals(settings, splits, console)
@@ -107,7 +106,7 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
 
     def judge() -> dict[str, float]:
         assert validation is not None
-        return evaluate_run(detector, validation, store, run, settings, device, dtype).coco.numbers
+        return evaluate_run(detector, validation, store, run, settings).coco.numbers
 
     return fit(detector, training, validation, batches, judge, ("AP", "AP50"), settings, run, resume, console)
 
@@ -482,11 +481,9 @@ def evaluate_run(
     store: Store | None,
     run: Path,
     settings: Settings,
-    device: torch.device,
-    dtype: torch.dtype,
 ) -> Evaluation:
-    with autocast(device, dtype):
-        evaluation = evaluate(detector, data, proposals=store, batch_size=settings.train.batch)
+    ready = prepare(detector, settings.train.precision)
+    evaluation = evaluate(ready, data, proposals=store, batch_size=settings.train.batch)
     (run / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
     return evaluation
 

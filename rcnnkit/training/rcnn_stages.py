@@ -13,6 +13,7 @@ itself in the run's folder:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -38,7 +39,8 @@ from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.heads.box_ridge import BoxRidge
 from rcnnkit.heads.svm import SVMTrainer, feature_scale
-from rcnnkit.precision import autocast, pick_dtype
+from rcnnkit.inference import prepare
+from rcnnkit.precision import pick_dtype
 from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.features import Array, Features, fingerprint, write_arrays
@@ -113,7 +115,7 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
         _fill(detector, *last)
     weights.save(detector, settings, run / BEST, about)
     if validation is not None:
-        evaluation = evaluate_run(detector, validation, store, run, settings, device, dtype)
+        evaluation = evaluate_run(detector, validation, store, run, settings)
         numbers = evaluation.coco.numbers
         _note(run, {"stage": "evaluation", **numbers})
         console.print(f"{validation.name}: AP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f}", highlight=False)
@@ -169,11 +171,15 @@ def plan_features(
 ) -> Features:
     """What stage 3 will compute, and where it will be kept. Raises as `Features`."""
 
+    @functools.cache  # first called when the network is fine-tuned
+    def ready() -> RCNN:
+        return prepare(detector, settings.train.precision)
+
     def compute(picture: int) -> tuple[Tensor, Tensor]:
         pixels = pictures.pixels(picture)
         boxes = pictures.boxes(picture, pixels).to(detector.device)
-        with torch.inference_mode(), autocast(detector.device, dtype):
-            found = detector.features(pixels.to(detector.device), boxes)
+        with torch.inference_mode():
+            found = ready().features(pixels.to(detector.device), boxes)
         return found["fc7" if detector.score_kind == "softmax" else detector.layer], found["pool5"]
 
     about = {

@@ -14,6 +14,7 @@ from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build, window_network
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.inference import prepare
 from rcnnkit.structures import Proposals, Targets
 
 NAMES = get_args(BackboneName)
@@ -175,6 +176,21 @@ def test_trains_and_detects(detector: str, name: str, neck: str) -> None:
 @pytest.mark.parametrize("name", [slow(name) for name in NAMES])
 def test_rcnn_trains_and_detects(name: str) -> None:
     one_step_and_detect(settings(name, "rcnn"))
+
+
+@pytest.mark.parametrize("name", ["caffenet", "zfnet", "googlenet", "googlenet_lrn"])
+def test_made_ready_to_detect(name: str) -> None:
+    """Groups, both kinds of response normalisation and folded norms, also in half precision."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        detector = build(settings(name), ["cat"]).eval()
+        pixels = torch.randn(1, 3, 64, 96)
+        (expected,) = detector.backbone(pixels)
+        for precision, tolerance in (("float32", 1e-4), ("bf16", 0.05)):
+            ready = prepare(detector, precision)
+            (found,) = ready.backbone(pixels)
+            assert (found.float() - expected).abs().mean() < tolerance * expected.abs().mean()
+            assert ready(picture()).scores.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])

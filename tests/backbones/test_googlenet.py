@@ -103,6 +103,16 @@ def test_the_original_layer_by_layer() -> None:
     assert not any(isinstance(m, nn.BatchNorm2d | FrozenNorm) for m in net.modules())
 
 
+def test_from_scratch_the_signal_survives() -> None:
+    """Also through the narrow layers of the inceptions, without batch norm."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        net, head = GoogLeNet("googlenet_lrn"), Inception5("googlenet_lrn", "none").eval()
+        (map_,) = net(PIXELS)
+        assert 0.1 < map_.std() < 5
+        assert 0.1 < head(map_).std() < 5
+
+
 def test_dropout_before_the_classifier_is_for_training() -> None:
     head = Inception5("googlenet_lrn", "none")
     regions = torch.rand(3, 832, 14, 14)

@@ -53,6 +53,15 @@ def test_a_whole_classifier_gives_torchvisions_numbers(theirs: tuple[str, nn.Mod
 
 
 @pytest.mark.usefixtures("download")
+def test_a_pyramid_has_the_pretrained_convolutions(theirs: tuple[str, nn.Module]) -> None:
+    name, net = theirs
+    body = ours(name)
+    fill_from_imagenet(name, body, None)
+    found = list(body.parameters())
+    assert all(a.equal(b) for a, b in zip(found, net.features.parameters(), strict=True))
+
+
+@pytest.mark.usefixtures("download")
 def test_layers_of_another_size_are_no_place_for_pretrained_ones(theirs: tuple[str, nn.Module]) -> None:
     name, _ = theirs
     body = ours(name)
