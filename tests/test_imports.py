@@ -21,7 +21,7 @@ TIERS = [
     ["detectors/"],
     ["inference"],
     ["weights"],
-    ["compression", "drawing", "data/", "evaluation/"],
+    ["compression", "drawing/", "data/", "evaluation/"],
     ["training/", "benchmark/"],
     ["demo"],
     ["cli_proposals"],

@@ -1,0 +1,7 @@
+"""What is found, and what the networks see, as pictures."""
+
+from rcnnkit.drawing.boxes import class_colour, draw, draw_proposals
+from rcnnkit.drawing.deconvnet import Projection, deconvnet
+from rcnnkit.drawing.segments import draw_segments
+
+__all__ = ["Projection", "class_colour", "deconvnet", "draw", "draw_proposals", "draw_segments"]
