@@ -24,7 +24,7 @@ TIERS = [
     ["compression", "drawing/", "data/", "evaluation/"],
     ["training/", "benchmark/"],
     ["demo"],
-    ["cli_proposals"],
+    ["cli_proposals", "cli_see"],
     ["cli"],
     ["__main__"],
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from rcnnkit.backbones.single_map import SingleMap
 from rcnnkit.backbones.window import WindowNetwork
+from rcnnkit.backbones.zfnet import WithinChannelNorm
 
 Cell = tuple[int, int]  # row, column
 Window = tuple[int, int, int, int]  # top, left, bottom, right of cells or pixels; the last two are the first outside
 
 # Normalisations of contrast: "we do not use any contrast normalization operations when in this reconstruction path".
-CONTRAST = (nn.LocalResponseNorm,)
+CONTRAST = (nn.LocalResponseNorm, WithinChannelNorm)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,8 +78,11 @@ def deconvnet(backbone: nn.Module, image: Tensor, layer: str, channel: int, cell
         ValueError: a backbone that is no such row, or a layer, channel or cell that it does not have; an image of
             another shape, with a number that is not finite, or too small for the layer.
     """
+    check_layer(backbone, layer, [channel])
     traced = trace(backbone, image, layer)
-    return project(traced, channel, strongest(traced, channel) if cell is None else cell)
+    if cell is None:
+        cell = divmod(int(traced.activations[channel].argmax()), traced.activations.shape[2])
+    return project(traced, channel, cell)
 
 
 def layers(backbone: nn.Module) -> dict[str, list[nn.Module]]:
@@ -114,13 +118,22 @@ def layers(backbone: nn.Module) -> dict[str, list[nn.Module]]:
     return found
 
 
-def trace(backbone: nn.Module, image: Tensor, layer: str) -> Trace:
-    """An image (3, H, W) on its way up to a layer, with the switches. Raises as `deconvnet` does."""
+def check_layer(backbone: nn.Module, layer: str, channels: Iterable[int] = ()) -> None:
+    """Raise ValueError unless the backbone can be gone back through and has this layer and these channels of it."""
     known = layers(backbone)
     if layer not in known:
         close = difflib.get_close_matches(layer, known, n=1)
         hint = f"did you mean {close[0]}? It has" if close else "it has"
         raise ValueError(f"the backbone has no layer {layer!r}; {hint} {', '.join(known)}")
+    (convolution,) = (module for module in known[layer] if isinstance(module, nn.Conv2d))
+    for channel in channels:
+        if not 0 <= channel < convolution.out_channels:
+            raise ValueError(f"{layer} has channels 0 to {convolution.out_channels - 1}, not {channel}")
+
+
+def trace(backbone: nn.Module, image: Tensor, layer: str) -> Trace:
+    """An image (3, H, W) on its way up to a layer, with the switches. Raises as `deconvnet` does."""
+    check_layer(backbone, layer)
     if image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(f"image has shape {tuple(image.shape)}, expected (3, H, W); of a batch pass pixels[0]")
     if not image.isfinite().all():
@@ -128,8 +141,8 @@ def trace(backbone: nn.Module, image: Tensor, layer: str) -> Trace:
     x = image[None]
     steps = []
     with torch.no_grad():
-        for name in known:
-            for module in known[name]:
+        for name, modules in layers(backbone).items():
+            for module in modules:
                 size, switches = (x.shape[2], x.shape[3]), None
                 if min(_cells(module, size)) < 1:
                     raise ValueError(
@@ -155,18 +168,12 @@ def trace(backbone: nn.Module, image: Tensor, layer: str) -> Trace:
     return Trace(x[0], steps)
 
 
-def strongest(traced: Trace, channel: int) -> Cell:
-    """Where the channel is strongest; the first such cell, row by row."""
-    return divmod(int(_map_of(traced, channel).argmax()), traced.activations.shape[2])
-
-
 def project(traced: Trace, channel: int, cell: Cell) -> Projection:
-    """One activation of a layer, back in the pixels. Raises ValueError for a channel or cell that there is not."""
-    activations = _map_of(traced, channel)
-    rows, columns = activations.shape
+    """One activation of a layer, back in the pixels. Raises ValueError for a cell that there is not."""
+    rows, columns = traced.activations.shape[1:]
     if not (0 <= cell[0] < rows and 0 <= cell[1] < columns):
         raise ValueError(f"cell {tuple(cell)} is outside the layer's map of {rows} rows and {columns} columns")
-    value = activations[cell]
+    value = traced.activations[channel][cell]
     # Only the cells that the activation depends on are computed: the window from (top, left) on.
     top, left = cell
     x = traced.activations.new_zeros(1, len(traced.activations), 1, 1)
@@ -210,13 +217,6 @@ def _seen(module: nn.Module, window: Window) -> Window:
     top, left = (at * s - p for at, s, p in zip(window[:2], stride, padding, strict=True))
     bottom, right = ((at - 1) * s - p + e for at, s, p, e in zip(window[2:], stride, padding, extent, strict=True))
     return top, left, bottom, right
-
-
-def _map_of(traced: Trace, channel: int) -> Tensor:
-    count = len(traced.activations)
-    if not 0 <= channel < count:
-        raise ValueError(f"the layer has channels 0 to {count - 1}, not {channel}")
-    return traced.activations[channel]
 
 
 def _cells(module: nn.Module, size: tuple[int, int]) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from rcnnkit.backbones.single_map import SingleMap
 from rcnnkit.backbones.vgg import vgg16
 from rcnnkit.backbones.window import WindowNetwork
 from rcnnkit.drawing import deconvnet
-from rcnnkit.drawing.deconvnet import layers, project, strongest, trace
+from rcnnkit.drawing.deconvnet import layers, project, trace
 
 
 def net(*stages: nn.Module, seed: int = 0) -> SingleMap:
@@ -158,7 +158,7 @@ def test_contrast_is_passed_through() -> None:
     assert list(layers(normed)) == ["conv1", "conv2"]
     traced = trace(normed, image, "conv2")
     torch.testing.assert_close(traced.activations[None], normed(image[None])[0].detach())
-    cell = strongest(traced, 0)
+    cell = np.unravel_index(int(traced.activations[0].argmax()), traced.activations.shape[1:])
     plain = project(trace(with_norm(nn.Sequential()), image, "conv2"), 0, cell)
     found = project(traced, 0, cell)
     assert found.value != plain.value
@@ -184,7 +184,7 @@ def test_of_a_whole_network(body: SingleMap, layer: str, side: int) -> None:
     if layer == "conv5":
         torch.testing.assert_close(traced.activations, body(image[None])[0][0].detach())
     channel = int(traced.activations.amax(dim=(1, 2)).argmax())
-    found = project(traced, channel, strongest(traced, channel))
+    found = deconvnet(body, image, layer, channel)
     x1, y1, x2, y2 = found.box
     assert x2 - x1 == y2 - y1 == side
     outside = found.pixels.clone()

@@ -1,0 +1,66 @@
+"""rcnnkit see …: what networks look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    help="See what the channels of a network respond to, and which part of a picture a detection depends on.",
+    no_args_is_help=True,
+)
+console = Console(highlight=False, markup=False, soft_wrap=True)
+
+Weights = Annotated[Path, typer.Argument(help="A .safetensors file of rcnnkit.")]
+Out = Annotated[Path, typer.Option(help="The new picture: .png, .jpg, …")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
+
+
+@app.command()
+def channels(
+    weights: Weights,
+    files: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    out: Out,
+    layer: Annotated[str | None, typer.Option(help="conv1, … or conv1_1, …; by default the last one.")] = None,
+    channel: Annotated[list[int] | None, typer.Option(help="One channel, from 0 on; may be given again.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Else as many of the most active channels.")] = 16,
+    device: Device = "auto",
+) -> None:
+    """A sheet of what channels respond to: their nine strongest activations, projected back, beside the pictures.
+
+    Zeiler and Fergus' deconvnet, for detectors on AlexNet, ZFNet and VGG.
+    """
+    from rcnnkit.data.checks import pictures_in
+    from rcnnkit.drawing import draw_sheet, strongest_examples
+    from rcnnkit.drawing.deconvnet import check_layer, layers
+    from rcnnkit.weights import load
+
+    _check_out(out)
+    pictures = list(dict.fromkeys(pictures_in(files)))
+    detector = load(weights, device)
+    try:
+        backbone = detector.get_submodule("backbone")
+        layer = layer or list(layers(backbone))[-1]
+        check_layer(backbone, layer, channel or ())
+    except ValueError as error:
+        raise ValueError(f"{weights}: {error}") from None
+    examples = strongest_examples(
+        detector, pictures, layer, channels=channel, count=count, progress=console.is_terminal
+    )
+    draw_sheet(examples, layer, detector.preprocessing).save(out)
+    console.print(f"wrote {out}")
+
+
+def _check_out(out: Path) -> None:
+    """Raise unless a new picture can be written there; before anything is computed."""
+    from rcnnkit.data.checks import PICTURE_SUFFIXES
+
+    if out.suffix.lower() not in PICTURE_SUFFIXES:
+        raise ValueError(f"--out {out} does not end in one of {', '.join(sorted(PICTURE_SUFFIXES))}")
+    if out.exists():
+        raise FileExistsError(f"{out} is there already; choose another --out, nothing is overwritten")
+    if not out.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{out.parent} is not a folder; make it, or write --out elsewhere")

@@ -1,0 +1,105 @@
+"""`rcnnkit see`: the pictures that it writes, and what it refuses."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rcnnkit import weights
+from rcnnkit.cli import main
+from rcnnkit.config import DetectorSettings
+from rcnnkit.detectors.build import build
+from rcnnkit.drawing import draw_sheet, strongest_examples
+
+Values = dict[str, dict[str, Any]]
+
+
+def rcnnkit(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit status of the command."""
+    monkeypatch.setattr("sys.argv", ["rcnnkit", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.fixture
+def alexnet(tmp_path: Path) -> Path:
+    """Weights of a Faster R-CNN on AlexNet, untrained."""
+    values = {"model": {"backbone": "alexnet"}, "head": {"hidden": 8}, "input": {"short_side": 96, "long_side": 96}}
+    return saved(values, tmp_path / "alexnet.safetensors")
+
+
+def saved(values: Values, path: Path) -> Path:
+    settings = DetectorSettings.model_validate(values)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights.save(build(settings, ["cell", "disc"]).eval(), settings, path)
+    return path
+
+
+def test_channels(
+    alexnet: Path,
+    digits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = digits / "JPEGImages"
+    assert rcnnkit(monkeypatch, "see", "channels", alexnet, folder, "--count", 2, "--out", "sheet.png") == 0
+    assert "wrote sheet.png" in capsys.readouterr().out
+    detector = weights.load(alexnet)
+    examples = strongest_examples(detector, sorted(folder.iterdir()), "conv5", count=2)  # the last layer
+    expected = draw_sheet(examples, "conv5", detector.preprocessing)
+    np.testing.assert_array_equal(np.asarray(Image.open("sheet.png")), np.asarray(expected))
+
+    before = Path("sheet.png").read_bytes()
+    assert rcnnkit(monkeypatch, "see", "channels", alexnet, folder, "--out", "sheet.png") == 1
+    assert "sheet.png is there already" in capsys.readouterr().err
+    assert Path("sheet.png").read_bytes() == before
+    chosen = ("--layer", "conv2", "--channel", 5, "--channel", 3)
+    assert rcnnkit(monkeypatch, "see", "channels", alexnet, folder, *chosen, "--out", "two.png") == 0
+    examples = strongest_examples(detector, sorted(folder.iterdir()), "conv2", channels=[5, 3])
+    expected = draw_sheet(examples, "conv2", detector.preprocessing)
+    np.testing.assert_array_equal(np.asarray(Image.open("two.png")), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--layer", "conv51"], "alexnet.safetensors: the backbone has no layer 'conv51'; did you mean conv5?"),
+        (["--layer", "conv5", "--channel", "256"], "conv5 has channels 0 to 255, not 256"),
+        (["--out", "sheet.txt"], "sheet.txt does not end in one of .bmp, "),
+        (["--out", "nowhere/sheet.png"], "nowhere is not a folder"),
+    ],
+)
+def test_channels_that_there_are_not(
+    alexnet: Path,
+    digits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = [] if "--out" in arguments else ["--out", "sheet.png"]
+    assert rcnnkit(monkeypatch, "see", "channels", alexnet, digits / "JPEGImages", *arguments, *out) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert words in error
+    assert not Path("sheet.png").exists()
+
+
+def test_channels_of_a_resnet(
+    tiny: Values, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resnet = saved({name: tiny[name] for name in ("model", "rpn", "head", "input")}, tmp_path / "w.safetensors")
+    out = tmp_path / "sheet.png"
+    assert rcnnkit(monkeypatch, "see", "channels", resnet, digits / "JPEGImages", "--out", out) == 1
+    assert "w.safetensors: a deconvnet goes back through convolutions in a row" in capsys.readouterr().err
