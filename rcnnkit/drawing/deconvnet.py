@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rcnnkit.backbones.fpn import FPN
 from rcnnkit.backbones.single_map import SingleMap
+from rcnnkit.backbones.vgg import VGGMaps
 from rcnnkit.backbones.window import WindowNetwork
 from rcnnkit.backbones.zfnet import WithinChannelNorm
 
@@ -28,7 +30,8 @@ class Projection:
     pixels: Tensor  # (3, H, W) float32, in the frame and the units of the network's input; 0 outside `box`
     value: float  # of the activation
     cell: Cell  # where it is in its map
-    box: tuple[int, int, int, int]  # its receptive field, xyxy in pixels; it may reach over the image's edge
+    # Its receptive field, xyxy in pixels; it may reach over the image's edge. What only normalises is not counted.
+    box: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,8 @@ def deconvnet(backbone: nn.Module, image: Tensor, layer: str, channel: int, cell
     where nothing on the way is rectified either way.
 
     Args:
-        backbone: of a detector or classifier, such as `detector.backbone`: AlexNet, ZFNet, a VGG, or any other that is
-            convolutions, ReLUs, max pooling and normalisations of contrast in a row.
+        backbone: of a detector or classifier, such as `detector.backbone`: AlexNet, CaffeNet, ZFNet, a VGG (below an
+            FPN too), or any other SingleMap of convolutions, ReLUs, max pooling and normalisations of contrast.
         image: (3, H, W) as the network sees it, such as `detector.preprocessing([picture]).pixels[0]`.
         layer: whose activation, after its ReLU: a name of `layers(backbone)`.
         channel: of that layer, from 0 on.
@@ -93,11 +96,11 @@ def layers(backbone: nn.Module) -> dict[str, list[nn.Module]]:
     Raises:
         ValueError: the backbone is no row of layers that a deconvnet can undo.
     """
-    body = backbone.body if isinstance(backbone, WindowNetwork) else backbone
-    if not isinstance(body, SingleMap):
+    body = backbone.body if isinstance(backbone, WindowNetwork | FPN) else backbone
+    if not isinstance(body, SingleMap | VGGMaps):
         raise ValueError(
-            "a deconvnet goes back through convolutions in a row, as AlexNet, ZFNet and VGG have them; a backbone with"
-            f" {type(body).__name__} has none, as its ways part and meet"
+            "a deconvnet goes back through convolutions in a row, as AlexNet, ZFNet and VGG have them; the ways through"
+            f" a {type(body).__name__} part and meet"
         )
     found: dict[str, list[nn.Module]] = {}
     name = ""
