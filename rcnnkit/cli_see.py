@@ -54,6 +54,49 @@ def channels(
     console.print(f"wrote {out}")
 
 
+@app.command()
+def occlusion(
+    weights: Weights,
+    picture: Annotated[Path, typer.Argument(help="A picture.")],
+    out: Out,
+    box: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(metavar="X1 Y1 X2 Y2", help="In pixels; by default that of the best detection."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--class", help="By default the best detection's, or the one best at --box.")
+    ] = None,
+    square: Annotated[int, typer.Option(min=0, help="Its sides, pixels; 0: a third of the box's.")] = 0,
+    stride: Annotated[int, typer.Option(min=0, help="From place to place, pixels; 0: half the square.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 8,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16, fp16.")] = "auto",
+) -> None:
+    """A map of what a detection's score depends on: how it falls as a grey square slides over the picture.
+
+    Zeiler and Fergus' occlusion, for every detector.
+    """
+    from rcnnkit.drawing import draw_occlusion
+    from rcnnkit.drawing import occlusion as find
+    from rcnnkit.weights import load
+
+    _check_out(out)
+    detector = load(weights, device, precision)
+    if box is None:
+        found = detector(picture)
+        found = found if name is None else found.of(name)
+        if not len(found):
+            raise ValueError(f"nothing{f' called {name}' if name else ''} is found in {picture}; say where with --box")
+        (name, _, box), *_ = found
+    shown = find(detector, picture, box, name, square=square, stride=stride, batch=batch, progress=console.is_terminal)
+    draw_occlusion(shown).save(out)
+    console.print(
+        f"{shown.name} scores {shown.score:.3f}; with a square of {shown.square} pixels, {shown.scores.min():.3f} to"
+        f" {shown.scores.max():.3f}"
+    )
+    console.print(f"wrote {out}")
+
+
 def _check_out(out: Path) -> None:
     """Raise unless a new picture can be written there; before anything is computed."""
     from rcnnkit.data.checks import PICTURE_SUFFIXES

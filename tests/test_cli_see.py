@@ -12,7 +12,7 @@ from rcnnkit import weights
 from rcnnkit.cli import main
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
-from rcnnkit.drawing import draw_sheet, strongest_examples
+from rcnnkit.drawing import draw_occlusion, draw_sheet, occlusion, strongest_examples
 
 Values = dict[str, dict[str, Any]]
 
@@ -103,3 +103,40 @@ def test_channels_of_a_resnet(
     out = tmp_path / "sheet.png"
     assert rcnnkit(monkeypatch, "see", "channels", resnet, digits / "JPEGImages", "--out", out) == 1
     assert "w.safetensors: a deconvnet goes back through convolutions in a row" in capsys.readouterr().err
+
+
+def test_occlusion(
+    tiny: Values, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = {name: tiny[name] for name in ("model", "rpn", "input")} | {
+        "head": {"hidden": 16, "score_threshold": 0.01}
+    }
+    weights_file = saved(values, tmp_path / "w.safetensors")
+    detector, picture = weights.load(weights_file), digits / "JPEGImages" / "000001.jpg"
+    see = ("see", "occlusion", weights_file, picture, "--precision", "float32", "--square", 40, "--stride", 40)
+
+    assert rcnnkit(monkeypatch, *see, "--out", "best.png") == 0
+    (name, _, box), *_ = detector(picture)
+    expected = occlusion(detector, picture, box, name, square=40, stride=40)
+    out = capsys.readouterr().out
+    assert f"{name} scores {expected.score:.3f}; with a square of 40 pixels, {expected.scores.min():.3f} to" in out
+    same = np.abs(np.asarray(Image.open("best.png"), int) - np.asarray(draw_occlusion(expected), int)) <= 2
+    assert same.mean() > 0.99  # batch norms are folded for speed, so a digit may differ
+
+    assert rcnnkit(monkeypatch, *see, "--box", 10, 20, 50, 60, "--class", "disc", "--out", "box.png") == 0
+    expected = occlusion(detector, picture, (10, 20, 50, 60), "disc", square=40, stride=40)
+    assert f"disc scores {expected.score:.3f}; with a square of 40" in capsys.readouterr().out
+
+    for arguments, words in (
+        (["--box", 10, 20, 500, 60], "is no box in the picture, which is 96 wide and 96 high"),
+        (["--box", 10, 20, 50, 60, "--class", "dics"], "knows no class 'dics'; did you mean disc?"),
+        (["--class", "dics"], "no class is called 'dics'; the classes are cell, disc"),
+        (["--out", "best.png"], "best.png is there already"),
+    ):
+        assert rcnnkit(monkeypatch, *see, "--out", "new.png", *arguments) == 1
+        assert words in capsys.readouterr().err
+        assert not Path("new.png").exists()
+    nothing = saved(values | {"head": {"hidden": 16, "score_threshold": 0.99}}, tmp_path / "n.safetensors")
+    assert rcnnkit(monkeypatch, "see", "occlusion", nothing, picture, "--out", "new.png", "--class", "disc") == 1
+    assert "nothing called disc is found in" in capsys.readouterr().err

@@ -141,7 +141,7 @@ def trace(backbone: nn.Module, image: Tensor, layer: str) -> Trace:
         raise ValueError(f"image has shape {tuple(image.shape)}, expected (3, H, W); of a batch pass pixels[0]")
     if not image.isfinite().all():
         raise ValueError("image holds a number that is not finite; pass pixels as the preprocessing makes them")
-    x = image[None]
+    x = image[None].to(next(backbone.parameters()))  # their device, and half precision where they have it
     steps = []
     with torch.no_grad():
         for name, modules in layers(backbone).items():
@@ -184,7 +184,7 @@ def project(traced: Trace, channel: int, cell: Cell) -> Projection:
     with torch.no_grad():
         for step in reversed(traced.steps):
             x, top, left = _undo(step, x, top, left)
-    pixels = x.new_zeros(3, *traced.steps[0].size)
+    pixels = x.new_zeros(3, *traced.steps[0].size, dtype=torch.float32)
     pixels[:, top : top + x.shape[2], left : left + x.shape[3]] = x[0]
     y1, x1, y2, x2 = traced.receptive_field(cell)
     return Projection(pixels, float(value), (cell[0], cell[1]), (x1, y1, x2, y2))

@@ -116,7 +116,7 @@ def _strong(detector: Detector, picture: Picture, number: int, layer: str) -> li
     columns = 0
     for view in views:
         traced = trace(detector.get_submodule("backbone"), _pixels(detector, images, view), layer)
-        maps = traced.activations
+        maps = traced.activations.float()
         columns = maps.shape[2]
         peaks = torch.where(maps == F.max_pool2d(maps, 3, stride=1, padding=1), maps, 0).flatten(1)
         best, cell = peaks.topk(1 if view.region else min(PEAKS, peaks.shape[1]))
@@ -131,7 +131,7 @@ def _strong(detector: Detector, picture: Picture, number: int, layer: str) -> li
     value, cell, box = torch.cat(values, dim=1), torch.cat(cells, dim=1), torch.cat(boxes, dim=1)
     channel, place = torch.where(value > 0)
     value, cell, box = value[channel, place], cell[channel, place], box[channel, place]
-    kept = batched_nms(box.float(), value, channel, OVERLAP)
+    kept = batched_nms(box, value, channel, OVERLAP)
     rows = zip(channel[kept].tolist(), value[kept].tolist(), place[kept].tolist(), cell[kept].tolist(), strict=True)
     return [
         Activation(channel, value, views[place if views[0].region else 0], divmod(cell, columns))
@@ -162,7 +162,7 @@ def _receptive_fields(traced: Trace, cells: Tensor) -> Tensor:
     down, across, *_ = traced.receptive_field((1, 1))
     columns = traced.activations.shape[2]
     shift = torch.stack([cells % columns * (across - left), cells // columns * (down - top)], dim=-1).repeat(1, 1, 2)
-    return shift + shift.new_tensor([left, top, right, bottom])
+    return (shift + shift.new_tensor([left, top, right, bottom])).float()
 
 
 def _example(activation: Activation, pixels: Tensor, traced: Trace) -> Example:
