@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcnnkit.backbones.fpn import FPN
+from rcnnkit.backbones.response_norm import WithinChannelNorm
 from rcnnkit.backbones.single_map import SingleMap
 from rcnnkit.backbones.vgg import VGGMaps
 from rcnnkit.backbones.window import WindowNetwork
-from rcnnkit.backbones.zfnet import WithinChannelNorm
 
 Cell = tuple[int, int]  # row, column
 Window = tuple[int, int, int, int]  # top, left, bottom, right of cells or pixels; the last two are the first outside

@@ -10,11 +10,12 @@ from rcnnkit.backbones.alexnet import alexnet
 from rcnnkit.backbones.caffenet import caffenet
 from rcnnkit.backbones.fpn import FPN
 from rcnnkit.backbones.resnet import ResNet
+from rcnnkit.backbones.response_norm import WithinChannelNorm
 from rcnnkit.backbones.single_map import SingleMap
 from rcnnkit.backbones.vgg import VGGMaps, vgg
 from rcnnkit.backbones.vgg_cnn_m import vgg_cnn_m_1024
 from rcnnkit.backbones.window import WindowNetwork
-from rcnnkit.backbones.zfnet import WithinChannelNorm, zfnet
+from rcnnkit.backbones.zfnet import zfnet
 from rcnnkit.drawing import deconvnet
 from rcnnkit.drawing.deconvnet import layers, project, trace
 
