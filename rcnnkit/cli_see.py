@@ -40,6 +40,9 @@ def channels(
 
     _check_out(out)
     pictures = list(dict.fromkeys(pictures_in(files)))
+    for picture in pictures:  # before any of them is looked through
+        if not picture.is_file():
+            raise FileNotFoundError(f"{picture}: no such picture")
     detector = load(weights, device)
     try:
         backbone = detector.get_submodule("backbone")

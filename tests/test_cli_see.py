@@ -74,6 +74,7 @@ def test_channels(
     [
         (["--layer", "conv51"], "alexnet.safetensors: the backbone has no layer 'conv51'; did you mean conv5?"),
         (["--layer", "conv5", "--channel", "256"], "conv5 has channels 0 to 255, not 256"),
+        (["none.jpg"], "none.jpg: no such picture"),
         (["--out", "sheet.txt"], "sheet.txt does not end in one of .bmp, "),
         (["--out", "nowhere/sheet.png"], "nowhere is not a folder"),
     ],

@@ -66,8 +66,8 @@ def occlusion(
         picture: as `read_picture` takes it.
         box: xyxy in its pixels, such as a detection's.
         name: of a class; by default the one that scores highest at the box.
-        square: its sides, pixels; 0: a third of the box's, or a sixteenth of the picture's longer side if that is more,
-            so that a large picture does not take for ever. Grey is the preprocessing's mean.
+        square: its sides, pixels; 0: a third of the box's, or a sixteenth of the picture's longer side if that is more.
+            Grey is the mean that the preprocessing subtracts.
         stride: from one place to the next, pixels; 0: half the square.
         batch: pictures at a time.
         progress: show how many batches are done.
@@ -82,7 +82,8 @@ def occlusion(
         raise RuntimeError("the detector is in training mode; call detector.eval() first")
     if min(square, stride) < 0 or batch < 1:
         raise ValueError(
-            f"square = {square}, stride = {stride}, batch = {batch}: none may be negative, and batch not 0"
+            f"square = {square}, stride = {stride} and batch = {batch} are pixels and pictures: none is negative, and"
+            " batch is 1 or more"
         )
     names = detector.class_names
     if name is not None and name not in names:
@@ -163,10 +164,9 @@ def _scores(detector: Detector, pictures: Sequence[Array], box: Corners) -> Tens
     images = detector.preprocessing(pictures, detector.device)
     images = with_proposals(images, [proposal] * len(pictures))
     if isinstance(detector, RCNN):
-        each = enumerate(images.proposals)
-        return torch.cat(
-            [detector.scores(detector.features(picture_of(images, i), known.boxes)) for i, known in each]
-        ).cpu()
+        places = enumerate(images.proposals)
+        features = [detector.features(picture_of(images, i), place.boxes) for i, place in places]
+        return torch.cat([detector.scores(each) for each in features]).cpu()
     if isinstance(detector, FastRCNN):
         regions = detector.regions(images, images.proposals)
     else:
@@ -177,10 +177,11 @@ def _scores(detector: Detector, pictures: Sequence[Array], box: Corners) -> Tens
 
 def _checked(box: Sequence[float], width: int, height: int) -> Corners:
     """The box, cut to the picture. Raises ValueError for one that has nothing in it or reaches out by over a pixel."""
-    x1, y1, x2, y2 = (float(value) for value in box)
-    if not (-1 <= x1 < x2 <= width + 1 and -1 <= y1 < y2 <= height + 1):  # NaN is not either
+    given = np.array(box, dtype=float)
+    x1, y1, x2, y2 = cut = given.clip(0, [width, height, width, height])
+    if not (x1 < x2 and y1 < y2 and np.abs(given - cut).max() <= 1):  # NaN is not either
         raise ValueError(
-            f"box {[x1, y1, x2, y2]} is no box in the picture, which is {width} wide and {height} high; give x1, y1, x2"
+            f"box {given.tolist()} is no box in the picture, which is {width} wide and {height} high; give x1, y1, x2"
             " and y2 in its pixels, the smaller ones first"
         )
-    return max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)
+    return float(x1), float(y1), float(x2), float(y2)

@@ -90,7 +90,14 @@ def test_what_is_outside_the_window_does_not_matter(detector: RCNN, picture: np.
 
 @pytest.mark.parametrize("detector", ["fast_rcnn"], indirect=True)
 def test_bad_input(detector: Detector, picture: np.ndarray) -> None:
-    for box in ((20, 10, 92, 40), (-5, 0, 10, 10), (30, 10, 20, 40), (20, 10, 20, 40), (math.nan, 0, 10, 10)):
+    for box in (
+        (20, 10, 92, 40),
+        (-5, 0, 10, 10),
+        (30, 10, 20, 40),
+        (20, 10, 20, 40),
+        (math.nan, 0, 10, 10),
+        (-1, 0, -0.5, 9),
+    ):
         with pytest.raises(ValueError, match="is no box in the picture, which is 90 wide and 61 high"):
             occlusion(detector, picture, box)
     assert occlusion(detector, picture, (-0.5, 0, 90.5, 61), square=200, stride=100).box == (0, 0, 90, 61)
