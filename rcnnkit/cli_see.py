@@ -31,29 +31,28 @@ def channels(
 ) -> None:
     """A sheet of what channels respond to: their nine strongest activations, projected back, beside the pictures.
 
-    Zeiler and Fergus' deconvnet, for detectors on AlexNet, ZFNet and VGG.
+    Zeiler and Fergus' deconvnet, for detectors and classifiers on AlexNet, ZFNet and VGG.
     """
     from rcnnkit.data.checks import pictures_in
     from rcnnkit.drawing import draw_sheet, strongest_examples
     from rcnnkit.drawing.deconvnet import check_layer, layers
-    from rcnnkit.weights import load
+    from rcnnkit.weights import load, load_classifier, read
 
     _check_out(out)
     pictures = list(dict.fromkeys(pictures_in(files)))
     for picture in pictures:  # before any of them is looked through
         if not picture.is_file():
             raise FileNotFoundError(f"{picture}: no such picture")
-    detector = load(weights, device)
+    kind = read(weights)[0].get("detector")
+    network = load_classifier(weights, device) if kind == "classifier" else load(weights, device)
     try:
-        backbone = detector.get_submodule("backbone")
+        backbone = network.get_submodule("backbone")
         layer = layer or list(layers(backbone))[-1]
         check_layer(backbone, layer, channel or ())
     except ValueError as error:
         raise ValueError(f"{weights}: {error}") from None
-    examples = strongest_examples(
-        detector, pictures, layer, channels=channel, count=count, progress=console.is_terminal
-    )
-    draw_sheet(examples, layer, detector.preprocessing).save(out)
+    examples = strongest_examples(network, pictures, layer, channels=channel, count=count, progress=console.is_terminal)
+    draw_sheet(examples, layer, network.preprocessing).save(out)
     console.print(f"wrote {out}")
 
 

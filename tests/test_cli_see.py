@@ -97,6 +97,25 @@ def test_channels_that_there_are_not(
     assert not Path("sheet.png").exists()
 
 
+def test_channels_of_a_classifier(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = {
+        "model": {"detector": "classifier", "backbone": "alexnet"},
+        "head": {"hidden": 8},
+        "classifier": {"resize": 96, "crop": 95},
+    }
+    file, picture = saved(values, tmp_path / "c.safetensors"), digits / "JPEGImages" / "000001.jpg"
+    assert rcnnkit(monkeypatch, "see", "channels", file, picture, "--count", 2, "--out", "sheet.png") == 0
+    classifier = weights.load_classifier(file)
+    examples = strongest_examples(classifier, [picture], "conv5", count=2)
+    expected = draw_sheet(examples, "conv5", classifier.preprocessing)
+    np.testing.assert_array_equal(np.asarray(Image.open("sheet.png")), np.asarray(expected))
+    assert rcnnkit(monkeypatch, "see", "occlusion", file, picture, "--out", "map.png") == 1
+    assert "c.safetensors holds a classifier" in capsys.readouterr().err
+
+
 def test_channels_of_a_resnet(
     tiny: Values, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,13 +11,16 @@ import torch.nn.functional as F
 from rich.progress import track
 from torch import Tensor
 
+from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.rcnn import RCNN, picture_of
 from rcnnkit.drawing.deconvnet import Cell, Trace, check_layer, project, trace
-from rcnnkit.images import Picture
+from rcnnkit.images import Picture, centre_crop, read_picture
 from rcnnkit.ops import batched_nms
 from rcnnkit.proposals.methods import SelectiveSearch
 from rcnnkit.structures import ImageBatch
+
+Network = Detector | Classifier
 
 PEAKS = 100  # of a channel in a picture, of which those that overlap drop out
 OVERLAP = 0.3  # IoU above which two activations see the same thing
@@ -52,7 +55,7 @@ class Example:
 
 
 def strongest_examples(
-    detector: Detector,
+    network: Network,
     pictures: Sequence[Picture],
     layer: str,
     *,
@@ -65,14 +68,16 @@ def strongest_examples(
 
     Activations are peaks of a channel's map: no cell beside them is stronger. Of peaks that see the same thing
     (receptive fields whose IoU exceeds OVERLAP) the strongest counts, as in the R-CNN paper's figure 4
-    (arXiv:1311.2524v5, section 3.1). An R-CNN sees windows: the best REGIONS proposals of a picture, each with the
-    strongest cell of a channel; there, it is the proposals that must not overlap. One that was made for precomputed
-    proposals gets selective search's.
+    (arXiv:1311.2524v5, section 3.1).
+
+    An R-CNN sees windows: the best REGIONS proposals of a picture, each with the strongest cell of a channel; there, it
+    is the proposals that must not overlap. One that was made for precomputed proposals gets selective search's. A
+    classifier sees the middle of a picture, and a detector with several `input.scales` its `input.short_side`.
 
     Args:
-        detector: on a backbone that `deconvnet` takes.
+        network: a detector or classifier on a backbone that `deconvnet` takes.
         pictures: as `read_picture` takes them; those with examples are read twice.
-        layer: a name of `layers(detector.backbone)`.
+        layer: a name of `layers(network.backbone)`.
         channels: which; by default the `count` that have the strongest activations.
         each: activations of a channel, at most.
         progress: show how many pictures were looked through.
@@ -87,10 +92,10 @@ def strongest_examples(
     """
     if not pictures:
         raise ValueError("no pictures to look through; give at least one")
-    check_layer(detector.get_submodule("backbone"), layer, channels or ())
+    check_layer(network.get_submodule("backbone"), layer, channels or ())
     found: dict[int, list[Activation]] = {}
     for number, picture in enumerate(track(pictures, "pictures", disable=not progress, transient=True)):
-        for activation in _strong(detector, picture, number, layer):
+        for activation in _strong(network, picture, number, layer):
             if channels is None or activation.channel in channels:
                 found.setdefault(activation.channel, []).append(activation)
         found = {channel: sorted(some, key=lambda a: -a.value)[:each] for channel, some in found.items()}
@@ -102,20 +107,20 @@ def strongest_examples(
         by_view.setdefault(activation.view, []).append(activation)
     examples: dict[Activation, Example] = {}
     for view, activations in by_view.items():
-        pixels = _pixels(detector, detector.preprocessing([pictures[view.picture]], detector.device), view)
-        traced = trace(detector.get_submodule("backbone"), pixels, layer)
+        pixels = _pixels(network, _images(network, pictures[view.picture]), view)
+        traced = trace(network.get_submodule("backbone"), pixels, layer)
         examples |= {activation: _example(activation, pixels, traced) for activation in activations}
     return {channel: [examples[activation] for activation in some] for channel, some in chosen.items()}
 
 
-def _strong(detector: Detector, picture: Picture, number: int, layer: str) -> list[Activation]:
+def _strong(network: Network, picture: Picture, number: int, layer: str) -> list[Activation]:
     """Activations of one picture that do not see the same thing, of all channels, strongest first."""
-    images = detector.preprocessing([picture], detector.device)
-    views = _views(detector, images, number)
+    images = _images(network, picture)
+    views = _views(network, images, number)
     values, cells, boxes = [], [], []  # (C, n), (C, n) and (C, n, 4) of each view
     columns = 0
     for view in views:
-        traced = trace(detector.get_submodule("backbone"), _pixels(detector, images, view), layer)
+        traced = trace(network.get_submodule("backbone"), _pixels(network, images, view), layer)
         maps = traced.activations.float()
         columns = maps.shape[2]
         peaks = torch.where(maps == F.max_pool2d(maps, 3, stride=1, padding=1), maps, 0).flatten(1)
@@ -139,21 +144,30 @@ def _strong(detector: Detector, picture: Picture, number: int, layer: str) -> li
     ]
 
 
-def _views(detector: Detector, images: ImageBatch, number: int) -> list[View]:
+def _images(network: Network, picture: Picture) -> ImageBatch:
+    """A picture alone in a batch, as the network takes it."""
+    if isinstance(network, Classifier):
+        size = (network.crop, network.crop)
+        crop = centre_crop(read_picture(picture), network.resize, network.crop)
+        return network.preprocessing.batch([crop], [size], network.device)
+    return network.preprocessing([picture], network.device)
+
+
+def _views(network: Network, images: ImageBatch, number: int) -> list[View]:
     """The windows of an R-CNN; of the others the picture, whole."""
-    if not isinstance(detector, RCNN):
+    if not isinstance(network, RCNN):
         return [View(number, None)]
-    proposals = (detector.proposer or SelectiveSearch()).propose(images, [])[0]
+    proposals = (network.proposer or SelectiveSearch()).propose(images, [])[0]
     return [View(number, tuple(box)) for box in proposals.boxes[:REGIONS].tolist()]
 
 
-def _pixels(detector: Detector, images: ImageBatch, view: View) -> Tensor:
+def _pixels(network: Network, images: ImageBatch, view: View) -> Tensor:
     """(3, H, W): what the network sees, of a batch of the view's picture alone."""
     whole = picture_of(images, 0)  # without the padding
     if view.region is None:
         return whole
-    assert isinstance(detector, RCNN)
-    return detector.warp(whole, whole.new_tensor([view.region]))[0]
+    assert isinstance(network, RCNN)
+    return network.warp(whole, whole.new_tensor([view.region]))[0]
 
 
 def _receptive_fields(traced: Trace, cells: Tensor) -> Tensor:
