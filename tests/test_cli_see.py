@@ -148,15 +148,11 @@ def test_occlusion(
     expected = occlusion(detector, picture, (10, 20, 50, 60), "disc", square=40, stride=40)
     assert f"disc scores {expected.score:.3f}; with a square of 40" in capsys.readouterr().out
 
-    for arguments, words in (
-        (["--box", 10, 20, 500, 60], "is no box in the picture, which is 96 wide and 96 high"),
-        (["--box", 10, 20, 50, 60, "--class", "dics"], "knows no class 'dics'; did you mean disc?"),
-        (["--class", "dics"], "no class is called 'dics'; the classes are cell, disc"),
-        (["--out", "best.png"], "best.png is there already"),
-    ):
-        assert rcnnkit(monkeypatch, *see, "--out", "new.png", *arguments) == 1
-        assert words in capsys.readouterr().err
-        assert not Path("new.png").exists()
+    assert rcnnkit(monkeypatch, *see, "--out", "best.png") == 1
+    assert "best.png is there already" in capsys.readouterr().err
+    assert rcnnkit(monkeypatch, *see, "--class", "dics", "--out", "new.png") == 1
+    assert "no class is called 'dics'; the classes are cell, disc" in capsys.readouterr().err
     nothing = saved(values | {"head": {"hidden": 16, "score_threshold": 0.99}}, tmp_path / "n.safetensors")
     assert rcnnkit(monkeypatch, "see", "occlusion", nothing, picture, "--out", "new.png", "--class", "disc") == 1
     assert "nothing called disc is found in" in capsys.readouterr().err
+    assert not Path("new.png").exists()
