@@ -52,7 +52,7 @@ def channels(
     except ValueError as error:
         raise ValueError(f"{weights}: {error}") from None
     examples = strongest_examples(network, pictures, layer, channels=channel, count=count, progress=console.is_terminal)
-    draw_sheet(examples, layer, network.preprocessing).save(out)
+    draw_sheet(examples, layer, network.preprocessing).save(out, quality=92)
     console.print(f"wrote {out}")
 
 
@@ -91,7 +91,7 @@ def occlusion(
             raise ValueError(f"nothing{f' called {name}' if name else ''} is found in {picture}; say where with --box")
         (name, _, box), *_ = found
     shown = find(detector, picture, box, name, square=square, stride=stride, batch=batch, progress=console.is_terminal)
-    draw_occlusion(shown).save(out)
+    draw_occlusion(shown).save(out, quality=92)
     console.print(
         f"{shown.name} scores {shown.score:.3f}; with a square of {shown.square} pixels, {shown.scores.min():.3f} to"
         f" {shown.scores.max():.3f}"
