@@ -16,8 +16,18 @@ from rcnnkit.backbones.vgg import VGGMaps, vgg
 from rcnnkit.backbones.vgg_cnn_m import vgg_cnn_m_1024
 from rcnnkit.backbones.window import WindowNetwork
 from rcnnkit.backbones.zfnet import zfnet
+from rcnnkit.detectors.detector import Detector
 from rcnnkit.drawing import deconvnet
 from rcnnkit.drawing.deconvnet import layers, project, trace
+from rcnnkit.inference import prepare
+
+
+class Bare(Detector):
+    """A backbone and nothing else."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
 
 
 def net(*stages: nn.Module, seed: int = 0) -> SingleMap:
@@ -224,6 +234,18 @@ def test_an_activation_of_nothing_comes_from_nothing() -> None:
     assert not found.pixels.any()
 
 
+def test_half_precision() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        body, image = alexnet(padded=False), picture(100, 100)
+    full = deconvnet(body, image, "conv2", 5)
+    half = deconvnet(body.bfloat16(), image, "conv2", 5, full.cell)
+    assert half.pixels.dtype == torch.float32
+    assert half.value == pytest.approx(full.value, rel=0.02)  # bf16 has 8 binary digits
+    difference = (half.pixels - full.pixels).norm() / full.pixels.norm()
+    assert 0 < difference < 0.3  # another switch here and there
+
+
 def test_one_cell() -> None:
     body = net(nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()))
     image = picture(3, 3)
@@ -254,5 +276,7 @@ def test_bad_input() -> None:
         deconvnet(FPN(ResNet("resnet18", "batch")), image, "conv5", 0)
     with pytest.raises(ValueError, match=r"cannot undo stages\.0\.0\.1, BatchNorm2d"):
         deconvnet(net(nn.Sequential(nn.Sequential(nn.Conv2d(3, 1, 1), nn.BatchNorm2d(1)))), image, "conv1", 0)
+    with pytest.raises(ValueError, match=r"cannot undo stages\.2\.1, Conv3x3.* before rcnnkit\.inference\.prepare"):
+        deconvnet(prepare(Bare(body), "float32").backbone, image, "conv5", 0)
     with pytest.raises(ValueError, match=r"cannot undo stages\.0\.0, Conv2d.*padding=same"):
         deconvnet(net(nn.Sequential(nn.Conv2d(3, 1, 3, padding="same"))), image, "conv1", 0)
