@@ -30,7 +30,7 @@ def draw_sheet(examples: Mapping[int, Sequence[Example]], layer: str, preprocess
     """
     square = SIDE * TILE + (SIDE - 1) * GAP
     width, height = 2 * square + 3 * MARGIN, LINE + square + 2 * MARGIN
-    columns = max(1, round(math.sqrt(len(examples) * height / width)))  # a sheet about as wide as high
+    columns = max(1, math.ceil(math.sqrt(len(examples) * height / width)))  # a sheet wider than high
     rows = math.ceil(len(examples) / columns)
     sheet = Image.new("RGB", (columns * width, rows * height), "white")
     pencil, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
