@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from rcnnkit import cli_proposals
+from rcnnkit import cli_proposals, cli_see
 
 # Each command imports what it needs: `rcnnkit --help` should not wait for torch.
 
@@ -28,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_proposals.app, name="proposals")
+app.add_typer(cli_see.app, name="see")
 console = Console(highlight=False, markup=False, soft_wrap=True)  # a file may be called "[red].jpg"
 
 Weights = Annotated[Path, typer.Argument(help="A .safetensors file of rcnnkit.")]
@@ -146,11 +146,12 @@ def detect(
     A result's image_id is the path of its picture as it was given. A picture that cannot be read is
     named, the others are done, and the exit status is 1.
     """
+    from rcnnkit.data.checks import pictures_in
     from rcnnkit.drawing import draw
     from rcnnkit.images import read_picture
     from rcnnkit.weights import load
 
-    pictures = list(dict.fromkeys(_pictures(files)))
+    pictures = list(dict.fromkeys(pictures_in(files)))
     drawn = _drawn_names(pictures, out)
     taken = [path for path in [*drawn.values(), out / "detections.json"] if path.exists()]
     if taken:
@@ -321,19 +322,6 @@ def free_folder(wanted: Path) -> Path:
         number += 1
         folder = wanted.with_name(f"{wanted.name}-{number}")
     return folder
-
-
-def _pictures(files: list[Path]) -> Iterator[Path]:
-    from rcnnkit.data.checks import PICTURE_SUFFIXES, is_picture
-
-    for file in files:
-        if file.is_dir():
-            inside = sorted(filter(is_picture, file.iterdir()))
-            if not inside:
-                raise FileNotFoundError(f"{file} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
-            yield from inside
-        else:
-            yield file
 
 
 def _drawn_names(pictures: list[Path], out: Path) -> dict[Path, Path]:

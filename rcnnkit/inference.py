@@ -49,15 +49,16 @@ def prepare(detector: AnyDetector, precision: str = "auto") -> AnyDetector:
 
 
 class Conv3x3(nn.Module):
-    """A 3×3 convolution of stride 1, by `rcnnkit.ops.conv3x3`. Its weights stay float32."""
+    """A 3×3 convolution of stride 1, and the ReLU after it, by `rcnnkit.ops.conv3x3`. Its weights stay float32."""
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
         self.weight = winograd_weights(layer.weight)
         self.bias = layer.weight.new_zeros(layer.out_channels) if layer.bias is None else layer.bias.detach()
+        self.relu = False
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv3x3(x, self.weight, self.bias)
+        return conv3x3(x, self.weight, self.bias, self.relu)
 
 
 def conv3x3_types() -> set[torch.dtype]:
@@ -66,11 +67,17 @@ def conv3x3_types() -> set[torch.dtype]:
 
 
 def _replace_convolutions(module: nn.Module) -> None:
+    before: nn.Module | None = None
     for name, child in module.named_children():
         if isinstance(child, nn.Conv2d) and _fits(child):
-            setattr(module, name, Conv3x3(child))
+            child = Conv3x3(child)
+            setattr(module, name, child)
+        elif isinstance(module, nn.Sequential) and isinstance(before, Conv3x3) and isinstance(child, nn.ReLU):
+            before.relu = True
+            setattr(module, name, nn.Identity())
         else:
             _replace_convolutions(child)
+        before = child
 
 
 def _fits(layer: nn.Conv2d) -> bool:

@@ -21,10 +21,10 @@ TIERS = [
     ["detectors/"],
     ["inference"],
     ["weights"],
-    ["about", "compression", "drawing", "data/", "evaluation/", "importing/"],
+    ["about", "compression", "drawing/", "data/", "evaluation/", "importing/"],
     ["training/", "benchmark/"],
     ["demo"],
-    ["cli_proposals"],
+    ["cli_proposals", "cli_see"],
     ["cli"],
     ["__main__"],
 ]

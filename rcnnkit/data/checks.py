@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -77,6 +77,18 @@ def check_box(box: Sequence[float], size: Size, written: str) -> Box:
 def is_picture(path: Path) -> bool:
     """Whether the file's name ends like a picture's."""
     return path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def pictures_in(files: Iterable[Path]) -> Iterator[Path]:
+    """The files, and in place of each folder the pictures in it. Raises FileNotFoundError for one without."""
+    for file in files:
+        if file.is_dir():
+            inside = sorted(filter(is_picture, file.iterdir()))
+            if not inside:
+                raise FileNotFoundError(f"{file} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
+            yield from inside
+        else:
+            yield file
 
 
 def check_picture(path: Path) -> str | None:

@@ -102,6 +102,12 @@ class BoxHead(nn.Module):
     def _deltas(self, hidden: Tensor) -> Tensor:
         return self.deltas(hidden).float().reshape(len(hidden), self.deltas.out_features // 4, 4)
 
+    def score(self, hidden: Tensor) -> Tensor:
+        """(R, K) float32 of what `features` gives: probabilities, or the margins of SVMs."""
+        if self.svms:
+            return self.svms(hidden).float()
+        return self.scores(hidden).float().softmax(dim=1)[:, : self.num_classes]
+
     @torch.no_grad()
     def use_svms(self, weight: Tensor, bias: Tensor) -> None:
         """Score regions by weight (K, channels) · features + bias (K,) from now on; the softmax serves `losses` alone.
@@ -195,11 +201,7 @@ class BoxHead(nn.Module):
         """Detections of each image, in the pixels of the pictures as they were given."""
         hidden = self.features(regions).float()
         deltas = self._deltas(hidden)
-        scored = (
-            self.svms(hidden).float()
-            if self.svms
-            else self.scores(hidden).float().softmax(dim=1)[:, : self.num_classes]
-        )
+        scored = self.score(hidden)
         found = []
         start = 0
         for proposal, size, original_size in zip(proposals, images.sizes, images.original_sizes, strict=True):

@@ -32,7 +32,7 @@ def winograd_weights(weight: Tensor) -> Tensor:
     return panels.transpose(1, 2).float().contiguous()
 
 
-def conv3x3(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def conv3x3(input: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
     """A convolution of 3×3, stride 1 and padding 1 on the CPU, without a gradient.
 
     Products and sums are float32, whatever the type of the maps. They are other products than those of a
@@ -42,6 +42,7 @@ def conv3x3(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         input: (B, C, H, W) float32 or bfloat16; not copied where it lies channels last.
         weight: of `winograd_weights`.
         bias: (O,) float32.
+        relu: what is below 0 becomes 0.
 
     Returns:
         (B, O, H, W) in the input's type, channels last.
@@ -50,9 +51,9 @@ def conv3x3(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         RuntimeError: shapes or types do not fit.
     """
     rows = input.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-    return torch.ops.rcnnkit.conv3x3(rows, weight, bias).permute(0, 3, 1, 2)
+    return torch.ops.rcnnkit.conv3x3(rows, weight, bias, relu).permute(0, 3, 1, 2)
 
 
 @torch.library.register_fake("rcnnkit::conv3x3")
-def _(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _(input: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     return input.new_empty(*input.shape[:3], bias.shape[0])

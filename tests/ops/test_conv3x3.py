@@ -74,6 +74,16 @@ def test_what_is_not_finite_stays_near():
     assert torch.equal(found[:, :, :4], expected[:, :, :4])
 
 
+def test_relu_is_the_same_as_after_it():
+    input, weight, bias = problem(2, 16, 6, 9, 48)
+    input[1, 0, 0, 0] = float("nan")
+    weights = winograd_weights(weight)
+    for maps in (input, input.bfloat16()):
+        expected = conv3x3(maps, weights, bias).relu()
+        np.testing.assert_array_equal(conv3x3(maps, weights, bias, relu=True).float(), expected.float())
+    assert (expected == 0).any()
+
+
 def test_any_strides_are_read():
     input, weight, bias = problem(2, 16, 8, 10, 16)
     expected = conv3x3(input, winograd_weights(weight), bias)

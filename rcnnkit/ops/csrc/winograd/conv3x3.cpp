@@ -3,6 +3,7 @@
 #include "kernels.h"
 
 #include <array>
+#include <limits>
 
 namespace rcnnkit {
 namespace {
@@ -18,14 +19,15 @@ constexpr int64_t kPad = 16;  // floats after each tile's coefficients: rows mus
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 template <class S, class Read, class Write>
-void convolve(const S* input, Shape shape, const float* weight, const float* bias, int64_t outputs, S* output,
-              Read read, Write write) {
+void convolve(const S* input, Shape shape, const float* weight, const float* bias, bool relu, int64_t outputs,
+              S* output, Read read, Write write) {
   const int64_t rows = divide_up(shape.height, kOutputs), columns = divide_up(shape.width, kOutputs);
   const int64_t count = shape.batch * rows * columns, channels = shape.channels;
   // Blocks of one size, at least one for each thread.
   const int64_t blocks = std::max<int64_t>(divide_up(count, kBlockTiles), torch::stable::get_num_threads());
   const int64_t block = divide_up(divide_up(count, blocks), kRows) * kRows;
   const int64_t panels = divide_up(outputs, kPanel), wide = panels * kPanel + kPad, deep = channels + kPad;
+  const float least = relu ? 0.f : -std::numeric_limits<float>::infinity();
   const auto multiply = level().winograd->multiply;
   torch::stable::parallel_for(0, divide_up(count, block), 1, [&](int64_t begin, int64_t end) {
     const Scratch<float> before(kCoefficients * block * deep), after(kCoefficients * block * wide);
@@ -48,14 +50,14 @@ void convolve(const S* input, Shape shape, const float* weight, const float* bia
       for (int64_t i = 0; i < here; ++i) {
         const auto [picture, top, left] = tile(first + i);
         S* cells = output + picture * shape.height * shape.width * outputs;
-        write(after.get() + i * wide, block * wide, bias, {cells, shape.height, shape.width, outputs}, top, left);
+        write(after.get() + i * wide, block * wide, bias, least, {cells, shape.height, shape.width, outputs}, top, left);
       }
     }
   });
 }
 
 // input (B, H, W, C); weight (36, panels, C, kPanel) and bias (O,) float; → (B, H, W, O).
-Tensor forward(Tensor input, Tensor weight, Tensor bias) {
+Tensor forward(Tensor input, Tensor weight, Tensor bias, bool relu) {
   STD_TORCH_CHECK(input.dim() == 4 && weight.dim() == 4 && bias.dim() == 1, kOp,
                   ": expected input (B, H, W, C), weight (36, panels, C, 32) and bias (O,)");
   const Shape shape = {input.size(0), input.size(3), input.size(1), input.size(2)};
@@ -76,11 +78,11 @@ Tensor forward(Tensor input, Tensor weight, Tensor bias) {
   const auto* biases = static_cast<const float*>(bias.data_ptr());
   const winograd::Kernels& kernels = *level().winograd;
   if (input.scalar_type() == ScalarType::Float) {
-    convolve(static_cast<const float*>(input.data_ptr()), shape, weights, biases, outputs,
+    convolve(static_cast<const float*>(input.data_ptr()), shape, weights, biases, relu, outputs,
              static_cast<float*>(output.data_ptr()), kernels.read_f32, kernels.write_f32);
   } else {
     STD_TORCH_CHECK(input.scalar_type() == ScalarType::BFloat16, kOp, ": input must be float32 or bfloat16");
-    convolve(static_cast<const uint16_t*>(input.data_ptr()), shape, weights, biases, outputs,
+    convolve(static_cast<const uint16_t*>(input.data_ptr()), shape, weights, biases, relu, outputs,
              static_cast<uint16_t*>(output.data_ptr()), kernels.read_bf16, kernels.write_bf16);
   }
   return output;

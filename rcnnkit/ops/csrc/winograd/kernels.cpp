@@ -76,7 +76,8 @@ void read(Map<const S> map, int64_t top, int64_t left, float* out, int64_t strid
 }
 
 template <class S>
-void write(const float* coefficients, int64_t stride, const float* bias, Map<S> map, int64_t top, int64_t left) {
+void write(const float* coefficients, int64_t stride, const float* bias, float least, Map<S> map, int64_t top,
+           int64_t left) {
   const int rows = int(map.height - top < kOutputs ? map.height - top : kOutputs);
   const int columns = int(map.width - left < kOutputs ? map.width - left : kOutputs);
   for (int64_t c = 0; c < map.channels; c += lanes) {
@@ -90,8 +91,10 @@ void write(const float* coefficients, int64_t stride, const float* bias, Map<S> 
     for (int j = 0; j < columns; ++j) {
       Wide column[kOutputs];
       backward(half + j, kOutputs, column, 1);
-      for (int i = 0; i < rows; ++i)
-        store(map.cells + ((top + i) * map.width + left + j) * map.channels + c, column[i] + offset);
+      for (int i = 0; i < rows; ++i) {
+        const Wide sum = column[i] + offset, bound = Wide{} + least;
+        store(map.cells + ((top + i) * map.width + left + j) * map.channels + c, sum < bound ? bound : sum);  // NaN stays
+      }
     }
   }
 }

@@ -26,11 +26,12 @@ struct Kernels {
   // out (kRows, kPanel) = tiles (kRows, channels) · panel (channels, kPanel), rows apart by the strides.
   void (*multiply)(const float* tiles, int64_t tile_stride, const float* panel, int64_t channels, float* out,
                    int64_t out_stride);
-  // The outputs of the tile whose first output is (top, left), with the bias (channels,); those outside are left away.
-  void (*write_f32)(const float* coefficients, int64_t stride, const float* bias, Map<float> map, int64_t top,
-                    int64_t left);
-  void (*write_bf16)(const float* coefficients, int64_t stride, const float* bias, Map<uint16_t> map, int64_t top,
-                     int64_t left);
+  // The outputs of the tile whose first output is (top, left), with the bias (channels,), and not less than `least`;
+  // those outside the map are left away.
+  void (*write_f32)(const float* coefficients, int64_t stride, const float* bias, float least, Map<float> map,
+                    int64_t top, int64_t left);
+  void (*write_bf16)(const float* coefficients, int64_t stride, const float* bias, float least, Map<uint16_t> map,
+                     int64_t top, int64_t left);
 };
 
 }  // namespace rcnnkit::winograd

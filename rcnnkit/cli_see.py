@@ -1,0 +1,111 @@
+"""rcnnkit see …: what networks look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    help="See what the channels of a network respond to, and which part of a picture a detection depends on.",
+    no_args_is_help=True,
+)
+console = Console(highlight=False, markup=False, soft_wrap=True)
+
+Weights = Annotated[Path, typer.Argument(help="A .safetensors file of rcnnkit.")]
+Out = Annotated[Path, typer.Option(help="The new picture: .png, .jpg, …")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
+
+
+@app.command()
+def channels(
+    weights: Weights,
+    files: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    out: Out,
+    layer: Annotated[str | None, typer.Option(help="conv1, … or conv1_1, …; by default the last one.")] = None,
+    channel: Annotated[list[int] | None, typer.Option(help="One channel, from 0 on; may be given again.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Else as many of the most active channels.")] = 16,
+    device: Device = "auto",
+) -> None:
+    """A sheet of what channels respond to: their nine strongest activations, projected back, beside the pictures.
+
+    Zeiler and Fergus' deconvnet, for detectors and classifiers on AlexNet, ZFNet and VGG.
+    """
+    from rcnnkit.data.checks import pictures_in
+    from rcnnkit.drawing import draw_sheet, strongest_examples
+    from rcnnkit.drawing.deconvnet import check_layer, layers
+    from rcnnkit.weights import load, load_classifier, read
+
+    _check_out(out)
+    pictures = list(dict.fromkeys(pictures_in(files)))
+    for picture in pictures:  # before any of them is looked through
+        if not picture.is_file():
+            raise FileNotFoundError(f"{picture}: no such picture")
+    kind = read(weights)[0].get("detector")
+    network = load_classifier(weights, device) if kind == "classifier" else load(weights, device)
+    try:
+        backbone = network.get_submodule("backbone")
+        layer = layer or list(layers(backbone))[-1]
+        check_layer(backbone, layer, channel or ())
+    except ValueError as error:
+        raise ValueError(f"{weights}: {error}") from None
+    examples = strongest_examples(network, pictures, layer, channels=channel, count=count, progress=console.is_terminal)
+    draw_sheet(examples, layer, network.preprocessing).save(out, quality=92)
+    console.print(f"wrote {out}")
+
+
+@app.command()
+def occlusion(
+    weights: Weights,
+    picture: Annotated[Path, typer.Argument(help="A picture.")],
+    out: Out,
+    box: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(metavar="X1 Y1 X2 Y2", help="In pixels; by default that of the best detection."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--class", help="By default the best detection's, or the one best at --box.")
+    ] = None,
+    square: Annotated[int, typer.Option(min=0, help="Its sides, pixels; 0: a third of the box's.")] = 0,
+    stride: Annotated[int, typer.Option(min=0, help="From place to place, pixels; 0: half the square.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 8,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16, fp16.")] = "auto",
+) -> None:
+    """A map of what a detection's score depends on: how it falls as a grey square slides over the picture.
+
+    Zeiler and Fergus' occlusion, for every detector.
+    """
+    from rcnnkit.drawing import draw_occlusion
+    from rcnnkit.drawing import occlusion as find
+    from rcnnkit.weights import load
+
+    _check_out(out)
+    detector = load(weights, device, precision)
+    if box is None:
+        found = detector(picture)
+        found = found if name is None else found.of(name)
+        if not len(found):
+            raise ValueError(f"nothing{f' called {name}' if name else ''} is found in {picture}; say where with --box")
+        (name, _, box), *_ = found
+    shown = find(detector, picture, box, name, square=square, stride=stride, batch=batch, progress=console.is_terminal)
+    draw_occlusion(shown).save(out, quality=92)
+    console.print(
+        f"{shown.name} scores {shown.score:.3f}; with a square of {shown.square} pixels, {shown.scores.min():.3f} to"
+        f" {shown.scores.max():.3f}"
+    )
+    console.print(f"wrote {out}")
+
+
+def _check_out(out: Path) -> None:
+    """Raise unless a new picture can be written there; before anything is computed."""
+    from rcnnkit.data.checks import PICTURE_SUFFIXES
+
+    if out.suffix.lower() not in PICTURE_SUFFIXES:
+        raise ValueError(f"--out {out} does not end in one of {', '.join(sorted(PICTURE_SUFFIXES))}")
+    if out.exists():
+        raise FileExistsError(f"{out} is there already; choose another --out, nothing is overwritten")
+    if not out.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{out.parent} is not a folder; make it, or write --out elsewhere")

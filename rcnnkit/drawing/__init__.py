@@ -1,0 +1,22 @@
+"""What is found, and what the networks see, as pictures."""
+
+from rcnnkit.drawing.boxes import class_colour, draw, draw_proposals
+from rcnnkit.drawing.deconvnet import Projection, deconvnet
+from rcnnkit.drawing.occlusion import Occlusion, draw_occlusion, occlusion
+from rcnnkit.drawing.segments import draw_segments
+from rcnnkit.drawing.sheets import draw_sheet
+from rcnnkit.drawing.strongest import strongest_examples
+
+__all__ = [
+    "Occlusion",
+    "Projection",
+    "class_colour",
+    "deconvnet",
+    "draw",
+    "draw_occlusion",
+    "draw_proposals",
+    "draw_segments",
+    "draw_sheet",
+    "occlusion",
+    "strongest_examples",
+]

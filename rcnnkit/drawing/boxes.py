@@ -1,0 +1,98 @@
+"""Detections and proposals drawn on their picture."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+
+from rcnnkit.boxes import iou
+from rcnnkit.drawing.canvas import HUES, Canvas, Colour
+from rcnnkit.images import Picture
+from rcnnkit.structures import Detections, Proposals, Targets
+
+
+def class_colour(label: int) -> Colour:
+    """RGB, 0-255, of a class: always the same for a label; 21 colours, then from the start again.
+
+    Seven hues, then each of them darker, then lighter. More cannot be told apart at a glance;
+    the name beside the box does the rest.
+    """
+    shade, hue = divmod(label % (3 * len(HUES)), len(HUES))
+    towards, share = ((0, 0.0), (0, 0.4), (255, 0.5))[shade]
+    red, green, blue = (round(v + (towards - v) * share) for v in HUES[hue])
+    return red, green, blue
+
+
+def draw(picture: Picture, detections: Detections, *, min_score: float = 0.5) -> Image.Image:
+    """A copy of the picture with a box, a name and a score for each detection.
+
+    Lines and text grow with the picture. Better detections lie above worse ones, and text above
+    every box. A box too small for its own outline is framed from outside, so that the object
+    stays visible. A box outside the picture is not drawn; one that reaches over the edge is cut.
+
+    Args:
+        picture: a path, a PIL picture, or an RGB array or tensor, as `read_picture` takes it;
+            never modified.
+        detections: boxes in pixels of this picture.
+        min_score: weaker detections are not drawn; `-math.inf` draws all. R-CNN's scores are
+            SVM margins without bounds, for which 0.5 is a strict choice.
+
+    Returns:
+        A new RGB PIL picture, upright, of the same size.
+
+    Raises:
+        What `read_picture` raises for a picture that it cannot read.
+    """
+    canvas = Canvas(picture)
+    shown = detections.to("cpu").above(min_score)
+    shown = shown[torch.argsort(shown.scores, stable=True)]  # the best comes last, on top
+    colours = [class_colour(label) for label in shown.labels.tolist()]
+    frames = canvas.outline(shown.boxes, colours, canvas.pixels(2))
+    texts = [f"{name} {score:.2f}" for name, score, _ in shown]
+    for frame, colour, text in zip(frames, colours, texts, strict=True):
+        if frame:
+            canvas.write(frame, text, colour)
+    return canvas.image
+
+
+def draw_proposals(
+    picture: Picture, proposals: Proposals, *, count: int | None = None, targets: Targets | None = None
+) -> Image.Image:
+    """A copy of the picture with the best proposals; or, with `targets`, with how well they cover the objects.
+
+    Then each object has a white frame, and the proposal that overlaps it most has a green one, or a vermilion one
+    where their IoU is not above 0.5, and says the IoU. Difficult and crowd objects are left out, as in the recall.
+
+    Args:
+        picture: as `draw` takes it.
+        proposals: in pixels of this picture, best first.
+        count: how many of the first ones; by default 50, or all where there are `targets`.
+        targets: the objects, in the same frame.
+
+    Returns:
+        A new RGB PIL picture, upright, of the same size.
+
+    Raises:
+        What `read_picture` raises for a picture that it cannot read.
+    """
+    canvas = Canvas(picture)
+    thin = canvas.pixels(1)
+    boxes = proposals.boxes.cpu()
+    if targets is None:
+        boxes = boxes[: 50 if count is None else count].flip(0)  # the best comes last, on top
+        colours = [class_colour(rank) for rank in reversed(range(len(boxes)))]
+        canvas.outline(boxes, colours, thin)
+        return canvas.image
+    boxes, objects = boxes[:count], targets.to("cpu")
+    objects = objects[~(objects.difficult | objects.crowd)]
+    none = boxes.new_zeros(1, len(objects))  # so that there is a best one where there are no proposals
+    overlaps, best = torch.cat([none, iou(boxes, objects.boxes)]).max(dim=0)
+    boxes = torch.cat([boxes.new_zeros(1, 4), boxes])[best]
+    colours = [HUES[3] if overlap > 0.5 else HUES[2] for overlap in overlaps.tolist()]
+    white = [(255, 255, 255)] * len(objects)
+    places = canvas.outline(objects.boxes, white, thin)
+    frames = canvas.outline(boxes, colours, 2 * thin)
+    for frame, place, colour, overlap in zip(frames, places, colours, overlaps.tolist(), strict=True):
+        if plate := frame or place:  # an object without any proposal says so itself
+            canvas.write(plate, f"{overlap:.2f}", colour)
+    return canvas.image

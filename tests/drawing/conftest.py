@@ -1,0 +1,51 @@
+"""Detectors and a classifier with random weights on AlexNet, and pictures for them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rcnnkit.backbones.classifier import Classifier
+from rcnnkit.config import DetectorSettings
+from rcnnkit.detectors.build import build
+from rcnnkit.detectors.detector import Detector
+
+DETECTORS = {
+    "faster_rcnn": {},
+    "fast_rcnn": {"proposals": {"method": "sliding_windows"}},
+    "rcnn": {"proposals": {"method": "sliding_windows"}, "rcnn": {"size": 95}},
+}
+NETWORKS = {**DETECTORS, "classifier": {"input": {}, "classifier": {"resize": 110, "crop": 95}}}
+
+
+def alexnet(name: str) -> Detector | Classifier:
+    """Two classes; in eval mode."""
+    settings = DetectorSettings.model_validate(
+        {
+            "model": {"detector": name, "backbone": "alexnet"},
+            "head": {"hidden": 8},
+            "input": {"short_side": 128, "long_side": 192},
+            **NETWORKS[name],
+        }
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build(settings, ["a", "b"]).eval()
+
+
+@pytest.fixture(params=DETECTORS)
+def detector(request: pytest.FixtureRequest) -> Detector:
+    """Of each kind in turn."""
+    return alexnet(request.param)
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request: pytest.FixtureRequest) -> Detector | Classifier:
+    """Of each kind in turn."""
+    return alexnet(request.param)
+
+
+@pytest.fixture
+def pictures(digits: Path) -> list[Path]:
+    """Three, 96 × 96."""
+    return sorted((digits / "JPEGImages").iterdir())[:3]
