@@ -36,10 +36,11 @@ from rcnnkit.data.loading import Batch, load_batches
 from rcnnkit.data.transforms import Augmentation
 from rcnnkit.detectors.build import build
 from rcnnkit.images import read_picture
+from rcnnkit.importing.torchvision_detectors import from_torchvision
 from rcnnkit.inference import prepare
 from rcnnkit.precision import autocast, pick_dtype
 from rcnnkit.training.loop import read_splits, sgd, start_detector, step
-from rcnnkit.weights import from_torchvision, pick_device
+from rcnnkit.weights import pick_device
 
 Seconds = dict[str, list[float]]
 
