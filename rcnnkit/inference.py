@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +40,8 @@ def prepare(detector: AnyDetector, precision: str = "auto") -> AnyDetector:
                 _replace_convolutions(part)
             part.to(dtype=dtype, memory_format=torch.channels_last)
 
-    def convert(_: nn.Module, pixels: tuple[Tensor]) -> tuple[Tensor]:
-        return (pixels[0].to(dtype=dtype, memory_format=torch.channels_last),)
+    def convert(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        return given[0].to(dtype=dtype, memory_format=torch.channels_last), *given[1:]
 
     ready.get_submodule("backbone").register_forward_pre_hook(convert)
     ready.only_detects = True
