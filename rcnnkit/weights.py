@@ -197,18 +197,7 @@ def from_torchvision(model: TorchvisionFasterRCNN, class_names: list[str]) -> tu
         )
     detector = build(settings, class_names)
     source = model.state_dict()
-    stages = {"conv1": "stem.0", "bn1": "stem.1"} | {f"layer{i + 1}": f"stages.{i}" for i in range(4)}
-    parts = {f"backbone.body.{theirs}": f"backbone.body.{ours}" for theirs, ours in stages.items()}
-    for i in range(4):
-        parts[f"backbone.fpn.inner_blocks.{i}"] = f"backbone.lateral.{i}"
-        parts[f"backbone.fpn.layer_blocks.{i}"] = f"backbone.output.{i}"
-    parts |= {"rpn.head.cls_logits": "rpn.objectness", "rpn.head.bbox_pred": "rpn.deltas"}
-    parts |= {f"rpn.head.conv.{i}.0": f"rpn.convs.{2 * i}" for i in range(len(model.rpn.head.conv))}
-    parts |= {"roi_heads.box_head.fc6": "head.features.fc6", "roi_heads.box_head.fc7": "head.features.fc7"}
-    parts |= {
-        "roi_heads.box_predictor.cls_score": "head.scores",
-        "roi_heads.box_predictor.bbox_pred": "head.deltas",
-    }
+    parts = torchvision_parts(len(model.rpn.head.conv))
     state = {}
     for name, value in source.items():
         theirs = next((part for part in parts if name.startswith(part + ".")), None)
@@ -221,6 +210,27 @@ def from_torchvision(model: TorchvisionFasterRCNN, class_names: list[str]) -> tu
     detector.load_state_dict(state)
     assert isinstance(detector, FasterRCNN)
     return detector.eval(), settings
+
+
+def torchvision_parts(convs: int) -> dict[str, str]:
+    """torchvision's name of each part of a Faster R-CNN with a ResNet and an FPN → ours.
+
+    Args:
+        convs: 3×3 convolutions of the RPN.
+    """
+    stages = {"conv1": "stem.0", "bn1": "stem.1"} | {f"layer{i + 1}": f"stages.{i}" for i in range(4)}
+    parts = {f"backbone.body.{theirs}": f"backbone.body.{ours}" for theirs, ours in stages.items()}
+    for i in range(4):
+        parts[f"backbone.fpn.inner_blocks.{i}"] = f"backbone.lateral.{i}"
+        parts[f"backbone.fpn.layer_blocks.{i}"] = f"backbone.output.{i}"
+    parts |= {"rpn.head.cls_logits": "rpn.objectness", "rpn.head.bbox_pred": "rpn.deltas"}
+    parts |= {f"rpn.head.conv.{i}.0": f"rpn.convs.{2 * i}" for i in range(convs)}
+    parts |= {"roi_heads.box_head.fc6": "head.features.fc6", "roi_heads.box_head.fc7": "head.features.fc7"}
+    parts |= {
+        "roi_heads.box_predictor.cls_score": "head.scores",
+        "roi_heads.box_predictor.bbox_pred": "head.deltas",
+    }
+    return parts
 
 
 def _torchvision_settings(model: TorchvisionFasterRCNN) -> DetectorSettings:
