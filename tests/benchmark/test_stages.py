@@ -70,7 +70,7 @@ def test_real_seconds_are_counted() -> None:
     whole = time.perf_counter() - began
     assert clock.seconds["heads"] >= 0.05
     assert clock.seconds["other"] >= 0.03
-    assert sum(clock.seconds.values()) == pytest.approx(whole, abs=2e-3)
+    assert 0.97 * whole - 0.02 <= sum(clock.seconds.values()) <= whole
 
 
 @pytest.mark.parametrize("name", ["rcnn", "fast_rcnn", "faster_rcnn"])
@@ -79,14 +79,16 @@ def test_every_part_of_every_detector_is_seen_and_changes_nothing(tiny: dict[str
     before = {id(part): set(vars(part)) for part in detector.modules()}
     plain = detector(PICTURE)
     clock = StageClock()
-    began = time.perf_counter()
-    with timed(detector, clock), clock.stage("other"):
-        watched = detector(PICTURE)
-    whole = time.perf_counter() - began
+    with timed(detector, clock):
+        began = time.perf_counter()
+        with clock.stage("other"):
+            watched = detector(PICTURE)
+        whole = time.perf_counter() - began
     assert clock.seconds.keys() == NETWORK
     assert set(STAGES) >= NETWORK
     assert all(seconds > 0 for seconds in clock.seconds.values())
-    assert sum(clock.seconds.values()) == pytest.approx(whole, rel=0.03, abs=1e-3)
+    # A busy machine may stop between the two clocks.
+    assert 0.97 * whole - 0.02 <= sum(clock.seconds.values()) <= whole
     assert 0 < clock.proposals <= 50
     torch.testing.assert_close(plain.boxes, watched.boxes, rtol=0, atol=0)
     torch.testing.assert_close(plain.scores, watched.scores, rtol=0, atol=0)
