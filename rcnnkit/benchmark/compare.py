@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from rcnnkit.benchmark.contenders import Contender
-from rcnnkit.benchmark.stages import StageClock, timed
+from rcnnkit.benchmark.stages import CALL, StageClock, timed
 from rcnnkit.benchmark.summary import Step
 from rcnnkit.data.records import Record
 from rcnnkit.drawing import draw
@@ -48,7 +48,7 @@ def measure(contender: Contender, records: Sequence[Record], device: torch.devic
             with clock.stage("decode"):
                 # As annotated: only the record knows the orientation that its boxes speak of.
                 pictures = [read_picture(record.path, record.size) for record in records]
-            with nullcontext() if detector else clock.stage("detector"):
+            with nullcontext() if detector else clock.stage(CALL):
                 found = [each.to("cpu") for each in contender.detect(pictures)]
             with clock.stage("drawing"):
                 drawn = [

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from rcnnkit.benchmark.papers import PAPERS
-from rcnnkit.benchmark.results import Results, measured
-from rcnnkit.benchmark.stages import STAGES
+from rcnnkit.benchmark.papers import HARDWARE, PAPERS
+from rcnnkit.benchmark.results import Results, measured, stage_names
 from rcnnkit.benchmark.summary import MISSING
 from rcnnkit.benchmark.variants import TITLES
 
@@ -63,8 +62,12 @@ def notes(results: Results) -> list[str]:
 
 def tables(results: Results) -> dict[str, Rows]:
     """Heading → rows of cells, the first one the header."""
-    found = {"Each detector": _whole(results), "Stage by stage, milliseconds a picture": _stages(results)}
-    found["Beside the papers"] = _papers(results)
+    found = {
+        "Each detector": _whole(results),
+        "Stage by stage: median in ms a picture, and share of all time": _stages(results),
+        "Stage by stage: 95th percentile and spread (first to third quartile), ms a picture": _spreads(results),
+        f"Beside the papers ({HARDWARE})": _papers(results),
+    }
     if results.get("searches"):
         found["Selective search, fast mode"] = _searches(results)
     return {heading: rows for heading, rows in found.items() if len(rows) > 1}
@@ -91,20 +94,21 @@ def _whole(results: Results) -> Rows:
 
 
 def _stages(results: Results) -> Rows:
-    each = measured(results)
-    rows = [["", *(contender["title"] for contender in each.values())]]
-    found = {name for contender in each.values() for name in contender["summary"]["stages"]}
-    for name in [*(stage for stage in STAGES if stage in found), *sorted(found - set(STAGES))]:
-        cells = []
-        for contender in each.values():
-            stage = contender["summary"]["stages"].get(name)
-            cells.append(
-                f"{1e3 * stage['median']:.3g} (p95 {1e3 * stage['p95']:.3g}, ± {1e3 * stage['spread']:.2g}),"
-                f" {stage['share']:.1%}"
-                if stage
-                else ""
-            )
-        rows.append([name, *cells])
+    """Median and share."""
+    return _by_stage(results, lambda stage: f"{milliseconds(stage['median'])} · {stage['share']:.1%}")
+
+
+def _spreads(results: Results) -> Rows:
+    return _by_stage(results, lambda stage: f"{milliseconds(stage['p95'])} · {milliseconds(stage['spread'])}")
+
+
+def _by_stage(results: Results, cell: Callable[[dict[str, float]], str]) -> Rows:
+    """A row a stage, a column a contender."""
+    contenders = measured(results).values()
+    rows = [["", *(each["title"] for each in contenders)]]
+    for name in stage_names(results):
+        stages = [each["summary"]["stages"].get(name) for each in contenders]
+        rows.append([name, *(cell(stage) if stage else "" for stage in stages)])
     return rows
 
 
@@ -117,9 +121,9 @@ def _papers(results: Results) -> Rows:
             [
                 TITLES[name],
                 seconds(taken),
-                f"{ratio:.3g} ×" if ratio else "",
+                f"{seconds(ratio)} ×" if ratio else "",
                 seconds(papers["seconds"][name]),
-                f"{papers['ratios'][name]:.3g} ×",
+                f"{seconds(papers['ratios'][name])} ×",
                 PAPERS[name].source,
             ]
         )
@@ -130,13 +134,17 @@ def _searches(results: Results) -> Rows:
     rows = [["", "ms / picture", "p95", "boxes"]]
     for name, summary in results["searches"].items():
         whole = summary["whole"]
-        rows.append([name, *(f"{1e3 * whole[key]:.3g}" for key in ("median", "p95")), f"{summary['proposals']:.0f}"])
+        rows.append([name, *(milliseconds(whole[key]) for key in ("median", "p95")), f"{summary['proposals']:.0f}"])
     return rows
 
 
 def seconds(value: float) -> str:
     """Three digits that count."""
-    return f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def milliseconds(value: float) -> str:
+    return seconds(1e3 * value)
 
 
 def _without_empty_columns(rows: Rows) -> Rows:

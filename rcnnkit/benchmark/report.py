@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from rcnnkit.benchmark.markdown import markdown
+from rcnnkit.benchmark.page import page
+from rcnnkit.benchmark.plots import write_plots
 from rcnnkit.benchmark.results import read
 
 
 def write_report(folder: Path) -> Path:
-    """Write report.md into the folder of a benchmark's results.
+    """Write report.md, report.html and PNG plots into the folder of a benchmark's results; the path of the page.
 
     Raises:
         FileNotFoundError, ValueError: the folder holds no results.
     """
     results = read(folder)
-    path = folder / "report.md"
-    path.write_text(markdown(results), encoding="utf-8")
+    (folder / "report.md").write_text(markdown(results), encoding="utf-8")
+    path = folder / "report.html"
+    path.write_text(page(results, folder), encoding="utf-8")
+    write_plots(results, folder)
     return path

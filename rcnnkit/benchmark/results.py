@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rcnnkit.benchmark.papers import HARDWARE, PAPERS, ratios
+from rcnnkit.benchmark.stages import STAGES
 from rcnnkit.benchmark.summary import Step, summarise
 
 FILE = "results.json"
@@ -67,3 +68,28 @@ def add_steps(results: Results, steps: Mapping[str, Sequence[Step]]) -> None:
 def measured(results: Results) -> dict[str, dict[str, Any]]:
     """The contenders that had a turn."""
     return {name: each for name, each in results["contenders"].items() if "summary" in each}
+
+
+def stage_names(results: Results) -> list[str]:
+    """The stages that anybody had, in the order of the work, "other" last."""
+    found = {name for each in measured(results).values() for name in each["summary"]["stages"]}
+    ours = [name for name in STAGES if name in found and name != "other"]
+    return [*ours, *sorted(found - set(STAGES)), *(["other"] if "other" in found else [])]
+
+
+def curves(results: Results) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """What was varied → contender → (value, seconds a picture), ascending; of at least two values."""
+    found: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for point in results.get("growth", {}).get("points", []):
+        line = found.setdefault(point["dimension"], {}).setdefault(point["contender"], [])
+        line.append((point["value"], point["seconds"]))
+    lines = {
+        dimension: {name: sorted(points) for name, points in each.items() if len(points) > 1}
+        for dimension, each in found.items()
+    }
+    return {dimension: each for dimension, each in lines.items() if each}
+
+
+def picture_file(folder: Path, number: int, contender: str) -> Path:
+    """Where a benchmark's folder has what a contender found in the picture of that number."""
+    return folder / "pictures" / f"{number}-{contender}.jpg"

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-import cv2
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,16 +14,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rcnnkit.benchmark import results as store
 from rcnnkit.benchmark.compare import Turn, measure, turns
 from rcnnkit.benchmark.contenders import Contender, ready
+from rcnnkit.benchmark.growth import measure_growth
 from rcnnkit.benchmark.machine import describe
 from rcnnkit.benchmark.memory import Load, check_memory, peaks
 from rcnnkit.benchmark.peers import searches, torchvision_contender
 from rcnnkit.benchmark.report import write_report
 from rcnnkit.benchmark.subjects import Options, subjects
 from rcnnkit.benchmark.summary import Step
+from rcnnkit.benchmark.threads import threads
 from rcnnkit.benchmark.variants import TITLES, Variant
 from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.evaluation.coco import coco_metrics
+from rcnnkit.images import read_picture
 from rcnnkit.structures import Detections
 from rcnnkit.training.precision import DTYPES, pick_dtype
 from rcnnkit.weights import pick_device
@@ -51,7 +51,7 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
     if options.dtype not in ("auto", *DTYPES):
         raise ValueError(f"--dtype {options.dtype} is not one of auto, {', '.join(DTYPES)}")
     dtype = pick_dtype(options.dtype, device)  # type: ignore[arg-type]  # just checked
-    with _threads(options.threads):
+    with threads(options.threads):
         variants, data, annotated = subjects(options, out, console)
         load = Load(
             str(device), str(dtype).removeprefix("torch."), options.batch, options.proposals, torch.get_num_threads()
@@ -73,6 +73,10 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         try:
             _measure(found, variants, data, annotated, load, out, console)
+            if options.growth:
+                first = data.records[0]
+                picture, backbone = read_picture(first.path, first.size), variants[0].settings.model.backbone
+                measure_growth(found, picture, backbone, load, console, lambda: store.write(found, out))
             found["complete"] = True
         except KeyboardInterrupt:
             found["stopped"] = "interrupted"
@@ -129,7 +133,8 @@ def _measure(
     )
     steps: dict[str, list[Step]] = {contender.name: [] for contender in contenders}
     answers: dict[str, dict[object, Detections]] = {contender.name: {} for contender in contenders}
-    shown = {record.id for record in data.records[:: max(1, len(data) // SHOWN)][:SHOWN]}
+    shown = data.records[:: max(1, len(data) // SHOWN)][:SHOWN]
+    found["pictures"]["shown"] = [record.path.name for record in shown]
     (out / "pictures").mkdir()
     written = time.perf_counter()
     try:
@@ -140,7 +145,7 @@ def _measure(
                 answers[turn.contender.name] |= {
                     record.id: each for record, each in zip(turn.records, turn.found, strict=True)
                 }
-                _keep_pictures(turn, shown, out / "pictures")
+                _keep_pictures(turn, [record.id for record in shown], out)
                 bar.advance(task)
                 if time.perf_counter() - written > WRITE_EVERY:
                     store.add_steps(found, steps)
@@ -174,29 +179,15 @@ def _accuracy(answers: dict[object, Detections], data: Dataset) -> dict[str, flo
     return {name: None if numbers[name] != numbers[name] else numbers[name] for name in ("AP", "AP50")}
 
 
-def _keep_pictures(turn: Turn, shown: set[Any], folder: Path) -> None:
+def _keep_pictures(turn: Turn, shown: Sequence[object], folder: Path) -> None:
     for record, drawn in zip(turn.records, turn.drawn, strict=True):
         if record.id in shown:
             drawn.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-            drawn.save(folder / f"{record.path.stem}-{turn.contender.name}.jpg", quality=85)
+            drawn.save(store.picture_file(folder, shown.index(record.id), turn.contender.name), quality=85)
 
 
 def _is_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """torch and OpenCV with so many threads; 0 leaves them alone."""
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    if count:
-        torch.set_num_threads(count)
-        cv2.setNumThreads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
 
 
 def _bar(console: Console) -> Progress:

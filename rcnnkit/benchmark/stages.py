@@ -14,6 +14,7 @@ from rcnnkit.detectors.detector import Detector
 
 # In the order in which they are shown. "other" is what no stage claims.
 STAGES = ("decode", "resize", "proposals", "backbone", "regions", "heads", "suppression", "drawing", "other")
+CALL = "whole call"  # of a contender whose parts are not ours
 
 # (part, its method, stage). What a part calls of other parts is theirs, so the outer ones keep only what is between:
 # of a call, resizing and normalising; of `detect`, next to nothing.
