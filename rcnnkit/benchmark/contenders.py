@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.images import Array
+from rcnnkit.inference import prepare
 from rcnnkit.structures import Detections
-from rcnnkit.training.precision import autocast
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +22,12 @@ class Contender:
     least: float = 0.5  # score from which on a detection is drawn
 
 
-def ready(name: str, title: str, detector: Detector, dtype: torch.dtype) -> Contender:
-    """A detector as it is to be measured, computing in `dtype`."""
+def ready(name: str, title: str, detector: Detector, precision: str) -> Contender:
+    """A detector as it is to be measured: a copy that is made for detecting alone (`rcnnkit.inference.prepare`)."""
+    prepared = prepare(detector, precision)
 
     def detect(pictures: Sequence[Array]) -> list[Detections]:
-        with autocast(detector.device, dtype):
-            found: list[Detections] = detector(list(pictures))
+        found: list[Detections] = prepared(list(pictures))
         return found
 
-    return Contender(name, title, detect, detector, 0.0 if detector.scores_are_margins else 0.5)
+    return Contender(name, title, detect, prepared, 0.0 if detector.scores_are_margins else 0.5)

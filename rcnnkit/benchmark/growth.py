@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from rcnnkit.benchmark.contenders import ready
+from rcnnkit.benchmark.contenders import Contender, ready
 from rcnnkit.benchmark.machine import free_memory
 from rcnnkit.benchmark.memory import GB, Load, estimate
 from rcnnkit.benchmark.results import Results
@@ -72,13 +72,13 @@ def measure_growth(
     """
     growth: Results = {"base": BASE | {"threads": load.threads}, "points": []}
     results["growth"] = growth
-    usual = _detectors(backbone, BASE["classes"], load)
+    usual = _contenders(backbone, BASE["classes"], load)
     base: dict[str, float] = {}  # seconds of each at the first point, where nothing is varied
     for number, (dimension, value) in enumerate(points := _points(load.threads)):
         at = growth["base"] | {dimension: value}
-        pairs = usual if at["classes"] == BASE["classes"] else _detectors(backbone, value, load)
+        pairs = usual if at["classes"] == BASE["classes"] else _contenders(backbone, value, load)
         for i in range(len(pairs)):
-            variant, detector = pairs[(number + i) % len(pairs)]
+            variant, contender = pairs[(number + i) % len(pairs)]
             expected = base.get(variant.name, 0.0) * _times(variant.name, dimension, value, load.threads)
             why = _too_large(variant, at, picture, load)
             if expected > LONGEST:
@@ -87,7 +87,7 @@ def measure_growth(
                 results["notes"].append(f"{TITLES[variant.name]}, {dimension} {value}: left out of growth, as {why}.")
                 continue
             with threads(at["threads"]):
-                stages = _seconds(variant, detector, at, picture, load)
+                stages = _seconds(contender, at, picture, load)
             seconds = sum(stages.values())
             growth["points"].append(
                 {
@@ -112,15 +112,17 @@ def _points(most: int) -> list[tuple[str, int]]:
     return [(dimension, value) for dimension, each in values.items() for value in each]
 
 
-def _detectors(backbone: str, classes: int, load: Load) -> list[tuple[Variant, Detector]]:
+def _contenders(backbone: str, classes: int, load: Load) -> list[tuple[Variant, Contender]]:
     variants = untrained(backbone, [f"class {i}" for i in range(1, classes + 1)])
-    return [(variant, variant.load(torch.device(load.device))) for variant in variants]
+    device = torch.device(load.device)
+    return [(each, ready(each.name, TITLES[each.name], each.load(device), load.precision)) for each in variants]
 
 
-def _seconds(variant: Variant, detector: Detector, at: dict[str, int], picture: Array, load: Load) -> dict[str, float]:
+def _seconds(contender: Contender, at: dict[str, int], picture: Array, load: Load) -> dict[str, float]:
     """Seconds of each stage, of one picture."""
+    detector = contender.detector
+    assert detector is not None  # `ready` has it
     _give(detector, at)
-    contender = ready(variant.name, TITLES[variant.name], detector, getattr(torch, load.dtype))
     pictures = [_resized(picture, at["side"])] * at["batch"]
 
     def once() -> dict[str, float]:

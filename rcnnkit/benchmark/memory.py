@@ -22,7 +22,7 @@ from rcnnkit.data.records import Record
 from rcnnkit.detectors.build import build
 from rcnnkit.structures import Size, Targets
 
-PROCESS = 700e6  # bytes of a process that has imported torch and the rest, about
+PROCESS = 900e6  # bytes of a process that has imported torch and the rest, about
 GB = 1e9
 
 
@@ -31,7 +31,7 @@ class Load:
     """What a detector is to do, as far as memory is concerned."""
 
     device: str
-    dtype: str
+    precision: str  # float32, bf16, fp16
     batch: int
     proposals: int  # 0: as many as it was made for
     threads: int
@@ -46,9 +46,9 @@ def check_memory(variants: Sequence[Variant], sizes: Sequence[Size], load: Load)
     device = torch.device(load.device)
     free = free_memory(device)
     largest = max(sizes, key=lambda size: size[0] * size[1])
-    weights = sum(_parameters(variant) for variant in variants)  # all are loaded at once
+    process = PROCESS if device.type == "cpu" else 0
     for variant in variants:
-        need = weights + _activations(variant, largest, load) + (PROCESS if device.type == "cpu" else 0)
+        need = estimate(variant, largest, load) + process
         if free is not None and need > free:
             raise ValueError(
                 f"{TITLES[variant.name]} needs about {need / GB:.1f} GB on {device} for {load.batch} of these pictures"
@@ -58,8 +58,15 @@ def check_memory(variants: Sequence[Variant], sizes: Sequence[Size], load: Load)
 
 
 def estimate(variant: Variant, size: Size, load: Load) -> float:
-    """About how many bytes one detector takes, without the process around it."""
-    return _parameters(variant) + _activations(variant, size, load)
+    """About how many bytes one detector takes, without the process around it.
+
+    Its weights are there twice for a while, as they were read and prepared for detecting; what flows through the
+    backbone counts at its widest, where a layer holds its input and output, and a convolution once more as much in
+    its own order of memory; and then there is what stays for the regions.
+    """
+    detector = _on_meta(variant)
+    weights = sum(value.nbytes for value in detector.state_dict().values())
+    return 2 * weights + _activations(detector, variant, size, load)
 
 
 def _on_meta(variant: Variant) -> nn.Module:
@@ -70,16 +77,8 @@ def _on_meta(variant: Variant) -> nn.Module:
         return build(settings, variant.class_names)
 
 
-def _parameters(variant: Variant) -> float:
-    return sum(value.numel() * value.element_size() for value in _on_meta(variant).state_dict().values())
-
-
-def _activations(variant: Variant, size: Size, load: Load) -> float:
-    """What flows through the backbone at its widest, and what stays of it for the regions.
-
-    A layer holds its input and output, and a convolution once more as much in its own order of memory.
-    """
-    settings, network = variant.settings, _on_meta(variant).get_submodule("backbone").eval()
+def _activations(detector: nn.Module, variant: Variant, size: Size, load: Load) -> float:
+    settings, network = variant.settings, detector.get_submodule("backbone").eval()
     count = load.proposals or (settings.rpn.post_nms if variant.name == "faster-rcnn" else settings.proposals.count)
     if variant.name == "rcnn":
         side = settings.window_size
@@ -142,7 +141,7 @@ def _peaks_of_this_process(task: dict[str, Any]) -> dict[str, int | None]:
     settings = DetectorSettings.model_validate(about["settings"])
     variant = Variant(about["name"], settings, tuple(about["class_names"]), weights)
     detector = variant.load(device, load.proposals)
-    contender = ready(variant.name, TITLES[variant.name], detector, getattr(torch, load.dtype))
+    contender = ready(variant.name, TITLES[variant.name], detector, load.precision)
     nothing = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     records = [Record(path, Path(path), tuple(size), nothing) for path, size in task["pictures"]]
     measure(contender, records, device)

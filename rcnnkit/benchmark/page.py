@@ -35,7 +35,8 @@ p { margin: .5rem 0; } .soft { color: var(--soft); font-size: .88rem; }
 .bar span { flex: none; min-width: 0; overflow: hidden; color: #000; font-size: .75rem; line-height: 1.5rem;
   text-align: center; white-space: nowrap; }
 .scroll { overflow-x: auto; }
-table { border-collapse: separate; border-spacing: 0; font-size: .88rem; font-variant-numeric: tabular-nums; min-width: 100%; }
+table { border-collapse: separate; border-spacing: 0; min-width: 100%; font-size: .88rem;
+  font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
 th:first-child, td:first-child { white-space: normal; min-width: 6.5rem; }
@@ -85,7 +86,7 @@ def _cards(results: Results) -> str:
     cards = []
     for name, taken in here["seconds"].items():
         ratio = here["ratios"].get(name)
-        times = f"{ratio:.3g} × Faster" if ratio and name != "faster-rcnn" else "&nbsp;"
+        times = f"{seconds(ratio)} × Faster" if ratio and name != "faster-rcnn" else "&nbsp;"
         cards.append(
             f'<div class="card">{TITLES[name]}<b>{seconds(taken)} s</b><span class="soft">{times}</span></div>'
         )

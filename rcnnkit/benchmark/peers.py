@@ -22,9 +22,9 @@ from rcnnkit.config import DetectorSettings
 from rcnnkit.data.records import Record
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.images import Array, read_picture
+from rcnnkit.precision import DTYPES, autocast
 from rcnnkit.proposals import selective_search
 from rcnnkit.structures import Detections
-from rcnnkit.training.precision import autocast
 from rcnnkit.weights import torchvision_parts
 
 
@@ -96,21 +96,22 @@ def to_torchvision(detector: FasterRCNN, settings: DetectorSettings) -> Torchvis
     return twin.to(detector.device).eval()
 
 
-def torchvision_contender(detector: FasterRCNN, settings: DetectorSettings, dtype: torch.dtype) -> Contender:
+def torchvision_contender(detector: FasterRCNN, settings: DetectorSettings, precision: str) -> Contender:
     """torchvision's Faster R-CNN as one who takes part. Raises as `to_torchvision`."""
     twin, device = to_torchvision(detector, settings), detector.device
+    names, ids = detector.class_names, detector.category_ids  # and not the detector, which may go
 
     def detect(pictures: Sequence[Array]) -> list[Detections]:
         tensors = [torch.from_numpy(picture).to(device).permute(2, 0, 1) / 255 for picture in pictures]
-        with torch.inference_mode(), autocast(device, dtype):
+        with torch.inference_mode(), autocast(device, DTYPES[precision]):
             found = twin(tensors)
         return [
             Detections(
                 each["boxes"].float(),
                 each["scores"].float(),
                 each["labels"] - 1,
-                detector.class_names,
-                detector.category_ids,
+                names,
+                ids,
             )
             for each in found
         ]

@@ -27,8 +27,8 @@ from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.evaluation.coco import coco_metrics
 from rcnnkit.images import read_picture
+from rcnnkit.precision import DTYPES, pick_dtype
 from rcnnkit.structures import Detections
-from rcnnkit.training.precision import DTYPES, pick_dtype
 from rcnnkit.weights import pick_device
 
 SHOWN = 4  # pictures with what each detector finds
@@ -48,14 +48,11 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not empty; choose another --out, nothing is overwritten")
     device = pick_device(options.device)
-    if options.dtype not in ("auto", *DTYPES):
-        raise ValueError(f"--dtype {options.dtype} is not one of auto, {', '.join(DTYPES)}")
-    dtype = pick_dtype(options.dtype, device)  # type: ignore[arg-type]  # just checked
+    dtype = pick_dtype(options.dtype, device)
+    precision = next(name for name, each in DTYPES.items() if each == dtype)
     with threads(options.threads):
         variants, data, annotated = subjects(options, out, console)
-        load = Load(
-            str(device), str(dtype).removeprefix("torch."), options.batch, options.proposals, torch.get_num_threads()
-        )
+        load = Load(str(device), precision, options.batch, options.proposals, torch.get_num_threads())
         check_memory(variants, [record.size for record in data.records], load)
         found: store.Results = {
             **describe(device),
@@ -63,7 +60,7 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
             "stopped": None,
             "options": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
             | {"weights": [str(path) for path in options.weights]},
-            "dtype": load.dtype,
+            "dtype": load.precision,
             "device": load.device,
             "pictures": {"name": data.name, "count": len(data), "annotated": annotated},
             "contenders": {},
@@ -106,11 +103,11 @@ def _measure(
     console: Console,
 ) -> None:
     """Everything but growth, put into `found` as it comes."""
-    device, dtype = torch.device(load.device), getattr(torch, load.dtype)
+    device = torch.device(load.device)
     contenders: list[Contender] = []
     for variant in variants:
         detector = variant.load(device, load.proposals)
-        contenders.append(ready(variant.name, TITLES[variant.name], detector, dtype))
+        contenders.append(ready(variant.name, TITLES[variant.name], detector, load.precision))
         found["contenders"][variant.name] = {
             "title": TITLES[variant.name],
             "weights": str(variant.weights) if variant.weights else None,
@@ -119,7 +116,7 @@ def _measure(
         }
         if isinstance(detector, FasterRCNN):
             try:
-                contenders.append(torchvision_contender(detector, variant.settings, dtype))
+                contenders.append(torchvision_contender(detector, variant.settings, load.precision))
                 found["contenders"]["torchvision"] = {"title": contenders[-1].title, "weights": "the same"}
             except ValueError as error:
                 found["notes"].append(f"No peer from torchvision: {error}.")

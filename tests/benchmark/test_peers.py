@@ -51,7 +51,7 @@ def test_there_and_back(tiny: Values) -> None:
 
 def test_the_contender_takes_decoded_pictures(tiny: Values) -> None:
     detector, settings = ours(tiny)
-    contender = torchvision_contender(detector, settings, torch.float32)
+    contender = torchvision_contender(detector, settings, "float32")
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
     pictures = [cv2.resize(pixels, (width, 96), interpolation=cv2.INTER_CUBIC) for width in (96, 96)]
     for theirs, mine in zip(contender.detect(pictures), detector(pictures), strict=True):
