@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rcnnkit.benchmark.markdown import markdown
+from rich.console import Group
+from rich.table import Table
+
+from rcnnkit.benchmark.markdown import markdown, notes, tables
 from rcnnkit.benchmark.page import page
 from rcnnkit.benchmark.plots import write_plots
-from rcnnkit.benchmark.results import read
+from rcnnkit.benchmark.results import Results, read
 
 
 def write_report(folder: Path) -> Path:
@@ -22,3 +25,16 @@ def write_report(folder: Path) -> Path:
     path.write_text(page(results, folder), encoding="utf-8")
     write_plots(results, folder)
     return path
+
+
+def terminal(results: Results) -> Group:
+    """The tables and notes, for a `rich.console.Console`."""
+    parts: list[Table | str] = []
+    for heading, (header, *rows) in tables(results).items():
+        table = Table(title=heading, title_justify="left")
+        for column in header:
+            table.add_column(column, justify="right" if column else "left")
+        for row in rows:
+            table.add_row(*row)
+        parts.append(table)
+    return Group(*parts, *notes(results))

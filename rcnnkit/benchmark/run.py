@@ -18,7 +18,7 @@ from rcnnkit.benchmark.growth import measure_growth
 from rcnnkit.benchmark.machine import describe
 from rcnnkit.benchmark.memory import Load, check_memory, peaks
 from rcnnkit.benchmark.peers import searches, torchvision_contender
-from rcnnkit.benchmark.report import write_report
+from rcnnkit.benchmark.report import terminal, write_report
 from rcnnkit.benchmark.subjects import Options, subjects
 from rcnnkit.benchmark.summary import Step
 from rcnnkit.benchmark.threads import threads
@@ -87,9 +87,11 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
                 f" what was measured is in {out}"
             ) from None
         finally:
-            store.write(found, out)
-            page = write_report(out)
-            console.print(f"wrote {page}" + ("" if found["complete"] else ", of what was measured until now"))
+            if store.measured(found):
+                store.write(found, out)
+                page = write_report(out)
+                console.print(terminal(found))
+                console.print(f"wrote {page}" + ("" if found["complete"] else ", of what was measured until now"))
     return page
 
 
@@ -102,7 +104,7 @@ def _measure(
     out: Path,
     console: Console,
 ) -> None:
-    """Everything but growth, put into `found` as it comes."""
+    """Everything but growth, put into `found` as it comes; `annotated`: with the accuracy."""
     device = torch.device(load.device)
     contenders: list[Contender] = []
     for variant in variants:
@@ -132,7 +134,6 @@ def _measure(
     answers: dict[str, dict[object, Detections]] = {contender.name: {} for contender in contenders}
     shown = data.records[:: max(1, len(data) // SHOWN)][:SHOWN]
     found["pictures"]["shown"] = [record.path.name for record in shown]
-    (out / "pictures").mkdir()
     written = time.perf_counter()
     try:
         with _bar(console) as bar:
@@ -179,8 +180,10 @@ def _accuracy(answers: dict[object, Detections], data: Dataset) -> dict[str, flo
 def _keep_pictures(turn: Turn, shown: Sequence[object], folder: Path) -> None:
     for record, drawn in zip(turn.records, turn.drawn, strict=True):
         if record.id in shown:
+            file = store.picture_file(folder, shown.index(record.id), turn.contender.name)
+            file.parent.mkdir(exist_ok=True)
             drawn.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-            drawn.save(store.picture_file(folder, shown.index(record.id), turn.contender.name), quality=85)
+            drawn.save(file, quality=85)
 
 
 def _is_memory(error: BaseException) -> bool:

@@ -37,15 +37,23 @@ class Options:
 
 
 def subjects(options: Options, out: Path, console: Console) -> tuple[list[Variant], Dataset, bool]:
-    """The detectors, the pictures, and whether these are annotated."""
+    """The detectors, the pictures, and whether there is an accuracy to tell.
+
+    Args:
+        out: where the demo's pictures are drawn, if they are wanted and not there.
+
+    Raises:
+        FileNotFoundError, ValueError: options that exclude each other, or as `trained`, `untrained`, `read_pictures`.
+    """
     if options.random and options.weights:
         raise ValueError("--random and --weights exclude each other: leave one away")
+    if options.weights and not options.images:
+        raise ValueError("--weights needs pictures to detect in: give --images, annotated ones for the accuracy too")
     files = list(options.weights)
-    needs_demo = not options.images or not (files or options.random)
-    if needs_demo and not options.random and not options.demo.exists():
-        console.print(f"{options.demo} is not there, so the demo is trained first (minutes)")
-        run_demo(options.demo, options.device, console)
     if not files and not options.random:
+        if not options.demo.exists():
+            console.print(f"{options.demo} is not there, so the demo is trained first: some minutes")
+            run_demo(options.demo, options.device, console)
         files = [options.demo / name / "best.safetensors" for name in TITLES]
         if missing := [file for file in files if not file.is_file()]:
             raise FileNotFoundError(

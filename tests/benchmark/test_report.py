@@ -1,3 +1,4 @@
+import io
 import json
 import math
 from html.parser import HTMLParser
@@ -7,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from rcnnkit.benchmark import results as store
 from rcnnkit.benchmark.markdown import markdown, seconds
 from rcnnkit.benchmark.page import page
-from rcnnkit.benchmark.report import write_report
+from rcnnkit.benchmark.report import terminal, write_report
 from rcnnkit.benchmark.summary import Step
 
 VOID = {"meta", "img", "path", "circle", "polyline", "br"}
@@ -138,6 +140,16 @@ def test_markdown_has_every_number(tmp_path: Path) -> None:
     assert "R-CNN: 10.0% of the time are in no named stage" in text  # more than 3 %
     assert "Not complete" not in text
     assert "Not complete (interrupted)" in markdown(some_results(complete=False))
+
+
+def test_the_terminal_shows_the_same_tables() -> None:
+    console = Console(width=150, record=True, file=io.StringIO())
+    console.print(terminal(some_results()))
+    text = console.export_text()
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in text.splitlines()]
+    assert ["Fast R-CNN", "0.500", "2.00 ×", "1.83", "9.24 ×", "Fast R-CNN, table 4"] in rows
+    assert "Beside the papers (VGG16 on an Nvidia Tesla K40" in text
+    assert "A note with" in text
 
 
 def test_digits_that_count() -> None:

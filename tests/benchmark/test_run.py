@@ -115,6 +115,7 @@ def test_bad_input(options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyP
     for changed, words in (
         ({"device": "cuda:77"}, 'device "cuda:77" cannot be used'),
         ({"dtype": "int8"}, "int8 is not one of auto, float32, bf16, fp16"),
+        ({"images": None}, "--weights needs pictures to detect in"),
         ({"random": True}, "--random and --weights exclude each other"),
         ({"backbone": "resnet50"}, r"--backbone resnet50, but .*rcnn\.safetensors has resnet18; add --random"),
         ({"limit": 5}, "5 pictures; a benchmark needs at least 10"),
