@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from rcnnkit.benchmark.machine import free_memory
 from rcnnkit.benchmark.memory import GB, Load, estimate
 from rcnnkit.benchmark.results import Results
 from rcnnkit.benchmark.stages import StageClock, timed
+from rcnnkit.benchmark.summary import Step
 from rcnnkit.benchmark.threads import threads
 from rcnnkit.benchmark.variants import TITLES, Variant, untrained
 from rcnnkit.detectors.detector import Detector
@@ -35,6 +35,7 @@ VALUES = {
 }
 BASE = {"proposals": 100, "classes": 20, "side": 600, "batch": 1}
 LONGEST = 120.0  # seconds; a point that would take longer, by what the first one took, is left out
+PRE_NMS = 1000  # proposals of a map that enter the suppression, at least
 REPEATS, SHORT = 3, 1.0  # what takes less than a second is measured three times more, and that is what counts
 
 
@@ -87,15 +88,16 @@ def measure_growth(
                 results["notes"].append(f"{TITLES[variant.name]}, {dimension} {value}: left out of growth, as {why}.")
                 continue
             with threads(at["threads"]):
-                stages = _seconds(contender, at, picture, load)
-            seconds = sum(stages.values())
+                step = _step(contender, at, picture, load)
+            seconds = step.whole / step.pictures
             growth["points"].append(
                 {
                     "dimension": dimension,
                     "value": value,
                     "contender": variant.name,
                     "seconds": seconds,
-                    "stages": stages,
+                    "proposals": step.proposals / step.pictures,
+                    "stages": {name: each / step.pictures for name, each in step.stages.items()},
                 }
             )
             save()
@@ -118,31 +120,30 @@ def _contenders(backbone: str, classes: int, load: Load) -> list[tuple[Variant, 
     return [(each, ready(each.name, TITLES[each.name], each.load(device), load.precision)) for each in variants]
 
 
-def _seconds(contender: Contender, at: dict[str, int], picture: Array, load: Load) -> dict[str, float]:
-    """Seconds of each stage, of one picture."""
+def _step(contender: Contender, at: dict[str, int], picture: Array, load: Load) -> Step:
+    """A batch of the same picture; of several turns the one in the middle."""
     detector = contender.detector
     assert detector is not None  # `ready` has it
     _give(detector, at)
     pictures = [_resized(picture, at["side"])] * at["batch"]
 
-    def once() -> dict[str, float]:
+    def once() -> Step:
         clock = StageClock(load.device)
         with timed(detector, clock), clock.stage("other"):
             contender.detect(pictures)
-        return {name: each / at["batch"] for name, each in clock.seconds.items()}
+        return Step(len(pictures), sum(clock.seconds.values()), clock.seconds, clock.proposals)
 
     began = time.perf_counter()
     runs = [once()]
     if time.perf_counter() - began < SHORT:
         runs = [once() for _ in range(REPEATS)]
-    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+    return sorted(runs, key=lambda step: step.whole)[len(runs) // 2]
 
 
 def _give(detector: Detector, at: dict[str, int]) -> None:
-    """Make a detector look at pictures of this side, with exactly so many proposals in each."""
-    if isinstance(detector, FasterRCNN):
-        detector.rpn.keep = (at["proposals"], at["proposals"])
-        detector.rpn.nms_iou = 1.0  # nothing is suppressed, so that they remain
+    """Make a detector look at pictures of this side, with so many proposals in each."""
+    if isinstance(detector, FasterRCNN):  # of several maps, as many or more are left by the suppression
+        detector.rpn.keep = (max(PRE_NMS, at["proposals"]), at["proposals"])
     else:
         assert isinstance(detector, (RCNN, FastRCNN))
         assert detector.proposer is not None

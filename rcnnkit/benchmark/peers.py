@@ -116,7 +116,7 @@ def torchvision_contender(detector: FasterRCNN, settings: DetectorSettings, prec
             for each in found
         ]
 
-    return Contender("torchvision", "torchvision's Faster R-CNN", detect)
+    return Contender("torchvision", "torchvision", detect)
 
 
 def searches(records: Sequence[Record]) -> dict[str, object] | None:

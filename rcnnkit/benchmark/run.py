@@ -120,6 +120,7 @@ def _measure(
             try:
                 contenders.append(torchvision_contender(detector, variant.settings, load.precision))
                 found["contenders"]["torchvision"] = {"title": contenders[-1].title, "weights": "the same"}
+                found["notes"].append("torchvision: its Faster R-CNN, eager, with the weights of this one.")
             except ValueError as error:
                 found["notes"].append(f"No peer from torchvision: {error}.")
     began = time.perf_counter()

@@ -68,6 +68,8 @@ def test_one_thing_grows_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
     assert results["growth"]["base"] == {"proposals": 5, "classes": 2, "side": 64, "batch": 1, "threads": 1}
     assert {point["seconds"] > 0 for point in points} == {True}
     assert all(point["seconds"] == pytest.approx(sum(point["stages"].values())) for point in points)
+    asked = [(p["proposals"], p["value"] if p["dimension"] == "proposals" else 5) for p in points]
+    assert all(got == wanted for got, wanted in asked)
     assert {(point["dimension"], point["value"]) for point in points} == {
         *(("proposals", n) for n in (5, 20)),
         *(("classes", n) for n in (2, 3)),
