@@ -48,7 +48,8 @@ def trained(files: Sequence[Path]) -> list[Variant]:
 
     Raises:
         FileNotFoundError, ValueError: a file is not there or holds no detector.
-        ValueError: two are of one kind, or they differ in classes or backbone, so that they cannot be compared.
+        ValueError: one finds no proposals itself; two are of one kind, or they differ in classes or backbone, so that
+            they cannot be compared.
     """
     found: dict[str, Variant] = {}
     for file in files:
@@ -59,6 +60,11 @@ def trained(files: Sequence[Path]) -> list[Variant]:
         if name in found:
             raise ValueError(f"{found[name].weights} and {file} both hold a {TITLES[name]}; give one of each kind")
         settings = DetectorSettings.model_validate(about["settings"])
+        if name != "faster-rcnn" and settings.proposals.method == "precomputed":
+            raise ValueError(
+                f'{file} was made for proposals that are given to it (proposals.method = "precomputed"), which are no'
+                " part of a benchmark; take one that finds its own"
+            )
         found[name] = Variant(name, settings, tuple(about["class_names"]), file)
     variants = [found[name] for name in TITLES if name in found]
     for other in variants[1:]:

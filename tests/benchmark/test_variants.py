@@ -16,8 +16,10 @@ CPU = torch.device("cpu")
 
 
 def written(tiny: Values, folder: Path, detector: str, names: tuple[str, ...] = ("a", "b"), **model: Any) -> Path:
+    method = model.pop("method", "selective_search")
     values: Values = {section: tiny[section] for section in ("model", "rpn", "head", "input")}
     values = values | {"model": tiny["model"] | {"detector": detector} | model, "rcnn": {"size": 32, "context": 4}}
+    values["proposals"] = {"method": method}
     settings = DetectorSettings.model_validate(values)
     path = folder / f"{detector}-{len(names)}-{settings.model.backbone}.safetensors"
     weights.save(build(settings, names), settings, path)
@@ -50,6 +52,8 @@ def test_weights_that_cannot_be_compared(tiny: Values, tmp_path: Path) -> None:
         trained([faster, written(tiny, tmp_path, "fast_rcnn", backbone="resnet34")])
     with pytest.raises(ValueError, match="both hold a Faster R-CNN; give one of each kind"):
         trained([faster, faster])
+    with pytest.raises(ValueError, match=r"was made for proposals that are given to it .* take one that finds its own"):
+        trained([faster, written(tiny, tmp_path, "fast_rcnn", method="precomputed")])
     with pytest.raises(FileNotFoundError, match="no such weights file"):
         trained([tmp_path / "none.safetensors"])
 
