@@ -105,10 +105,32 @@ def _measure(
     console: Console,
 ) -> None:
     """Everything but growth, put into `found` as it comes; `annotated`: with the accuracy."""
-    device = torch.device(load.device)
-    contenders: list[Contender] = []
+    contenders = _contenders(found, variants, load)
+    began = time.perf_counter()
+    for contender in contenders:  # warm-up: first calls pay for what later ones find
+        measure(contender, data.records[: load.batch], torch.device(load.device))
+    minutes = (time.perf_counter() - began) * len(data) / load.batch / 60
+    titles = ", ".join(contender.title for contender in contenders)
+    console.print(f"{len(data)} pictures of {data.name}, {titles}: about {minutes:.1f} minutes at most")
+    _take_turns(found, contenders, data, annotated, load, out, console)
+    # In processes of their own, so that each detector's peak is its own.
+    largest = sorted(data.records, key=lambda record: -record.size[0] * record.size[1])[: load.batch]
     for variant in variants:
-        detector = variant.load(device, load.proposals)
+        try:
+            found["contenders"][variant.name]["memory"] = peaks(variant, largest, load)
+        except OSError as error:  # a pity, but no reason to lose the rest
+            found["notes"].append(f"{error}.")
+        store.write(found, out)
+    found["searches"] = searches(data.records[:SEARCHED])
+    if not found["searches"]:
+        found["notes"].append("No peer for selective search: OpenCV's contrib build is not installed.")
+
+
+def _contenders(found: store.Results, variants: Sequence[Variant], load: Load) -> list[Contender]:
+    """The detectors, and torchvision's where it can be had, each with its place in `found`."""
+    contenders = []
+    for variant in variants:
+        detector = variant.load(torch.device(load.device), load.proposals)
         contenders.append(ready(variant.name, TITLES[variant.name], detector, load.precision))
         found["contenders"][variant.name] = {
             "title": TITLES[variant.name],
@@ -123,14 +145,19 @@ def _measure(
                 found["notes"].append("torchvision: its Faster R-CNN, eager, with the weights of this one.")
             except ValueError as error:
                 found["notes"].append(f"No peer from torchvision: {error}.")
-    began = time.perf_counter()
-    for contender in contenders:  # warm-up: first calls pay for what later ones find
-        measure(contender, data.records[: load.batch], device)
-    batches = -(-len(data) // load.batch)
-    console.print(
-        f"{len(data)} pictures of {data.name}, {', '.join(c.title for c in contenders)}: about"
-        f" {(time.perf_counter() - began) * batches / 60:.1f} minutes at most"
-    )
+    return contenders
+
+
+def _take_turns(
+    found: store.Results,
+    contenders: Sequence[Contender],
+    data: Dataset,
+    annotated: bool,
+    load: Load,
+    out: Path,
+    console: Console,
+) -> None:
+    """Every picture to every contender; what was measured is in `found`, and on disk, also where this is stopped."""
     steps: dict[str, list[Step]] = {contender.name: [] for contender in contenders}
     answers: dict[str, dict[object, Detections]] = {contender.name: {} for contender in contenders}
     shown = data.records[:: max(1, len(data) // SHOWN)][:SHOWN]
@@ -138,12 +165,11 @@ def _measure(
     written = time.perf_counter()
     try:
         with _bar(console) as bar:
-            task = bar.add_task("", total=batches * len(contenders))
-            for turn in turns(contenders, data.records, load.batch, device):
-                steps[turn.contender.name].append(turn.step)
-                answers[turn.contender.name] |= {
-                    record.id: each for record, each in zip(turn.records, turn.found, strict=True)
-                }
+            task = bar.add_task("", total=-(-len(data) // load.batch) * len(contenders))
+            for turn in turns(contenders, data.records, load.batch, torch.device(load.device)):
+                name = turn.contender.name
+                steps[name].append(turn.step)
+                answers[name] |= {record.id: each for record, each in zip(turn.records, turn.found, strict=True)}
                 _keep_pictures(turn, [record.id for record in shown], out)
                 bar.advance(task)
                 if time.perf_counter() - written > WRITE_EVERY:
@@ -152,21 +178,8 @@ def _measure(
                     written = time.perf_counter()
     finally:
         store.add_steps(found, steps)
-        for contender in contenders:
-            found["contenders"][contender.name]["accuracy"] = (
-                _accuracy(answers[contender.name], data) if annotated else None
-            )
-    # In processes of their own, so that each detector's peak is its own.
-    largest = sorted(data.records, key=lambda record: -record.size[0] * record.size[1])[: load.batch]
-    for variant in variants:
-        try:
-            found["contenders"][variant.name]["memory"] = peaks(variant, largest, load)
-        except OSError as error:  # a pity, but no reason to lose the rest
-            found["notes"].append(f"{error}.")
-        store.write(found, out)
-    found["searches"] = searches(data.records[:SEARCHED])
-    if not found["searches"]:
-        found["notes"].append("No peer for selective search: OpenCV's contrib build is not installed.")
+        for name, each in answers.items():
+            found["contenders"][name]["accuracy"] = _accuracy(each, data) if annotated else None
 
 
 def _accuracy(answers: dict[object, Detections], data: Dataset) -> dict[str, float | None] | None:

@@ -35,7 +35,9 @@ class Variant:
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                detector = build(self.settings, self.class_names).to(device).eval()
+                built = build(self.settings, self.class_names)
+            assert isinstance(built, Detector)  # not a classifier
+            detector = built.to(device).eval()
         if proposals and isinstance(detector, FasterRCNN):
             detector.rpn.keep = (max(proposals, detector.rpn.keep[0]), proposals)
         elif proposals:
