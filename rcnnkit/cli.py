@@ -309,6 +309,57 @@ def demo(
     run_demo(out or free_folder(Path("rcnnkit-demo")), device, console, only)
 
 
+@app.command()
+def benchmark(
+    out: Annotated[Path | None, typer.Option(help="A new folder; by default rcnnkit-benchmark in this one.")] = None,
+    demo: Annotated[
+        Path,
+        typer.Option(help="The demo's folder, whose detectors and pictures are taken; trained if it is not there."),
+    ] = Path("rcnnkit-demo"),
+    weights: Annotated[
+        list[Path] | None, typer.Option(help="Other detectors: one file of each kind, for each an option.")
+    ] = None,
+    random: Annotated[bool, typer.Option("--random", help="Untrained detectors: times without accuracy.")] = False,
+    backbone: Annotated[str, typer.Option(help="Of --random: resnet18 (the default), resnet50, vgg16, …")] = "",
+    images: Annotated[
+        Path | None, typer.Option(help="Other pictures: a folder, or annotated ones in VOC's or COCO's (.json) format.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of a VOC folder.")] = "test",
+    limit: Annotated[int, typer.Option(min=0, help="Pictures at most, evenly from all; 0: all.")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 1,
+    proposals: Annotated[int, typer.Option(min=0, help="Of a picture, at most; 0: each detector's own number.")] = 0,
+    device: Device = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bf16, fp16, auto (bf16 where it is fast).")] = "float32",
+    threads: Annotated[int, typer.Option(min=0, help="0: as many as torch takes by itself.")] = 0,
+    growth: Annotated[
+        bool, typer.Option("--growth", help="Also how times grow with proposals, classes, sizes, batches, threads.")
+    ] = False,
+) -> None:
+    """Seconds a picture of R-CNN, Fast R-CNN and Faster R-CNN, stage by stage, on the same pictures.
+
+    Writes results.json, report.md, report.html and plots. Ctrl-C ends it with a report of what was measured.
+    """
+    from rcnnkit.benchmark.run import run_benchmark
+    from rcnnkit.benchmark.subjects import Options
+
+    options = Options(
+        demo=demo,
+        random=random,
+        backbone=backbone,
+        images=images,
+        split=split,
+        weights=tuple(weights or ()),
+        device=device,
+        dtype=dtype,
+        proposals=proposals,
+        batch=batch,
+        threads=threads,
+        limit=limit,
+        growth=growth,
+    )
+    run_benchmark(options, out or free_folder(Path("rcnnkit-benchmark")), console)
+
+
 def _class_names(classes: str) -> list[str]:
     lines = Path(classes).read_text(encoding="utf-8").splitlines() if Path(classes).is_file() else classes.split(",")
     return [line.strip() for line in lines if line.strip()]

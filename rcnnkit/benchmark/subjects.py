@@ -1,0 +1,81 @@
+"""What a benchmark is of: the detectors and the pictures that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from rcnnkit.benchmark.pictures import read_pictures
+from rcnnkit.benchmark.variants import TITLES, Variant, trained, untrained
+from rcnnkit.data.digits import write_digits
+from rcnnkit.data.records import Dataset
+from rcnnkit.demo import run_demo
+
+BACKBONE = "resnet18"  # of untrained detectors, where nothing else is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `rcnnkit benchmark` was asked for."""
+
+    demo: Path = Path("rcnnkit-demo")
+    random: bool = False
+    backbone: str = ""  # the weights' own; untrained: BACKBONE
+    images: Path | None = None  # the demo's
+    split: str = "test"
+    weights: Sequence[Path] = field(default_factory=tuple)  # the demo's
+    device: str = "auto"
+    dtype: str = "float32"
+    proposals: int = 0
+    batch: int = 1
+    threads: int = 0
+    limit: int = 64
+    growth: bool = False
+
+
+def subjects(options: Options, out: Path, console: Console) -> tuple[list[Variant], Dataset, bool]:
+    """The detectors, the pictures, and whether there is an accuracy to tell.
+
+    Args:
+        out: where the demo's pictures are drawn, if they are wanted and not there.
+
+    Raises:
+        FileNotFoundError, ValueError: options that exclude each other, or as `trained`, `untrained`, `read_pictures`.
+    """
+    if options.random and options.weights:
+        raise ValueError("--random and --weights exclude each other: leave one away")
+    if options.weights and not options.images:
+        raise ValueError("--weights needs pictures to detect in: give --images, annotated ones for the accuracy too")
+    files = list(options.weights)
+    if not files and not options.random:
+        if not options.demo.exists():
+            console.print(f"{options.demo} is not there, so the demo is trained first: some minutes")
+            run_demo(options.demo, options.device, console)
+        files = [options.demo / name / "best.safetensors" for name in TITLES]
+        if missing := [file for file in files if not file.is_file()]:
+            raise FileNotFoundError(
+                f"{missing[0]} is not there; train the whole demo with `rcnnkit demo --out FOLDER`, name it with"
+                " --demo, or use --weights or --random"
+            )
+    variants = trained(files)
+    backbones = {variant.settings.model.backbone for variant in variants}
+    if variants and options.backbone and {options.backbone} != backbones:
+        raise ValueError(
+            f"--backbone {options.backbone}, but {variants[0].weights} has {', '.join(backbones)}; add --random, or"
+            " give --weights with that backbone"
+        )
+    names = variants[0].class_names if variants else None
+    if options.images:
+        data, annotated = read_pictures(options.images, options.split, names, options.limit)
+    else:
+        root = options.demo / "data"
+        if not root.is_dir():  # untrained detectors need no demo but its pictures
+            root = out / "data"
+            write_digits(root, train=1)
+        data, annotated = read_pictures(root, "val", names, options.limit)
+    if not variants:
+        variants = untrained(options.backbone or BACKBONE, data.class_names or [f"class {i}" for i in range(1, 21)])
+    return variants, data, annotated and not options.random

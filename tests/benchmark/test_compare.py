@@ -1,0 +1,58 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rcnnkit.benchmark.compare import turns
+from rcnnkit.benchmark.contenders import Contender, ready
+from rcnnkit.benchmark.stages import CALL, STAGES
+from rcnnkit.config import DetectorSettings
+from rcnnkit.data.reading import read_data
+from rcnnkit.detectors.build import build
+from rcnnkit.structures import Detections
+
+NOTHING = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+CPU = torch.device("cpu")
+
+
+def test_every_batch_begins_with_another_contender(digits: Path) -> None:
+    seen: list[tuple[str, list[int]]] = []
+
+    def contender(name: str) -> Contender:
+        def detect(pictures: Sequence[np.ndarray]) -> list[Detections]:
+            seen.append((name, [int(picture.sum()) for picture in pictures]))
+            return [NOTHING] * len(pictures)
+
+        return Contender(name, name, detect)
+
+    records = read_data(digits, "train").records[:7]
+    found = list(turns([contender(name) for name in "abc"], records, 2, CPU))
+    assert "".join(name for name, _ in seen) == "abc" + "bca" + "cab" + "abc"
+    assert [turn.contender.name for turn in found] == [name for name, _ in seen]
+    assert [turn.step.pictures for turn in found[::3]] == [2, 2, 2, 1]
+    for i in range(0, 12, 3):  # the same pictures to each
+        assert seen[i][1] == seen[i + 1][1] == seen[i + 2][1]
+    for turn in found:
+        assert turn.step.stages.keys() == {"decode", CALL, "drawing", "other"}
+        assert sum(turn.step.stages.values()) <= turn.step.whole
+
+
+@pytest.mark.parametrize("name", ["rcnn", "fast_rcnn", "faster_rcnn"])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_prepared_detectors_are_seen_stage_by_stage(
+    tiny: dict[str, dict[str, Any]], digits: Path, name: str, precision: str
+) -> None:
+    values: dict[str, Any] = {section: tiny[section] for section in ("model", "rpn", "head", "input")}
+    values |= {"model": tiny["model"] | {"detector": name}, "rcnn": {"size": 32, "context": 4}}
+    values["proposals"] = {"count": 20, "min_side": 8}
+    detector = build(DetectorSettings.model_validate(values), ["a", "b"]).eval()
+    records = [replace(record, size=(96, 96)) for record in read_data(digits, "train").records[:2]]
+    (turn,) = turns([ready(name, name, detector, precision)], records, 2, CPU)
+    assert set(turn.step.stages) == set(STAGES)
+    assert min(turn.step.stages.values()) > 0
+    assert 0 < turn.step.proposals <= (100 if name == "faster_rcnn" else 40)
+    assert [picture.size for picture in turn.drawn] == [(96, 96)] * 2
