@@ -9,7 +9,7 @@ from rcnnkit.benchmark.peers import to_torchvision, torchvision_contender
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
-from rcnnkit.weights import from_torchvision
+from rcnnkit.importing.torchvision_detectors import from_torchvision
 
 Values = dict[str, dict[str, Any]]
 
