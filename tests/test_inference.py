@@ -82,8 +82,10 @@ def test_half_precision_is_near_and_boxes_stay_float32() -> None:
     assert abs(float(found.scores.max() - found_by(detector).scores.max())) < 0.02
 
 
-def test_it_is_not_saved_and_names_are_checked(tmp_path: Path) -> None:
+def test_it_is_neither_trained_nor_saved_and_names_are_checked(tmp_path: Path) -> None:
     detector = detector_of("faster")
+    with pytest.raises(RuntimeError, match="train what it was made from"):
+        prepare(detector, "float32").train()
     with pytest.raises(ValueError, match="save the detector that it was made from"):
         weights.save(prepare(detector, "float32"), DetectorSettings(), tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match="precision int8 is not one of auto"):

@@ -30,7 +30,7 @@ def main() -> int:
             raise SystemExit("the wheel is bound to a Python or an ABI")
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
         python = folder / "venv" / "bin" / "python"
-        others = ["numpy", "pytest", "opencv-python-headless"]
+        others = ["numpy", "pytest", "pytest-xdist", "opencv-python-headless"]
         subprocess.run([python, "-m", "pip", "install", "-q", f"torch=={sys.argv[1]}", *others], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", wheel], check=True)
         # Away from the checkout, so that the installed package is what is tested.

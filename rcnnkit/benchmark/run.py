@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -51,9 +52,15 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
     dtype = pick_dtype(options.dtype, device)
     precision = next(name for name, each in DTYPES.items() if each == dtype)
     with threads(options.threads):
-        variants, data, annotated = subjects(options, out, console)
         load = Load(str(device), precision, options.batch, options.proposals, torch.get_num_threads())
-        check_memory(variants, [record.size for record in data.records], load)
+        try:
+            variants, data, annotated = subjects(options, out, console)
+            check_memory(variants, [record.size for record in data.records], load)
+        except BaseException:
+            shutil.rmtree(
+                out / "data", ignore_errors=True
+            )  # pictures that were drawn: the next try needs an empty folder
+            raise
         found: store.Results = {
             **describe(device),
             "complete": False,

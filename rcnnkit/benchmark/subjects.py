@@ -40,7 +40,7 @@ def subjects(options: Options, out: Path, console: Console) -> tuple[list[Varian
     """The detectors, the pictures, and whether there is an accuracy to tell.
 
     Args:
-        out: where the demo's pictures are drawn, if they are wanted and not there.
+        out: where the demo's pictures are drawn, in data/, if they are wanted and not there.
 
     Raises:
         FileNotFoundError, ValueError: options that exclude each other, or as `trained`, `untrained`, `read_pictures`.

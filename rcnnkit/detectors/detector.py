@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,11 @@ class Detector(nn.Module):
                 " the picture: detector(picture, proposals)"
             )
         return [proposals[:count] for proposals in self.proposer.propose(images, features)]
+
+    def train(self, mode: bool = True) -> Self:
+        if mode and self.only_detects:
+            raise RuntimeError("what rcnnkit.inference.prepare made cannot be trained; train what it was made from")
+        return super().train(mode)
 
     @property
     def scores_are_margins(self) -> bool:

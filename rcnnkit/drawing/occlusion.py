@@ -94,7 +94,7 @@ def occlusion(
     height, width = plain.shape[:2]
     x1, y1, x2, y2 = box = _checked(box, width, height)
     square = square or max(1, round(max(math.sqrt((x2 - x1) * (y2 - y1)) / 3, max(height, width) / 16)))
-    stride = stride or max(1, square // 2)
+    stride = min(stride or max(1, square // 2), max(height, width))
 
     (unhidden,) = _scores(detector, [plain], box)
     label = int(unhidden.argmax()) if name is None else names.index(name)

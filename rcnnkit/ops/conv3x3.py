@@ -36,7 +36,8 @@ def conv3x3(input: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> 
     """A convolution of 3×3, stride 1 and padding 1 on the CPU, without a gradient.
 
     Products and sums are float32, whatever the type of the maps. They are other products than those of a
-    convolution as it is written down, with errors a few times as large.
+    convolution as it is written down, with errors a few times as large; and NaN or an infinity makes NaN of every
+    tile of 4 × 4 outputs that looks at it.
 
     Args:
         input: (B, C, H, W) float32 or bfloat16; not copied where it lies channels last.
@@ -48,8 +49,10 @@ def conv3x3(input: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> 
         (B, O, H, W) in the input's type, channels last.
 
     Raises:
-        RuntimeError: shapes or types do not fit.
+        RuntimeError: shapes or types do not fit, or a gradient is asked for.
     """
+    if torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad or bias.requires_grad):
+        raise RuntimeError("conv3x3 has no gradient; detect under torch.no_grad(), or train with nn.Conv2d")
     rows = input.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
     return torch.ops.rcnnkit.conv3x3(rows, weight, bias, relu).permute(0, 3, 1, 2)
 

@@ -83,11 +83,10 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         raise ValueError("alternating.enabled = true is for `rcnnkit.training.alternating.train_alternating`")
     resume = claim(settings, run)
     training, validation = read_splits(settings.data)
+    detector = start_detector(settings, training, resume)  # before the proposals: weights may be the wrong ones
+    assert isinstance(detector, Detector)
     splits = [training] if validation is None else [training, validation]
     store = None if settings.model.detector == "faster_rcnn" else stored_proposals(settings, splits, console)
-
-    detector = start_detector(settings, training, resume)
-    assert isinstance(detector, Detector)
     if store and settings.head.measured_targets and not resume:
         measure_targets(detector, training, store, settings)
 

@@ -78,10 +78,10 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
     dtype = pick_dtype(settings.train.precision, device)
     training, validation = read_splits(settings.data)
     _check(settings, training)
+    detector = start_detector(settings, training, resume).to(device)  # before the proposals: weights may be wrong ones
+    assert isinstance(detector, RCNN)
     store = stored_proposals(settings, [training] if validation is None else [training, validation], console)
     windows = read_windows(settings, training, store)
-    detector = start_detector(settings, training, resume).to(device)
-    assert isinstance(detector, RCNN)
     optimizer = window_sgd(detector, settings)
     progress = load_checkpoint(resume, detector, optimizer) if resume else Progress()
     pictures = Pictures(windows, detector, settings.features.memory_gb)

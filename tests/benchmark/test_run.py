@@ -126,6 +126,9 @@ def test_bad_input(options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ValueError, match=r"R-CNN needs about .* GB on cpu"):
         run_benchmark(options, tmp_path / "out", CONSOLE)
     assert not (tmp_path / "out").exists()  # all before anything is written
+    with pytest.raises(ValueError, match="needs about"):  # which had its pictures drawn before
+        run_benchmark(Options(demo=tmp_path / "no", random=True, limit=10), tmp_path / "out", CONSOLE)
+    assert not list((tmp_path / "out").iterdir())  # and the next try finds it empty
 
 
 def test_the_demo_is_trained_where_it_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,6 +137,14 @@ def test_every_instruction_set(level):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_gradient_is_refused_not_zero():
+    input, weight, bias = problem(1, 16, 4, 4, 16)
+    with pytest.raises(RuntimeError, match="no gradient"):
+        conv3x3(input.requires_grad_(), winograd_weights(weight), bias)
+    with torch.no_grad():
+        conv3x3(input, winograd_weights(weight), bias)
+
+
 def test_threads_do_not_change_a_bit():
     input, weight, bias = problem(1, 32, 50, 50, 32)
     u, before = winograd_weights(weight), torch.get_num_threads()

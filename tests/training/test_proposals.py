@@ -53,6 +53,12 @@ def test_missing_proposals_of_both_splits_are_computed_before_training(fast: Val
     assert found.scores.equal(stored.scores)
 
 
+def test_wrong_weights_to_start_from_are_told_before_any_proposal(fast: Values, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such weights file"):
+        train(settings(fast, init=str(tmp_path / "nothere.safetensors")), tmp_path / "run", QUIET)
+    assert not (tmp_path / "proposals").exists()
+
+
 def test_proposals_that_are_there_are_kept(fast: Values, tmp_path: Path) -> None:
     train(settings(fast, iterations=1), tmp_path / "one", QUIET)
     files = sorted((tmp_path / "proposals").glob("*/*.safetensors"))
