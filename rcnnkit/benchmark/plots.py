@@ -80,6 +80,8 @@ def _stages(results: Results, new: Any) -> Figure:
 
 
 def _growth(results: Results, new: Any) -> Figure:
+    from matplotlib.ticker import LogLocator
+
     found = curves(results)
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
@@ -93,6 +95,8 @@ def _growth(results: Results, new: Any) -> Figure:
         ticks = sorted({value for points in lines.values() for value, _ in points})
         axes.set_xticks(ticks, labels=[f"{value:g}" for value in ticks])
         axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # also where no power of ten is in sight
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in every[len(found) :]:
