@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import warnings
 from itertools import islice
@@ -205,7 +206,7 @@ def import_(
     """Take over weights from elsewhere, with the same answers: torchvision's and detectron2's."""
     from rcnnkit.importing.convert import import_weights
 
-    import_weights(source, out, classes and _class_names(classes), licence, norm_eps)
+    import_weights(source, out, None if classes is None else _class_names(classes), licence, norm_eps)
     console.print(f"wrote {out}")
 
 
@@ -361,8 +362,20 @@ def benchmark(
 
 
 def _class_names(classes: str) -> list[str]:
-    lines = Path(classes).read_text(encoding="utf-8").splitlines() if Path(classes).is_file() else classes.split(",")
-    return [line.strip() for line in lines if line.strip()]
+    """Names between commas, or those in a file's lines."""
+    try:
+        is_file = Path(classes).is_file()
+    except OSError:  # many names are longer than a path can be
+        is_file = False
+    if is_file:
+        lines = Path(classes).read_text(encoding="utf-8").splitlines()
+        return [line.strip() for line in lines if line.strip()]
+    if "," not in classes and re.search(r"[/\\]|\.\w+$", classes):
+        raise FileNotFoundError(f"--classes {classes}: no such file; give a file with a name in each line, or a,b,…")
+    names = [name.strip() for name in classes.split(",")]
+    if "" in names:
+        raise ValueError(f'--classes "{classes}" has an empty name; give one between every two commas')
+    return names
 
 
 def free_folder(wanted: Path) -> Path:
