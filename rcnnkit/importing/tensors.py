@@ -106,7 +106,8 @@ def transfer(
         change: what else is to be done to the tensors, under their new names, in place; entries may be missing.
 
     Raises:
-        ValueError: lists, in the source's names, entries that are missing, have no place, or another shape.
+        ValueError: lists, in the source's names, entries that are missing, have no place or another shape, are not
+            finite, or are variances below 0.
     """
     # The more special name first: "fpn.2.1" before "fpn.2".
     ordered = sorted(places.items(), key=lambda pair: len(pair[0]), reverse=True)
@@ -129,7 +130,11 @@ def transfer(
         for place, value in filled.items()
         if value.shape != expected[place].shape
     ]
+    told = {place: value for place, value in filled.items() if not value.is_meta}
+    infinite = [origin[n] for n, value in told.items() if not value.to(expected[n].dtype).isfinite().all()]
+    negative = [origin[n] for n, value in told.items() if n.endswith("running_var") and (value < 0).any()]
     kinds = {"missing": missing, "without a place here": extra, "of another shape": misshapen}
+    kinds |= {"not finite": infinite, "of negative variances": negative}
     if problems := [_listed(kind, names) for kind, names in kinds.items() if names]:
         raise ValueError(f"{source} does not fit:\n" + "\n".join(problems))
     target.load_state_dict(filled)

@@ -177,6 +177,24 @@ def test_transfer_lists_all_at_once() -> None:
     assert all(value.equal(before[name]) for name, value in target.state_dict().items())
 
 
+def test_transfer_takes_no_numbers_that_are_none() -> None:
+    target = nn.ModuleDict({"x": nn.Linear(2, 1), "y": nn.BatchNorm1d(2)})
+    state = {f"a.{name}": value for name, value in target["x"].state_dict().items()}
+    state |= {f"b.{name}": value for name, value in target["y"].state_dict().items()}
+    state |= {
+        "a.weight": torch.tensor([[1, torch.nan]]),
+        "a.bias": torch.tensor([1e300], dtype=torch.float64),  # more than float32 holds
+        "b.running_mean": torch.tensor([-1.0, -torch.inf]),
+        "b.running_var": torch.tensor([1.0, -0.5]),
+    }
+    with pytest.raises(ValueError, match="does not fit") as error:
+        transfer(state, {"a": "x", "b": "y"}, target, "mine.pth")
+    assert str(error.value) == (
+        "mine.pth does not fit:\n3 not finite:\n  a.weight\n  a.bias\n  b.running_mean\n"
+        "1 of negative variances:\n  b.running_var"
+    )
+
+
 def test_two_tensors_for_one_place() -> None:
     target = nn.ModuleDict({"x": nn.Linear(1, 1)})
     state = {f"{name}.{kind}": torch.zeros(1, 1) for name in "ab" for kind in ("weight", "bias")}
