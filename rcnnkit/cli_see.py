@@ -36,6 +36,7 @@ def channels(
     from rcnnkit.data.checks import pictures_in
     from rcnnkit.drawing import draw_sheet, strongest_examples
     from rcnnkit.drawing.deconvnet import check_layer, layers
+    from rcnnkit.drawing.strongest import NoActivations
     from rcnnkit.weights import load, load_classifier, read
 
     _check_out(out)
@@ -51,7 +52,11 @@ def channels(
         check_layer(backbone, layer, channel or ())
     except ValueError as error:
         raise ValueError(f"{weights}: {error}") from None
-    examples = strongest_examples(network, pictures, layer, channels=channel, count=count, progress=console.is_terminal)
+    options = {"channels": channel, "count": count, "progress": console.is_terminal}
+    try:
+        examples = strongest_examples(network, pictures, layer, **options)  # type: ignore[arg-type]
+    except NoActivations as error:  # others name the picture
+        raise ValueError(f"{weights}: {error}") from None
     draw_sheet(examples, layer, network.preprocessing).save(out, quality=92)
     console.print(f"wrote {out}")
 

@@ -102,6 +102,25 @@ def test_channels_that_there_are_not(
     assert not Path("sheet.png").exists()
 
 
+@pytest.mark.parametrize("channel", [[], ["--channel", "3"]])
+def test_channels_of_numbers_that_are_none(
+    channel: list[str],
+    alexnet: Path,
+    digits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    detector, (about, _) = weights.load(alexnet, "cpu"), weights.read(alexnet)
+    detector.backbone.stages[4][0].weight.data[:] = torch.nan
+    file, out = tmp_path / "nan.safetensors", tmp_path / "sheet.png"
+    weights.save(detector, DetectorSettings.model_validate(about["settings"]), file)
+    picture = digits / "JPEGImages" / "000001.jpg"
+    assert rcnnkit(monkeypatch, "see", "channels", file, picture, "--out", out, *channel) == 1
+    assert "nan.safetensors: activations of conv5 are not finite" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_channels_of_a_classifier(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
