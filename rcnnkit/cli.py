@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -188,6 +189,12 @@ def detect(
         raise typer.Exit(1)
 
 
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
 @app.command("import")
 def import_(
     source: Annotated[
@@ -200,7 +207,10 @@ def import_(
     ] = None,
     licence: Annotated[str | None, typer.Option(help="Of the weights; kept in the file.")] = None,
     norm_eps: Annotated[
-        float | None, typer.Option(help="Of batch norms: 0 for your own training from torchvision's COCO_V1.")
+        float | None,
+        typer.Option(
+            min=0, callback=_finite, help="Of batch norms: 0 for your own training from torchvision's COCO_V1."
+        ),
     ] = None,
 ) -> None:
     """Take over weights from elsewhere, with the same answers: torchvision's and detectron2's."""

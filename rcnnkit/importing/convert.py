@@ -40,8 +40,8 @@ def import_weights(
         class_names: without background, in the source's order, where the source does not say them; "N/A" for a class
             that is never to be found.
         licence: of the weights, to be kept in the file; by default what is known of it.
-        norm_eps: of batch norms, where the source is a file: 0 for what was fine-tuned from torchvision's
-            `FasterRCNN_ResNet50_FPN_Weights.COCO_V1`, which no file says; 1e-5 by default.
+        norm_eps: of batch norms, where the source is a file of a detector of torchvision's: 0 for what was fine-tuned
+            from its `FasterRCNN_ResNet50_FPN_Weights.COCO_V1`, which no file says; 1e-5 by default.
 
     Raises:
         FileExistsError: `out` is there.
@@ -64,9 +64,12 @@ def _converted(
     """By what the tensors are called."""
     known, path = source.weights, str(source.path)
     if any(name.startswith("backbone.body.") for name in state):
-        # torchvision sets it so for this one alone, after loading it
-        if repr(known) == "FasterRCNN_ResNet50_FPN_Weights.COCO_V1":
-            norm_eps = 0.0
+        if known is not None:
+            # torchvision sets it so for this one alone, after loading it
+            own = 0.0 if repr(known) == "FasterRCNN_ResNet50_FPN_Weights.COCO_V1" else 1e-5
+            if norm_eps not in (None, own):
+                raise ValueError(f"{known!r} was trained with norm_eps = {own:g}, not {norm_eps:g}; leave it out")
+            norm_eps = own
         elif norm_eps is None and not any(name.endswith("num_batches_tracked") for name in state):
             log.info(
                 "%s: frozen norms are taken to add 1e-5 to variances; if it was trained from torchvision's"
@@ -74,6 +77,8 @@ def _converted(
                 path,
             )
         return from_torchvision_state(state, class_names, 1e-5 if norm_eps is None else norm_eps, path)
+    if norm_eps is not None:
+        raise ValueError(f"{path} is no detector of torchvision's, which norm_eps = {norm_eps:g} is for; leave it out")
     if any(re.match(r"backbone\.(bottom_up\.)?stem\.conv1\.", name) for name in state):
         names, ids = _coco_or(class_names, class_count(state), path)
         return from_detectron2(state, names, ids, path)

@@ -106,6 +106,12 @@ def test_errors_are_one_message_with_the_fix(
     assert not Path("out.safetensors").exists()
 
 
+@pytest.mark.parametrize("eps", ["-1", "nan", "inf", "small"])
+def test_norm_eps_that_is_none(rcnnkit, eps: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rcnnkit("import", "none.pth", "--out", "out.safetensors", "--norm-eps", eps) == 2
+    assert "--norm-eps" in capsys.readouterr().err
+
+
 def test_another_ending(rcnnkit, mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rcnnkit("import", mine, "--out", "out.pth", "--classes", "a,b,c") == 1
     assert "out.pth must end with .safetensors" in capsys.readouterr().err
