@@ -106,6 +106,13 @@ def test_errors_are_one_message_with_the_fix(
     assert not Path("out.safetensors").exists()
 
 
+@pytest.mark.parametrize("arguments", [["import", "runs", "--out", "out.safetensors"], ["info", "runs"]])
+def test_a_folder(rcnnkit, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs").mkdir()
+    assert rcnnkit(*arguments) == 1
+    assert "runs is a folder; name the file in it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("eps", ["-1", "nan", "inf", "small"])
 def test_norm_eps_that_is_none(rcnnkit, eps: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert rcnnkit("import", "none.pth", "--out", "out.safetensors", "--norm-eps", eps) == 2

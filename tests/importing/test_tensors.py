@@ -1,5 +1,6 @@
 """Files of tensors are read whole or not at all, and nothing in them is run."""
 
+import argparse
 import os
 import pickle
 import re
@@ -96,6 +97,15 @@ def test_nothing_runs(tmp_path: Path, suffix: str, protocol: int) -> None:
     path.write_bytes(pickle.dumps(Runs(os.mkdir, str(mark)), protocol))
     pickle.loads(path.read_bytes())  # it would have run
     assert mark.exists()
+
+
+def test_what_a_file_asks_for_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.pth", {"model": STATE, "options": argparse.Namespace(lr=0.1)})
+    with pytest.raises(ValueError, match="is not read") as error:
+        read_tensors(path)
+    assert str(error.value) == (
+        f"{path} is not read: it asks for argparse.Namespace; save nothing but model.state_dict()"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".pkl"])
