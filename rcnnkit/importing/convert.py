@@ -37,8 +37,8 @@ def import_weights(
             "ResNet50_Weights.IMAGENET1K_V2", a file of detectron2's model zoo, or one of your own training with such a
             network.
         out: the new .safetensors file.
-        class_names: without background, in the source's order, where the source does not say them; "N/A" for a class
-            that is never to be found.
+        class_names: without background, in the source's order, where the source does not say them; "N/A", of
+            torchvision's detectors alone, for a class that is never to be found.
         licence: of the weights, to be kept in the file; by default what is known of it.
         norm_eps: of batch norms, where the source is a file of a detector of torchvision's: 0 for what was fine-tuned
             from its `FasterRCNN_ResNet50_FPN_Weights.COCO_V1`, which no file says; 1e-5 by default.
@@ -79,6 +79,11 @@ def _converted(
         return from_torchvision_state(state, class_names, 1e-5 if norm_eps is None else norm_eps, path)
     if norm_eps is not None:
         raise ValueError(f"{path} is no detector of torchvision's, which norm_eps = {norm_eps:g} is for; leave it out")
+    if class_names and NO_CLASS in class_names:
+        raise ValueError(
+            f'{path} is no detector of torchvision\'s, which alone may have classes called "{NO_CLASS}", for none; give'
+            " each a name"
+        )
     if any(re.match(r"backbone\.(bottom_up\.)?stem\.conv1\.", name) for name in state):
         names, ids = _coco_or(class_names, class_count(state), path)
         return from_detectron2(state, names, ids, path)

@@ -143,6 +143,15 @@ def test_by_name(version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert all(tensors[name].equal(value) for name, value in expected.items())
 
 
+def test_no_class_is_torchvisions_detectors(tmp_path: Path) -> None:
+    for number, name in enumerate(("conv1.weight", "backbone.stem.conv1.weight")):
+        torch.save({name: torch.zeros(1)}, tmp_path / f"{number}.pth")
+        with pytest.raises(
+            ValueError, match=r'\d\.pth is no detector of torchvision\'s, .* "N/A", for none; give each a'
+        ):
+            import_weights(str(tmp_path / f"{number}.pth"), tmp_path / "a.safetensors", ["cat", "N/A"])
+
+
 def test_what_norm_eps_is_not_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, name in enumerate(
         ("conv1.weight", "backbone.stem.conv1.weight", "backbone.bottom_up.stem.conv1.weight")
