@@ -66,13 +66,15 @@ def _plain(backbone: str) -> bool:
 
 
 def _convolutions(state: Mapping[str, Tensor]) -> list[str]:
-    return [name.removesuffix(".weight") for name in state if re.fullmatch(r"features\.\d+\.weight", name)]
+    weights = [name for name, value in state.items() if value.ndim == 4]  # norms have 1
+    return [name.removesuffix(".weight") for name in weights if re.fullmatch(r"features\.\d+\.weight", name)]
 
 
 def _backbone(state: Mapping[str, Tensor], source: str) -> str:
     if "inception3a.branch1.conv.weight" in state:
         return "googlenet"
-    if name := CONVOLUTIONS.get(len(_convolutions(state))):
+    normed = any(re.fullmatch(r"features\.\d+\.running_mean", name) for name in state)  # torchvision's vgg16_bn, …
+    if not normed and (name := CONVOLUTIONS.get(len(_convolutions(state)))):
         return name
     if name := resnet_name(state, "layer{}", first=1):
         return name
