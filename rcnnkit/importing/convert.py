@@ -14,6 +14,7 @@ from rcnnkit import weights
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.importing.class_names import names_needed
 from rcnnkit.importing.detectron2 import class_count, from_detectron2
 from rcnnkit.importing.sources import Source, find
 from rcnnkit.importing.tensors import read_tensors
@@ -98,7 +99,7 @@ def _coco_or(class_names: Sequence[str] | None, count: int, path: str) -> tuple[
         return class_names, range(1, len(class_names) + 1)
     coco = {i: name for i, name in enumerate(COCO, start=1) if name != NO_CLASS}
     if count not in (0, len(coco)):
-        raise ValueError(f"{path} has {count} classes and does not say which; give their names")
+        raise names_needed(path, count)
     return list(coco.values()), list(coco)
 
 
@@ -107,5 +108,5 @@ def _imagenet(state: Mapping[str, Tensor], path: str) -> Sequence[str]:
     names: Sequence[str] = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]
     last = [value for name, value in state.items() if name in ("fc.bias", "classifier.6.bias")]
     if last and len(last[0]) != len(names):
-        raise ValueError(f"{path} has {len(last[0])} classes and does not say which; give their names")
+        raise names_needed(path, len(last[0]))
     return names

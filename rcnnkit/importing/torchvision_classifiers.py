@@ -12,6 +12,7 @@ from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.backbones.imagenet import imagenet_normalisation
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
+from rcnnkit.importing.class_names import other_number
 from rcnnkit.importing.resnets import resnet_name
 from rcnnkit.importing.tensors import transfer
 
@@ -53,7 +54,7 @@ def classifier_from_torchvision(
     )
     last = "fc" if not _plain(backbone) else "classifier.6"
     if (rows := state.get(f"{last}.weight")) is not None and len(rows) != len(class_names):
-        raise ValueError(f"{source} knows {len(rows)} classes, {len(class_names)} names were given")
+        raise other_number(source, len(rows), len(class_names))
     classifier = build(settings, class_names)
     assert isinstance(classifier, Classifier)
     transfer(state, _places(backbone, state, classifier), classifier, source)
