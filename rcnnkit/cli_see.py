@@ -31,7 +31,7 @@ def channels(
 ) -> None:
     """A sheet of what channels respond to: their nine strongest activations, projected back, beside the pictures.
 
-    Zeiler and Fergus' deconvnet, for detectors and classifiers on AlexNet, ZFNet and VGG.
+    Zeiler and Fergus' deconvnet, for detectors and classifiers on AlexNet, CaffeNet, ZFNet, VGG_CNN_M_1024 and VGG.
     """
     from rcnnkit.data.checks import pictures_in
     from rcnnkit.drawing import draw_sheet, strongest_examples
@@ -85,9 +85,13 @@ def occlusion(
     """
     from rcnnkit.drawing import draw_occlusion
     from rcnnkit.drawing import occlusion as find
-    from rcnnkit.weights import load
+    from rcnnkit.weights import load, read_shapes
 
     _check_out(out)
+    if read_shapes(weights)[0].get("detector") == "classifier":
+        raise ValueError(
+            f"{weights} holds a classifier, and `rcnnkit see occlusion` is for detectors; give one of these"
+        )
     detector = load(weights, device, precision)
     if box is None:
         found = detector(picture)
