@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+from torch import Size
+
 from rcnnkit.config import DetectorSettings
 from rcnnkit.weights import TRAINING, read_shapes
 
@@ -17,20 +20,34 @@ def about(path: Path | str) -> dict[str, Any]:
     """What `rcnnkit info --json` writes: a weights file, without its tensors.
 
     Raises:
-        FileNotFoundError, ValueError: as `rcnnkit.weights.read`.
+        FileNotFoundError, ValueError: as `rcnnkit.weights.read`; what it says of itself is incomplete or unknown.
     """
     said, shapes = read_shapes(path)
+    try:
+        return _told(path, said, shapes)
+    except KeyError as error:
+        raise ValueError(f"{path} does not describe a detector (it has no {error}); save it again") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} does not describe a detector that this rcnnkit knows ({error}); upgrade rcnnkit, or save it again"
+        ) from None
+
+
+def _told(path: Path | str, said: dict[str, Any], shapes: dict[str, Size]) -> dict[str, Any]:
+    _read_settings(said["settings"])
     counts = {name: shape.numel() for name, shape in shapes.items() if not name.endswith(STATISTICS)}
     return {
         "file": str(path),
         "bytes": Path(path).stat().st_size,
         "format": said["format"],
-        "detector": said.get("detector", "faster_rcnn"),  # format 1 had no other
+        "detector": str(said.get("detector", "faster_rcnn")),  # format 1 had no other
         "weights": sum(count for name, count in counts.items() if not name.startswith(TRAINING)),
         "can_be_resumed": any(name.startswith(TRAINING) for name in shapes),
-        "classes": [{"id": i, "name": name} for i, name in zip(said["category_ids"], said["class_names"], strict=True)],
-        "training": said["training"],
-        "origin": said.get("origin", {}),
+        "classes": [
+            {"id": i, "name": str(name)} for i, name in zip(said["category_ids"], said["class_names"], strict=True)
+        ],
+        "training": dict(said["training"]),
+        "origin": dict(said.get("origin", {})),
         "settings": said["settings"],
     }
 
@@ -53,7 +70,7 @@ def summary(told: dict[str, Any]) -> str:
 
 
 def _settings(values: dict[str, Any], detector: str) -> dict[str, str]:
-    settings = DetectorSettings.model_validate(values)
+    settings = _read_settings(values)
     model, pixels = settings.model, settings.input
     necks = {"fpn": f", FPN of {model.fpn_channels} channels", "c4": ", C4", "none": ""}
     whole = detector in ("rcnn", "classifier")
@@ -65,6 +82,15 @@ def _settings(values: dict[str, Any], detector: str) -> dict[str, str]:
         size = f"shorter side {pixels.short_side or 'as it is'}, longer side {pixels.long_side} at most"
         size += f", resized as by {pixels.resizing}"
     return {"backbone": f"{model.backbone}{'' if whole else necks[model.neck]}{norm}", "input": f"{size}; {colours}"}
+
+
+def _read_settings(values: dict[str, Any]) -> DetectorSettings:
+    # As `rcnnkit.weights.load` does: every weight is in the file.
+    try:
+        return DetectorSettings.model_validate(values | {"model": values["model"] | {"pretrained": False}})
+    except ValidationError as error:
+        told = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_url=False)]
+        raise ValueError("; ".join(told)) from None
 
 
 def _classes(classes: list[dict[str, Any]]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
+import re
 import sys
 import warnings
 from itertools import islice
@@ -187,6 +189,12 @@ def detect(
         raise typer.Exit(1)
 
 
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
 @app.command("import")
 def import_(
     source: Annotated[
@@ -199,13 +207,16 @@ def import_(
     ] = None,
     licence: Annotated[str | None, typer.Option(help="Of the weights; kept in the file.")] = None,
     norm_eps: Annotated[
-        float | None, typer.Option(help="Of batch norms: 0 for your own training from torchvision's COCO_V1.")
+        float | None,
+        typer.Option(
+            min=0, callback=_finite, help="Of batch norms: 0 for your own training from torchvision's COCO_V1."
+        ),
     ] = None,
 ) -> None:
     """Take over weights from elsewhere, with the same answers: torchvision's and detectron2's."""
     from rcnnkit.importing.convert import import_weights
 
-    import_weights(source, out, classes and _class_names(classes), licence, norm_eps)
+    import_weights(source, out, None if classes is None else _class_names(classes), licence, norm_eps)
     console.print(f"wrote {out}")
 
 
@@ -361,8 +372,20 @@ def benchmark(
 
 
 def _class_names(classes: str) -> list[str]:
-    lines = Path(classes).read_text(encoding="utf-8").splitlines() if Path(classes).is_file() else classes.split(",")
-    return [line.strip() for line in lines if line.strip()]
+    """Names between commas, or those in a file's lines."""
+    try:
+        is_file = Path(classes).is_file()
+    except OSError:  # many names are longer than a path can be
+        is_file = False
+    if is_file:
+        lines = Path(classes).read_text(encoding="utf-8").splitlines()
+        return [line.strip() for line in lines if line.strip()]
+    if "," not in classes and re.search(r"[/\\]|\.\w+$", classes):
+        raise FileNotFoundError(f"--classes {classes}: no such file; give a file with a name in each line, or a,b,…")
+    names = [name.strip() for name in classes.split(",")]
+    if "" in names:
+        raise ValueError(f'--classes "{classes}" has an empty name; give one between every two commas')
+    return names
 
 
 def free_folder(wanted: Path) -> Path:

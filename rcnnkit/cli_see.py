@@ -31,11 +31,12 @@ def channels(
 ) -> None:
     """A sheet of what channels respond to: their nine strongest activations, projected back, beside the pictures.
 
-    Zeiler and Fergus' deconvnet, for detectors and classifiers on AlexNet, ZFNet and VGG.
+    Zeiler and Fergus' deconvnet, for detectors and classifiers on AlexNet, CaffeNet, ZFNet, VGG_CNN_M_1024 and VGG.
     """
     from rcnnkit.data.checks import pictures_in
     from rcnnkit.drawing import draw_sheet, strongest_examples
     from rcnnkit.drawing.deconvnet import check_layer, layers
+    from rcnnkit.drawing.strongest import NoActivations
     from rcnnkit.weights import load, load_classifier, read
 
     _check_out(out)
@@ -51,7 +52,11 @@ def channels(
         check_layer(backbone, layer, channel or ())
     except ValueError as error:
         raise ValueError(f"{weights}: {error}") from None
-    examples = strongest_examples(network, pictures, layer, channels=channel, count=count, progress=console.is_terminal)
+    options = {"channels": channel, "count": count, "progress": console.is_terminal}
+    try:
+        examples = strongest_examples(network, pictures, layer, **options)  # type: ignore[arg-type]
+    except NoActivations as error:  # others name the picture
+        raise ValueError(f"{weights}: {error}") from None
     draw_sheet(examples, layer, network.preprocessing).save(out, quality=92)
     console.print(f"wrote {out}")
 
@@ -80,9 +85,13 @@ def occlusion(
     """
     from rcnnkit.drawing import draw_occlusion
     from rcnnkit.drawing import occlusion as find
-    from rcnnkit.weights import load
+    from rcnnkit.weights import load, read_shapes
 
     _check_out(out)
+    if read_shapes(weights)[0].get("detector") == "classifier":
+        raise ValueError(
+            f"{weights} holds a classifier, and `rcnnkit see occlusion` is for detectors; give one of these"
+        )
     detector = load(weights, device, precision)
     if box is None:
         found = detector(picture)

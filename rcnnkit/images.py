@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -116,6 +116,10 @@ def _decode_strictly(path: Path, data: bytes) -> Array:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             return _from_pil(ImageOps.exif_transpose(picture))
+    except UnidentifiedImageError:  # whose text names no file, but an object in memory
+        raise ValueError(
+            f"{path} cannot be decoded (no known kind of picture); copy the picture again or leave it out"
+        ) from None
     except Exception as error:  # PIL raises many kinds
         raise ValueError(f"{path} cannot be decoded ({error}); copy the picture again or leave it out") from None
 

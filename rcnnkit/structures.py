@@ -14,6 +14,7 @@ The conventions of the whole project, said once:
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
@@ -26,6 +27,12 @@ from rcnnkit.boxes import area, check_boxes
 
 Size = tuple[int, int]  # (height, width)
 Piece = TypeVar("Piece", "Targets", "Proposals", "Detections")
+
+
+def closest_name(name: str, names: Sequence[str]) -> str | None:
+    """The one of `names` that `name` is most like, capitals or not, if there is one."""
+    lower = {each.lower(): each for each in names}
+    return next((lower[each] for each in difflib.get_close_matches(name.lower(), lower, n=1)), None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single ==
@@ -150,7 +157,9 @@ class Detections:
         """
         for name in names:
             if name not in self.class_names:
-                raise ValueError(f"no class is called {name!r}; the classes are {', '.join(self.class_names)}")
+                close = closest_name(name, self.class_names)
+                hint = f"did you mean {close}? The classes are" if close else "the classes are"
+                raise ValueError(f"no class is called {name!r}; {hint} {', '.join(self.class_names)}")
         wanted = torch.tensor([self.class_names[i] in names for i in self.labels.tolist()], dtype=torch.bool)
         return self[wanted.to(self.labels.device)]
 

@@ -89,7 +89,7 @@ def load(path: Path | str, device: torch.device | str = "auto", precision: str |
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file cut in half, of another kind, or of a later format; no such device or precision.
+        ValueError: a folder; a file cut in half, of another kind, or of a later format; no such device or precision.
     """
     about, tensors = read(path)
     if about.get("detector") == "classifier":
@@ -144,6 +144,8 @@ def read_shapes(path: Path | str) -> tuple[dict[str, Any], dict[str, torch.Size]
 @contextmanager
 def _opened(path: Path | str) -> Iterator[tuple[dict[str, Any], Any]]:
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name the file in it")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such weights file")
     try:

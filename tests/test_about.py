@@ -1,10 +1,13 @@
 """What a weights file says of itself, for people and for programs."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from rcnnkit import weights
 from rcnnkit.about import about, summary
@@ -53,6 +56,32 @@ def test_a_classifier_of_many(tmp_path: Path) -> None:
     assert "shorter side 256, of which the middle 224; mean" in text
     assert f"30: {', '.join(f'c{i}' for i in range(11))}, … c29 (id 30)\n" in text
     assert text.endswith("nothing noted")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda said: {"format": 2}, "(it has no 'settings'); save it again"),
+        (
+            lambda said: {n: v for n, v in said.items() if n != "class_names"},
+            "(it has no 'class_names'); save it again",
+        ),
+        (
+            lambda said: said | {"settings": said["settings"] | {"masks": {"size": 28}}},
+            "(masks: Extra inputs are not permitted)",
+        ),
+        (lambda said: said | {"settings": 3}, "that this rcnnkit knows"),
+        (lambda said: said | {"category_ids": [1, 2]}, "that this rcnnkit knows"),
+        (lambda said: said | {"training": [1]}, "that this rcnnkit knows"),
+    ],
+    ids=["a format alone", "no class names", "a setting to come", "no settings", "too many ids", "another kind"],
+)
+def test_metadata_that_does_not_say_all(tmp_path: Path, change: Callable[[dict], dict], words: str) -> None:
+    said, _ = weights.read(saved(tmp_path / "a.safetensors", SMALL, ["cat"]))
+    save_file({"a": torch.zeros(1)}, tmp_path / "b.safetensors", {"rcnnkit": json.dumps(change(said))})
+    with pytest.raises(ValueError, match=re.escape(words)) as error:
+        about(tmp_path / "b.safetensors")
+    assert str(error.value).startswith(f"{tmp_path / 'b.safetensors'} does not describe a detector")
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

@@ -102,6 +102,25 @@ def test_channels_that_there_are_not(
     assert not Path("sheet.png").exists()
 
 
+@pytest.mark.parametrize("channel", [[], ["--channel", "3"]])
+def test_channels_of_numbers_that_are_none(
+    channel: list[str],
+    alexnet: Path,
+    digits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    detector, (about, _) = weights.load(alexnet, "cpu"), weights.read(alexnet)
+    detector.backbone.stages[4][0].weight.data[:] = torch.nan
+    file, out = tmp_path / "nan.safetensors", tmp_path / "sheet.png"
+    weights.save(detector, DetectorSettings.model_validate(about["settings"]), file)
+    picture = digits / "JPEGImages" / "000001.jpg"
+    assert rcnnkit(monkeypatch, "see", "channels", file, picture, "--out", out, *channel) == 1
+    assert "nan.safetensors: activations of conv5 are not finite" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_channels_of_a_classifier(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,7 +137,7 @@ def test_channels_of_a_classifier(
     expected = draw_sheet(examples, "conv5", classifier.preprocessing)
     np.testing.assert_array_equal(np.asarray(Image.open("sheet.png")), np.asarray(expected))
     assert rcnnkit(monkeypatch, "see", "occlusion", file, picture, "--out", "map.png") == 1
-    assert "c.safetensors holds a classifier" in capsys.readouterr().err
+    assert "c.safetensors holds a classifier, and `rcnnkit see occlusion` is for detectors" in capsys.readouterr().err
 
 
 def test_channels_of_a_resnet(
@@ -152,7 +171,13 @@ def test_occlusion(
     assert rcnnkit(monkeypatch, *see, "--out", "best.png") == 1
     assert "best.png is there already" in capsys.readouterr().err
     assert rcnnkit(monkeypatch, *see, "--class", "dics", "--out", "new.png") == 1
-    assert "no class is called 'dics'; the classes are cell, disc" in capsys.readouterr().err
+    assert "no class is called 'dics'; did you mean disc? The classes are cell, disc" in capsys.readouterr().err
+    for box in ([], ["--box", 10, 20, 50, 60]):
+        assert rcnnkit(monkeypatch, *see, "--class", "CELL", "--out", "new.png", *box) == 1
+        assert "did you mean cell?" in capsys.readouterr().err
+    Path("text.jpg").write_text("a cell and a disc")
+    assert rcnnkit(monkeypatch, "see", "occlusion", alexnet, "text.jpg", "--out", "new.png") == 1
+    assert "text.jpg cannot be decoded (no known kind of picture); copy" in capsys.readouterr().err
     nothing = saved(ALEXNET | {"head": {"hidden": 8, "score_threshold": 0.99}}, tmp_path / "n.safetensors")
     assert rcnnkit(monkeypatch, "see", "occlusion", nothing, picture, "--out", "new.png", "--class", "disc") == 1
     assert "nothing called disc is found in" in capsys.readouterr().err

@@ -128,6 +128,10 @@ def test_of_keeps_classes_by_name() -> None:
     assert len(some().of("dog")) == 0
     assert len(some().of()) == 0
     assert len(none().of("cat")) == 0
+    with pytest.raises(
+        ValueError, match=r"no class is called 'HENS'; did you mean hen\? The classes are cat, dog, hen"
+    ):
+        some().of("HENS")
     with pytest.raises(ValueError, match="no class is called 'cow'; the classes are cat, dog, hen"):
         some().of("cat", "cow")
 

@@ -166,7 +166,7 @@ def test_someone_elses_safetensors(tmp_path: Path, metadata: dict[str, str] | No
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.safetensors: no such weights file"):
         load(tmp_path / "none.safetensors")
-    with pytest.raises(FileNotFoundError, match="no such weights file"):
+    with pytest.raises(ValueError, match="is a folder; name the file in it"):
         load(tmp_path)
 
 

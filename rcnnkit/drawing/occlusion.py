@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.rcnn import RCNN, picture_of
 from rcnnkit.drawing.canvas import HUES, Canvas
 from rcnnkit.images import Picture, read_picture
-from rcnnkit.structures import Proposals
+from rcnnkit.structures import Proposals, closest_name
 
 OPACITY = 0.85  # of the most heat
 SMALLEST = 400  # pixels; pictures whose longer side has fewer are drawn larger
@@ -87,8 +86,8 @@ def occlusion(
         )
     names = detector.class_names
     if name is not None and name not in names:
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {close[0]}? It knows" if close else "it knows"
+        close = closest_name(name, names)
+        hint = f"did you mean {close}? It knows" if close else "it knows"
         raise ValueError(f"the detector knows no class {name!r}; {hint} {', '.join(names)}")
     plain = read_picture(picture)
     height, width = plain.shape[:2]

@@ -27,6 +27,10 @@ OVERLAP = 0.3  # IoU above which two activations see the same thing
 REGIONS = 100  # proposals of a picture that R-CNN looks at
 
 
+class NoActivations(ValueError):
+    """A network whose layer has nothing to show."""
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What the network sees at a time."""
@@ -88,6 +92,7 @@ def strongest_examples(
 
     Raises:
         ValueError: no pictures, or what `deconvnet` refuses.
+        NoActivations: a ValueError; activations are not finite, or no channels were asked for and none is active.
         FileNotFoundError, ValueError: a picture cannot be read.
     """
     if not pictures:
@@ -99,6 +104,8 @@ def strongest_examples(
             if channels is None or activation.channel in channels:
                 found.setdefault(activation.channel, []).append(activation)
         found = {channel: sorted(some, key=lambda a: -a.value)[:each] for channel, some in found.items()}
+    if channels is None and not found:
+        raise NoActivations(f"no channel of {layer} is active in these pictures; try other ones, or another layer")
     if channels is None:
         channels = sorted(found, key=lambda channel: (-found[channel][0].value, channel))[:count]
     chosen = {channel: found.get(channel, []) for channel in channels}
@@ -122,6 +129,8 @@ def _strong(network: Network, picture: Picture, number: int, layer: str) -> list
     for view in views:
         traced = trace(network.get_submodule("backbone"), _pixels(network, images, view), layer)
         maps = traced.activations.float()
+        if not maps.isfinite().all():
+            raise NoActivations(f"activations of {layer} are not finite; weights like these come of a failed training")
         columns = maps.shape[2]
         peaks = torch.where(maps == F.max_pool2d(maps, 3, stride=1, padding=1), maps, 0).flatten(1)
         best, cell = peaks.topk(1 if view.region else min(PEAKS, peaks.shape[1]))

@@ -14,6 +14,7 @@ from rcnnkit import weights
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.importing.class_names import names_needed
 from rcnnkit.importing.detectron2 import class_count, from_detectron2
 from rcnnkit.importing.sources import Source, find
 from rcnnkit.importing.tensors import read_tensors
@@ -37,11 +38,11 @@ def import_weights(
             "ResNet50_Weights.IMAGENET1K_V2", a file of detectron2's model zoo, or one of your own training with such a
             network.
         out: the new .safetensors file.
-        class_names: without background, in the source's order, where the source does not say them; "N/A" for a class
-            that is never to be found.
+        class_names: without background, in the source's order, where the source does not say them; "N/A", of
+            torchvision's detectors alone, for a class that is never to be found.
         licence: of the weights, to be kept in the file; by default what is known of it.
-        norm_eps: of batch norms, where the source is a file: 0 for what was fine-tuned from torchvision's
-            `FasterRCNN_ResNet50_FPN_Weights.COCO_V1`, which no file says; 1e-5 by default.
+        norm_eps: of batch norms, where the source is a file of a detector of torchvision's: 0 for what was fine-tuned
+            from its `FasterRCNN_ResNet50_FPN_Weights.COCO_V1`, which no file says; 1e-5 by default.
 
     Raises:
         FileExistsError: `out` is there.
@@ -64,9 +65,12 @@ def _converted(
     """By what the tensors are called."""
     known, path = source.weights, str(source.path)
     if any(name.startswith("backbone.body.") for name in state):
-        # torchvision sets it so for this one alone, after loading it
-        if repr(known) == "FasterRCNN_ResNet50_FPN_Weights.COCO_V1":
-            norm_eps = 0.0
+        if known is not None:
+            # torchvision sets it so for this one alone, after loading it
+            own = 0.0 if repr(known) == "FasterRCNN_ResNet50_FPN_Weights.COCO_V1" else 1e-5
+            if norm_eps not in (None, own):
+                raise ValueError(f"{known!r} was trained with norm_eps = {own:g}, not {norm_eps:g}; leave it out")
+            norm_eps = own
         elif norm_eps is None and not any(name.endswith("num_batches_tracked") for name in state):
             log.info(
                 "%s: frozen norms are taken to add 1e-5 to variances; if it was trained from torchvision's"
@@ -74,6 +78,13 @@ def _converted(
                 path,
             )
         return from_torchvision_state(state, class_names, 1e-5 if norm_eps is None else norm_eps, path)
+    if norm_eps is not None:
+        raise ValueError(f"{path} is no detector of torchvision's, which norm_eps = {norm_eps:g} is for; leave it out")
+    if class_names and NO_CLASS in class_names:
+        raise ValueError(
+            f'{path} is no detector of torchvision\'s, which alone may have classes called "{NO_CLASS}", for none; give'
+            " each a name"
+        )
     if any(re.match(r"backbone\.(bottom_up\.)?stem\.conv1\.", name) for name in state):
         names, ids = _coco_or(class_names, class_count(state), path)
         return from_detectron2(state, names, ids, path)
@@ -88,7 +99,7 @@ def _coco_or(class_names: Sequence[str] | None, count: int, path: str) -> tuple[
         return class_names, range(1, len(class_names) + 1)
     coco = {i: name for i, name in enumerate(COCO, start=1) if name != NO_CLASS}
     if count not in (0, len(coco)):
-        raise ValueError(f"{path} has {count} classes and does not say which; give their names")
+        raise names_needed(path, count)
     return list(coco.values()), list(coco)
 
 
@@ -97,5 +108,5 @@ def _imagenet(state: Mapping[str, Tensor], path: str) -> Sequence[str]:
     names: Sequence[str] = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]
     last = [value for name, value in state.items() if name in ("fc.bias", "classifier.6.bias")]
     if last and len(last[0]) != len(names):
-        raise ValueError(f"{path} has {len(last[0])} classes and does not say which; give their names")
+        raise names_needed(path, len(last[0]))
     return names

@@ -18,6 +18,7 @@ from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.importing.class_names import other_number
 from rcnnkit.importing.resnets import resnet_name
 from rcnnkit.importing.tensors import Tensors, transfer
 from rcnnkit.proposals.anchors import cell_anchors
@@ -90,7 +91,7 @@ def _settings(state: Mapping[str, Tensor], pyramid: bool, bottom: str, classes: 
     if backbone is None or (not pyramid and not any(name.startswith("roi_heads.res5.") for name in state)):
         raise ValueError(f"{source} is no Faster or Fast R-CNN of detectron2 with a ResNet and an FPN or C4")
     if class_count(state) not in (0, classes):
-        raise ValueError(f"{source} knows {class_count(state)} classes, {classes} names were given")
+        raise other_number(source, class_count(state), classes)
     deltas = state.get("roi_heads.box_predictor.bbox_pred.weight")
     fast = not any(name.startswith("proposal_generator.") for name in state)
     sides = {"min_side": NO_WIDTH, "beta": 0.0}

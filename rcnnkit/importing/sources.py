@@ -23,6 +23,8 @@ UNKNOWN_LICENCE = "not stated; ask where the file comes from"
 DETECTORS: tuple[type[WeightsEnum], ...] = (FasterRCNN_ResNet50_FPN_Weights, FasterRCNN_ResNet50_FPN_V2_Weights)
 CLASSIFIERS = ("alexnet", "vgg16", "vgg19", "googlenet", *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)))
 
+EXAMPLES = ("FasterRCNN_ResNet50_FPN_Weights.COCO_V1", "ResNet50_Weights.IMAGENET1K_V2", "VGG16_Weights.IMAGENET1K_V1")
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -55,7 +57,7 @@ def find(source: str) -> Source:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no such name; the nearest one is told.
+        ValueError: a folder; no such name, and the nearest ones are told.
         OSError: the weights cannot be downloaded, or are damaged.
     """
     path = Path(source)
@@ -68,11 +70,14 @@ def find(source: str) -> Source:
     if source in names:
         path = fetch(names[source])
         return Source(path, sha256(path), names[source])
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name the file in it")
     if path.suffix in SUFFIXES or path.name != source:
         raise FileNotFoundError(f"{path}: no such file")
     lower = {name.lower(): name for name in names}
-    close = [lower[name] for name in difflib.get_close_matches(source.lower(), lower, n=3, cutoff=0.4)] or list(names)
-    raise ValueError(f"{source} is neither a file nor weights of torchvision; did you mean {' or '.join(close)}?")
+    close = [lower[name] for name in difflib.get_close_matches(source.lower(), lower, n=3, cutoff=0.4)]
+    hint = f"did you mean {' or '.join(close)}?" if close else f"such are {', '.join(EXAMPLES)}, …"
+    raise ValueError(f"{source} is neither a file nor weights of torchvision; {hint}")
 
 
 def torchvision_weights() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,8 +31,10 @@ def read_tensors(path: Path) -> Tensors:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: cut short, of another kind, a pickle that asks for more than tensors, or rcnnkit's own.
+        ValueError: a folder, cut short, of another kind, a pickle that asks for more than tensors, or rcnnkit's own.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name the file in it")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     readers: dict[str, Callable[[Path], Any]] = {
@@ -71,11 +74,13 @@ def _from_torch(path: Path) -> Any:
         *(IndexError, KeyError, TypeError, ValueError, UnicodeDecodeError, AssertionError),
     ) as error:
         # torch's text advises to switch the guard off
-        asks = [line for line in str(error).splitlines() if "Unsupported global" in line or "GLOBAL" in line]
-        what = asks[0].strip() if asks else f"{type(error).__name__} in reading it"
+        if asks := re.search(r"GLOBAL (\S+)", str(error)):
+            raise ValueError(
+                f"{path} is not read: it asks for {asks[1]}; save nothing but model.state_dict()"
+            ) from None
         raise ValueError(
-            f"{path} is not read: {what}. It is cut short, no file of torch.save, or a pickle that could run code:"
-            " copy it again, or save nothing but model.state_dict()"
+            f"{path} is not read: {type(error).__name__} in reading it. It is cut short, no file of torch.save, or a"
+            " pickle that could run code: copy it again, or save nothing but model.state_dict()"
         ) from None
 
 
@@ -106,7 +111,8 @@ def transfer(
         change: what else is to be done to the tensors, under their new names, in place; entries may be missing.
 
     Raises:
-        ValueError: lists, in the source's names, entries that are missing, have no place, or another shape.
+        ValueError: lists, in the source's names, entries that are missing, have no place or another shape, are not
+            finite, or are variances below 0.
     """
     # The more special name first: "fpn.2.1" before "fpn.2".
     ordered = sorted(places.items(), key=lambda pair: len(pair[0]), reverse=True)
@@ -129,7 +135,11 @@ def transfer(
         for place, value in filled.items()
         if value.shape != expected[place].shape
     ]
+    told = {place: value for place, value in filled.items() if not value.is_meta}
+    infinite = [origin[n] for n, value in told.items() if not value.to(expected[n].dtype).isfinite().all()]
+    negative = [origin[n] for n, value in told.items() if n.endswith("running_var") and (value < 0).any()]
     kinds = {"missing": missing, "without a place here": extra, "of another shape": misshapen}
+    kinds |= {"not finite": infinite, "of negative variances": negative}
     if problems := [_listed(kind, names) for kind, names in kinds.items() if names]:
         raise ValueError(f"{source} does not fit:\n" + "\n".join(problems))
     target.load_state_dict(filled)

@@ -12,6 +12,7 @@ from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.backbones.imagenet import imagenet_normalisation
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
+from rcnnkit.importing.class_names import other_number
 from rcnnkit.importing.resnets import resnet_name
 from rcnnkit.importing.tensors import transfer
 
@@ -53,7 +54,7 @@ def classifier_from_torchvision(
     )
     last = "fc" if not _plain(backbone) else "classifier.6"
     if (rows := state.get(f"{last}.weight")) is not None and len(rows) != len(class_names):
-        raise ValueError(f"{source} knows {len(rows)} classes, {len(class_names)} names were given")
+        raise other_number(source, len(rows), len(class_names))
     classifier = build(settings, class_names)
     assert isinstance(classifier, Classifier)
     transfer(state, _places(backbone, state, classifier), classifier, source)
@@ -66,13 +67,15 @@ def _plain(backbone: str) -> bool:
 
 
 def _convolutions(state: Mapping[str, Tensor]) -> list[str]:
-    return [name.removesuffix(".weight") for name in state if re.fullmatch(r"features\.\d+\.weight", name)]
+    weights = [name for name, value in state.items() if value.ndim == 4]  # norms have 1
+    return [name.removesuffix(".weight") for name in weights if re.fullmatch(r"features\.\d+\.weight", name)]
 
 
 def _backbone(state: Mapping[str, Tensor], source: str) -> str:
     if "inception3a.branch1.conv.weight" in state:
         return "googlenet"
-    if name := CONVOLUTIONS.get(len(_convolutions(state))):
+    normed = any(re.fullmatch(r"features\.\d+\.running_mean", name) for name in state)  # torchvision's vgg16_bn, …
+    if not normed and (name := CONVOLUTIONS.get(len(_convolutions(state)))):
         return name
     if name := resnet_name(state, "layer{}", first=1):
         return name

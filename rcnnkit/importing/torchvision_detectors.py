@@ -13,6 +13,7 @@ from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.images import Preprocessing
+from rcnnkit.importing.class_names import names_needed, other_number
 from rcnnkit.importing.resnets import resnet_name
 from rcnnkit.importing.tensors import Tensors, transfer
 
@@ -73,7 +74,7 @@ def from_torchvision_state(
     classes = len(names["roi_heads.box_predictor.cls_score.weight"]) - 1
     if class_names is None:
         if classes != len(COCO):
-            raise ValueError(f"{source} has {classes} classes and does not say which; give their names")
+            raise names_needed(source, classes)
         class_names = COCO
     return _filled(names, DetectorSettings.model_validate(values), class_names, None, source)
 
@@ -92,7 +93,7 @@ def _filled(
 ) -> tuple[FasterRCNN, DetectorSettings]:
     scores = state.get("roi_heads.box_predictor.cls_score.weight")
     if scores is not None and len(scores) != len(class_names) + 1:
-        raise ValueError(f"{source} knows {len(scores) - 1} classes, {len(class_names)} names were given")
+        raise other_number(source, len(scores) - 1, len(class_names))
     ids = category_ids or range(1, len(class_names) + 1)
     named = [i for i, name in enumerate(class_names) if name != NO_CLASS]
     unnamed = [i for i, name in enumerate(class_names) if name == NO_CLASS]

@@ -10,7 +10,7 @@ from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.boxes import iou
 from rcnnkit.detectors.rcnn import RCNN, picture_of
 from rcnnkit.drawing import deconvnet, strongest, strongest_examples
-from rcnnkit.drawing.strongest import OVERLAP, Example, Network
+from rcnnkit.drawing.strongest import OVERLAP, Example, Network, NoActivations
 from rcnnkit.images import centre_crop, read_picture
 
 REGIONS = 12
@@ -127,6 +127,19 @@ def test_a_channel_that_is_never_active(network: Network, pictures: list[Path]) 
     assert list(asked) == [9, 0]
     assert asked[9] == []
     assert asked[0]
+
+
+@pytest.mark.parametrize("network", ["faster_rcnn", "rcnn"], indirect=True)
+def test_networks_without_activations(network: Network, pictures: list[Path]) -> None:
+    body = network.backbone.body if isinstance(network, RCNN | Classifier) else network.backbone
+    body.stages[4][0].bias.data[:] = -1e6
+    with pytest.raises(NoActivations, match="no channel of conv5 is active in these pictures"):
+        strongest_examples(network, pictures[:1], "conv5")
+    body.stages[4][0].bias.data[3] = torch.nan
+    for channels in (None, [3], [4]):
+        with pytest.raises(NoActivations, match="activations of conv5 are not finite"):
+            strongest_examples(network, pictures[:1], "conv5", channels=channels)
+    assert strongest_examples(network, pictures[:1], "conv1", count=1)
 
 
 @pytest.mark.parametrize("network", ["rcnn"], indirect=True)

@@ -63,6 +63,12 @@ def test_import_and_info(rcnnkit, mine: Path, capsys: pytest.CaptureFixture[str]
         ("mine.pth", [], "mine.pth has 3 classes and does not say which; give their names"),
         ("mine.pth", ["--classes", "a,b"], "mine.pth knows 3 classes, 2 names were given"),
         ("mine.pth", ["--classes", "a,a,b"], "distinct names"),
+        ("mine.pth", ["--classes", "nmes.txt"], "--classes nmes.txt: no such file; give a file with a name in each"),
+        ("mine.pth", ["--classes", "lists/names"], "--classes lists/names: no such file"),
+        ("mine.pth", ["--classes", "a,,b"], '--classes "a,,b" has an empty name; give one between every two commas'),
+        ("mine.pth", ["--classes", ""], '--classes "" has an empty name'),
+        ("mine.pth", ["--classes", ",".join("abc" * 100)], "mine.pth knows 3 classes, 300 names were given"),
+        ("mine.pth", ["--classes", "St. Bernard"], "mine.pth knows 3 classes, 1 name"),
         ("none.pth", [], "none.pth: no such file"),
         ("folder/none", [], "folder/none: no such file"),
         ("hostile.pkl", [], "hostile.pkl is not read: it asks for"),
@@ -98,6 +104,19 @@ def test_errors_are_one_message_with_the_fix(
     assert words in error
     assert "Traceback" not in error
     assert not Path("out.safetensors").exists()
+
+
+@pytest.mark.parametrize("arguments", [["import", "runs", "--out", "out.safetensors"], ["info", "runs"]])
+def test_a_folder(rcnnkit, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs").mkdir()
+    assert rcnnkit(*arguments) == 1
+    assert "runs is a folder; name the file in it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("eps", ["-1", "nan", "inf", "small"])
+def test_norm_eps_that_is_none(rcnnkit, eps: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rcnnkit("import", "none.pth", "--out", "out.safetensors", "--norm-eps", eps) == 2
+    assert "--norm-eps" in capsys.readouterr().err
 
 
 def test_another_ending(rcnnkit, mine: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -143,6 +143,30 @@ def test_by_name(version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert all(tensors[name].equal(value) for name, value in expected.items())
 
 
+def test_no_class_is_torchvisions_detectors(tmp_path: Path) -> None:
+    for number, name in enumerate(("conv1.weight", "backbone.stem.conv1.weight")):
+        torch.save({name: torch.zeros(1)}, tmp_path / f"{number}.pth")
+        with pytest.raises(
+            ValueError, match=r'\d\.pth is no detector of torchvision\'s, .* "N/A", for none; give each a'
+        ):
+            import_weights(str(tmp_path / f"{number}.pth"), tmp_path / "a.safetensors", ["cat", "N/A"])
+
+
+def test_what_norm_eps_is_not_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate(
+        ("conv1.weight", "backbone.stem.conv1.weight", "backbone.bottom_up.stem.conv1.weight")
+    ):
+        torch.save({name: torch.zeros(1)}, tmp_path / f"{number}.pth")
+        with pytest.raises(ValueError, match=r"\d\.pth is no detector of torchvision's, which norm_eps = 0 is for"):
+            import_weights(str(tmp_path / f"{number}.pth"), tmp_path / "a.safetensors", norm_eps=0.0)
+    torch.save({"backbone.body.conv1.weight": torch.zeros(1)}, tmp_path / "own.pth")
+    digest = hashlib.sha256((tmp_path / "own.pth").read_bytes()).hexdigest()
+    enum = FasterRCNN_ResNet50_FPN_Weights.COCO_V1
+    monkeypatch.setattr(sources, "hash_of", lambda each: digest if each is enum else "none")
+    with pytest.raises(ValueError, match=r"COCO_V1 was trained with norm_eps = 0, not 0\.001; leave it out"):
+        import_weights(str(tmp_path / "own.pth"), tmp_path / "a.safetensors", norm_eps=1e-3)
+
+
 @pytest.mark.parametrize(("options", "eps"), [({}, 1e-5), ({"norm_eps": 0.0}, 0.0)])
 def test_a_file_of_your_own(
     options: dict[str, float], eps: float, tmp_path: Path, caplog: pytest.LogCaptureFixture

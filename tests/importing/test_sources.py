@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.models import ResNet50_Weights
 
-from rcnnkit.importing.sources import Source, fetch, find, sha256
+from rcnnkit.importing.sources import EXAMPLES, Source, fetch, find, sha256, torchvision_weights
 
 
 @pytest.fixture
@@ -47,6 +47,13 @@ def test_a_file_that_nobody_knows(tmp_path: Path) -> None:
     assert found == Source(file, hashlib.sha256(b"mine").hexdigest())
     assert sha256(file) == found.sha256
     assert found.origin("MIT") == {"source": file.name, "licence": "MIT", "sha256": found.sha256}
+
+
+def test_names_that_are_like_none() -> None:
+    with pytest.raises(ValueError, match="neither a file nor weights of torchvision; such are ") as error:
+        find("zzzz")
+    assert set(EXAMPLES) <= torchvision_weights().keys()
+    assert str(error.value).endswith(f"; such are {', '.join(EXAMPLES)}, …")
 
 
 def test_where_torchvisions_come_from() -> None:

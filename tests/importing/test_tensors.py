@@ -1,5 +1,6 @@
 """Files of tensors are read whole or not at all, and nothing in them is run."""
 
+import argparse
 import os
 import pickle
 import re
@@ -98,6 +99,15 @@ def test_nothing_runs(tmp_path: Path, suffix: str, protocol: int) -> None:
     assert mark.exists()
 
 
+def test_what_a_file_asks_for_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.pth", {"model": STATE, "options": argparse.Namespace(lr=0.1)})
+    with pytest.raises(ValueError, match="is not read") as error:
+        read_tensors(path)
+    assert str(error.value) == (
+        f"{path} is not read: it asks for argparse.Namespace; save nothing but model.state_dict()"
+    )
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".pkl"])
 @pytest.mark.parametrize("share", [0, 0.2, 0.7, 0.98])
 def test_a_file_cut_short(tmp_path: Path, suffix: str, share: float) -> None:
@@ -175,6 +185,24 @@ def test_transfer_lists_all_at_once() -> None:
         "1 of another shape:\n  a.weight (2, 4), expected (2, 3)"
     )
     assert all(value.equal(before[name]) for name, value in target.state_dict().items())
+
+
+def test_transfer_takes_no_numbers_that_are_none() -> None:
+    target = nn.ModuleDict({"x": nn.Linear(2, 1), "y": nn.BatchNorm1d(2)})
+    state = {f"a.{name}": value for name, value in target["x"].state_dict().items()}
+    state |= {f"b.{name}": value for name, value in target["y"].state_dict().items()}
+    state |= {
+        "a.weight": torch.tensor([[1, torch.nan]]),
+        "a.bias": torch.tensor([1e300], dtype=torch.float64),  # more than float32 holds
+        "b.running_mean": torch.tensor([-1.0, -torch.inf]),
+        "b.running_var": torch.tensor([1.0, -0.5]),
+    }
+    with pytest.raises(ValueError, match="does not fit") as error:
+        transfer(state, {"a": "x", "b": "y"}, target, "mine.pth")
+    assert str(error.value) == (
+        "mine.pth does not fit:\n3 not finite:\n  a.weight\n  a.bias\n  b.running_mean\n"
+        "1 of negative variances:\n  b.running_var"
+    )
 
 
 def test_two_tensors_for_one_place() -> None:

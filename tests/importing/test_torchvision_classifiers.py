@@ -109,6 +109,14 @@ def test_what_does_not_fit_is_listed(change, words: str) -> None:
         classifier_from_torchvision(state, ["a", "b", "c"], source="mine.pth")
 
 
+@pytest.mark.parametrize("name", ["vgg11", "vgg11_bn", "vgg13", "vgg16_bn", "vgg19_bn"])
+def test_other_vggs(name: str) -> None:
+    with torch.device("meta"):
+        state = torchvision.models.get_model(name, init_weights=False).state_dict()
+    with pytest.raises(ValueError, match=r"mine\.pth is no AlexNet, VGG16, VGG19, .* begin with features\.0\.weight"):
+        classifier_from_torchvision(state, [str(i) for i in range(1000)], source="mine.pth")
+
+
 def test_a_long_list_is_cut() -> None:
     state = torchvision.models.resnet18(num_classes=3).state_dict()
     state = {name: value for name, value in state.items() if not name.endswith("running_mean")}
