@@ -86,7 +86,7 @@ def _cards(results: Results) -> str:
     cards = []
     for name, taken in here["seconds"].items():
         ratio = here["ratios"].get(name)
-        times = f"{seconds(ratio)} × Faster" if ratio and name != "faster-rcnn" else "&nbsp;"
+        times = f"{seconds(ratio)} × Faster R-CNN's" if ratio and name != "faster-rcnn" else "&nbsp;"
         cards.append(
             f'<div class="card">{TITLES[name]}<b>{seconds(taken)} s</b><span class="soft">{times}</span></div>'
         )
