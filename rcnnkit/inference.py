@@ -33,6 +33,7 @@ def prepare(detector: AnyDetector, precision: str = "auto") -> AnyDetector:
     """
     dtype = pick_dtype(precision, detector.device)
     ready = copy.deepcopy(detector).eval().requires_grad_(False)
+    ready.zero_grad()  # gradients of a training that goes on were copied too
     _fold_norms(ready)
     for name, part in ready.named_modules():
         if name in ("backbone", "rpn", "head.features"):
