@@ -1,13 +1,6 @@
 // See kernels.h. CMake compiles this file once a level, with RCNNKIT_LEVEL naming the level's namespace.
+#include "../vector_bytes.h"
 #include "kernels.h"
-
-#if defined(__AVX512F__)
-#define RCNNKIT_VECTOR_BYTES 64
-#elif defined(__AVX__)
-#define RCNNKIT_VECTOR_BYTES 32
-#else
-#define RCNNKIT_VECTOR_BYTES 16
-#endif
 
 namespace rcnnkit::RCNNKIT_LEVEL {
 namespace {
