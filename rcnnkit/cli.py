@@ -103,12 +103,12 @@ def evaluate(
     from rcnnkit.evaluation.report import evaluate as evaluate_detector
     from rcnnkit.precision import autocast, pick_dtype
     from rcnnkit.proposals.store import Store
-    from rcnnkit.weights import load, load_classifier, read
+    from rcnnkit.weights import load, load_classifier, read_shapes
 
     if json_file and not json_file.absolute().parent.is_dir():
         raise FileNotFoundError(f"{json_file.parent} is not a folder; make it, or write --json elsewhere")
     evaluation: Evaluation | Accuracy
-    if read(weights)[0].get("detector") == "classifier":
+    if read_shapes(weights)[0].get("detector") == "classifier":
         if proposals or images:
             raise ValueError(
                 f"{weights} holds a classifier, which looks at whole pictures in class folders; leave"
@@ -275,13 +275,21 @@ def svms(
     from rcnnkit.data.reading import read_data
     from rcnnkit.proposals.store import Store
     from rcnnkit.training.fast_rcnn_svms import train_svms
-    from rcnnkit.weights import read
+    from rcnnkit.weights import read_shapes
 
     store = Store.open(proposals)
-    about, _ = read(weights)
+    about, _ = read_shapes(weights)
     dataset = read_data(data, split, images=images, class_names=about["class_names"], skip_bad=skip_bad)
-    options = {"use_difficult": use_difficult, "processes": cores(), "device": device}
-    train_svms(weights, dataset, store, out, progress=console.is_terminal, **options)  # type: ignore[arg-type]
+    train_svms(
+        weights,
+        dataset,
+        store,
+        out,
+        use_difficult=use_difficult,
+        processes=cores(),
+        device=device,
+        progress=console.is_terminal,
+    )
     console.print(f"wrote {out}")
 
 

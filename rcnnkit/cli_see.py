@@ -37,14 +37,14 @@ def channels(
     from rcnnkit.drawing import draw_sheet, strongest_examples
     from rcnnkit.drawing.deconvnet import check_layer, layers
     from rcnnkit.drawing.strongest import NoActivations
-    from rcnnkit.weights import load, load_classifier, read
+    from rcnnkit.weights import load, load_classifier, read_shapes
 
     _check_out(out)
     pictures = list(dict.fromkeys(pictures_in(files)))
     for picture in pictures:  # before any of them is looked through
         if not picture.is_file():
             raise FileNotFoundError(f"{picture}: no such picture")
-    kind = read(weights)[0].get("detector")
+    kind = read_shapes(weights)[0].get("detector")
     network = load_classifier(weights, device) if kind == "classifier" else load(weights, device)
     try:
         backbone = network.get_submodule("backbone")
@@ -52,9 +52,10 @@ def channels(
         check_layer(backbone, layer, channel or ())
     except ValueError as error:
         raise ValueError(f"{weights}: {error}") from None
-    options = {"channels": channel, "count": count, "progress": console.is_terminal}
     try:
-        examples = strongest_examples(network, pictures, layer, **options)  # type: ignore[arg-type]
+        examples = strongest_examples(
+            network, pictures, layer, channels=channel, count=count, progress=console.is_terminal
+        )
     except NoActivations as error:  # others name the picture
         raise ValueError(f"{weights}: {error}") from None
     draw_sheet(examples, layer, network.preprocessing).save(out, quality=92)

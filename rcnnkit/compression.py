@@ -47,7 +47,7 @@ def compress(path: Path | str, ranks: Mapping[str, int], out: Path | str) -> tup
     if Path(out).exists():
         raise FileExistsError(f"{out} is there already; choose another file, nothing is overwritten")
     detector = weights.load(path, "cpu")
-    about, _ = weights.read(path)
+    about, _ = weights.read_shapes(path)
     heads = [module for module in detector.modules() if isinstance(module, TwoFC)]
     if not heads:
         raise ValueError(

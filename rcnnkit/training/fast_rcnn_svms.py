@@ -100,7 +100,7 @@ def train_svms(
         trainer.see(number, features, overlaps, last=number == len(data) - 1)
 
     detector.head.use_svms(torch.from_numpy(trainer.weight * np.float32(factor)), torch.from_numpy(trainer.bias))
-    about, _ = weights.read(path)
+    about, _ = weights.read_shapes(path)
     settings = DetectorSettings.model_validate(about["settings"])
     head = settings.head.model_copy(update={"svms": True, "score_threshold": SCORE_THRESHOLD})
     training = about["training"] | {"svms": data.name}
