@@ -243,11 +243,13 @@ def compress(
     """Split the fully connected layers in two by truncated SVD: fewer weights, faster, nearly as accurate."""
     from rcnnkit.compression import REGIONS, compress
 
-    pairs = {}
+    pairs: dict[str, int] = {}
     for text in [*ranks, *(more or [])]:
         layer, _, rank = text.partition("=")
         if not rank.isdecimal():
             raise ValueError(f"--rank {text} is not of the form LAYER=RANK, such as fc6=1024")
+        if layer in pairs:
+            raise ValueError(f"--rank {layer} is given twice: {pairs[layer]} and {rank}; which one?")
         pairs[layer] = int(rank)
     before, after = compress(weights, pairs, out)
     for name, cost in (("before", before), ("after", after)):

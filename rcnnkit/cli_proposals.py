@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -36,10 +35,14 @@ def compute(
     images: Images = None,
     skip_bad: SkipBad = False,
     method: Annotated[str, typer.Option(help="selective-search, sliding-windows or rpn.")] = "selective-search",
-    mode: Annotated[str, typer.Option(help="Selective search: single, fast or quality.")] = "fast",
-    min_side: Annotated[int, typer.Option(min=0, help="Selective search: pixels of the smaller side.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Selective search: of the ranking.")] = 0,
-    max_width: Annotated[int, typer.Option(min=0, help="Selective search: make wider pictures this wide.")] = 0,
+    mode: Annotated[str | None, typer.Option(help="Selective search: single, fast (the default) or quality.")] = None,
+    min_side: Annotated[
+        int | None, typer.Option(min=0, help="Selective search: pixels of the smaller side; by default 20.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Selective search: of the ranking; by default 0.")] = None,
+    max_width: Annotated[
+        int | None, typer.Option(min=0, help="Selective search: make wider pictures this wide; by default none.")
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="rpn: the .safetensors file of a Faster R-CNN.")] = None,
     device: Annotated[str, typer.Option(help="rpn: auto, cpu, cuda, cuda:1, …")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Pictures at a time; 0: as many as there are cores.")] = 0,
@@ -57,7 +60,8 @@ def compute(
     rank, world, here = (
         int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_WORLD_SIZE", 1))
     )
-    finder = _method(method, mode, min_side, seed, max_width, weights, device)
+    options = {"mode": mode, "min_side": min_side, "seed": seed, "max_width": max_width}
+    finder = _method(method, {k: v for k, v in options.items() if v is not None}, weights, device)
     dataset = read_data(data, split, images=images, skip_bad=skip_bad)
     store = Store.create(out, finder.name, finder.settings)
     shown = Console(quiet=True) if rank else console
@@ -111,39 +115,38 @@ def import_(
     """Take over released proposals: selective search for VOC (.mat); Fast R-CNN's, Detectron's, detectron2's (.pkl)."""
     from rcnnkit.data.proposals import import_proposals
     from rcnnkit.data.reading import read_data
+    from rcnnkit.downloads import sha256
     from rcnnkit.proposals.released import read_released
     from rcnnkit.proposals.store import Store
 
     released = read_released(file)
     dataset = read_data(data, split, images=images, skip_bad=skip_bad)
-    store = Store.create(out, "imported", {"file": file.name, "sha256": _digest(file)})
+    store = Store.create(out, "imported", {"file": file.name, "sha256": sha256(file)[:16]})
     taken = import_proposals(dataset, released, store, console=console)
     console.print(f"{dataset.name}: {taken} of {len(dataset)} pictures have proposals in {store.folder}")
 
 
-def _method(
-    name: str, mode: str, min_side: int, seed: int, max_width: int, weights: Path | None, device: str
-) -> PictureMethod:
+def _method(name: str, options: dict[str, Any], weights: Path | None, device: str) -> PictureMethod:
+    """The method of that name; `options` are selective search's."""
     if (name == "rpn") != (weights is not None):
         raise ValueError("--method rpn and --weights FILE go together: the proposals are those of that Faster R-CNN")
+    if options and name != "selective-search":
+        given = ", ".join(f"--{option.replace('_', '-')}" for option in options)
+        raise ValueError(f"--method {name} has no {given}, which only selective search knows; leave it away")
     if weights is not None:
         from rcnnkit.detectors.faster_rcnn import FasterRCNN
         from rcnnkit.detectors.trained_rpn import TrainedRPN
+        from rcnnkit.downloads import sha256
         from rcnnkit.weights import load
 
         detector = load(weights, device)
         if not isinstance(detector, FasterRCNN):
             raise ValueError(f"{weights} holds a detector without an RPN; --method rpn needs a Faster R-CNN")
-        return TrainedRPN(detector, _digest(weights))
+        return TrainedRPN(detector, sha256(weights)[:16])
     from rcnnkit.proposals.methods import SelectiveSearch, SlidingWindows
 
     if name == "selective-search":
-        return SelectiveSearch(mode, min_side=min_side, seed=seed, max_width=max_width)  # type: ignore[arg-type]
+        return SelectiveSearch(**options)
     if name == "sliding-windows":
         return SlidingWindows()
     raise ValueError(f"--method {name} is not one of selective-search, sliding-windows, rpn")
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ app = typer.Typer(
     help="See what the channels of a network respond to, and which part of a picture a detection depends on.",
     no_args_is_help=True,
 )
+log = logging.getLogger("rcnnkit")
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
 Weights = Annotated[Path, typer.Argument(help="A .safetensors file of rcnnkit.")]
@@ -31,7 +33,8 @@ def channels(
 ) -> None:
     """A sheet of what channels respond to: their nine strongest activations, projected back, beside the pictures.
 
-    Zeiler and Fergus' deconvnet, for detectors and classifiers on AlexNet, CaffeNet, ZFNet, VGG_CNN_M_1024 and VGG.
+    Zeiler and Fergus' deconvnet, for detectors and classifiers on AlexNet, CaffeNet, ZFNet, VGG_CNN_M_1024 and VGG. A
+    picture that cannot be read is named, the sheet is of the others, and the exit status is 1.
     """
     from rcnnkit.data.checks import pictures_in
     from rcnnkit.drawing import draw_sheet, strongest_examples
@@ -40,10 +43,7 @@ def channels(
     from rcnnkit.weights import load, load_classifier, read_shapes
 
     _check_out(out)
-    pictures = list(dict.fromkeys(pictures_in(files)))
-    for picture in pictures:  # before any of them is looked through
-        if not picture.is_file():
-            raise FileNotFoundError(f"{picture}: no such picture")
+    given = list(dict.fromkeys(pictures_in(files)))
     kind = read_shapes(weights)[0].get("detector")
     network = load_classifier(weights, device) if kind == "classifier" else load(weights, device)
     try:
@@ -52,6 +52,7 @@ def channels(
         check_layer(backbone, layer, channel or ())
     except ValueError as error:
         raise ValueError(f"{weights}: {error}") from None
+    pictures = list(filter(_readable, given))
     try:
         examples = strongest_examples(
             network, pictures, layer, channels=channel, count=count, progress=console.is_terminal
@@ -60,6 +61,20 @@ def channels(
         raise ValueError(f"{weights}: {error}") from None
     draw_sheet(examples, layer, network.preprocessing).save(out, quality=92)
     console.print(f"wrote {out}")
+    if len(pictures) < len(given):
+        raise typer.Exit(1)
+
+
+def _readable(picture: Path) -> bool:
+    """Whether it is a whole picture; what is none is named."""
+    from rcnnkit.images import read_picture
+
+    try:
+        read_picture(picture)
+    except (OSError, ValueError) as error:
+        log.error("left out: %s", error)
+        return False
+    return True
 
 
 @app.command()

@@ -153,6 +153,7 @@ def test_crop_then_train_and_evaluate_a_classifier(
         (["evaluate", "half.safetensors", "."], "not a whole .safetensors file"),
         (["detect", "untrained.safetensors", "empty", "--out", "out"], "empty holds no pictures"),
         (["detect", "untrained.safetensors", "x.jpg", "--out", "out", "--precision", "int8"], "not one of auto"),
+        (["compress", "w", "--rank", "fc6=8", "--rank", "fc6=4", "--out", "out"], "fc6 is given twice: 8 and 4; which"),
         (["demo", "--out", "full"], "full is not empty"),
     ],
 )

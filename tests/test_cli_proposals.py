@@ -119,6 +119,11 @@ def test_import(
         (["compute", ".", "--out", "p", "--method", "guess"], "--method guess is not one of selective-search, sliding"),
         (["compute", ".", "--out", "p", "--method", "rpn"], "--method rpn and --weights FILE go together"),
         (["compute", ".", "--out", "p", "--weights", "w"], "--method rpn and --weights FILE go together"),
+        (
+            ["compute", ".", "--out", "p", "--method", "rpn", "--weights", "w", "--mode", "fast", "--min-side", "9"],
+            "--method rpn has no --mode, --min-side, which only selective search knows; leave it away",
+        ),
+        (["compute", ".", "--out", "p", "--method", "sliding-windows", "--seed", "0"], "sliding-windows has no --seed"),
         (["compute", "none", "--out", "p", "--method", "sliding-windows"], "the data set none does not exist"),
         (["evaluate", ".", "--proposals", "none"], "none holds no proposals; `rcnnkit proposals compute` makes them"),
         (["evaluate", ".", "--proposals", "p", "--json", "no/x.json"], "no is not a folder; make it"),

@@ -79,7 +79,6 @@ def test_channels(
     [
         (["--layer", "conv51"], "alexnet.safetensors: the backbone has no layer 'conv51'; did you mean conv5?"),
         (["--layer", "conv5", "--channel", "256"], "conv5 has channels 0 to 255, not 256"),
-        (["none.jpg"], "none.jpg: no such picture"),
         (["--out", "sheet.txt"], "sheet.txt does not end in one of .bmp, "),
         (["--out", "nowhere/sheet.png"], "nowhere is not a folder"),
     ],
@@ -100,6 +99,25 @@ def test_channels_that_there_are_not(
     assert error.startswith("error: ")
     assert words in error
     assert not Path("sheet.png").exists()
+
+
+def test_channels_of_the_pictures_that_can_be_read(
+    alexnet: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = digits / "JPEGImages" / "000001.jpg"
+    Path("cut.jpg").write_bytes(whole.read_bytes()[:900])
+    bad = ("cut.jpg", "none.jpg")
+    assert rcnnkit(monkeypatch, "see", "channels", alexnet, whole, *bad, "--count", 1, "--out", "some.png") == 1
+    captured = capsys.readouterr()
+    assert "wrote some.png" in captured.out
+    assert "cut.jpg cannot be decoded" in captured.err
+    assert "none.jpg: no such picture" in captured.err
+    assert rcnnkit(monkeypatch, "see", "channels", alexnet, whole, "--count", 1, "--out", "whole.png") == 0
+    assert Path("some.png").read_bytes() == Path("whole.png").read_bytes()
+    assert rcnnkit(monkeypatch, "see", "channels", alexnet, *bad, "--out", "none.png") == 1
+    assert "no pictures to look through" in capsys.readouterr().err
+    assert not Path("none.png").exists()
 
 
 @pytest.mark.parametrize("channel", [[], ["--channel", "3"]])

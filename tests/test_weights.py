@@ -97,8 +97,7 @@ def test_pretrained_weights_are_not_fetched_again(
     def no_network(*_: object, **__: object) -> None:
         raise AssertionError("fetched weights that the file holds")
 
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", no_network)
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
+    monkeypatch.setattr("rcnnkit.backbones.imagenet.state_of", no_network)
     pretrained = SETTINGS.model_copy(update={"model": SETTINGS.model.model_copy(update={"pretrained": True})})
     save(detector, pretrained, tmp_path / "a.safetensors")
     load(tmp_path / "a.safetensors", "cpu")

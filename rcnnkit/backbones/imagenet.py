@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path, PurePosixPath
-
-import torch
 import torchvision
 from torch import Tensor
+
+from rcnnkit.downloads import state_of
 
 Colour = tuple[float, float, float]  # RGB, pixels in [0, 1]
 
@@ -16,21 +14,14 @@ def imagenet_weights(name: str) -> dict[str, Tensor]:
     """The state of torchvision's classifier of that name (its first version), downloaded once and checked.
 
     Raises:
-        OSError: the weights cannot be downloaded.
-        ValueError: torchvision has no such network, or the file that was downloaded before is damaged.
+        OSError: the weights cannot be downloaded, or the file that was downloaded before is another one.
+        ValueError: torchvision has no such network.
     """
     weights = _first_version(name)
-    folder = Path(torch.hub.get_dir(), "checkpoints")
-    _check_hash(folder / PurePosixPath(weights.url).name)
     try:
-        state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except Exception as error:
-        raise OSError(
-            f"the ImageNet weights of {name} cannot be downloaded from {weights.url} ({error}); fetch that file"
-            f" where there is a network, put it into {folder}, or set"
-            " model.pretrained = false"
-        ) from error
-    return state
+        return state_of(weights)
+    except OSError as error:
+        raise OSError(f"{error}, or set model.pretrained = false") from None
 
 
 def imagenet_normalisation(name: str) -> tuple[Colour, Colour]:
@@ -44,15 +35,6 @@ def imagenet_normalisation(name: str) -> tuple[Colour, Colour]:
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     usual = weights.transforms()
     return tuple(usual.mean), tuple(usual.std)
-
-
-def _check_hash(file: Path) -> None:
-    """Raise ValueError unless the SHA-256 of a file begins as its name ends: torch checks only what it downloads."""
-    if file.is_file():
-        with file.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-        if not found.startswith(file.stem.rpartition("-")[2]):
-            raise ValueError(f"{file} is damaged or another file (SHA-256 {found}); remove it, to have it fetched anew")
 
 
 def _first_version(name: str) -> torchvision.models.WeightsEnum:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import torchvision
 from torchvision.models import WeightsEnum
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights, FasterRCNN_ResNet50_FPN_Weights
 
+from rcnnkit.downloads import fetch, hash_of, sha256
 from rcnnkit.importing.tensors import SUFFIXES
 
 # Of torchvision's own; its documentation says of the weights that the data they were trained on may restrict them.
@@ -91,34 +91,6 @@ def torchvision_weights() -> dict[str, Any]:
     }
 
 
-def hash_of(weights: Any) -> str:
-    """The first digits of its SHA-256, which torchvision's file names end with."""
-    match = re.search(r"-([0-9a-f]{8,})\.pth$", weights.url)
-    assert match, weights.url
-    return match[1]
-
-
-def fetch(weights: Any) -> Path:
-    """Torchvision's file of these weights in its cache, downloaded if it is not there.
-
-    Raises:
-        OSError: it cannot be downloaded, or what is in the cache is not the file that torchvision published.
-    """
-    path = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=hash_of(weights))
-        except (OSError, RuntimeError) as error:  # torch's own of a wrong hash
-            raise OSError(
-                f"{weights} cannot be downloaded from {weights.url} ({error}); fetch that file where there is a"
-                f" network, and import it by its path or put it into {path.parent}"
-            ) from None
-    if not sha256(path).startswith(hash_of(weights)):
-        raise OSError(f"{path} is not what torchvision published under that name; delete it, it will be fetched again")
-    return path
-
-
 def _from_zoo(path: Path) -> bool:
     """Whether it is a file of detectron2's model zoo, which are called after their MD5. Raises OSError if it is cut."""
     match = re.fullmatch(r"model_final_([0-9a-f]{6})\.pkl", path.name)
@@ -128,9 +100,3 @@ def _from_zoo(path: Path) -> bool:
         if not hashlib.file_digest(file, "md5").hexdigest().startswith(match[1]):
             raise OSError(f"{path} is not the model zoo's file of that name: copy it again, or call your own otherwise")
     return True
-
-
-def sha256(path: Path) -> str:
-    """Of the file's bytes, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

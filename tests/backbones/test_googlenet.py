@@ -31,12 +31,11 @@ def theirs() -> nn.Module:
 
 @pytest.fixture
 def download(theirs: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    def get_state_dict(self: object, **options: object) -> dict[str, Tensor]:
-        assert options["check_hash"] is True
-        assert type(self).__name__ == "GoogLeNet_Weights"
+    def state_of(weights: object) -> dict[str, Tensor]:
+        assert type(weights).__name__ == "GoogLeNet_Weights"
         return copy.copy(theirs.state_dict())
 
-    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", get_state_dict)
+    monkeypatch.setattr("rcnnkit.backbones.imagenet.state_of", state_of)
 
 
 @pytest.mark.usefixtures("download")

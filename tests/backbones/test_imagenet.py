@@ -1,15 +1,8 @@
 """ImageNet weights: which there are, and what their pixels were."""
 
-import hashlib
-import os
-from pathlib import Path
 from typing import get_args
 
 import pytest
-import torch
-import torchvision
-from torch import Tensor
-from torchvision.models import Weights, WeightsEnum
 
 from rcnnkit.backbones.by_name import BackboneName
 from rcnnkit.backbones.googlenet import GoogLeNet
@@ -74,66 +67,3 @@ def test_settings_say_that_there_are_none(name: str) -> None:
         f"my.toml: model.pretrained = true: torchvision has no ImageNet weights of {name}"
     )
     assert "train.init" in str(error.value)
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that torchvision downloads its weights from: the one .pth file there."""
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    folder = tmp_path / "server"
-    folder.mkdir()
-
-    def get_model_weights(_: str) -> type[WeightsEnum]:
-        (file,) = folder.glob("*.pth")
-        return WeightsEnum("Published", {"IMAGENET1K_V1": Weights(file.as_uri(), None, {})})
-
-    monkeypatch.setattr(torchvision.models, "get_model_weights", get_model_weights)
-    return folder
-
-
-def publish(folder: Path, content: object) -> Path:
-    """A file whose name ends in its hash, as torchvision's do."""
-    torch.save(content, folder / "net")
-    digest = hashlib.sha256((folder / "net").read_bytes()).hexdigest()
-    return (folder / "net").rename(folder / f"net-{digest[:8]}.pth")
-
-
-def small_alexnet() -> dict[str, Tensor]:
-    return {name: torch.randn(2) for name in ("features.0.weight", "features.0.bias")}
-
-
-def test_a_download_is_checked_and_kept(server: Path, tmp_path: Path) -> None:
-    state = small_alexnet()
-    file = publish(server, state)
-    for _ in range(2):
-        found = imagenet_weights("alexnet")
-        assert found.keys() == state.keys()
-        assert all(found[name].equal(state[name]) for name in state)
-        file.write_bytes(b"")  # it is not fetched again
-    kept = tmp_path / "hub" / "checkpoints" / file.name
-    kept.write_bytes(kept.read_bytes()[:-10])
-    with pytest.raises(
-        ValueError, match=rf"{file.name} is damaged or another file \(SHA-256 [0-9a-f]{{64}}\); remove it"
-    ):
-        imagenet_weights("alexnet")
-
-
-def test_a_truncated_download_is_refused(server: Path, tmp_path: Path) -> None:
-    file = publish(server, small_alexnet())
-    file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(OSError, match=r"weights of alexnet cannot be downloaded .*invalid hash value"):
-        imagenet_weights("alexnet")
-    assert not list((tmp_path / "hub" / "checkpoints").iterdir())
-
-
-class Hostile:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, ("touch hostile-was-here",)
-
-
-def test_nothing_in_a_download_is_run(server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    publish(server, Hostile())
-    with pytest.raises(OSError, match="Weights only load failed"):
-        imagenet_weights("alexnet")
-    assert not (tmp_path / "hostile-was-here").exists()

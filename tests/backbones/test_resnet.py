@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 
-from rcnnkit.backbones.resnet import ResNet, ResNetC4, Stage4, norm_layer, set_variant, torchvision_resnet
+from rcnnkit.backbones.resnet import ResNet, ResNetC4, Stage4, norm_layer, set_variant
 
 
 def classifier(name: str = "resnet18", seed: int = 0) -> nn.Module:
@@ -31,13 +31,12 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> dict[str, nn.Module]:
     """Networks handed out in place of downloads, by name."""
     nets: dict[str, nn.Module] = {}
 
-    def get_state_dict(self: object, **options: object) -> dict[str, Tensor]:
-        assert options["check_hash"] is True
-        name = type(self).__name__.removesuffix("_Weights").lower()
+    def state_of(weights: object) -> dict[str, Tensor]:
+        name = type(weights).__name__.removesuffix("_Weights").lower()
         nets.setdefault(name, classifier(name))
         return copy.deepcopy(nets[name].state_dict())
 
-    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", get_state_dict)
+    monkeypatch.setattr("rcnnkit.backbones.imagenet.state_of", state_of)
     return nets
 
 
@@ -158,24 +157,9 @@ def test_pretrained_weights_need_the_norm_they_had(downloads: dict[str, nn.Modul
     assert not downloads  # refused before anything is fetched
 
 
-def test_a_failing_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError("Name or service not known")
-
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    with pytest.raises(OSError, match="cannot be downloaded") as error:
-        torchvision_resnet("resnet18", "frozen", pretrained=True)
-    message = str(error.value)
-    assert "resnet18-f37072fd.pth" in message
-    assert "Name or service not known" in message
-    assert str(tmp_path / "hub" / "checkpoints") in message
-    assert "model.pretrained = false" in message
-
-
 def test_weights_of_another_network_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     state = classifier("resnet34").state_dict()
-    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", lambda *_, **__: state)
+    monkeypatch.setattr("rcnnkit.backbones.imagenet.state_of", lambda _: state)
     with pytest.raises(RuntimeError, match="Unexpected key"):
         ResNet("resnet18", "batch", pretrained=True)
 

@@ -30,11 +30,11 @@ def ours(name: str) -> SingleMap:
 
 @pytest.fixture
 def download(theirs: tuple[str, nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
-    def get_state_dict(self: object, **options: object) -> dict[str, Tensor]:
-        assert type(self).__name__.lower() == f"{theirs[0]}_weights"
+    def state_of(weights: object) -> dict[str, Tensor]:
+        assert type(weights).__name__.lower() == f"{theirs[0]}_weights"
         return copy.copy(theirs[1].state_dict())
 
-    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", get_state_dict)
+    monkeypatch.setattr("rcnnkit.backbones.imagenet.state_of", state_of)
 
 
 @pytest.mark.usefixtures("download")

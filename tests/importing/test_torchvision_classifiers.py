@@ -12,8 +12,9 @@ from torch import nn
 from torchvision.models import ResNet50_Weights
 
 from rcnnkit import weights
+from rcnnkit.downloads import hash_of
 from rcnnkit.importing.convert import import_weights
-from rcnnkit.importing.sources import CLASSIFIERS, hash_of, torchvision_weights
+from rcnnkit.importing.sources import CLASSIFIERS, torchvision_weights
 from rcnnkit.importing.torchvision_classifiers import classifier_from_torchvision
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8).repeat(30, 0).repeat(30, 1)
