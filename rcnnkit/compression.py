@@ -72,7 +72,7 @@ def compress(path: Path | str, ranks: Mapping[str, int], out: Path | str) -> tup
     settings = DetectorSettings.model_validate(about["settings"])
     changed = settings.head.model_copy(update={f"{name}_rank": rank for name, rank in ranks.items()})
     changed_settings = settings.model_copy(update={"head": changed})
-    weights.save(detector, changed_settings, out, about["training"], origin=about.get("origin"))
+    weights.save(detector, changed_settings, out, about["training"])
     return before, _cost(detector, head)
 
 

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from torchvision.models import WeightsEnum
 
+# Torchvision's own; its documentation says of the weights that the data they were trained on may restrict them.
+LICENCE = "BSD-3-Clause (torchvision); the terms of the data it was trained on may go beyond it"
+
 
 def state_of(weights: WeightsEnum) -> dict[str, Tensor]:
     """The tensors of these weights, by name. Raises as `fetch` does."""

@@ -31,7 +31,6 @@ def save(
     path: Path | str,
     training: Mapping[str, Any] | None = None,
     state: Mapping[str, Tensor] | None = None,
-    origin: Mapping[str, str] | None = None,
 ) -> None:
     """Write a detector or classifier, whole or not at all.
 
@@ -40,7 +39,6 @@ def save(
         path: of the .safetensors file; replaced if it is there.
         training: how it was trained, anything that JSON can hold.
         state: tensors that continue the training.
-        origin: of weights from elsewhere: their source, licence, url, sha256.
 
     Raises:
         ValueError: the detector only detects.
@@ -57,7 +55,7 @@ def save(
         "class_names": list(detector.class_names),
         "category_ids": list(detector.category_ids),
         "training": dict(training or {}),
-        "origin": dict(origin or {}),
+        "origin": dict(detector.origin or {}),
     }
     tensors = dict(detector.state_dict()) | {TRAINING + name: value for name, value in (state or {}).items()}
     path = Path(path)
@@ -120,6 +118,7 @@ def _filled(about: dict[str, Any], tensors: dict[str, Tensor], path: Path | str)
         settings = DetectorSettings.model_validate(about["settings"])
         detector = build(settings, about["class_names"], about["category_ids"])
         detector.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(TRAINING)})
+        detector.origin = about.get("origin")
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold the detector it describes ({error}); save it again") from None
     return detector

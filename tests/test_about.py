@@ -17,9 +17,13 @@ from rcnnkit.detectors.build import build
 ORIGIN = {"source": "somebody's", "licence": "CC BY 4.0", "sha256": "00ff", "url": "https://example.org/a.pth"}
 
 
-def saved(path: Path, values: dict, names: list[str], ids: list[int] | None = None, **more: dict) -> Path:
+def saved(
+    path: Path, values: dict, names: list[str], ids: list[int] | None = None, origin: dict | None = None, **more: dict
+) -> Path:
     settings = DetectorSettings.model_validate(values)
-    weights.save(build(settings, names, ids), settings, path, **more)
+    detector = build(settings, names, ids)
+    detector.origin = origin
+    weights.save(detector, settings, path, **more)
     return path
 
 

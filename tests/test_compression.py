@@ -32,7 +32,8 @@ def file(tmp_path: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         detector = build(settings(), ["cat", "dog"])
-    save(detector, settings(), tmp_path / "whole.safetensors", {"iterations": 7}, origin={"licence": "MIT"})
+    detector.origin = {"licence": "MIT"}
+    save(detector, settings(), tmp_path / "whole.safetensors", {"iterations": 7})
     return tmp_path / "whole.safetensors"
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,8 @@ class Classifier(nn.Module):
         resize, crop: see `rcnnkit.images.centre_crop`.
         label_smoothing: probability that the loss shares out among all classes (arXiv:1512.00567, section 7).
     """
+
+    origin: Mapping[str, str] | None = None  # of weights from elsewhere: their source, licence, url, sha256
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torchvision
 from torch import Tensor
 
-from rcnnkit.downloads import state_of
+from rcnnkit.downloads import LICENCE, state_of
 
 Colour = tuple[float, float, float]  # RGB, pixels in [0, 1]
 
@@ -22,6 +22,12 @@ def imagenet_weights(name: str) -> dict[str, Tensor]:
         return state_of(weights)
     except OSError as error:
         raise OSError(f"{error}, or set model.pretrained = false") from None
+
+
+def imagenet_origin(name: str) -> dict[str, str]:
+    """Where these weights come from, and under which licence. Raises ValueError if torchvision has no such network."""
+    weights = _first_version(name)
+    return {"source": f"torchvision {weights!r}", "licence": LICENCE, "url": weights.url}
 
 
 def imagenet_normalisation(name: str) -> tuple[Colour, Colour]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, Self
 
@@ -28,6 +28,7 @@ class Detector(nn.Module):
     category_ids: tuple[int, ...]
     takes_proposals = False  # the call's
     proposer: ProposalMethod | None = None  # asked for regions that did not come with the pictures
+    origin: Mapping[str, str] | None = None  # of weights from elsewhere: their source, licence, url, sha256
     only_detects = False  # made by `rcnnkit.inference.prepare`
 
     def losses(

@@ -56,7 +56,8 @@ def import_weights(
         raise ValueError(f"{out} must end with .safetensors, which is what it will be")
     found = find(source)
     detector, settings = _converted(read_tensors(found.path), found, class_names, norm_eps)
-    weights.save(detector, settings, out, origin=found.origin(licence))
+    detector.origin = found.origin(licence)
+    weights.save(detector, settings, out)
 
 
 def _converted(

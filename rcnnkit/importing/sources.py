@@ -13,11 +13,9 @@ import torchvision
 from torchvision.models import WeightsEnum
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights, FasterRCNN_ResNet50_FPN_Weights
 
-from rcnnkit.downloads import fetch, hash_of, sha256
+from rcnnkit.downloads import LICENCE, fetch, hash_of, sha256
 from rcnnkit.importing.tensors import SUFFIXES
 
-# Of torchvision's own; its documentation says of the weights that the data they were trained on may restrict them.
-TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); the terms of the data it was trained on may go beyond it"
 ZOO_LICENCE = "CC BY-SA 3.0 (detectron2's model zoo)"
 UNKNOWN_LICENCE = "not stated; ask where the file comes from"
 DETECTORS: tuple[type[WeightsEnum], ...] = (FasterRCNN_ResNet50_FPN_Weights, FasterRCNN_ResNet50_FPN_V2_Weights)
@@ -44,7 +42,7 @@ class Source:
         """What a weights file keeps of where it comes from."""
         library, default, url = "", UNKNOWN_LICENCE, {}
         if self.weights is not None:
-            library, default, url = "torchvision ", TORCHVISION_LICENCE, {"url": self.weights.url}
+            library, default, url = "torchvision ", LICENCE, {"url": self.weights.url}
         elif self.from_zoo:
             library, default = "detectron2 model zoo ", ZOO_LICENCE
         return {"source": library + self.name, "licence": licence or default, "sha256": self.sha256} | url

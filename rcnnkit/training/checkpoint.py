@@ -55,6 +55,7 @@ def load_checkpoint(path: Path, detector: Detector | Classifier, optimizer: torc
             f" {', '.join(detector.class_names)}; to start from its weights use train.init, not train.resume"
         )
     progress = Progress(**about["training"])
+    detector.origin = about.get("origin")
     try:
         state = {n: t for n, t in tensors.items() if not n.startswith(weights.TRAINING)}
         detector.load_state_dict(state)

@@ -104,7 +104,7 @@ def train_svms(
     settings = DetectorSettings.model_validate(about["settings"])
     head = settings.head.model_copy(update={"svms": True, "score_threshold": SCORE_THRESHOLD})
     training = about["training"] | {"svms": data.name}
-    weights.save(detector, settings.model_copy(update={"head": head}), out, training, origin=about.get("origin"))
+    weights.save(detector, settings.model_copy(update={"head": head}), out, training)
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rcnnkit import weights
 from rcnnkit.backbones.classifier import Classifier
+from rcnnkit.backbones.imagenet import imagenet_origin
 from rcnnkit.config import DataSettings, Settings, TrainSettings, write_settings
 from rcnnkit.data.class_folders import ClassFolders
 from rcnnkit.data.loading import Batch, load_batches
@@ -312,6 +313,8 @@ def start_detector(settings: Settings, training: Dataset | ClassFolders, resume:
         detector = build(fresh if resume else settings, training.class_names, training.category_ids)
     if settings.train.init and not resume:
         start_from(settings.train.init, detector)
+    elif settings.model.pretrained and not resume:
+        detector.origin = _trained_from(imagenet_origin(settings.model.backbone))
     # The order in memory that convolutions are fastest in, on CPUs with bf16 and on GPUs.
     return detector.to(memory_format=torch.channels_last)
 
@@ -339,6 +342,8 @@ def leave_alone(detector: nn.Module, options: TrainSettings) -> None:
         part.requires_grad_(False)
         part.eval()  # evaluation gives every module its own mode back
 
+
+STARTED = "trained from "  # before the source of weights that a training began with
 
 # What a whole network, R-CNN's or a classifier's, calls layers that another detector has elsewhere: stage 4 of a C4 and
 # GoogLeNet's last inceptions, fc6 and fc7 in its head, the others of a single map right in its backbone.
@@ -375,9 +380,16 @@ def start_from(path: Path, detector: Detector | Classifier) -> None:
     if not any(name.startswith("backbone.") for name in fitting):
         raise ValueError(f"{path} has no tensor that fits this detector's backbone; is it for another one?")
     detector.load_state_dict(fitting, strict=False)
+    detector.origin = _trained_from(about.get("origin"))
     if left := [name for name in own if name not in fitting]:
         few = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
         log.info("%s: took %d of %d tensors; these start afresh: %s", path, len(fitting), len(own), few)
+
+
+def _trained_from(origin: Mapping[str, str] | None) -> dict[str, str]:
+    """What becomes of an origin in training: licences go on, and the source is not what the weights are any more."""
+    source = (origin or {}).get("source", "")
+    return dict(origin or {}) | ({"source": STARTED + source.removeprefix(STARTED)} if source else {})
 
 
 def _check_pixels(path: Path, about: dict[str, Any], detector: Detector | Classifier) -> None:

@@ -21,6 +21,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
 from rcnnkit import weights
+from rcnnkit.downloads import LICENCE
 from rcnnkit.importing import sources
 from rcnnkit.importing.convert import import_weights
 from rcnnkit.weights import read
@@ -116,7 +117,7 @@ def test_by_name(version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     about, _ = read(tmp_path / "a.safetensors")
     assert about["origin"] == {
         "source": f"torchvision {enum!r}",
-        "licence": sources.TORCHVISION_LICENCE,
+        "licence": LICENCE,
         "url": enum.url,
         "sha256": digest,
     }

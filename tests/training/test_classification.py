@@ -17,6 +17,7 @@ from rcnnkit.backbones.single_map import SingleMap
 from rcnnkit.config import DetectorSettings, Settings, check_settings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.downloads import LICENCE
 from rcnnkit.training import loop
 from rcnnkit.training.classification import train_classifier
 from rcnnkit.training.loop import NonFiniteLoss, start_from, train
@@ -245,3 +246,8 @@ def test_imagenets_last_layer_is_new_and_its_normalisation_stays(
     torch.testing.assert_close(classifier.backbone.body.stem[0].weight, state["conv1.weight"], atol=1e-8, rtol=0)
     assert classifier.classifier.weight.shape == (3, 512)
     assert classifier.preprocessing.mean == (0.485, 0.456, 0.406)
+    assert classifier.origin == {
+        "source": "trained from torchvision ResNet18_Weights.IMAGENET1K_V1",
+        "licence": LICENCE,
+        "url": "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+    }

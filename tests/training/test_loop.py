@@ -256,6 +256,22 @@ def test_coco_data_and_c4(tiny: Values, tmp_path: Path) -> None:
     assert weights.load(best, "cpu").category_ids == (1, 2, 3, 4, 5)
 
 
+def test_licences_go_on_from_run_to_run(tiny: Values, tmp_path: Path) -> None:
+    made = settings(tiny, iterations=1)
+    detector = build(made, list("03467"))
+    detector.origin = {"source": "torchvision X", "licence": "BSD", "sha256": "00ff"}
+    weights.save(detector, made, tmp_path / "start.safetensors")
+    first = train(settings(tiny, iterations=1, init=str(tmp_path / "start.safetensors")), tmp_path / "first", QUIET)
+    train(settings(tiny, iterations=1, init=str(first)), tmp_path / "second", QUIET)
+    train(settings(tiny, iterations=2, resume=str(tmp_path / "second")), tmp_path / "second", QUIET)
+    for run in ("first", "second"):
+        for name in ("best", "last"):
+            about, _ = weights.read(tmp_path / run / f"{name}.safetensors")
+            assert about["origin"] == detector.origin | {"source": "trained from torchvision X"}
+    own = train(settings(tiny, iterations=1), tmp_path / "own", QUIET)
+    assert weights.read(own)[0]["origin"] == {}
+
+
 def test_frozen_norms_need_weights_to_start_from(tiny: Values, tmp_path: Path) -> None:
     tiny["model"] |= {"norm": "frozen"}
     with pytest.raises(ValueError, match=r"model\.pretrained = true"):
