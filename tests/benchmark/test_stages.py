@@ -70,7 +70,7 @@ def test_real_seconds_are_counted() -> None:
     whole = time.perf_counter() - began
     assert clock.seconds["heads"] >= 0.05
     assert clock.seconds["other"] >= 0.03
-    assert 0.97 * whole - 0.02 <= sum(clock.seconds.values()) <= whole
+    assert 0.9 * whole - 0.1 <= sum(clock.seconds.values()) <= whole
 
 
 @pytest.mark.parametrize("name", ["rcnn", "fast_rcnn", "faster_rcnn"])
@@ -88,7 +88,7 @@ def test_every_part_of_every_detector_is_seen_and_changes_nothing(tiny: dict[str
     assert set(STAGES) >= NETWORK
     assert all(seconds > 0 for seconds in clock.seconds.values())
     # A busy machine may stop between the two clocks.
-    assert 0.97 * whole - 0.02 <= sum(clock.seconds.values()) <= whole
+    assert 0.9 * whole - 0.1 <= sum(clock.seconds.values()) <= whole
     assert 0 < clock.proposals <= 50
     torch.testing.assert_close(plain.boxes, watched.boxes, rtol=0, atol=0)
     torch.testing.assert_close(plain.scores, watched.scores, rtol=0, atol=0)

@@ -53,7 +53,7 @@ def test_the_truth_scores_one(data):
     assert result.pictures == 5
     assert result.coco.numbers["AP"] == pytest.approx(1)
     assert result.voc.mean_ap_11 == result.voc.mean_ap_area == 1
-    assert 0 < result.seconds_per_image * 5 < 5
+    assert 0 < result.seconds_per_image * 5 < 60
     assert 0 < result.slowest_batch <= result.seconds_per_image * 5
 
 
