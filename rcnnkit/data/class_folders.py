@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from rcnnkit.data.checks import Findings, count, is_picture, picture_sizes
-from rcnnkit.data.records import BadData, Dataset
+from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.images import Array, read_picture
 
 log = logging.getLogger("rcnnkit")
@@ -85,7 +85,7 @@ def read_class_folders(
         if not pictures[folder]:
             findings.add(folder, "", "there is no picture of this class; give it some, or delete the folder")
         elif folder.name not in known:
-            those = f"{count(len(pictures[folder]), 'picture')} of a class that is not one of {_few(known)}"
+            those = f"{count(len(pictures[folder]), 'picture')} of a class that is not one of {few(known)}"
             findings.add(folder, "", f"{those}; rename the folder, or train with the class")
             findings.pictures += len(pictures[folder])
         else:
@@ -139,13 +139,11 @@ def read_class_splits(
     training, validation = found[0], found[1] if val else None
     if missing := _without_pictures(training):
         raise ValueError(
-            f"{training.name} has no picture to learn {_few(missing)} from; give it some, or leave"
+            f"{training.name} has no picture to learn {few(missing)} from; give it some, or leave"
             " these out of data.class_names and delete their folders"
         )
     if validation is not None and (missing := _without_pictures(validation)):
-        log.warning(
-            "%s has no picture of %s; it does not tell how well these are known", validation.name, _few(missing)
-        )
+        log.warning("%s has no picture of %s; it does not tell how well these are known", validation.name, few(missing))
     return training, validation
 
 
@@ -232,10 +230,6 @@ def _visible(folder: Path) -> list[Path]:
 def _hidden(path: Path, folder: Path) -> bool:
     """Whether it, or a folder on the way to it, begins with a dot: what file managers and editors leave behind."""
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:10])}, … ({len(names)})"
 
 
 def _without_pictures(data: ClassFolders) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from rcnnkit.structures import Size, Targets
@@ -31,6 +32,13 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.records)
 
+    def without_objects(self, use_difficult: bool) -> list[str]:
+        """The classes that have no object to learn from: crowds are none, nor difficult ones unless they are used."""
+        targets = [record.targets for record in self.records]
+        labels = [t.labels[~t.crowd & (~t.difficult | use_difficult)].tolist() for t in targets]
+        learnt = set(chain.from_iterable(labels))
+        return [name for label, name in enumerate(self.class_names) if label not in learnt]
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
@@ -55,3 +63,8 @@ class BadData(ValueError):
             lines.append(f"  … and {len(problems) - shown} more")
         lines.append("Mend them, or leave them out: data.skip_bad = true in settings, --skip-bad on the command line.")
         super().__init__("\n".join(lines))
+
+
+def few(names: Sequence[str]) -> str:
+    """The names, or the first ten and how many there are."""
+    return ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:10])}, … ({len(names)})"

@@ -23,7 +23,7 @@ from rcnnkit.config import DataSettings, Settings, TrainSettings, write_settings
 from rcnnkit.data.class_folders import ClassFolders
 from rcnnkit.data.loading import Batch, load_batches
 from rcnnkit.data.reading import join_data, read_data
-from rcnnkit.data.records import BadData, Dataset
+from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.transforms import Augmentation
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
@@ -84,6 +84,8 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         raise ValueError("alternating.enabled = true is for `rcnnkit.training.alternating.train_alternating`")
     resume = claim(settings, run)
     training, validation = read_splits(settings.data)
+    if missing := training.without_objects(settings.data.use_difficult):
+        log.warning("%s has no object to learn %s from; they will not be found", training.name, few(missing))
     detector = start_detector(settings, training, resume)  # before the proposals: weights may be the wrong ones
     assert isinstance(detector, Detector)
     splits = [training] if validation is None else [training, validation]
@@ -434,9 +436,9 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
     if bad:
         raise BadData(" and ".join(e.name for e in bad), [problem for e in bad for problem in e.problems])
     training = join_data(splits[: len(parts)])
-    every = [record.targets for record in training.records]
-    if not any((~t.crowd & (~t.difficult | data.use_difficult)).any() for t in every):
-        left_out = ", only crowds and difficult ones," if any(map(len, every)) else ""
+    if len(training.without_objects(data.use_difficult)) == len(training.class_names):
+        some = any(len(record.targets) for record in training.records)
+        left_out = ", only crowds and difficult ones," if some else ""
         raise ValueError(
             f"{training.name} has no object{left_out} in any of its {len(training)} pictures; nothing to learn"
         )

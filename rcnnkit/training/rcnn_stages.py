@@ -35,7 +35,7 @@ from rcnnkit import weights
 from rcnnkit.boxes import encode
 from rcnnkit.config import Settings
 from rcnnkit.data.proposals import read_proposals
-from rcnnkit.data.records import Dataset
+from rcnnkit.data.records import Dataset, few
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.heads.box_ridge import BoxRidge
 from rcnnkit.heads.svm import SVMTrainer, feature_scale
@@ -126,12 +126,9 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
 
 def _check(settings: Settings, training: Dataset) -> None:
     """Raise ValueError for what would only be found hours later."""
-    objects = [record.targets for record in training.records]
-    kept = [t.labels[~t.crowd & (~t.difficult | settings.data.use_difficult)] for t in objects]
-    counts = torch.bincount(torch.cat(kept), minlength=len(training.class_names))
-    if missing := [name for name, count in zip(training.class_names, counts.tolist(), strict=True) if not count]:
+    if missing := training.without_objects(settings.data.use_difficult):
         raise ValueError(
-            f"{training.name} has no object to learn {', '.join(missing)} from; annotate some, set data.use_difficult ="
+            f"{training.name} has no object to learn {few(missing)} from; annotate some, set data.use_difficult ="
             " true if there are difficult ones, or leave these out of data.class_names"
         )
     rcnn = settings.rcnn

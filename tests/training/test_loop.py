@@ -256,6 +256,13 @@ def test_coco_data_and_c4(tiny: Values, tmp_path: Path) -> None:
     assert weights.load(best, "cpu").category_ids == (1, 2, 3, 4, 5)
 
 
+def test_a_class_without_objects_is_told(tiny: Values, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tiny["data"]["class_names"] = ["0", "1", "3", "4", "6", "7", "9"]
+    with caplog.at_level("WARNING", "rcnnkit"):
+        train(settings(tiny, iterations=1), tmp_path / "run", QUIET)
+    assert "train has no object to learn 1, 9 from; they will not be found" in caplog.text
+
+
 def test_licences_go_on_from_run_to_run(tiny: Values, tmp_path: Path) -> None:
     made = settings(tiny, iterations=1)
     detector = build(made, list("03467"))
