@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from torch import Size
 
-from rcnnkit.config import DetectorSettings
+from rcnnkit.config import kept_settings
 from rcnnkit.weights import TRAINING, read_shapes
 
 NAMES = {"faster_rcnn": "Faster R-CNN", "fast_rcnn": "Fast R-CNN", "rcnn": "R-CNN", "classifier": "classifier"}
@@ -34,7 +33,7 @@ def about(path: Path | str) -> dict[str, Any]:
 
 
 def _told(path: Path | str, said: dict[str, Any], shapes: dict[str, Size]) -> dict[str, Any]:
-    _read_settings(said["settings"])
+    kept_settings(said["settings"])
     counts = {name: shape.numel() for name, shape in shapes.items() if not name.endswith(STATISTICS)}
     return {
         "file": str(path),
@@ -70,7 +69,7 @@ def summary(told: dict[str, Any]) -> str:
 
 
 def _settings(values: dict[str, Any], detector: str) -> dict[str, str]:
-    settings = _read_settings(values)
+    settings = kept_settings(values)
     model, pixels = settings.model, settings.input
     necks = {"fpn": f", FPN of {model.fpn_channels} channels", "c4": ", C4", "none": ""}
     whole = detector in ("rcnn", "classifier")
@@ -82,15 +81,6 @@ def _settings(values: dict[str, Any], detector: str) -> dict[str, str]:
         size = f"shorter side {pixels.short_side or 'as it is'}, longer side {pixels.long_side} at most"
         size += f", resized as by {pixels.resizing}"
     return {"backbone": f"{model.backbone}{'' if whole else necks[model.neck]}{norm}", "input": f"{size}; {colours}"}
-
-
-def _read_settings(values: dict[str, Any]) -> DetectorSettings:
-    # As `rcnnkit.weights.load` does: every weight is in the file.
-    try:
-        return DetectorSettings.model_validate(values | {"model": values["model"] | {"pretrained": False}})
-    except ValidationError as error:
-        told = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_url=False)]
-        raise ValueError("; ".join(told)) from None
 
 
 def _classes(classes: list[dict[str, Any]]) -> str:

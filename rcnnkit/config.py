@@ -465,6 +465,19 @@ def check_settings(values: dict[str, Any], source: str) -> Settings:
         raise SettingsError("\n".join(f"{source}: {_explain(e)}" for e in error.errors())) from None
 
 
+def kept_settings(values: dict[str, Any]) -> DetectorSettings:
+    """The settings that a weights file keeps. Nothing is to be fetched: every weight is in the file.
+
+    Raises:
+        ValueError: they are not settings of this rcnnkit.
+        KeyError, TypeError: `values` are none at all.
+    """
+    try:
+        return DetectorSettings.model_validate(values | {"model": values["model"] | {"pretrained": False}})
+    except ValidationError as error:
+        raise ValueError("; ".join(map(_explain, error.errors()))) from None
+
+
 def _explain(error: Any) -> str:
     path = [str(part) for part in error["loc"]]
     key = ".".join(path)

@@ -72,7 +72,7 @@ def test_a_classifier_of_many(tmp_path: Path) -> None:
         ),
         (
             lambda said: said | {"settings": said["settings"] | {"masks": {"size": 28}}},
-            "(masks: Extra inputs are not permitted)",
+            "(masks is not a setting)",
         ),
         (lambda said: said | {"settings": 3}, "that this rcnnkit knows"),
         (lambda said: said | {"category_ids": [1, 2]}, "that this rcnnkit knows"),

@@ -201,8 +201,9 @@ def test_tensors_of_another_detector_than_it_describes(file: Path) -> None:
     for change in changes:
         file.write_bytes(whole)
         rewrite(file, change)
-        with pytest.raises(ValueError, match=r"a\.safetensors does not hold the detector it describes"):
+        with pytest.raises(ValueError, match=r"a\.safetensors does not hold the detector it describes") as error:
             load(file)
+        assert len(str(error.value).splitlines()) < 5 or "size mismatch" in str(error.value)
 
 
 def test_files_of_format_1_still_load(detector: FasterRCNN, file: Path) -> None:
