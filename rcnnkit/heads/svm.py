@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -46,7 +48,8 @@ def fit_svm(
 
     Minimises |w|² / 2 + (b / `bias`)² / 2 + `c` Σ vᵢ max(0, 1 − yᵢ (w·xᵢ + b)), with vᵢ = `positive_weight` for
     positives and 1 for negatives: liblinear's dual solver, as released. The bias is the weight of a constant
-    feature of that size, and regularised.
+    feature of that size, and regularised. Where 1000 sweeps are not enough, which is liblinear's own limit and so the
+    released code's, what they reached is taken.
     """
     svm = LinearSVC(
         loss="hinge",
@@ -54,9 +57,12 @@ def fit_svm(
         C=c,
         intercept_scaling=bias,
         class_weight={1: positive_weight},
+        max_iter=1000,
         random_state=0,  # the order in which the solver visits the examples
     )
-    svm.fit(np.concatenate([positives, negatives]), [1] * len(positives) + [0] * len(negatives))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        svm.fit(np.concatenate([positives, negatives]), [1] * len(positives) + [0] * len(negatives))
     return svm.coef_[0].astype(np.float32), float(svm.intercept_[0])
 
 

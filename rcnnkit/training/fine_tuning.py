@@ -49,7 +49,7 @@ def fine_tune(
     detector.train()
     with (
         ThreadPoolExecutor(max(1, workers)) as pool,
-        RunLog(run, console, options.iterations, progress.iteration) as log,
+        RunLog(run, console, options.iterations, progress.iteration, "windows") as log,
         stop_signals() as stop,
     ):
         total, seen, clock = 0.0, 0, time.perf_counter()
@@ -82,7 +82,7 @@ def fine_tune(
                         "loss": total / (seen / len(windows)),
                         "lr": learning_rate(options, progress.iteration - 1),
                         "batch": len(windows),
-                        "images_per_second": seen / seconds,  # windows: each is a picture to the network
+                        "windows_per_second": seen / seconds,
                         "seconds": progress.seconds,
                     },
                 )

@@ -20,10 +20,15 @@ from rich.progress import (
 
 
 class RunLog:
-    """Writes run/log.jsonl and, where tensorboard is installed, run/tensorboard; shows a progress bar."""
+    """Writes run/log.jsonl and, where tensorboard is installed, run/tensorboard; shows a progress bar.
 
-    def __init__(self, run: Path, console: Console, iterations: int, done: int) -> None:
-        self.console = console
+    Args:
+        iterations, done: of the whole run, and before it began or went on.
+        things: what a batch is made of, which `step` is told the number of a second: images or windows.
+    """
+
+    def __init__(self, run: Path, console: Console, iterations: int, done: int, things: str = "images") -> None:
+        self.console, self.things = console, things
         self.file = (run / "log.jsonl").open("a", encoding="utf-8")
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -62,11 +67,12 @@ class RunLog:
     def step(self, iteration: int, values: dict[str, float]) -> None:
         """One log step: `values` under the number of iterations done."""
         self._write({"iteration": iteration, **values})
-        status = f"loss {values['loss']:.3f}  {values['images_per_second']:.1f} images/s"
+        speed = values[f"{self.things}_per_second"]
+        status = f"loss {values['loss']:.3f}  {speed:.1f} {self.things}/s"
         self.bar.update(self.task, status=status)
         if not self.console.is_terminal:  # a file or a pipe gets lines instead of a bar
             left = (self.bar.tasks[0].total or 0) - iteration
-            seconds = left * values["batch"] / max(values["images_per_second"], 1e-9)
+            seconds = left * values["batch"] / max(speed, 1e-9)
             self.console.print(f"{iteration:>7}  {status}  lr {values['lr']:.2g}  {seconds / 60:.1f} min left")
 
     def evaluation(self, iteration: int, name: str, numbers: dict[str, float], shown: Sequence[str]) -> None:

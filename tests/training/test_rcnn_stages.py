@@ -107,6 +107,7 @@ def test_a_run_leaves_all_that_is_promised(values: Values, digits: Path, tmp_pat
     }
     lines = log(run)
     assert [line["iteration"] for line in lines if "loss" in line] == [1, 2]
+    assert all(line["windows_per_second"] > 0 for line in lines if "loss" in line)
     assert [line["stage"] for line in lines if "seconds" in line and "stage" in line] == [
         *("features", "SVMs", "box regression"),
     ]
