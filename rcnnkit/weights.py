@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.config import DetectorSettings, kept_settings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.files import whole
 from rcnnkit.inference import prepare
 
 FORMAT = 2
@@ -60,20 +60,10 @@ def save(
     tensors = dict(detector.state_dict()) | {TRAINING + name: value for name, value in (state or {}).items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        half.touch()  # with the user's own permissions; safetensors would let nobody else read it
-        # One memory order: a file should not tell on which machine it was made.
-        save_file(
-            {n: t.detach().cpu().contiguous() for n, t in tensors.items()},
-            half,
-            {"rcnnkit": json.dumps(about)},
-        )
-        half.replace(path)
-    except SafetensorError as error:
-        raise OSError(f"{path} cannot be written ({error}); is the disk full?") from None
-    finally:
-        half.unlink(missing_ok=True)
+    # One memory order: a file should not tell on which machine it was made.
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole(path) as half:
+        save_file(tensors, half, {"rcnnkit": json.dumps(about)})
 
 
 def load(path: Path | str, device: torch.device | str = "auto", precision: str | None = None) -> Detector:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from rcnnkit.benchmark.papers import HARDWARE, PAPERS, ratios
 from rcnnkit.benchmark.stages import STAGES
 from rcnnkit.benchmark.summary import Step, summarise
+from rcnnkit.files import whole
 
 FILE = "results.json"
 Results = dict[str, Any]
@@ -18,13 +18,8 @@ Results = dict[str, Any]
 
 def write(results: Results, folder: Path) -> None:
     """Write FILE in `folder`, whole or not at all."""
-    path = folder / FILE
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole(folder / FILE) as half:
         half.write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
 
 
 def read(folder: Path) -> Results:

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from rcnnkit.boxes import check_inside, clip
+from rcnnkit.files import whole
 from rcnnkit.structures import Proposals, Size
 
 FORMAT = 1
@@ -60,7 +59,8 @@ class Store:
         folder = Path(parent) / f"{method}-{digest}"
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / ABOUT).exists():
-            _write(folder / ABOUT, json.dumps(about, indent=1).encode())
+            with whole(folder / ABOUT) as half:
+                half.write_text(json.dumps(about, indent=1), encoding="utf-8")
         store = cls.open(folder)
         if (store.method, store.settings) != (method, settings):
             raise ValueError(f"{folder / ABOUT} was changed by hand: put it back, or move {folder} away")
@@ -159,7 +159,8 @@ class Store:
             "bytes": None if picture is None else picture.stat().st_size,
         }
         tensors = {"boxes": clip(boxes, size).contiguous(), "scores": scores.contiguous()}
-        _write(self.path(key), save(tensors, {"rcnnkit": json.dumps(about)}))
+        with whole(self.path(key)) as half:
+            half.write_bytes(save(tensors, {"rcnnkit": json.dumps(about)}))
 
     def _load(self, key: int | str, *names: str) -> tuple[Any, ...]:
         """What the file of a picture says of itself, and the named tensors."""
@@ -197,16 +198,3 @@ def _check_picture(path: Path, about: Mapping[str, Any], size: Size, picture: Pa
             f"{path} holds the proposals of a file of {about['bytes']:,} bytes, but {picture} has {now:,}: it is"
             " another data set, or the picture was changed; compute them into another folder"
         )
-
-
-def _write(path: Path, data: bytes) -> None:
-    """The whole file, or an OSError and nothing."""
-    half = path.with_name(f".{uuid.uuid4().hex}")  # processes on several machines may write the same file
-    try:
-        half.write_bytes(data)
-        half.replace(path)
-    except OSError as error:
-        raise OSError(f"{path} cannot be written ({error.strerror}); mend that, or choose another folder") from None
-    finally:
-        with suppress(OSError):
-            half.unlink(missing_ok=True)

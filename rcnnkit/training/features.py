@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
+from rcnnkit.files import whole
 from rcnnkit.training.windows import Windows
 
 ABOUT = "about.json"
@@ -92,9 +92,8 @@ class Features:
         self.about["network"] = network
         if not self._compare():
             self.folder.mkdir(parents=True, exist_ok=True)
-            half = self.folder / f".{ABOUT}.{os.getpid()}"
-            half.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
-            half.replace(self.folder / ABOUT)
+            with whole(self.folder / ABOUT) as half:
+                half.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
         return [i for i in range(len(self.windows)) if not self.path(i).exists()]
 
     def renew(self, *, own: bool) -> None:
@@ -187,15 +186,8 @@ class Features:
 
 def write_arrays(arrays: Mapping[str, Array], path: Path) -> None:
     """A .safetensors file, whole or not at all. Raises OSError."""
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        half.touch()  # with the user's own permissions
+    with whole(path) as half:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, half)
-        half.replace(path)
-    except SafetensorError as error:
-        raise OSError(f"{path} cannot be written ({error}); is the disk full?") from None
-    finally:
-        half.unlink(missing_ok=True)
 
 
 def fingerprint(network: nn.Module) -> str:

@@ -1,0 +1,30 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A new file beside `path` to write to, which takes the place of `path` in the end, unless an error comes.
+
+    Raises:
+        OSError: it cannot be written; `path` is as it was, and nothing half remains.
+    """
+    half = path.with_name(f".{uuid.uuid4().hex}")  # processes on several machines may write the same file
+    try:
+        half.touch()  # with the user's own permissions; safetensors would let nobody else read it
+        yield half
+        half.replace(path)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"{path} cannot be written ({reason}); mend that, or choose another folder") from None
+    finally:
+        with suppress(OSError):
+            half.unlink(missing_ok=True)

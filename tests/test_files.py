@@ -1,0 +1,61 @@
+"""A file appears whole or not at all."""
+
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rcnnkit.files import whole
+
+
+def write(path: Path, error: BaseException | None = None) -> None:
+    with whole(path) as half:
+        half.write_text("new")
+        assert not path.exists() or path.read_text() == "old"
+        if error:
+            raise error
+
+
+def test_what_was_there_is_replaced_in_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    before = path.stat().st_mode
+    write(path)
+    assert (path.read_text(), path.stat().st_mode) == ("new", before)
+    write(tmp_path / "b.txt")
+    assert {file.name for file in tmp_path.iterdir()} == {"a.txt", "b.txt"}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), r"a\.txt cannot be written \(No space left\); mend that"),
+        (OSError("so"), r"a\.txt cannot be written \(so\); mend that, or choose another folder"),
+        (ValueError("mine"), "^mine$"),
+        (KeyboardInterrupt(), "^$"),
+    ],
+)
+def test_an_error_leaves_what_was_there(tmp_path: Path, error: BaseException, words: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(type(error), match=words):
+        write(path, error)
+    assert (list(tmp_path.iterdir()), path.read_text()) == ([path], "old")
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"none/a\.txt cannot be written \(No such file or directory\)"):
+        write(tmp_path / "none" / "a.txt")
+
+
+def test_what_safetensors_cannot_write(tmp_path: Path) -> None:
+    def save() -> None:
+        with whole(tmp_path / "a.safetensors") as half:
+            half.unlink()
+            half.mkdir()
+            save_file({"a": torch.zeros(1)}, half)
+
+    with pytest.raises(OSError, match=r"a\.safetensors cannot be written \(.*directory"):
+        save()
