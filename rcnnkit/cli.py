@@ -51,9 +51,9 @@ def train(
     from rcnnkit.config import read_settings
     from rcnnkit.training.alternating import train_alternating
     from rcnnkit.training.classification import train_classifier
-    from rcnnkit.training.loop import checkpoint_of
     from rcnnkit.training.loop import train as train_detector
     from rcnnkit.training.rcnn_stages import train_rcnn
+    from rcnnkit.training.run_folder import checkpoint_of
 
     read = read_settings(config, settings or [])
     if read.train.resume:

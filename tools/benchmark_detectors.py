@@ -39,7 +39,8 @@ from rcnnkit.images import read_picture
 from rcnnkit.importing.torchvision_detectors import from_torchvision
 from rcnnkit.inference import prepare
 from rcnnkit.precision import autocast, pick_dtype
-from rcnnkit.training.loop import read_splits, sgd, start_detector, step
+from rcnnkit.training.loop import read_splits, sgd, step
+from rcnnkit.training.start import start_detector
 from rcnnkit.weights import pick_device
 
 Seconds = dict[str, list[float]]

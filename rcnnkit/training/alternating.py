@@ -28,7 +28,8 @@ from rcnnkit.evaluation.report import evaluate
 from rcnnkit.inference import prepare
 from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST
-from rcnnkit.training.loop import Interrupted, claim, keep_settings, read_splits, train
+from rcnnkit.training.loop import Interrupted, read_splits, train
+from rcnnkit.training.run_folder import claim, keep_settings
 
 STEPS = ("1-rpn", "2-fast-rcnn", "3-rpn", "4-fast-rcnn")
 

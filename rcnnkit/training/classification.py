@@ -17,7 +17,9 @@ from rcnnkit.data.class_loading import ClassBatch, load_class_batches
 from rcnnkit.data.transforms import ClassifierAugmentation
 from rcnnkit.evaluation.accuracy import evaluate_classifier
 from rcnnkit.precision import autocast, pick_dtype
-from rcnnkit.training.loop import claim, fit, start_detector
+from rcnnkit.training.loop import fit
+from rcnnkit.training.run_folder import claim
+from rcnnkit.training.start import start_detector
 
 log = logging.getLogger("rcnnkit")
 

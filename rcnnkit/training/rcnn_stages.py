@@ -45,16 +45,10 @@ from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.features import Array, Features, fingerprint, write_arrays
 from rcnnkit.training.fine_tuning import fine_tune, window_sgd
-from rcnnkit.training.loop import (
-    Interrupted,
-    claim,
-    evaluate_run,
-    keep_settings,
-    read_splits,
-    start_detector,
-    stop_signals,
-)
+from rcnnkit.training.loop import Interrupted, evaluate_run, read_splits, stop_signals
 from rcnnkit.training.proposals import stored_proposals
+from rcnnkit.training.run_folder import claim, keep_settings
+from rcnnkit.training.start import start_detector
 from rcnnkit.training.windows import Pictures, Windows
 from rcnnkit.training.windows import fingerprint as fingerprint_of_windows
 

@@ -20,7 +20,8 @@ from rcnnkit.detectors.detector import Detector
 from rcnnkit.downloads import LICENCE
 from rcnnkit.training import loop
 from rcnnkit.training.classification import train_classifier
-from rcnnkit.training.loop import NonFiniteLoss, start_from, train
+from rcnnkit.training.loop import NonFiniteLoss, train
+from rcnnkit.training.start import start_from
 
 Values = dict[str, dict[str, Any]]
 QUIET = Console(quiet=True)

@@ -1,6 +1,5 @@
 import json
 import os
-import re
 import shutil
 import signal
 import threading
@@ -13,7 +12,7 @@ import torch
 from rich.console import Console
 
 from rcnnkit import weights
-from rcnnkit.config import ModelSettings, RPNSettings, Settings, check_settings, read_settings
+from rcnnkit.config import Settings, check_settings, read_settings
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.records import BadData
 from rcnnkit.detectors.build import build
@@ -128,17 +127,6 @@ def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(tiny: Values, tmp_path:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_run_is_never_overwritten(tiny: Values, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"train\.resume"):
-        train(settings(tiny), tmp_path / "run", QUIET)
-    train(settings(tiny), tmp_path / "other", QUIET)
-    with pytest.raises(FileExistsError):  # also by a run that goes on from elsewhere
-        train(settings(tiny, resume=str(tmp_path / "other"), iterations=9), tmp_path / "run", QUIET)
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
-
-
 def test_best_is_the_best_also_of_what_came_before_a_stop(
     tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,35 +165,6 @@ def test_a_loss_that_is_not_finite_names_the_pictures_and_leaves_the_checkpoint(
     about, tensors = weights.read(tmp_path / "run" / "last.safetensors")
     assert about["training"]["iteration"] == 2
     assert all(tensor.isfinite().all() for tensor in tensors.values())
-
-
-def test_init_takes_weights_that_fit(tiny: Values, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    first = train(settings(tiny), tmp_path / "first", QUIET)
-    started = settings(tiny, init=str(first), lr=1e-12, warmup=0, iterations=1)
-    second = train(started, tmp_path / "second", QUIET)
-    (_, old), (_, new) = weights.read(first), weights.read(second)
-    for name in ("backbone.body.stem.0.weight", "head.deltas.weight"):
-        torch.testing.assert_close(new[name], old[name], atol=1e-8, rtol=0)
-    fewer = settings(tiny, init=str(first), lr=1e-12, warmup=0, iterations=1)
-    fewer = fewer.model_copy(update={"head": fewer.head.model_copy(update={"class_agnostic": True})})
-    with caplog.at_level("INFO", "rcnnkit"):
-        third = train(fewer, tmp_path / "third", QUIET)  # the box layer does not fit and starts afresh
-    assert weights.read(third)[1]["head.deltas.weight"].shape[0] == 4
-    assert re.search(
-        r"took \d+ of \d+ tensors; these start afresh: head\.deltas\.weight, head\.deltas\.bias$", caplog.text
-    )
-    other = settings(tiny, init=str(first))
-    other = other.model_copy(update={"model": ModelSettings(backbone="alexnet")})
-    with pytest.raises(ValueError, match="no tensor that fits this detector's backbone"):  # its head's biases would
-        train(other.model_copy(update={"rpn": RPNSettings()}), tmp_path / "fourth", QUIET)
-
-
-def test_init_wants_the_pixels_that_its_weights_know(tiny: Values, tmp_path: Path) -> None:
-    first = train(settings(tiny | {"input": tiny["input"] | {"std": [0.5, 0.5, 0.5]}}), tmp_path / "first", QUIET)
-    said = r"best\.safetensors was trained with input\.std = \[0\.5, 0\.5, 0\.5\], not \[0\.229, 0\.224, 0"
-    with pytest.raises(ValueError, match=said):
-        train(settings(tiny, init=str(first)), tmp_path / "second", QUIET)
-    assert not (tmp_path / "second").exists()
 
 
 def test_resume_needs_a_checkpoint_with_iterations_left(tiny: Values, tmp_path: Path) -> None:
@@ -261,29 +220,6 @@ def test_a_class_without_objects_is_told(tiny: Values, tmp_path: Path, caplog: p
     with caplog.at_level("WARNING", "rcnnkit"):
         train(settings(tiny, iterations=1), tmp_path / "run", QUIET)
     assert "train has no object to learn 1, 9 from; they will not be found" in caplog.text
-
-
-def test_licences_go_on_from_run_to_run(tiny: Values, tmp_path: Path) -> None:
-    made = settings(tiny, iterations=1)
-    detector = build(made, list("03467"))
-    detector.origin = {"source": "torchvision X", "licence": "BSD", "sha256": "00ff"}
-    weights.save(detector, made, tmp_path / "start.safetensors")
-    first = train(settings(tiny, iterations=1, init=str(tmp_path / "start.safetensors")), tmp_path / "first", QUIET)
-    train(settings(tiny, iterations=1, init=str(first)), tmp_path / "second", QUIET)
-    train(settings(tiny, iterations=2, resume=str(tmp_path / "second")), tmp_path / "second", QUIET)
-    for run in ("first", "second"):
-        for name in ("best", "last"):
-            about, _ = weights.read(tmp_path / run / f"{name}.safetensors")
-            assert about["origin"] == detector.origin | {"source": "trained from torchvision X"}
-    own = train(settings(tiny, iterations=1), tmp_path / "own", QUIET)
-    assert weights.read(own)[0]["origin"] == {}
-
-
-def test_frozen_norms_need_weights_to_start_from(tiny: Values, tmp_path: Path) -> None:
-    tiny["model"] |= {"norm": "frozen"}
-    with pytest.raises(ValueError, match=r"model\.pretrained = true"):
-        train(settings(tiny), tmp_path / "run", QUIET)
-    assert not (tmp_path / "run").exists()
 
 
 def test_resume_refuses_other_classes(tiny: Values, tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""The folder of a run: whether it is free, and the settings that made it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from rcnnkit.config import Settings, write_settings
+from rcnnkit.training.checkpoint import LAST
+
+
+def checkpoint_of(resume: Path) -> Path:
+    """The checkpoint in a run's folder, or the file itself."""
+    return resume / LAST if resume.is_dir() else resume
+
+
+def claim(settings: Settings, run: Path) -> Path | None:
+    """The checkpoint that a run goes on from, or None for a new one.
+
+    Raises:
+        FileExistsError: `run` holds something already, and `train.resume` does not name it.
+        ValueError: there are no weights whose statistics `model.norm = "frozen"` could keep.
+    """
+    resume = checkpoint_of(settings.train.resume) if settings.train.resume else None
+    continued = resume is not None and resume.parent.resolve() == run.resolve()
+    if not continued and run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise FileExistsError(
+            f"{run} holds a run already; choose another folder, or continue it with train.resume={run}"
+        )
+    if settings.model.norm == "frozen" and not (settings.model.pretrained or settings.train.init or resume):
+        raise ValueError(
+            'model.norm = "frozen" keeps the statistics of trained weights, and there are none to start from; set'
+            ' model.pretrained = true or train.init, or train from scratch with model.norm = "batch"'
+        )
+    return resume
+
+
+def keep_settings(settings: Settings, run: Path, iteration: int) -> None:
+    """Write run/settings.toml, without the `resume` that may have continued it.
+
+    What a continued run was made with until `iteration` stays beside it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    file = run / "settings.toml"
+    if settings.train.resume and checkpoint_of(settings.train.resume).parent.resolve() == run.resolve():
+        with suppress(FileNotFoundError):
+            file.replace(run / f"settings-until-{iteration}.toml")
+    try:
+        file.touch(exist_ok=False)  # of two runs that found the folder free, one is first
+    except FileExistsError:
+        raise FileExistsError(f"{run} holds a run already; choose another folder") from None
+    write_settings(settings.model_copy(update={"train": settings.train.model_copy(update={"resume": None})}), file)

@@ -1,0 +1,130 @@
+"""What a training begins with: fresh weights, ImageNet's, or another run's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rcnnkit import weights
+from rcnnkit.backbones.classifier import Classifier
+from rcnnkit.backbones.imagenet import imagenet_origin
+from rcnnkit.config import Settings, TrainSettings
+from rcnnkit.data.class_folders import ClassFolders
+from rcnnkit.data.records import Dataset
+from rcnnkit.detectors.build import build
+from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.proposals.store import Store
+
+log = logging.getLogger("rcnnkit")
+
+STARTED = "trained from "  # before the source of weights that a training began with
+
+# What a whole network, R-CNN's or a classifier's, calls layers that another detector has elsewhere: stage 4 of a C4 and
+# GoogLeNet's last inceptions, fc6 and fc7 in its head, the others of a single map right in its backbone.
+WHOLE_NETWORKS = {
+    "backbone.body.stages.3.": "head.features.0.",
+    "backbone.body.stages.4.": "head.features.",
+    "backbone.head.": "head.features.",
+    "backbone.body.": "backbone.",
+}
+
+
+def start_detector(settings: Settings, training: Dataset | ClassFolders, resume: Path | None) -> Detector | Classifier:
+    """A detector (or classifier) for the classes of `training`: with fresh, ImageNet's or `train.init`'s weights,
+    unless a checkpoint will fill it."""
+    # The global generator is what torch's initialisations draw from; it is put back afterwards.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.train.seed)
+        # a checkpoint holds every weight, so none are fetched
+        fresh = settings.model_copy(update={"model": settings.model.model_copy(update={"pretrained": False})})
+        detector = build(fresh if resume else settings, training.class_names, training.category_ids)
+    if settings.train.init and not resume:
+        start_from(settings.train.init, detector)
+    elif settings.model.pretrained and not resume:
+        detector.origin = _trained_from(imagenet_origin(settings.model.backbone))
+    # The order in memory that convolutions are fastest in, on CPUs with bf16 and on GPUs.
+    return detector.to(memory_format=torch.channels_last)
+
+
+def measure_targets(detector: Detector, data: Dataset, store: Store, settings: Settings) -> None:
+    """See `BoxHead.measure_targets`; on the pictures as they are, before any augmentation.
+
+    Weights to start from that were trained on measured targets keep theirs.
+    """
+    assert isinstance(detector, FastRCNN)
+    if not detector.head.target_std.eq(1).all():
+        return
+    count, difficult = settings.proposals.train_count, settings.data.use_difficult
+    detector.head.measure_targets(
+        (store.read(each.id, each.size, each.path)[:count], each.targets[~each.targets.difficult | difficult])
+        for each in data.records
+    )
+
+
+def leave_alone(detector: nn.Module, options: TrainSettings) -> None:
+    """Take the parts that are not to be trained out of the training: see `train.rpn_only`, `train.freeze_backbone`."""
+    names = {"backbone": options.freeze_backbone, "head": options.rpn_only}
+    for name in (name for name, frozen in names.items() if frozen):
+        part = detector.get_submodule(name)
+        part.requires_grad_(False)
+        part.eval()  # evaluation gives every module its own mode back
+
+
+def start_from(path: Path, detector: Detector | Classifier) -> None:
+    """Fill a detector from a weights file, as far as names and shapes agree (other classes: another head).
+
+    What is not taken is logged.
+
+    Raises:
+        ValueError: nothing of the backbone agrees, or it was trained on pixels normalised otherwise; and as
+            `weights.read`.
+    """
+    about, tensors = weights.read(path)
+    _check_pixels(path, about, detector)
+    same_kind = (about.get("detector") == "classifier") == isinstance(detector, Classifier)
+    if not same_kind or about["class_names"] != list(detector.class_names):
+        # As many classes by chance, or one more for background, would fit, and mean others.
+        tensors = {name: t for name, t in tensors.items() if not name.startswith("classifier.")}
+    own = detector.state_dict()
+    fitting = {}
+    for theirs, tensor in tensors.items():
+        for name in _names_for(theirs):
+            if name in own and own[name].shape == tensor.shape:
+                fitting[name] = tensor
+                break
+    if not any(name.startswith("backbone.") for name in fitting):
+        raise ValueError(f"{path} has no tensor that fits this detector's backbone; is it for another one?")
+    detector.load_state_dict(fitting, strict=False)
+    detector.origin = _trained_from(about.get("origin"))
+    if left := [name for name in own if name not in fitting]:
+        few = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
+        log.info("%s: took %d of %d tensors; these start afresh: %s", path, len(fitting), len(own), few)
+
+
+def _trained_from(origin: Mapping[str, str] | None) -> dict[str, str]:
+    """What becomes of an origin in training: licences go on, and the source is not what the weights are any more."""
+    source = (origin or {}).get("source", "")
+    return dict(origin or {}) | ({"source": STARTED + source.removeprefix(STARTED)} if source else {})
+
+
+def _check_pixels(path: Path, about: dict[str, Any], detector: Detector | Classifier) -> None:
+    """Raise ValueError where the weights of `path` expect other pixels than the detector will give them."""
+    now = detector.preprocessing.model_dump(mode="json")
+    before = about["settings"]["input"]
+    changed = [
+        f"input.{name} = {before[name]}, not {now[name]}" for name in ("mean", "std") if before[name] != now[name]
+    ]
+    if changed:
+        raise ValueError(f"{path} was trained with {'; '.join(changed)}: set the same, for pixels that it knows")
+
+
+def _names_for(name: str) -> list[str]:
+    """What a tensor may be called in a detector: as it is, or else as WHOLE_NETWORKS says."""
+    renamed = [new + name.removeprefix(old) for old, new in WHOLE_NETWORKS.items() if name.startswith(old)]
+    return [name, *renamed]
