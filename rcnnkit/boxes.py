@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# Half the largest picture: exp() of a wilder guess would overflow. The papers do not clamp;
-# torchvision and detectron2 do, at this value.
+# A box grows 62.5 times at most: exp() of a wild guess would overflow. The papers do not clamp; torchvision and
+# detectron2 do, at this value.
 MAX_LOG_SCALE = math.log(1000 / 16)
 
 

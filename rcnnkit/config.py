@@ -371,7 +371,7 @@ class TrainSettings(Section):
     clip_norm: NotNegative = 10.0  # of all gradients together; 0: none
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"  # auto: bf16 where the machine has it
     device: str = "auto"
-    seed: Count = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     rpn_only: bool = False  # of Faster R-CNN, the region proposal network alone; its head stays as it is
     freeze_backbone: bool = False  # all of it, its norms' statistics too
     log_every: Positive = 20  # iterations
@@ -393,6 +393,7 @@ class AlternatingSettings(Section):
     head_iterations: Positive = 40_000  # of steps 2 and 4
     head_batch: Positive = 2
     head_lr: Factor = 0.008
+    head_steps: list[Share] | None = None  # as train.steps, which it stands in for; by default the same
 
 
 class Settings(DetectorSettings):
@@ -414,6 +415,14 @@ class Settings(DetectorSettings):
         ):
             if wanted and self.model.detector != "faster_rcnn":
                 raise ValueError(f'{name} = true is for model.detector = "faster_rcnn"')
+        for name, given in (
+            ("train.rpn_only", self.train.rpn_only),
+            ("train.freeze_backbone", self.train.freeze_backbone),
+        ):
+            if given and self.alternating.enabled:
+                raise ValueError(f"{name} = true is what steps of alternating training set themselves; leave it away")
+        if self.train.freeze_backbone and self.model.detector == "rcnn":
+            raise ValueError("train.freeze_backbone = true is not for R-CNN; rcnn.fine_tune = false leaves it as it is")
         if self.model.detector == "classifier":
             unused = {"data": ("images", "use_difficult"), "augment": ("crop", "scale")}
             for section, names in unused.items():

@@ -6,6 +6,7 @@ import io
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,7 +33,8 @@ def read_picture(picture: Picture, annotated_size: Size | None = None) -> Array:
     Args:
         picture: a path; a PIL picture; an array (H, W), (H, W, 3) or (H, W, 4), RGB, uint8, uint16,
             or float in [0, 1]; a tensor (3, H, W) or (1, H, W), uint8 or float in [0, 1].
-            Alpha is dropped, grey is repeated, 16 bits become the upper 8.
+            Alpha is dropped, grey is repeated, 16 bits become the upper 8. Grey of 32 bits, in a PIL picture or a TIFF
+            file, is taken for 16 bits if it is whole numbers, and must lie in [0, 1] otherwise.
         annotated_size: (height, width) that the annotations of a file speak of. EXIF orientation
             is obeyed unless that would swap these: then the boxes were drawn on the picture as stored.
 
@@ -81,7 +83,12 @@ def check_unit_range(low: float, high: float) -> None:
 
 def _from_pil(picture: Image.Image) -> Array:
     if picture.mode.startswith("I;16") or picture.mode == "I":  # 16-bit grey; convert("RGB") would clip it
-        return _from_array(np.asarray(picture).astype(np.uint16))
+        grey = np.asarray(picture)
+        if grey.size and not 0 <= grey.min() <= grey.max() <= 65535:
+            raise ValueError(f"grey of 16 bits goes from 0 to 65535, not {grey.min()} to {grey.max()}")
+        return _from_array(grey.astype(np.uint16))
+    if picture.mode == "F":
+        return _from_array(np.asarray(picture))
     return np.array(picture.convert("RGB"))
 
 
@@ -100,7 +107,7 @@ def _from_file(path: Path, annotated_size: Size | None) -> Array:
         _decode_strictly(path, data)
     raw = np.frombuffer(data, np.uint8)
     try:
-        picture = cv2.imdecode(raw, cv2.IMREAD_COLOR)
+        picture = None if _has_32_bits(data) else cv2.imdecode(raw, cv2.IMREAD_COLOR)
     except cv2.error:  # more pixels than OpenCV takes
         picture = None
     if picture is None:
@@ -110,6 +117,15 @@ def _from_file(path: Path, annotated_size: Size | None) -> Array:
         stored = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         picture = picture if stored is None else stored
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def _has_32_bits(data: bytes) -> bool:
+    """Whether it is a TIFF of grey numbers, which OpenCV makes black or white of."""
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return False
+    with suppress(Exception), Image.open(io.BytesIO(data)) as picture:  # of PIL's many kinds; it is told in decoding
+        return picture.mode in ("I", "F")
+    return False
 
 
 def _decode_strictly(path: Path, data: bytes) -> Array:

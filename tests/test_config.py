@@ -171,6 +171,7 @@ rpn_lr = 0.25
 head_iterations = 80
 head_batch = 4
 head_lr = 0.125
+head_steps = [0.5]
 """
 # What does not go with the rest: these are Faster R-CNN's alone.
 LEFT_OUT = {"alternating.enabled", "train.rpn_only"}

@@ -78,6 +78,24 @@ def test_of_16_bits_the_upper_8_are_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(colour[:, :, 0], 0)
 
 
+def test_grey_of_32_bits(tmp_path: Path) -> None:
+    """In a PIL picture and in a TIFF: whole numbers are 16 bits, others lie in [0, 1]."""
+    whole = np.array([[0, 255, 256], [4660, 65535, 70]], dtype=np.int32)
+    real = np.array([[0, 0.5, 1], [0.25, 0.999, 0.003]], dtype=np.float32)
+    for array, expected in ((whole, whole >> 8), (real, np.round(real * 255))):
+        picture = Image.fromarray(array)
+        picture.save(tmp_path / "a.tif")
+        for found in (read_picture(picture), read_picture(tmp_path / "a.tif")):
+            np.testing.assert_array_equal(found, np.repeat(expected[:, :, None], 3, axis=2))
+    for array, words in ((whole + 1, "goes from 0 to 65535, not 1 to 65536"), (real * 2, r"lie in \[0, 1\], this one")):
+        picture = Image.fromarray(array)
+        picture.save(tmp_path / "b.tif")
+        with pytest.raises(ValueError, match=words):
+            read_picture(picture)
+        with pytest.raises(ValueError, match=rf"b\.tif cannot be decoded .*{words}"):
+            read_picture(tmp_path / "b.tif")
+
+
 def test_alpha_is_dropped_not_blended(tmp_path: Path) -> None:
     pixels = noise()
     alpha = np.random.default_rng(1).integers(0, 256, pixels.shape[:2], dtype=np.uint8)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solve
+from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.blas import dsyrk
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 WHITENING_FLOOR = 1e-3  # added to the targets' variances (released code)
+BLOCK = 1024  # windows that are added to the sums at a time
 
 
 class BoxRidge:
     """The regressor of one class, from windows near its objects that are added a picture at a time.
 
-    It keeps at most about 2 (D + 1)² numbers, however many windows there are: the windows themselves while they are
-    fewer than D, then their sums.
+    It keeps at most about 2 (D + 1)² numbers of 8 bytes at a time, however many windows there are: the windows
+    themselves while they are fewer than D, then their sums, and a copy of these in the end.
 
     Args:
         size: D, the length of the features.
@@ -28,8 +30,8 @@ class BoxRidge:
 
     def __init__(self, size: int, ridge: float = 1000.0) -> None:
         self.size, self.ridge = size, ridge
-        self.rows: list[Array] = []  # (n, D + 1 + 4): x with a 1 at its end, then t
-        self.xx: Array | None = None  # Σ x xᵀ of windows that are not kept
+        self.rows: list[Array] = []  # (n, D + 1 + 4) float32: x with a 1 at its end, then t
+        self.xx: Array | None = None  # Σ x xᵀ of windows that are not kept, its upper triangle
         self.xt = np.zeros((size + 1, 4))  # Σ x tᵀ of these
         self.count, self.t, self.tt = 0, np.zeros(4), np.zeros((4, 4))  # of all: n, Σ t, Σ t tᵀ
 
@@ -41,18 +43,25 @@ class BoxRidge:
             deltas: (N, 4) from each window to its object (`rcnnkit.boxes.encode`).
         """
         t = deltas.astype(np.float64)
-        self.rows.append(np.column_stack([features, np.ones(len(features)), deltas]))
+        self.rows.append(np.column_stack([features, np.ones(len(features)), deltas]).astype(np.float32))
         self.count += len(t)
         self.t += t.sum(axis=0)
         self.tt += t.T @ t
-        if sum(map(len, self.rows)) > self.size:
+        if sum(map(len, self.rows)) > (self.size if self.xx is None else BLOCK):
             self._add_up()
 
     def _add_up(self) -> None:
-        x, t = np.split(np.concatenate(self.rows).astype(np.float64), [self.size + 1], axis=1)
-        self.xx = x.T @ x + (0 if self.xx is None else self.xx)
-        self.xt += x.T @ t
-        self.rows = []
+        if self.xx is None:
+            self.xx = np.zeros((self.size + 1, self.size + 1), order="F")
+        rows, self.rows = np.concatenate(self.rows), []
+        for start in range(0, len(rows), BLOCK):
+            x, t = self._split(rows[start : start + BLOCK])
+            self.xx = dsyrk(1.0, x.T, beta=1.0, c=self.xx, overwrite_c=True)  # in its place
+            self.xt += x.T @ t
+
+    def _split(self, rows: Array) -> tuple[Array, Array]:
+        x, t = np.split(rows.astype(np.float64), [self.size + 1], axis=1)
+        return x, t
 
     def solve(self) -> tuple[Array, Array]:
         """Weight (4, D) and bias (4,), float32: the deltas of features x are weight · x + bias.
@@ -69,17 +78,17 @@ class BoxRidge:
         deviations = np.sqrt(variances.clip(min=0) + WHITENING_FLOOR)
         whitening, unwhitening = (axes * factor @ axes.T for factor in (1 / deviations, deviations))
         if self.xx is None:  # (XᵀX + λ)⁻¹ Xᵀ = Xᵀ (XXᵀ + λ)⁻¹, which is smaller
-            x, t = np.split(np.concatenate(self.rows).astype(np.float64), [self.size + 1], axis=1)
+            x, t = self._split(np.concatenate(self.rows))
             weight = x.T @ _solve(x @ x.T, self.ridge, (t - mean) @ whitening)
         else:
             if self.rows:
                 self._add_up()
-            weight = _solve(self.xx.copy(), self.ridge, (self.xt - np.outer(self.xx[:, -1], mean)) @ whitening)
+            weight = _solve(self.xx.copy("F"), self.ridge, (self.xt - np.outer(self.xx[:, -1], mean)) @ whitening)
         weight = weight @ unwhitening
         return weight[:-1].T.astype(np.float32), (weight[-1] + mean).astype(np.float32)
 
 
 def _solve(matrix: Array, ridge: float, goals: Array) -> Array:
-    """(`matrix` + `ridge`)⁻¹ `goals`; `matrix` is used up."""
+    """(`matrix` + `ridge`)⁻¹ `goals`, of a symmetric matrix's upper triangle, which is used up."""
     matrix[np.diag_indices_from(matrix)] += ridge
-    return solve(matrix, goals, assume_a="pos", overwrite_a=True)
+    return cho_solve(cho_factor(matrix, overwrite_a=True, check_finite=False), goals)

@@ -100,7 +100,7 @@ class SVMTrainer:
     Of each picture, negatives (IoU below `background_iou` with every object of the class) that score above
     `add_above` join the class's training set, none twice. An SVM is trained when it first has negatives, when
     more than `retrain_after` were added, and at the last picture; afterwards negatives below `evict_below` leave
-    the set. Before its first training a class scores everything 0, so it takes all negatives of the first picture.
+    the set. Before its first training a class takes all negatives of the first picture that has some.
 
     Args:
         positives: (P, D) features of the objects of each class, P ≥ 1.
@@ -155,7 +155,7 @@ class SVMTrainer:
             ValueError: it is the last picture and a class has no negatives.
         """
         scores = features @ self.weight.T + self.bias
-        hard = (scores > self.add_above) & (overlaps < self.background_iou)
+        hard = ((scores > self.add_above) | (self.trainings == 0)) & (overlaps < self.background_iou)
         due = []
         for label, negatives in enumerate(self.negatives):
             negatives.add(picture, np.flatnonzero(hard[:, label]), features)

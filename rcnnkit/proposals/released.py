@@ -34,16 +34,22 @@ class Released:
     path: Path
     ids: Sequence[str] | None  # P of them; None: the pictures of the split in its order
     boxes: Sequence[np.ndarray]  # P × (N, 4) xyxy, continuous pixels
-    scores: Sequence[np.ndarray] | None  # P × (N,); None: nothing but the order tells which is better
+    scores: Sequence[np.ndarray] | None  # P × (N,); None: nothing tells which is better
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def proposals(self, i: int) -> Proposals:
-        """Those of picture `i`, best first. Without scores of their own, they get 1, 1 - 1/N, … in their order."""
+        """Those of picture `i`, best first.
+
+        Without scores of their own, they are put in a random order, the same one each time, and get 1, 1 - 1/N, …: the
+        authors' boxes for VOC go from the top of the picture to its bottom, and the first 2000 would leave out the
+        rest.
+        """
         boxes = torch.from_numpy(self.boxes[i].astype(np.float32))
         if self.scores is None:
-            return Proposals(boxes, 1 - torch.arange(len(boxes)) / max(1, len(boxes)))
+            order = torch.randperm(len(boxes), generator=torch.Generator().manual_seed(i))
+            return Proposals(boxes[order], 1 - torch.arange(len(boxes)) / max(1, len(boxes)))
         scores = torch.from_numpy(self.scores[i].astype(np.float32))
         return Proposals(boxes, scores)[scores.argsort(descending=True, stable=True)]
 

@@ -33,7 +33,8 @@ class RPN(nn.Module):
         pre_nms, post_nms: proposals kept per map before, and per image after, suppression when detecting.
         train_pre_nms, train_post_nms: the same when training.
         nms_iou: a proposal is dropped if a better one of its map overlaps it by more.
-        min_side: pixels; smaller proposals are dropped.
+        min_side: pixels of the network's input; smaller proposals are dropped. py-faster-rcnn's 16 are of the picture
+            before it is resized.
         foreground_iou, background_iou: see `match`.
         samples, foreground_share: anchors per image in the loss, and the share of them that may be objects.
         beta: where the smooth L1 loss turns from square to straight.

@@ -28,9 +28,10 @@ from rcnnkit.evaluation.report import evaluate
 from rcnnkit.inference import prepare
 from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST
-from rcnnkit.training.loop import Interrupted, read_splits, train
+from rcnnkit.training.loop import Interrupted, finite, read_splits, train
 from rcnnkit.training.run_folder import claim, keep_settings
 
+ALL = 1_000_000_000
 STEPS = ("1-rpn", "2-fast-rcnn", "3-rpn", "4-fast-rcnn")
 
 
@@ -49,7 +50,7 @@ def train_alternating(settings: Settings, run: Path | str, console: Console | No
         ValueError: `run` is one step of such a run, or was begun with other settings.
     """
     run, console = Path(run), console or Console(markup=False)
-    if claim(settings, run):
+    if claim(settings, run, "settings.toml"):
         _check_same(settings, run)
     training, validation = read_splits(settings.data)
     if not settings.train.resume:
@@ -78,7 +79,7 @@ def train_alternating(settings: Settings, run: Path | str, console: Console | No
         (run / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
         numbers = evaluation.coco.numbers
         console.print(f"{validation.name}: AP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f}", highlight=False)
-        about |= {"val": validation.name, "AP": numbers["AP"]}
+        about |= {"val": validation.name, "AP": finite(numbers["AP"])}
     weights.save(detector, settings, run / BEST, about)
     return run / BEST
 
@@ -121,7 +122,12 @@ def _rpn_settings(settings: Settings, **train: Any) -> Settings:
 
 def _head_settings(settings: Settings, store: Store, **train: Any) -> Settings:
     options = settings.alternating
-    steps = {"iterations": options.head_iterations, "batch": options.head_batch, "lr": options.head_lr}
+    steps: dict[str, Any] = {
+        "iterations": options.head_iterations,
+        "batch": options.head_batch,
+        "lr": options.head_lr,
+        "steps": settings.train.steps if options.head_steps is None else options.head_steps,
+    }
     proposals = {"method": "precomputed", "folder": store.folder, "train_count": settings.rpn.train_post_nms}
     settings = _changed(settings, model={"detector": "fast_rcnn"}, proposals=proposals)
     return _step_settings(settings, steps | train)
@@ -140,10 +146,13 @@ def _changed(settings: Settings, **sections: dict[str, Any]) -> Settings:
 
 
 def _proposals(settings: Settings, rpn: Path, data: Dataset, run: Path, console: Console) -> Store:
-    """The proposals of a step's region proposal network in the training pictures, as many as joint training uses."""
+    """The proposals of a step's region proposal network in the training pictures, as many as joint training uses.
+
+    Before suppression there are all of them, as released.
+    """
     detector = weights.load(rpn, settings.train.device)
     assert isinstance(detector, FasterRCNN)
-    detector.rpn.keep = detector.rpn.train_keep
+    detector.rpn.keep = (ALL, detector.rpn.train_keep[1])
     with rpn.open("rb") as file:
         method = TrainedRPN(detector, hashlib.file_digest(file, "sha256").hexdigest()[:16])
     store = Store.create(run / "proposals", method.name, method.settings)

@@ -24,6 +24,7 @@ class Progress:
     best_ap: float = -1.0  # on the validation pictures; of a classifier, the top-1 accuracy
     seconds: float = 0.0  # spent training, without evaluation
     loss_scale: float = 65536.0  # fp16's
+    evaluated: int = 0  # iterations done when it was last evaluated
 
 
 def save_checkpoint(
@@ -47,14 +48,15 @@ def load_checkpoint(path: Path, detector: Detector | Classifier, optimizer: torc
             or of a detector with other settings or classes.
     """
     about, tensors = weights.read(path)
-    if about["training"].keys() != asdict(Progress()).keys():
+    fields = asdict(Progress()).keys()
+    if not fields - {"evaluated"} <= about["training"].keys():
         raise ValueError(f"{path} holds weights only; to start from them use train.init, not train.resume")
     if about["class_names"] != list(detector.class_names):
         raise ValueError(
             f"{path} was trained on the classes {', '.join(about['class_names'])}, the data has"
             f" {', '.join(detector.class_names)}; to start from its weights use train.init, not train.resume"
         )
-    progress = Progress(**about["training"])
+    progress = Progress(**{name: value for name, value in about["training"].items() if name in fields})
     detector.origin = about.get("origin")
     try:
         state = {n: t for n, t in tensors.items() if not n.startswith(weights.TRAINING)}

@@ -86,6 +86,8 @@ class Features:
     def begin(self, network: str) -> list[int]:
         """The pictures that `make` is still to be called for, with the network of this fingerprint.
 
+        Others that share the folder may have kept less of a picture.
+
         Raises:
             ValueError: the folder holds the features of another.
         """
@@ -94,7 +96,9 @@ class Features:
             self.folder.mkdir(parents=True, exist_ok=True)
             with whole(self.folder / ABOUT) as half:
                 half.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
-        return [i for i in range(len(self.windows)) if not self.path(i).exists()]
+        wanted = {"objects", "norms"} if self.widths[0] else set()
+        wanted |= {"near", "pool5_norms"} if self.widths[1] else set()
+        return [i for i in range(len(self.windows)) if not wanted <= self._names(i)]
 
     def renew(self, *, own: bool) -> None:
         """Before the network is trained on: features that are there already will be another network's.
@@ -174,6 +178,14 @@ class Features:
         if found is None:
             raise ValueError(f"{self.path(picture)} has no {name}; delete it, and it is computed again")
         return found
+
+    def _names(self, picture: int) -> set[str]:
+        """What is kept of a picture; of a damaged file nothing."""
+        try:
+            with safe_open(self.path(picture), framework="np") as file:
+                return set(file.keys())
+        except (FileNotFoundError, SafetensorError):
+            return set()
 
     def _get(self, picture: int, name: str) -> Array | None:
         path = self.path(picture)

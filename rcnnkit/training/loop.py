@@ -34,7 +34,7 @@ from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.log import RunLog
 from rcnnkit.training.proposals import stored_proposals
-from rcnnkit.training.run_folder import claim, keep_settings
+from rcnnkit.training.run_folder import claim, goes_on, keep_settings
 from rcnnkit.training.schedule import STATED_BATCH, learning_rate
 from rcnnkit.training.start import leave_alone, measure_targets, start_detector
 
@@ -83,6 +83,8 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         raise ValueError("alternating.enabled = true is for `rcnnkit.training.alternating.train_alternating`")
     resume = claim(settings, run)
     training, validation = read_splits(settings.data)
+    if options.rpn_only:
+        validation = None  # the head, which is not trained, would be judged
     if missing := training.without_objects(settings.data.use_difficult):
         log.warning("%s has no object to learn %s from; they will not be found", training.name, few(missing))
     detector = start_detector(settings, training, resume)  # before the proposals: weights may be the wrong ones
@@ -149,11 +151,17 @@ def fit(
     leave_alone(detector, options)
     optimizer = sgd(detector, settings)
     progress = load_checkpoint(resume, detector, optimizer) if resume else Progress()
-    if resume and progress.iteration == options.iterations and not (run / BEST).exists():
-        about = {"iteration": progress.iteration, "data": training.name}
-        weights.save(detector, settings, run / BEST, about)  # it was stopped between its last two steps
-        return run / BEST
-    if progress.iteration >= options.iterations:
+    if not goes_on(resume, run):
+        progress.best_ap, progress.evaluated = Progress.best_ap, 0  # these weights are not in this folder
+
+    def due() -> bool:
+        """Whether weights like these are evaluated, or kept as the last where there is nothing to evaluate them on."""
+        every = options.evaluate_every if validation is not None else 0
+        return progress.iteration == options.iterations or bool(every and progress.iteration % every == 0)
+
+    # A run may be stopped before its evaluation, or in it.
+    left = due() and (progress.iteration > progress.evaluated or not (run / BEST).exists()) and progress.iteration > 0
+    if progress.iteration > options.iterations or (progress.iteration == options.iterations and not left):
         raise ValueError(
             f"{resume} has {progress.iteration} iterations already; to train on, raise train.iterations"
             f" above {progress.iteration}"
@@ -173,6 +181,25 @@ def fit(
     with RunLog(run, console, options.iterations, progress.iteration) as log, stop_signals() as stop:
         sums: dict[str, float] = {}
         pictures, clock = 0, time.perf_counter()
+
+        def keep_best() -> None:
+            """Evaluate the weights, and keep them if none were better."""
+            about = {"iteration": progress.iteration, "data": training.name}
+            best = progress.best_ap
+            if validation is not None:
+                numbers = judge()
+                log.evaluation(progress.iteration, validation.name, numbers, shown)
+                best = finite(numbers[shown[0]])
+                about |= {"val": validation.name, shown[0]: best}
+            if best >= progress.best_ap or not (run / BEST).exists():
+                progress.best_ap = best
+                weights.save(detector, settings, run / BEST, about)
+            progress.evaluated = progress.iteration
+            save_checkpoint(run, detector, optimizer, settings, progress)  # which knows of it
+
+        if left:
+            keep_best()
+            clock = time.perf_counter()
         while progress.iteration < options.iterations:
             try:
                 batch = next(coming)
@@ -186,10 +213,8 @@ def fit(
                 sums[name] = sums.get(name, 0.0) + value
             log.advance()
 
-            last = progress.iteration == options.iterations
-            due = options.evaluate_every and progress.iteration % options.evaluate_every == 0
             stopping = bool(stop)
-            if progress.iteration % options.log_every == 0 or last or due or stopping:
+            if progress.iteration % options.log_every == 0 or due() or stopping:
                 seconds, steps = time.perf_counter() - clock, pictures / options.batch
                 progress.seconds += seconds
                 log.step(
@@ -204,23 +229,13 @@ def fit(
                 )
                 sums, pictures, clock = {}, 0, time.perf_counter()
             progress.loss_scale = scaler.get_scale() if scaler.is_enabled() else progress.loss_scale
-            if progress.iteration % options.save_every == 0 or last or due or stopping:
+            if progress.iteration % options.save_every == 0 or due() or stopping:
                 path = save_checkpoint(run, detector, optimizer, settings, progress)
-            if stopping and not last:
+            if stopping and progress.iteration < options.iterations:
                 raise Interrupted(path, progress.iteration)
-            if (last or due) and validation is not None:
-                numbers = judge()
-                log.evaluation(progress.iteration, validation.name, numbers, shown)
-                best = numbers[shown[0]]
-                best = best if math.isfinite(best) else 0.0  # there may be no objects
-                if best >= progress.best_ap:
-                    progress.best_ap = best
-                    about = {"iteration": progress.iteration, "data": training.name, "val": validation.name}
-                    weights.save(detector, settings, run / BEST, about | {shown[0]: best})
-                    save_checkpoint(run, detector, optimizer, settings, progress)  # which knows of it
+            if due():
+                keep_best()
                 clock = time.perf_counter()  # evaluation is no training time
-            elif last:
-                weights.save(detector, settings, run / BEST, {"iteration": progress.iteration, "data": training.name})
     return run / BEST
 
 
@@ -335,6 +350,11 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
             f"{training.name} has no object{left_out} in any of its {len(training)} pictures; nothing to learn"
         )
     return training, splits[-1] if data.val else None
+
+
+def finite(ap: float) -> float:
+    """An AP, or 0 where there are no objects to tell it from."""
+    return ap if math.isfinite(ap) else 0.0
 
 
 def evaluate_run(

@@ -45,7 +45,7 @@ from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.features import Array, Features, fingerprint, write_arrays
 from rcnnkit.training.fine_tuning import fine_tune, window_sgd
-from rcnnkit.training.loop import Interrupted, evaluate_run, read_splits, stop_signals
+from rcnnkit.training.loop import Interrupted, evaluate_run, finite, read_splits, stop_signals
 from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.run_folder import claim, keep_settings
 from rcnnkit.training.start import start_detector
@@ -113,8 +113,7 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
         numbers = evaluation.coco.numbers
         _note(run, {"stage": "evaluation", **numbers})
         console.print(f"{validation.name}: AP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f}", highlight=False)
-        ap = numbers["AP"] if numbers["AP"] == numbers["AP"] else 0.0  # there may be no objects
-        weights.save(detector, settings, run / BEST, about | {"val": validation.name, "AP": ap})
+        weights.save(detector, settings, run / BEST, about | {"val": validation.name, "AP": finite(numbers["AP"])})
     return run / BEST
 
 
@@ -131,8 +130,13 @@ def _check(settings: Settings, training: Dataset) -> None:
             "rcnn.fine_tune = false leaves the network as it is, which is random; set model.pretrained = true or"
             " train.init, or fine-tune it"
         )
-    if rcnn.scores == "softmax" and not (rcnn.fine_tune or settings.train.init):
-        raise ValueError('rcnn.scores = "softmax" are of the fine-tuned classifier; set rcnn.fine_tune = true')
+    if rcnn.scores == "softmax" and not rcnn.fine_tune:
+        about = weights.read_shapes(settings.train.init)[0] if settings.train.init else {}
+        if (about.get("detector"), about.get("class_names")) != ("rcnn", list(training.class_names)):
+            raise ValueError(
+                'rcnn.scores = "softmax" are of the fine-tuned classifier; set rcnn.fine_tune = true, or train.init to'
+                " an R-CNN of the same classes"
+            )
     unused = {"crop", "brightness", "contrast", "saturation", "hue", "scale"}
     changed = settings.augment.model_dump(exclude_defaults=True).keys() & unused
     if changed:
@@ -181,7 +185,7 @@ def plan_features(
         "window": {"size": detector.size, "context": detector.context, "square": detector.square},
         "input": settings.input.model_dump(mode="json"),
         "precision": str(dtype),
-        "near_iou": settings.rcnn.near_iou if detector.box_regression else None,
+        "near_iou": settings.rcnn.near_iou,
     }
     widths = detector.backbone.widths
     return Features(
@@ -302,6 +306,11 @@ def train_boxes(detector: RCNN, features: Features, settings: Settings, run: Pat
                 if mine.any():
                     deltas = encode(windows.objects.boxes[index[mine]], windows.boxes[near[mine]])
                     regressor.add(features.read(picture, "near")[mine.numpy()] * scale, deltas.numpy())
+            if not regressor.count:
+                raise ValueError(
+                    f"no window has IoU > rcnn.near_iou = {options.near_iou:g} with an object of"
+                    f" {detector.class_names[label]}; set it lower, or rcnn.box_regression = false"
+                )
             done[f"weight/{label}"], done[f"bias/{label}"] = regressor.solve()
             write_arrays(done, file)
             advance()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 
 from rcnnkit.config import Settings, write_settings
@@ -14,16 +15,26 @@ def checkpoint_of(resume: Path) -> Path:
     return resume / LAST if resume.is_dir() else resume
 
 
-def claim(settings: Settings, run: Path) -> Path | None:
+def goes_on(resume: Path | None, run: Path) -> bool:
+    """Whether a checkpoint, or the folder of one, is of that very run."""
+    return resume is not None and checkpoint_of(resume).parent.resolve() == run.resolve()
+
+
+def claim(settings: Settings, run: Path, holds: str = LAST) -> Path | None:
     """The checkpoint that a run goes on from, or None for a new one.
+
+    Args:
+        holds: the file that is there where a run can go on.
 
     Raises:
         FileExistsError: `run` holds something already, and `train.resume` does not name it.
+        FileNotFoundError: `train.resume` names no run.
         ValueError: there are no weights whose statistics `model.norm = "frozen"` could keep.
     """
     resume = checkpoint_of(settings.train.resume) if settings.train.resume else None
-    continued = resume is not None and resume.parent.resolve() == run.resolve()
-    if not continued and run.exists() and (not run.is_dir() or any(run.iterdir())):
+    if resume and not (wanted := resume if holds == LAST else resume.with_name(holds)).is_file():
+        raise FileNotFoundError(f"train.resume: there is no {wanted}, so no run to go on with; leave it away")
+    if not goes_on(resume, run) and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise FileExistsError(
             f"{run} holds a run already; choose another folder, or continue it with train.resume={run}"
         )
@@ -42,11 +53,17 @@ def keep_settings(settings: Settings, run: Path, iteration: int) -> None:
     """
     run.mkdir(parents=True, exist_ok=True)
     file = run / "settings.toml"
-    if settings.train.resume and checkpoint_of(settings.train.resume).parent.resolve() == run.resolve():
+    if goes_on(settings.train.resume, run):
         with suppress(FileNotFoundError):
-            file.replace(run / f"settings-until-{iteration}.toml")
+            file.replace(_free(run / f"settings-until-{iteration}.toml"))
     try:
         file.touch(exist_ok=False)  # of two runs that found the folder free, one is first
     except FileExistsError:
         raise FileExistsError(f"{run} holds a run already; choose another folder") from None
     write_settings(settings.model_copy(update={"train": settings.train.model_copy(update={"resume": None})}), file)
+
+
+def _free(wanted: Path) -> Path:
+    """`wanted`, or with -2, -3, … at its end: R-CNN's later stages go on from one and the same iteration."""
+    paths = (wanted.with_stem(f"{wanted.stem}-{number}") for number in count(2))
+    return next(path for path in chain([wanted], paths) if not path.exists())

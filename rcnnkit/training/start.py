@@ -23,6 +23,7 @@ from rcnnkit.proposals.store import Store
 
 log = logging.getLogger("rcnnkit")
 
+OF_CLASSES = ("classifier.", "head.scores.", "head.deltas.", "head.svms.", "head.target_", "svm_", "ridge_")
 STARTED = "trained from "  # before the source of weights that a training began with
 
 # What a whole network, R-CNN's or a classifier's, calls layers that another detector has elsewhere: stage 4 of a C4 and
@@ -90,7 +91,7 @@ def start_from(path: Path, detector: Detector | Classifier) -> None:
     same_kind = (about.get("detector") == "classifier") == isinstance(detector, Classifier)
     if not same_kind or about["class_names"] != list(detector.class_names):
         # As many classes by chance, or one more for background, would fit, and mean others.
-        tensors = {name: t for name, t in tensors.items() if not name.startswith("classifier.")}
+        tensors = {name: t for name, t in tensors.items() if not name.startswith(OF_CLASSES)}
     own = detector.state_dict()
     fitting = {}
     for theirs, tensor in tensors.items():

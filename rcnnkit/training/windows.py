@@ -43,10 +43,14 @@ class Windows:
         return self.targets[~self.targets.crowd]
 
     def near(self, min_iou: float) -> tuple[Tensor, Tensor]:
-        """The windows whose IoU with an object exceeds `min_iou`, and for each its best object: both (M,) int64."""
+        """The windows whose IoU with an object exceeds `min_iou`, and for each its best object: both (M,) int64.
+
+        An object's own window is its own, whichever others have the same box.
+        """
         if not len(self.objects):
             return torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
         best, index = iou(self.boxes, self.objects.boxes).max(dim=1)
+        index[: len(self.objects)] = torch.arange(len(self.objects))
         near = torch.where(best > min_iou)[0]
         return near, index[near]
 

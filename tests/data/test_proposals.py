@@ -203,7 +203,7 @@ def test_real_pictures(coco256, tmp_path, caplog):
 
 def released(ids, count=8, side=90.0):
     boxes = [np.array([[0, 0, side, 10.0 + i], [5, 5, 20, 20]]) for i in range(count)]
-    return Released(Path("v.mat"), ids, boxes, None)
+    return Released(Path("v.mat"), ids, boxes, [np.array([1, 0.5])] * count)
 
 
 def test_released_proposals_go_to_the_pictures_of_their_names(data, store):

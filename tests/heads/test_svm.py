@@ -97,6 +97,17 @@ def test_a_case_by_hand() -> None:
     assert trainer.negatives[0].added == 0
 
 
+def test_hard_may_mean_beyond_the_boundary() -> None:
+    """Untrained SVMs score 0, so the first negatives are taken whatever counts as hard."""
+    rng = np.random.default_rng(0)
+    positives, negatives = rng.normal(1, 1, (9, 4)).astype(np.float32), rng.normal(-1, 1, (30, 4)).astype(np.float32)
+    trainer = SVMTrainer([positives], ["a"], add_above=0.5)
+    trainer.see(0, negatives, np.zeros((30, 1)), last=True)
+    weight, bias = fit_svm(positives, negatives)
+    np.testing.assert_array_equal(trainer.weight[0], weight)
+    assert trainer.bias[0] == np.float32(bias)
+
+
 def test_what_was_evicted_comes_back_when_it_is_hard_again() -> None:
     trainer = SVMTrainer([np.array([[20.0, 0]], dtype=np.float32)], ["cell"])
     easy, zeros = np.array([[-400.0, 0]], dtype=np.float32), np.zeros((1, 1))

@@ -131,6 +131,19 @@ def test_hostile_and_damaged_files(tmp_path):
         read_released(tmp_path / "a.npz")
 
 
+def test_boxes_without_scores_come_in_a_random_order(tmp_path):
+    """From the top to the bottom, as the authors have them, the first hundred would leave out the lower half."""
+    top = np.arange(200.0)
+    boxes = np.stack([top, top, top + 9, top + 9], axis=1)
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps([boxes, boxes]))
+    first, other = (read_released(tmp_path / "a.pkl").proposals(i) for i in (0, 1))
+    assert sorted(first.boxes[:, 1].tolist()) == top.tolist()
+    assert 30 < (first.boxes[:100, 1] < 100).sum() < 70
+    assert first.boxes.equal(read_released(tmp_path / "a.pkl").proposals(0).boxes)
+    assert not first.boxes.equal(other.boxes)
+    assert first.scores.tolist() == pytest.approx((1 - top / 200).tolist())
+
+
 def test_the_authors_own_boxes(selective_search_reference, tmp_path):
     """Two pictures' boxes of the authors' VOC 2007 download, through the file's layout, cover what they should."""
     truth = json.loads((selective_search_reference / "gt.json").read_text())["images"]

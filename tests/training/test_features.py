@@ -83,6 +83,24 @@ def test_only_what_is_needed_is_kept(tmp_path: Path) -> None:
         only_boxes.read(0, "objects")
 
 
+def test_what_another_run_did_not_keep_is_made(tmp_path: Path) -> None:
+    """As when R-CNN's softmax is followed by its SVMs, on the same network and in the same folder."""
+    for widths, wanted, missing in (
+        ((0, 7), "near", [0, 1, 2, 3]),
+        ((0, 7), "near", []),
+        ((5, 7), "objects", [0, 1, 2, 3]),
+        ((0, 7), "near", []),
+    ):
+        run = features(tmp_path, widths=widths)
+        assert run.begin("a") == missing
+        for i in missing:
+            run.make(i)
+        run.read(3, wanted)
+    path = run.path(2)
+    path.write_bytes(path.read_bytes()[:50])
+    assert run.begin("a") == [2]
+
+
 def test_too_little_room_is_an_error_before_anything_is_computed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"features.disk_gb = 1e-07, but the features of the objects .* allow more"):
         features(tmp_path, 100)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import save_file
 
 from rcnnkit import weights
 from rcnnkit.config import Settings, check_settings, read_settings
@@ -258,6 +259,52 @@ def test_a_run_stopped_before_its_last_evaluation_can_be_finished(tiny: Values, 
     (tmp_path / "run" / "best.safetensors").unlink()
     best = train(settings(tiny, resume=str(tmp_path / "run")), tmp_path / "run", QUIET)
     assert weights.load(best, "cpu").class_names == ("0", "3", "4", "6", "7")
+
+
+@pytest.mark.parametrize(("every", "stop"), [(0, 4), (2, 4), (2, 2)])
+def test_an_evaluation_that_was_stopped_comes_first(
+    tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, stop: int
+) -> None:
+    from rcnnkit.training import loop
+
+    evaluate_run, counts = loop.evaluate_run, iter(range(0 if every == 0 else 2, 99, every or 4))
+
+    def stopped(*arguments: Any) -> Any:
+        if next(counts) == (0 if every == 0 else stop):
+            raise KeyboardInterrupt
+        return evaluate_run(*arguments)
+
+    made = settings(tiny, evaluate_every=every)
+    whole = train(made, tmp_path / "whole", QUIET)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate_run", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(made, tmp_path / "run", QUIET)
+    resumed = settings(tiny, evaluate_every=every, resume=str(tmp_path / "run"))
+    best = train(resumed, tmp_path / "run", QUIET)
+    assert same(whole, best)
+    assert weights.read(best)[0]["training"] == weights.read(whole)[0]["training"]
+    (again, first) = ([line for line in log(tmp_path / run) if "AP" in line] for run in ("run", "whole"))
+    assert again == first
+    with pytest.raises(ValueError, match="4 iterations already"):  # nothing is left to do
+        train(resumed, tmp_path / "run", QUIET)
+
+
+def test_a_run_that_goes_on_elsewhere_has_a_best_of_its_own(tiny: Values, tmp_path: Path) -> None:
+    train(settings(tiny), tmp_path / "one", QUIET)
+    file = tmp_path / "one" / "last.safetensors"
+    about, tensors = weights.read(file)
+    about["training"]["best_ap"] = 0.9
+    save_file(tensors, file, {"rcnnkit": json.dumps(about)})
+    best = train(settings(tiny, resume=str(file), iterations=5), tmp_path / "two", QUIET)
+    assert best == tmp_path / "two" / "best.safetensors"
+    assert weights.read(best)[0]["training"]["iteration"] == 5
+
+
+def test_of_the_rpn_alone_the_last_weights_are_kept(tiny: Values, tmp_path: Path) -> None:
+    best = train(settings(tiny, rpn_only=True, evaluate_every=1), tmp_path / "run", QUIET)
+    assert weights.read(best)[0]["training"] == {"iteration": 4, "data": "data/train"}
+    assert not [line for line in log(tmp_path / "run") if "AP" in line]
 
 
 def test_the_data_is_a_folder(tiny: Values, digits: Path) -> None:

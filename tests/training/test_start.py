@@ -12,6 +12,7 @@ from rcnnkit import weights
 from rcnnkit.config import ModelSettings, RPNSettings, Settings, check_settings
 from rcnnkit.detectors.build import build
 from rcnnkit.training.loop import train
+from rcnnkit.training.start import start_from
 
 Values = dict[str, dict[str, Any]]
 QUIET = Console(quiet=True)
@@ -40,6 +41,28 @@ def test_init_takes_weights_that_fit(tiny: Values, tmp_path: Path, caplog: pytes
     other = other.model_copy(update={"model": ModelSettings(backbone="alexnet")})
     with pytest.raises(ValueError, match="no tensor that fits this detector's backbone"):  # its head's biases would
         train(other.model_copy(update={"rpn": RPNSettings()}), tmp_path / "fourth", QUIET)
+
+
+@pytest.mark.parametrize("classes", [["cat", "dog"], ["dog", "cat"], ["RBC", "WBC"]], ids=str)
+@pytest.mark.parametrize("detector", ["fast_rcnn", "faster_rcnn"])
+def test_layers_for_other_classes_start_afresh(
+    tiny: Values, tmp_path: Path, caplog: pytest.LogCaptureFixture, classes: list[str], detector: str
+) -> None:
+    """Also where there are as many, or the same ones in another order."""
+    made = check_settings(tiny | {"model": tiny["model"] | {"detector": detector}}, "test")
+    first = build(made, ["cat", "dog"])
+    with torch.no_grad():
+        for tensor in first.state_dict().values():
+            tensor.add_(1)
+    weights.save(first, made, tmp_path / "first.safetensors")
+    second = build(made, classes)
+    with caplog.at_level("INFO", "rcnnkit"):
+        start_from(tmp_path / "first.safetensors", second)
+    same = {name for name, tensor in second.state_dict().items() if tensor.equal(first.state_dict()[name])}
+    fresh = {f"head.{layer}.{part}" for layer in ("scores", "deltas") for part in ("weight", "bias")}
+    fresh |= {"head.target_mean", "head.target_std"} & first.state_dict().keys()
+    assert first.state_dict().keys() - same == (set() if classes == ["cat", "dog"] else fresh)
+    assert ("start afresh" in caplog.text) == (classes != ["cat", "dog"])
 
 
 def test_init_wants_the_pixels_that_its_weights_know(tiny: Values, tmp_path: Path) -> None:

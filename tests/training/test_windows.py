@@ -44,6 +44,14 @@ def test_what_is_near_by_hand() -> None:
     assert [part.tolist() for part in none.near(0.1)] == [[], []]
 
 
+def test_two_objects_with_one_box_have_a_window_each() -> None:
+    box = torch.tensor([[10.0, 10, 30, 30]])
+    targets = Targets(box.expand(2, 4), torch.tensor([0, 1]))
+    record = Record(1, Path("a.png"), (50, 50), targets)
+    near, index = Windows.of(record, Proposals(box, torch.ones(1)), use_difficult=False).near(0.6)
+    assert (near.tolist(), index.tolist()) == ([0, 1, 2], [0, 1, 0])
+
+
 def test_overlaps_count_crowds_and_what_is_not_learnt_from() -> None:
     overlaps = windows().overlaps(3)
     pairs = torchvision.ops.box_iou(windows().boxes, OBJECTS.boxes).numpy()
