@@ -22,7 +22,7 @@ AnyDetector = TypeVar("AnyDetector", bound=Detector)
 
 
 def prepare(detector: AnyDetector, precision: str = "auto") -> AnyDetector:
-    """A copy of `detector` for detecting alone, which can neither be trained nor saved.
+    """A copy of `detector`, on its device, for detecting alone; it can neither be trained nor saved.
 
     Batch norm is folded into the convolutions before it, feature maps lie channels last, and the weights of all
     but the last layers are kept in the type that they are multiplied in, which autocast would convert them to for
@@ -69,7 +69,7 @@ class Conv3x3(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         tiles = math.ceil(height / 4) * math.ceil(width / 4)
-        if height * width < LEAST_USED[x.dtype] * 16 * tiles:
+        if height * width < LEAST_USED.get(x.dtype, math.inf) * 16 * tiles:
             plain: Tensor = self.layer(x)
             return plain.relu_() if self.relu else plain
         return conv3x3(x, self.weight, self.bias, self.relu)

@@ -15,6 +15,7 @@ import torch
 import rcnnkit
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "opencv-contrib-python-headless", "rcnnkit")
+GROUP = Path("/sys/fs/cgroup")  # a container's own limits
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -38,15 +39,19 @@ def describe(device: torch.device) -> dict[str, Any]:
 def free_memory(device: torch.device) -> int | None:
     """Bytes that can still be had on a device; None where nobody says."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by this process, for itself
+        return torch.cuda.mem_get_info(device)[0] + cached
     if device.type != "cpu" or not (free := _field("/proc/meminfo", "MemAvailable")):
         return None
-    group = Path("/sys/fs/cgroup")  # a container's own limit
     try:
-        limit, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        limit, used = ((GROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
     except OSError:
         limit, used = "max", "0"
-    bound = int(limit) - int(used) if limit != "max" else 2**63
+    if limit == "max":
+        return int(free.split()[0]) * 1024
+    # What was read of files counts as used, and is given back when memory is asked for.
+    stat = (GROUP / "memory.stat").read_text().split()
+    bound = int(limit) - int(used) + int(stat[stat.index("inactive_file") + 1])
     return min(bound, int(free.split()[0]) * 1024)
 
 

@@ -57,9 +57,7 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
             variants, data, annotated = subjects(options, out, console)
             check_memory(variants, [record.size for record in data.records], load)
         except BaseException:
-            shutil.rmtree(
-                out / "data", ignore_errors=True
-            )  # pictures that were drawn: the next try needs an empty folder
+            _clear(out)
             raise
         found: store.Results = {
             **describe(device),
@@ -99,7 +97,14 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
                 page = write_report(out)
                 console.print(terminal(found))
                 console.print(f"wrote {page}" + ("" if found["complete"] else ", of what was measured until now"))
+            else:
+                _clear(out)
     return page
+
+
+def _clear(out: Path) -> None:
+    """Remove the pictures that were drawn: the next try needs an empty folder."""
+    shutil.rmtree(out / "data", ignore_errors=True)
 
 
 def _measure(

@@ -19,8 +19,11 @@ def find(name: str) -> Path | None:
     return None
 
 
-def load() -> None:
+def load() -> bool:
     """Load the CPU operators, and the CUDA ones where this torch has CUDA and they were built.
+
+    Returns:
+        Whether the CUDA operators are among them.
 
     Raises:
         ImportError: the CPU library is missing or does not load; the text says what to run.
@@ -33,24 +36,25 @@ def load() -> None:
         )
     try:
         torch.ops.load_library(file)
-        cuda = find("librcnnkit_ops_cuda.so")
-        if torch.version.cuda and cuda:
-            torch.ops.load_library(cuda)
     except OSError as error:
         raise ImportError(
             f"rcnnkit's compiled operators do not load beside torch {torch.__version__}: {error};"
             " build them again: pip install --force-reinstall --no-deps ."
         ) from error
+    cuda = find("librcnnkit_ops_cuda.so")
+    if torch.version.cuda and cuda:
+        try:
+            torch.ops.load_library(cuda)
+        except OSError as error:
+            warnings.warn(f"rcnnkit's CUDA operators do not load: {error}", stacklevel=2)
+    return torch._C._dispatch_has_kernel_for_dispatch_key("rcnnkit::nms", "CUDA")
 
 
 @functools.cache
-def has_cuda() -> bool:
-    """Whether the CUDA operators are loaded; warns, once, where they are missed."""
-    loaded = torch._C._dispatch_has_kernel_for_dispatch_key("rcnnkit::nms", "CUDA")
-    if not loaded and torch.cuda.is_available():
-        warnings.warn(
-            "rcnnkit was built without its CUDA operators (no nvcc was found), so torchvision's serve CUDA tensors;"
-            " install the CUDA toolkit and reinstall rcnnkit for its own",
-            stacklevel=3,
-        )
-    return loaded
+def miss_cuda() -> None:
+    """Warn, once, that CUDA tensors come and the CUDA operators are not there."""
+    warnings.warn(
+        "rcnnkit was installed without its CUDA operators, so torchvision's serve CUDA tensors, and warp_regions runs"
+        " on the CPU; install it again with RCNNKIT_CUDA=ON in the environment, which says what is missing",
+        stacklevel=3,
+    )

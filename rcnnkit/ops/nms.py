@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rcnnkit.ops.library import has_cuda, load
+from rcnnkit.ops.library import load, miss_cuda
 
-load()
+HAS_CUDA = load()
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
@@ -30,10 +30,11 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         ValueError: a shape, a device or the threshold is wrong.
     """
     _check(boxes, scores, iou_threshold)
-    if boxes.is_cuda and not has_cuda():
+    if boxes.is_cuda and not HAS_CUDA:
+        miss_cuda()
         from torchvision.ops import nms as fallback
 
-        return fallback(boxes, scores, iou_threshold)
+        return fallback(*_floats(boxes, scores), iou_threshold)
     return torch.ops.rcnnkit.nms(boxes, scores, iou_threshold)
 
 
@@ -45,26 +46,37 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     Args:
         boxes: (N, 4) xyxy, any frame.
         scores: (N,), higher is better.
-        idxs: (N,) integers, the group of each box: its class, or image × level × class.
+        idxs: (N,) the group of each box: its class, or image × level × class.
         iou_threshold: 0 or more.
 
     Returns:
         (K,) int64 indices of all groups, best score first.
 
     Raises:
-        TypeError: boxes or scores are no tensors.
+        TypeError: boxes, scores or idxs are no tensors.
         ValueError: a shape, a device or the threshold is wrong.
     """
     _check(boxes, scores, iou_threshold)
+    if not isinstance(idxs, Tensor):
+        raise TypeError(f"idxs must be a tensor, not {type(idxs).__name__}; torch.as_tensor makes one")
     if idxs.shape != scores.shape:
         raise ValueError(f"idxs has shape {tuple(idxs.shape)}, expected one group a box: {tuple(scores.shape)}")
     if idxs.device != boxes.device:
         raise ValueError(f"idxs are on {idxs.device}, boxes are on {boxes.device}; move one to the other")
-    if boxes.is_cuda and not has_cuda():
+    if idxs.is_floating_point():
+        idxs = idxs.unique(return_inverse=True)[1]
+    if boxes.is_cuda and not HAS_CUDA:
+        miss_cuda()
         from torchvision.ops import batched_nms as fallback
 
-        return fallback(boxes, scores, idxs, iou_threshold)
+        return fallback(*_floats(boxes, scores), idxs, iou_threshold)
     return torch.ops.rcnnkit.batched_nms(boxes, scores, idxs, iou_threshold)
+
+
+def _floats(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """As torchvision wants them on CUDA: of one type, and of none that it does not know."""
+    boxes = boxes if boxes.dtype == torch.float64 else boxes.float()
+    return boxes, scores.to(boxes)
 
 
 def _check(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:

@@ -77,3 +77,15 @@ def no_second_gradient(name: str) -> Callable[..., NoReturn]:
         raise RuntimeError(f"second gradients through {name} are not supported")
 
     return refuse
+
+
+def with_torchvision(name: str, input: Tensor, rois: Tensor, *arguments: Any) -> Tensor:
+    """What torchvision's operator of that name makes of maps of any type that ours takes.
+
+    Its own CUDA kernels know no bfloat16, and regions as coarse as half-precision maps would be off by pixels.
+    """
+    from torchvision import ops
+
+    work = input if input.dtype == torch.float64 else input.float()
+    found: Tensor = getattr(ops, name)(work, rois.to(work), *arguments)
+    return found.to(input.dtype)

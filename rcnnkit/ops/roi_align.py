@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rcnnkit.ops.library import has_cuda, load
-from rcnnkit.ops.regions import empty_gradient, is_channels_last, no_second_gradient, pair, regions
+from rcnnkit.ops.library import load, miss_cuda
+from rcnnkit.ops.regions import empty_gradient, is_channels_last, no_second_gradient, pair, regions, with_torchvision
 
-load()
+HAS_CUDA = load()
 
 
 def roi_align(
@@ -48,10 +48,9 @@ def roi_align(
     rois, (rows, columns) = regions(input, boxes), pair(output_size)
     if sampling_ratio > 65536:
         raise ValueError(f"sampling_ratio is {sampling_ratio}; it must be 65536 or less")
-    if input.is_cuda and not has_cuda():
-        from torchvision.ops import roi_align as fallback
-
-        return fallback(input, rois.to(input), (rows, columns), spatial_scale, sampling_ratio, aligned)
+    if input.is_cuda and not HAS_CUDA:
+        miss_cuda()
+        return with_torchvision("roi_align", input, rois, (rows, columns), spatial_scale, sampling_ratio, aligned)
     return torch.ops.rcnnkit.roi_align(input, rois, spatial_scale, rows, columns, sampling_ratio, aligned)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rcnnkit.ops.library import has_cuda, load
-from rcnnkit.ops.regions import empty_gradient, is_channels_last, no_second_gradient, pair, regions
+from rcnnkit.ops.library import load, miss_cuda
+from rcnnkit.ops.regions import empty_gradient, is_channels_last, no_second_gradient, pair, regions, with_torchvision
 
-load()
+HAS_CUDA = load()
 
 
 def roi_pool(
@@ -43,10 +43,9 @@ def roi_pool(
         RuntimeError: a picture that the batch has not (on CUDA such a region gives zeros).
     """
     rois, (rows, columns) = regions(input, boxes), pair(output_size)
-    if input.is_cuda and not has_cuda():
-        from torchvision.ops import roi_pool as fallback
-
-        return fallback(input, rois.to(input), (rows, columns), spatial_scale)
+    if input.is_cuda and not HAS_CUDA:
+        miss_cuda()
+        return with_torchvision("roi_pool", input, rois, (rows, columns), spatial_scale)
     wants_gradient = torch.is_grad_enabled() and (input.requires_grad or rois.requires_grad)
     return torch.ops.rcnnkit.roi_pool(input, rois, spatial_scale, rows, columns, wants_gradient)[0]
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rcnnkit.ops.library import has_cuda, load
+from rcnnkit.ops.library import load, miss_cuda
 from rcnnkit.ops.regions import empty_gradient, is_channels_last, no_second_gradient, pair, regions
 
-load()
+HAS_CUDA = load()
 
 
 def warp_regions(
@@ -44,8 +44,7 @@ def warp_regions(
 
     Raises:
         ValueError: a shape, a device, `context` or the length of `fill` is wrong.
-        RuntimeError: a picture that the batch has not (on CUDA such a region is all `fill`), or CUDA tensors
-            where rcnnkit was built without CUDA.
+        RuntimeError: a picture that the batch has not (on CUDA such a region is all `fill`).
     """
     rois, (rows, columns) = regions(input, boxes), pair(output_size)
     if not 0 <= 2 * context < min(rows, columns):
@@ -53,10 +52,12 @@ def warp_regions(
     fills = (fill,) * input.shape[1] if isinstance(fill, int | float) else tuple(fill)
     if len(fills) != input.shape[1]:
         raise ValueError(f"fill has {len(fills)} numbers for {input.shape[1]} channels; pass one for each, or one")
-    if input.is_cuda and not has_cuda():
-        raise RuntimeError("warp_regions on CUDA needs rcnnkit's CUDA operators; reinstall rcnnkit where nvcc is")
+    device = input.device
+    if input.is_cuda and not HAS_CUDA:
+        miss_cuda()
+        input, rois = input.cpu(), rois.cpu()
     filling = torch.tensor(fills, dtype=torch.float64, device=input.device)
-    return torch.ops.rcnnkit.warp_regions(input, rois, filling, rows, columns, context, square)
+    return torch.ops.rcnnkit.warp_regions(input, rois, filling, rows, columns, context, square).to(device)
 
 
 @torch.library.register_fake("rcnnkit::warp_regions")

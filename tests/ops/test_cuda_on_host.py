@@ -367,7 +367,7 @@ def test_warp_regions(kernels: ctypes.CDLL, kind: str, channels_last: bool, cont
     rois = np.concatenate([ROIS * [1, 0.5, 0.5, 0.5, 0.5], [[1, 2, 3, 7, 6]]])
     is_there = np.append(IS_THERE, True)
     input, grad = maps(0, kind), maps(1, kind, (len(rois), CHANNELS, *bins))
-    fill = np.arange(CHANNELS, dtype=np.float32)
+    fill = np.arange(CHANNELS, dtype=computed_in(kind)) / 3
     output, gradient = np.empty(grad.shape), np.zeros(input.shape)
     output[:] = fill[:, None, None]
     for r in np.flatnonzero(is_there):
@@ -390,6 +390,8 @@ def test_warp_regions(kernels: ctypes.CDLL, kind: str, channels_last: bool, cont
     tolerance = max(TOLERANCES[kind], TOLERANCES["float32"])
     found = run_forward(kernels, "warp_regions", kind, input, rois, bins, pointer(fill), context, square)
     np.testing.assert_allclose(found, output, atol=tolerance, rtol=0)
+    if kind == "float64":
+        assert (found[~is_there] == output[~is_there]).all()  # the fill, to the last bit
     for deterministic in (False, True):
         options = context, square, deterministic
         found = run_backward(kernels, "warp_regions_backward", kind, grad, rois, channels_last, *options)

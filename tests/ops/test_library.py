@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from rcnnkit import ops
 from rcnnkit.ops import library
+from rcnnkit.ops.regions import with_torchvision
 from tests.ops.definitions import random_boxes, random_rois
 
 LEVELS = ["baseline", "avx2", "avx512"]
@@ -170,16 +172,43 @@ def test_a_broken_library_names_the_command(monkeypatch, tmp_path):
         library.load()
 
 
-def test_cuda_tensors_without_cuda_operators_warn_once(monkeypatch):
-    monkeypatch.setattr(torch._C, "_dispatch_has_kernel_for_dispatch_key", lambda *_: False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    library.has_cuda.cache_clear()
+def test_cuda_tensors_without_cuda_operators_warn_once():
+    library.miss_cuda.cache_clear()
     try:
-        with pytest.warns(UserWarning, match="without its CUDA operators.*torchvision's serve CUDA tensors") as warned:
-            assert not any(library.has_cuda() for _ in range(3))
-        assert len(warned) == 1
+        with pytest.warns(UserWarning, match="without its CUDA operators.*torchvision's serve CUDA tensors"):
+            library.miss_cuda()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            library.miss_cuda()
     finally:
-        library.has_cuda.cache_clear()
+        library.miss_cuda.cache_clear()
+
+
+def test_a_cuda_library_that_does_not_load_is_left_out(monkeypatch, tmp_path):
+    """As beside a torch of another CUDA; the CPU operators do without."""
+    broken = tmp_path / "librcnnkit_ops_cuda.so"
+    broken.write_bytes(b"not a library")
+    found = library.find
+    monkeypatch.setattr(library, "find", lambda name: broken if name == broken.name else found(name))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with pytest.warns(UserWarning, match="CUDA operators do not load: .*librcnnkit_ops_cuda.so"):
+        library.load()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["roi_align", "roi_pool"])
+def test_torchvisions_in_place_of_ours_give_ours(name, dtype):
+    """Regions beside half-precision maps keep their precision, and no type is unknown."""
+    random = torch.Generator().manual_seed(0)
+    feature = torch.randn(2, 3, 60, 90, generator=random).to(dtype).requires_grad_()
+    rois = random_rois(30, 2, random, side=900.0)
+    arguments = {"roi_align": ((7, 7), 0.1, 2, False), "roi_pool": ((7, 7), 0.1)}[name]
+    mine, theirs = getattr(ops, name)(feature, rois, *arguments), with_torchvision(name, feature, rois, *arguments)
+    assert theirs.dtype == dtype
+    tolerance = {torch.float16: 2e-3, torch.bfloat16: 2e-2}.get(dtype, 1e-5)
+    torch.testing.assert_close(theirs, mine, atol=tolerance, rtol=tolerance)
+    gradients = [torch.autograd.grad(each.sum(), feature)[0] for each in (mine, theirs)]
+    torch.testing.assert_close(*gradients, atol=tolerance, rtol=max(tolerance, 2e-3))
 
 
 def test_the_cuda_library_is_there_where_it_must_be():
@@ -190,7 +219,8 @@ def test_the_cuda_library_is_there_where_it_must_be():
         pytest.skip("rcnnkit was built without its CUDA operators")
     if not torch.version.cuda:
         pytest.skip("this torch is built without CUDA")
-    for op in ("nms", "batched_nms", "roi_align", "roi_align_backward", "roi_pool", "roi_pool_backward"):
+    regions = ("roi_align", "roi_pool", "warp_regions")
+    for op in ("nms", "batched_nms", *regions, *(f"{name}_backward" for name in regions)):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"rcnnkit::{op}", "CUDA")
 
 

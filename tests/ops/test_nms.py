@@ -99,6 +99,19 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert torch.equal(ops.nms(boxes.float(), scores, 0.5), ops.nms(boxes.float(), scores.float(), 0.5))
 
 
+@needs_torchvision
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.float16, torch.float32, torch.float64])
+def test_groups_of_any_type_are_torchvisions(dtype):
+    random = torch.Generator().manual_seed(0)
+    boxes, scores = random_boxes(60, random), torch.rand(60, generator=random)
+    number = torch.randint(2 if dtype == torch.bool else 4, (60,), generator=random)
+    groups = (number * (0.25 if dtype.is_floating_point else 1)).to(dtype)
+    expected = torchvision.ops.batched_nms(boxes, scores, number, 0.3)  # which moves groups 0.25 apart too little
+    assert ops.batched_nms(boxes, scores, groups, 0.3).equal(expected)
+    with pytest.raises(TypeError, match="idxs must be a tensor, not list"):
+        ops.batched_nms(boxes, scores, groups.tolist(), 0.3)
+
+
 def test_groups_are_kept_apart_at_negative_coordinates():
     boxes = torch.tensor([[-11.0, -11, -1, -1], [-10, -10, 0, 0]])
     assert ops.batched_nms(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), 0.1).tolist() == [0, 1]

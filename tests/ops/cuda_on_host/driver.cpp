@@ -105,10 +105,10 @@ void roi_pool_backward(int kind, const void* grad, const int64_t* grad_dims, con
   });
 }
 
-void warp_regions(int kind, const void* input, const int64_t* input_dims, const void* rois, const float* fill,
+void warp_regions(int kind, const void* input, const int64_t* input_dims, const void* rois, const void* fill,
                   int context, bool square, void* output, const int64_t* output_dims) {
   dispatch(kind, [&]<class S, class T>(S, T) {
-    run_over(warp_forward<S, T>, map_of<const S>(input, input_dims), static_cast<const T*>(rois), fill,
+    run_over(warp_forward<S, T>, map_of<const S>(input, input_dims), static_cast<const T*>(rois), static_cast<const T*>(fill),
              WarpOptions{context, square}, map_of<S>(output, output_dims));
   });
 }

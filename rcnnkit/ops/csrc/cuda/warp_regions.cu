@@ -18,14 +18,14 @@ Tensor warp_regions(const Tensor& input, const Tensor& rois, const Tensor& fill,
   STD_TORCH_CHECK(fill.dim() == 1 && fill.size(0) == input.size(1), "rcnnkit: expected one fill a channel");
   STD_TORCH_CHECK(fill.is_cuda() && fill.get_device_index() == input.get_device_index(),
                   "rcnnkit: expected the fill on the same device as the pictures");
-  const Tensor fills = stable::contiguous(stable::to(fill, ScalarType::Float));
+  const Tensor fills = stable::contiguous(stable::to(fill, compute_type(input.scalar_type())));
   const Tensor output = new_output(input, rois.size(0), input.size(1), height, width);
   check_context(context, height, width);
   dispatch(input.scalar_type(), [&](auto element) {
     using S = decltype(element);
     using T = Compute<S>;
     launch(output, output.numel(), warp_forward<S, T>, map_of<const S>(input), data_of<T>(regions),
-           data_of<float>(fills), WarpOptions{int(context), square}, map_of<S>(output));
+           data_of<T>(fills), WarpOptions{int(context), square}, map_of<S>(output));
   });
   return output;
 }

@@ -29,7 +29,7 @@ RCNNKIT_BOTH bool is_pasted(const WarpAxis& axis, int64_t i) {
 }
 
 template <class S, class T>
-__global__ void warp_forward(Map<const S> input, const T* rois, const float* fill, WarpOptions options,
+__global__ void warp_forward(Map<const S> input, const T* rois, const T* fill, WarpOptions options,
                              Map<S> output) {
   const bool along_channels = input.along_channels();
   for (int64_t i = first_index(); i < output.cells(); i += index_step()) {
