@@ -58,7 +58,9 @@ def summary(told: dict[str, Any]) -> str:
         "detector": f"{NAMES.get(told['detector'], told['detector'])}, {told['weights'] / 1e6:.2f} M weights",
         **_settings(told["settings"], told["detector"]),
         "classes": _classes(told["classes"]),
-        "training": ", ".join(f"{name} {value:g}" for name, value in told["training"].items() if _is_number(value)),
+        "training": ", ".join(
+            f"{name} {value:g}" if _is_number(value) else f"{name} {value}" for name, value in told["training"].items()
+        ),
         **{"origin" if name == "source" else name: value for name, value in told["origin"].items()},
     }
     lines["training"] = lines["training"] or "nothing noted"

@@ -36,6 +36,12 @@ Weights = Annotated[Path, typer.Argument(help="A .safetensors file of rcnnkit.")
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 
 
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
 @app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="A TOML file of settings, such as those in configs/.")],
@@ -89,7 +95,7 @@ def evaluate(
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     skip_bad: Annotated[bool, typer.Option(help="Leave bad annotations out, and say how many.")] = False,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16, fp16.")] = "auto",
 ) -> None:
     """Average precision on annotated pictures: COCO's twelve numbers and Pascal VOC's, class by class.
 
@@ -101,12 +107,13 @@ def evaluate(
     from rcnnkit.evaluation.accuracy import Accuracy, evaluate_classifier
     from rcnnkit.evaluation.report import Evaluation
     from rcnnkit.evaluation.report import evaluate as evaluate_detector
+    from rcnnkit.files import check_new
     from rcnnkit.precision import autocast, pick_dtype
     from rcnnkit.proposals.store import Store
     from rcnnkit.weights import load, load_classifier, read_shapes
 
-    if json_file and not json_file.absolute().parent.is_dir():
-        raise FileNotFoundError(f"{json_file.parent} is not a folder; make it, or write --json elsewhere")
+    if json_file:
+        check_new(json_file)
     evaluation: Evaluation | Accuracy
     if read_shapes(weights)[0].get("detector") == "classifier":
         if proposals or images:
@@ -137,11 +144,12 @@ def detect(
     files: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures with boxes and detections.json.")],
     min_score: Annotated[
-        float | None, typer.Option(help="Draw boxes from this score on; by default 0.5, of SVMs' margins 0.")
+        float | None,
+        typer.Option(callback=_finite, help="Draw boxes from this score on; by default 0.5, of SVMs' margins 0."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16, fp16.")] = "auto",
 ) -> None:
     """Find things: pictures with boxes, and one JSON file in COCO's results format.
 
@@ -156,11 +164,12 @@ def detect(
     pictures = list(dict.fromkeys(pictures_in(files)))
     drawn = _drawn_names(pictures, out)
     taken = [path for path in [*drawn.values(), out / "detections.json"] if path.exists()]
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out} is a file; choose another --out, the folder that pictures go into")
     if taken:
         raise FileExistsError(f"{taken[0]} is there already; choose another --out, nothing is overwritten")
     detector = load(weights, device, precision)
     least = min_score if min_score is not None else 0.0 if detector.scores_are_margins else 0.5
-    out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, object]] = []
     unread = 0
     queue = iter(pictures)
@@ -175,6 +184,7 @@ def detect(
                     _complain(error)
             found = detector(list(arrays.values()))
             for (path, array), detections in zip(arrays.items(), found, strict=True):
+                out.mkdir(parents=True, exist_ok=True)
                 results += detections.to_coco(str(path))
                 draw(array, detections, min_score=least).save(drawn[path], quality=92)
                 seen = detections.above(least)
@@ -183,16 +193,11 @@ def detect(
                 summary = summary or f"nothing that scores {least:g}"
                 console.print(f"{path}: {summary}")
     finally:  # also of what a Ctrl-C leaves undone
-        (out / "detections.json").write_text(json.dumps(results), encoding="utf-8")
+        if out.exists():  # else nothing was done, and a corrected call finds nothing in its way
+            (out / "detections.json").write_text(json.dumps(results), encoding="utf-8")
     console.print(f"wrote {len(pictures) - unread} pictures and {len(results)} detections in {out}/detections.json")
     if unread:
         raise typer.Exit(1)
-
-
-def _finite(value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is not a finite number.")
-    return value
 
 
 @app.command("import")
@@ -311,7 +316,7 @@ def crop(
     from rcnnkit.data.reading import read_data
 
     dataset = read_data(data, split, images=images, skip_bad=skip_bad)
-    folder = out / (data.stem if data.is_file() else Path(split).stem)
+    folder = out / (data.stem if data.is_file() else Path(split).name.removesuffix(".json"))
     written = write_class_folders(dataset, folder, context)
     console.print(f"wrote {', '.join(f'{number} {name}' for name, number in written.items())} in {folder}")
 
@@ -388,7 +393,10 @@ def _class_names(classes: str) -> list[str]:
     except OSError:  # many names are longer than a path can be
         is_file = False
     if is_file:
-        lines = Path(classes).read_text(encoding="utf-8").splitlines()
+        try:
+            lines = Path(classes).read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"--classes {classes} is not UTF-8 ({error}); save it as that") from None
         return [line.strip() for line in lines if line.strip()]
     if "," not in classes and re.search(r"[/\\]|\.\w+$", classes):
         raise FileNotFoundError(f"--classes {classes}: no such file; give a file with a name in each line, or a,b,…")
@@ -428,12 +436,23 @@ def _complain(error: BaseException) -> None:
 
 def main() -> None:
     """Run the command; what the user can mend is told in words, without a stack trace."""
-    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
-    logging.getLogger("rcnnkit").addHandler(handler)
-    logging.getLogger("rcnnkit").setLevel(logging.INFO)
-    if "RCNNKIT_TRACEBACK" in os.environ:
-        app()
-        return
+    handler: logging.Handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+    if not sys.stderr.isatty():  # a file or a pipe gets a message in one line
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    log = logging.getLogger("rcnnkit")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        if "RCNNKIT_TRACEBACK" not in os.environ:
+            _run()
+        else:
+            app()
+    finally:
+        log.removeHandler(handler)
+
+
+def _run() -> None:
     warnings.filterwarnings("ignore", module="torch")
     try:
         app()

@@ -85,11 +85,12 @@ def evaluate(
     """How well the first 100, 500, 1000 and 2000 proposals cover the objects: recall and mean average best overlap."""
     from rcnnkit.data.proposals import check_proposals, read_proposals
     from rcnnkit.data.reading import read_data
+    from rcnnkit.files import check_new
     from rcnnkit.proposals.recall import coverage
     from rcnnkit.proposals.store import Store
 
-    if json_file and not json_file.absolute().parent.is_dir():
-        raise FileNotFoundError(f"{json_file.parent} is not a folder; make it, or write --json elsewhere")
+    if json_file:
+        check_new(json_file)
     store = Store.open(proposals)
     dataset = read_data(data, split, images=images, skip_bad=skip_bad)
     check_proposals(dataset, store)

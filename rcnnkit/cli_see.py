@@ -127,10 +127,8 @@ def occlusion(
 def _check_out(out: Path) -> None:
     """Raise unless a new picture can be written there; before anything is computed."""
     from rcnnkit.data.checks import PICTURE_SUFFIXES
+    from rcnnkit.files import check_new
 
     if out.suffix.lower() not in PICTURE_SUFFIXES:
         raise ValueError(f"--out {out} does not end in one of {', '.join(sorted(PICTURE_SUFFIXES))}")
-    if out.exists():
-        raise FileExistsError(f"{out} is there already; choose another --out, nothing is overwritten")
-    if not out.absolute().parent.is_dir():
-        raise FileNotFoundError(f"{out.parent} is not a folder; make it, or write --out elsewhere")
+    check_new(out)

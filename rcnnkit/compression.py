@@ -13,6 +13,7 @@ from torch import nn
 
 from rcnnkit import weights
 from rcnnkit.config import DetectorSettings
+from rcnnkit.files import check_new
 from rcnnkit.heads.two_fc import TwoFC, truncated
 
 REGIONS = 300  # that the time is measured with
@@ -44,8 +45,7 @@ def compress(path: Path | str, ranks: Mapping[str, int], out: Path | str) -> tup
         ValueError: a detector without these layers (a ResNet with C4, a GoogLeNet, head.convs), or whose layer is
             split already; a rank that the layer does not have; and as `weights.load`.
     """
-    if Path(out).exists():
-        raise FileExistsError(f"{out} is there already; choose another file, nothing is overwritten")
+    check_new(Path(out), ".safetensors")
     detector = weights.load(path, "cpu")
     about, _ = weights.read_shapes(path)
     heads = [module for module in detector.modules() if isinstance(module, TwoFC)]

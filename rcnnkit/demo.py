@@ -22,7 +22,7 @@ from rcnnkit.proposals.recall import coverage
 from rcnnkit.training.checkpoint import LAST
 from rcnnkit.training.loop import train
 from rcnnkit.training.rcnn_stages import train_rcnn
-from rcnnkit.weights import load
+from rcnnkit.weights import load, pick_device
 
 DETECTORS = {"rcnn": "R-CNN", "fast-rcnn": "Fast R-CNN", "faster-rcnn": "Faster R-CNN"}
 TRAINING_PICTURES = 512
@@ -99,6 +99,7 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
         raise ValueError(f"--only {only} is not one of {', '.join(DETECTORS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not empty; choose another --out, nothing is overwritten")
+    pick_device(device)  # before there is anything in the folder
     console.print(f"Drawing handwritten digits into {out}/data, as Pascal VOC and as COCO data")
     write_digits(out / "data", train=TRAINING_PICTURES)
     held_out = read_data(out / "data", "val")

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""New files: that nothing is in their way, and that they appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+
+def check_new(path: Path, suffix: str = "") -> None:
+    """Raise unless a new file can be written there; for before anything is computed.
+
+    Args:
+        suffix: what its name has to end with.
+
+    Raises:
+        FileExistsError: it is there.
+        FileNotFoundError: there is no such folder.
+        ValueError: its name ends otherwise.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} is there already; choose another file, nothing is overwritten")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{path.parent} is not a folder; make it, or write {path.name} elsewhere")
+    if not path.name.endswith(suffix):
+        raise ValueError(f"{path} must end with {suffix}, which is what it will be")
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def test_a_detector_from_elsewhere(tmp_path: Path) -> None:
     assert lines["backbone"].endswith("resnet18, FPN of 16 channels, batch norm")
     assert lines["classes"].endswith("2: cat, dog")
     assert "shorter side 800, longer side 1333 at most, resized as by opencv; mean 0.485 0.456" in lines["input"]
-    assert lines["training"].endswith("iteration 1500, best_ap 0.4375; can be resumed")
+    assert lines["training"].endswith("iteration 1500, best_ap 0.4375, note text; can be resumed")
     assert lines["origin"].endswith("somebody's")
     assert lines["licence"].endswith("CC BY 4.0")
 

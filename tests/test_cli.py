@@ -1,4 +1,5 @@
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -148,11 +149,23 @@ def test_crop_then_train_and_evaluate_a_classifier(
         (["train", "tiny.toml", "data.root=nowhere"], "nowhere does not exist"),
         (["train", "tiny.toml", "data.train=some"], "some.txt"),
         (["train", "tiny.toml", "train.device=tpu"], 'device "tpu" cannot be used'),
-        (["train", "tiny.toml", "--out", "full"], "full holds a run already"),
+        (["train", "tiny.toml", "--out", "full"], "full is no empty folder; choose another"),
         (["evaluate", "none.safetensors", "."], "none.safetensors: no such weights file"),
         (["evaluate", "half.safetensors", "."], "not a whole .safetensors file"),
         (["detect", "untrained.safetensors", "empty", "--out", "out"], "empty holds no pictures"),
         (["detect", "untrained.safetensors", "x.jpg", "--out", "out", "--precision", "int8"], "not one of auto"),
+        (["evaluate", "untrained.safetensors", ".", "--json", "full/notes.txt"], "notes.txt is there already; choose"),
+        (["evaluate", "untrained.safetensors", ".", "--json", "full"], "full is there already; choose another file"),
+        (
+            ["detect", "untrained.safetensors", "x.jpg", "--out", "tiny.toml"],
+            "tiny.toml is a file; choose another",
+        ),
+        (["detect", "untrained.safetensors", "x.jpg", "--out", "out"], "x.jpg: no such picture"),
+        (
+            ["compress", "untrained.safetensors", "--rank", "fc6=4", "--out", "w.pth"],
+            "w.pth must end with .safeten",
+        ),
+        (["demo", "--out", "out", "--device", "cuda:99"], 'device "cuda:99" cannot be used'),
         (["compress", "w", "--rank", "fc6=8", "--rank", "fc6=4", "--out", "out"], "fc6 is given twice: 8 and 4; which"),
         (["demo", "--out", "full"], "full is not empty"),
     ],
@@ -189,6 +202,23 @@ def test_a_class_that_the_weights_do_not_know(
     assert rcnnkit(monkeypatch, "evaluate", tmp_path / "w.safetensors", digits, "--split", "val") == 1
     assert "7" in (error := capsys.readouterr().err)
     assert "0, 2, 3, 4, 6" in error
+
+
+def test_scores_that_are_none_are_refused(
+    untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert rcnnkit(monkeypatch, "detect", untrained, "x.jpg", "--out", out, "--min-score", "nan") == 2
+    assert "nan is not a finite number" in capsys.readouterr().err
+
+
+def test_messages_in_a_pipe_are_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """So that long paths in them can be searched for and copied."""
+    words = "a path " * 40 + "with [brackets]"
+    monkeypatch.setattr("rcnnkit.cli.app", lambda: logging.getLogger("rcnnkit").warning(words))
+    main()
+    assert f"WARNING {words}\n" in capsys.readouterr().err
+    assert not logging.getLogger("rcnnkit").handlers  # of somebody who calls it in a process of his own
 
 
 def test_free_folder(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ def test_import(
         (["compute", "none", "--out", "p", "--method", "sliding-windows"], "the data set none does not exist"),
         (["evaluate", ".", "--proposals", "none"], "none holds no proposals; `rcnnkit proposals compute` makes them"),
         (["evaluate", ".", "--proposals", "p", "--json", "no/x.json"], "no is not a folder; make it"),
+        (["evaluate", ".", "--proposals", "p", "--json", "."], ". is there already; choose another file"),
     ],
 )
 def test_errors_are_one_message_with_the_fix(

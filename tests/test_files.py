@@ -7,7 +7,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rcnnkit.files import whole
+from rcnnkit.files import check_new, whole
+
+
+def test_nothing_is_in_the_way_of_a_new_file(tmp_path: Path) -> None:
+    check_new(tmp_path / "a.txt", ".txt")
+    check_new(Path("a-file-that-is-not-here"))
+    with pytest.raises(ValueError, match=r"a\.pth must end with \.safetensors"):
+        check_new(tmp_path / "a.pth", ".safetensors")
+    with pytest.raises(FileNotFoundError, match=r"none is not a folder; make it, or write a\.txt elsewhere"):
+        check_new(tmp_path / "none" / "a.txt")
+    for path in (tmp_path, tmp_path / "a.txt"):
+        path.touch()
+        with pytest.raises(FileExistsError, match=f"{path} is there already; choose another file, nothing is overw"):
+            check_new(path)
 
 
 def write(path: Path, error: BaseException | None = None) -> None:

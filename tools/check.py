@@ -1,5 +1,6 @@
 """Everything that has to pass, in one command: python tools/check.py [--no-tests]."""
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,12 @@ CHECKS = {
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--no-tests", action="store_true", help="leave the tests out")
+    options = parser.parse_args()
     failed = []
     for name, command in CHECKS.items():
-        if name == "tests" and "--no-tests" in sys.argv:
+        if name == "tests" and options.no_tests:
             continue
         print(f"— {name}: {' '.join(command)}", flush=True)
         if subprocess.run([sys.executable, "-m", *command], cwd=ROOT).returncode:

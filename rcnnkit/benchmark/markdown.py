@@ -36,7 +36,8 @@ def about(results: Results) -> str:
         f"{pictures['count']} pictures of {pictures['name']}, {results['options']['batch']} at a time;"
         f" {', '.join(sorted(backbones))}, {'trained' if trained else 'untrained'}, {results['dtype']}."
         f" {machine['gpu'] + ' beside ' if machine['gpu'] else ''}{machine['cpu']}, {machine['cores']} cores"
-        f"{memory}, {machine['threads']} threads, load {machine['load']:g} at the start;"
+        f"{memory}, {machine['threads']} thread{'s' * (machine['threads'] != 1)},"
+        f" load {machine['load']:g} at the start;"
         f" torch {versions['torch']}, rcnnkit {versions.get('rcnnkit', '')}"
         f"{' at ' + results['commit'] if results['commit'] else ''}; {results['date'][:10]}."
     )

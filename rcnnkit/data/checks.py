@@ -80,10 +80,14 @@ def is_picture(path: Path) -> bool:
 
 
 def pictures_in(files: Iterable[Path]) -> Iterator[Path]:
-    """The files, and in place of each folder the pictures in it. Raises FileNotFoundError for one without."""
+    """The files, and in place of each folder the pictures in it. Raises FileNotFoundError for one without.
+
+    What begins with a dot is left behind by file managers, and no picture.
+    """
     for file in files:
         if file.is_dir():
-            inside = sorted(filter(is_picture, file.iterdir()))
+            found = (path for path in file.iterdir() if is_picture(path) and path.is_file())
+            inside = sorted(path for path in found if not path.name.startswith("."))
             if not inside:
                 raise FileNotFoundError(f"{file} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
             yield from inside
@@ -108,6 +112,8 @@ def picture_size(path: Path) -> Size | str:
                 picture.load()  # raises where pixels are missing
     except FileNotFoundError:
         return "there is no such picture"
+    except Image.DecompressionBombError:
+        return f"the picture has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; cut it into tiles"
     except BAD_PICTURE as error:
         return f"the picture cannot be read ({_first_line(error)}); replace it"
     return height, width

@@ -65,6 +65,8 @@ def read_class_folders(
             off or nothing is left.
     """
     splits = [splits] if isinstance(splits, str) else splits
+    if twice := [split for split, number in Counter(splits).items() if number > 1]:
+        raise ValueError(f"the split {twice[0]} is given twice, so that its pictures would be; leave one out")
     name = " + ".join(f"{root.resolve().name}/{split}" for split in splits)
     folders = [folder for split in splits for folder in _class_folders(root, split)]
     pictures = {
@@ -99,7 +101,7 @@ def read_class_folders(
         else:
             records.append(record)
     if findings and (not skip_bad or not records):
-        raise BadData(name, findings, thing="problem")
+        raise BadData(name, findings, thing="problem", skip_bad=skip_bad)
     if findings:
         log.warning(
             "%s: left out %s, for %s", name, count(findings.pictures, "picture"), count(len(findings), "problem")

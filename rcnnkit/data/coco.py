@@ -181,7 +181,7 @@ def _load(file: Path, findings: Findings) -> dict[str, list[Entry]] | None:
     except json.JSONDecodeError as error:
         findings.add(file, f"line {error.lineno}", f"this is not JSON ({error}); restore the file")
         return None
-    except UnicodeDecodeError as error:
+    except (ValueError, RecursionError) as error:  # its text, a number of thousands of digits, lists within lists
         findings.add(file, "", f"this is not JSON ({error}); restore the file")
         return None
     if not isinstance(content, dict):

@@ -63,7 +63,7 @@ def read_data(
         data, findings = read_voc(root, split, class_names)
 
     if findings and (not skip_bad or not data.records):
-        raise BadData(data.name, findings)
+        raise BadData(data.name, findings, skip_bad=skip_bad)
     if findings:
         log.warning(
             "%s: left out %s and %s, for %s",

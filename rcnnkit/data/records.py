@@ -53,15 +53,32 @@ class Problem:
 
 
 class BadData(ValueError):
-    """A data set that cannot be used as it is. Its text lists every problem, with counts."""
+    """A data set that cannot be used as it is. Its text lists the first problems, and how many more there are.
 
-    def __init__(self, name: str, problems: Sequence[Problem], shown: int = 50, thing: str = "bad annotation") -> None:
+    Args:
+        thing: what they are, each.
+        skip_bad: they were left out already, and nothing remained.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        problems: Sequence[Problem],
+        shown: int = 50,
+        thing: str = "bad annotation",
+        skip_bad: bool = False,
+    ) -> None:
         self.name, self.problems = name, tuple(problems)
         lines = [f"{name} has {len(problems)} {thing}{'s' * (len(problems) != 1)}:"]
         lines += [f"  {problem}" for problem in problems[:shown]]
         if len(problems) > shown:
             lines.append(f"  … and {len(problems) - shown} more")
-        lines.append("Mend them, or leave them out: data.skip_bad = true in settings, --skip-bad on the command line.")
+        if skip_bad:
+            lines.append("Nothing is left without them.")
+        else:
+            lines.append(
+                "Mend them, or leave them out: data.skip_bad = true in settings, --skip-bad on the command line."
+            )
         super().__init__("\n".join(lines))
 
 

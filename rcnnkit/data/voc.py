@@ -197,13 +197,17 @@ def _once_each(lines: list[tuple[int, str]], file: Path, findings: Findings) -> 
     return list(first)
 
 
+# Of an encoding that Python lacks ElementTree raises the last two.
+UNREADABLE = (ET.ParseError, OSError, ValueError, LookupError)
+
+
 def _parse(file: Path, findings: Findings) -> ET.Element | None:
     try:
         tree = ET.parse(file).getroot()
     except FileNotFoundError:
         findings.add(file, "", "there is no such annotation; a picture without objects needs one as well")
         return None
-    except (ET.ParseError, OSError, ValueError) as error:  # ValueError: an encoding that Python lacks
+    except UNREADABLE as error:
         line = f"line {error.position[0]}" if isinstance(error, ET.ParseError) else ""
         findings.add(file, line, f"this is not XML ({error}); restore or annotate the picture anew")
         return None
@@ -219,7 +223,7 @@ def _class_names(root: Path, parsed: dict[str, ET.Element]) -> list[str]:
     for file in (root / "Annotations").glob("*.xml"):
         try:
             tree = parsed[file.stem] if file.stem in parsed else ET.parse(file).getroot()
-        except (ET.ParseError, OSError, ValueError):
+        except UNREADABLE:
             continue  # in this split it has been found already; in others it is not ours to tell
         names.update((thing.findtext("name") or "").strip() for thing in tree.findall("object"))
     return sorted(names - {""})

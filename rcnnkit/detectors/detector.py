@@ -95,8 +95,10 @@ class Detector(nn.Module):
         if proposals is not None and not self.takes_proposals:
             raise ValueError(f"{type(self).__name__} makes its own proposals; leave yours away")
         if not isinstance(pictures, (list, tuple)):
+            if proposals is not None and not isinstance(proposals, Proposals):
+                raise ValueError(f"proposals of one picture are one Proposals, not a {type(proposals).__name__}")
             given = None if proposals is None else [proposals]
-            return self.forward([pictures], given)[0]  # type: ignore[list-item, index, arg-type]  # one of each
+            return self.forward([pictures], given)[0]  # type: ignore[list-item, index]  # one of each
         if not pictures:
             return []
         with torch.inference_mode():

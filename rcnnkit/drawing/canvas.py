@@ -56,7 +56,11 @@ class Canvas:
         return frames
 
     def write(self, frame: Frame, text: str, colour: Colour) -> None:
-        """The text on a plate of the colour: above the frame, or within it at the top of a picture."""
+        """The text in one line on a plate of the colour: above the frame, or within it at the top of a picture.
+
+        The font has Latin letters alone; others are drawn as empty boxes.
+        """
+        text = " ".join(text.split())
         width, height = self.image.size
         size = self.font_size
         margin = max(1, size // 6)

@@ -14,6 +14,7 @@ from rcnnkit import weights
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.files import check_new
 from rcnnkit.importing.class_names import names_needed
 from rcnnkit.importing.detectron2 import class_count, from_detectron2
 from rcnnkit.importing.sources import Source, find
@@ -50,10 +51,7 @@ def import_weights(
         ValueError: it is damaged, asks to run code, or holds something else; the classes have no names.
     """
     out = Path(out)
-    if out.exists():
-        raise FileExistsError(f"{out} is there already; choose another file, nothing is overwritten")
-    if out.suffix != ".safetensors":
-        raise ValueError(f"{out} must end with .safetensors, which is what it will be")
+    check_new(out, ".safetensors")
     found = find(source)
     detector, settings = _converted(read_tensors(found.path), found, class_names, norm_eps)
     detector.origin = found.origin(licence)

@@ -73,7 +73,8 @@ def train_alternating(settings: Settings, run: Path | str, console: Console | No
     head = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
     assert isinstance(detector, FasterRCNN)
     detector.head.load_state_dict(head)
-    about: dict[str, Any] = {"data": training.name}
+    options = settings.alternating
+    about: dict[str, Any] = {"iteration": 2 * (options.rpn_iterations + options.head_iterations), "data": training.name}
     if validation is not None:
         evaluation = evaluate(prepare(detector, settings.train.precision), validation)
         (run / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")

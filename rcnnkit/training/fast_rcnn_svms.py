@@ -17,6 +17,7 @@ from rcnnkit.data.proposals import check_proposals
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.files import check_new
 from rcnnkit.heads.matching import class_overlaps
 from rcnnkit.heads.svm import SVMTrainer, feature_scale
 from rcnnkit.images import read_picture
@@ -59,8 +60,7 @@ def train_svms(
         FileNotFoundError, ValueError: proposals are missing or of other pictures; the weights are not a Fast R-CNN's
             with a softmax; the classes differ; a class has no object or no negative; and as `weights.load`.
     """
-    if Path(out).exists():
-        raise FileExistsError(f"{out} is there already; choose another file, nothing is overwritten")
+    check_new(Path(out), ".safetensors")
     detector = weights.load(path, device)
     if not isinstance(detector, FastRCNN):
         raise ValueError(f"{path}: SVMs take the place of the softmax of a Fast R-CNN, which this is not")

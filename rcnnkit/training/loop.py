@@ -49,7 +49,8 @@ class Interrupted(Exception):  # not an error: somebody pressed Ctrl-C
     """Stopped by Ctrl-C or SIGTERM, after the checkpoint that `path` names."""
 
     def __init__(self, path: Path, iteration: int, unit: str = "iterations") -> None:
-        super().__init__(f"stopped after {iteration} {unit}; continue with train.resume={path.parent}")
+        go_on = f"rcnnkit train {path.parent}/settings.toml train.resume={path.parent}"
+        super().__init__(f"stopped after {iteration} {unit}; continue with {go_on}")
         self.path, self.iteration = path, iteration
 
 

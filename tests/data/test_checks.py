@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rcnnkit.data.checks import check_picture, check_size, picture_sizes
+from rcnnkit.data.checks import check_picture, check_size, picture_sizes, pictures_in
 
 
 def encoded(format: str, **options: object) -> bytes:
@@ -54,6 +54,20 @@ def test_what_is_no_picture(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     assert words in check_picture(path)
+
+
+def test_what_file_managers_leave_behind_is_no_picture(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "._a.JPG", "notes.txt"):
+        (tmp_path / name).write_bytes(encoded("PNG"))
+    (tmp_path / "dir.jpg").mkdir()
+    assert [path.name for path in pictures_in([tmp_path])] == ["a.JPG", "b.png"]
+    assert list(pictures_in([tmp_path / "._a.JPG"])) == [tmp_path / "._a.JPG"]  # it was asked for
+
+
+def test_too_many_pixels_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(encoded("PNG"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert check_picture(tmp_path / "a.png") == "the picture has more than 2,000 pixels; cut it into tiles"
 
 
 def test_missing_picture(tmp_path: Path) -> None:

@@ -100,6 +100,8 @@ def test_what_is_missing_is_named_with_what_is_there(root: Path) -> None:
         read_class_folders(root / "none", "train")
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*test; the folders in .* are: train, val"):
         read_class_folders(root, "test")
+    with pytest.raises(ValueError, match="the split val is given twice"):
+        read_class_folders(root, ["val", "train", "val"])
     picture(root / "flat/9.png")
     with pytest.raises(FileNotFoundError, match="holds no folder; it must have one for each class"):
         read_class_folders(root, "flat")

@@ -233,6 +233,8 @@ def test_missing_size_is_taken_from_the_picture(tmp_path: Path) -> None:
     ("text", "where", "words"),
     [
         ('{"images": [\n}', "line 2", "this is not JSON"),
+        ("[" * 100_000, "", "this is not JSON (maximum recursion depth exceeded"),
+        ('{"images": ' + "9" * 5000 + "}", "", "this is not JSON (Exceeds the limit"),
         ("[]", "", "this holds a list, expected an object with images, annotations, categories"),
         ('{"images": [], "annotations": {}}', "", "`annotations` is an object, expected a list"),
         ('{"images": [], "annotations": []}', "", "`categories` is missing"),

@@ -211,7 +211,8 @@ def test_missing_size_is_taken_from_the_picture(tmp_path: Path, size: str) -> No
 
 def test_bad_pictures_and_annotations_are_all_told_together(tmp_path: Path) -> None:
     good = voc_object((1, 1, 9, 9))
-    for name in ("good", "no_picture", "no_xml", "broken_xml", "other_xml", "empty", "odd_size", "wrong_size"):
+    bad = ("no_picture", "no_xml", "broken_xml", "other_xml", "klingon", "empty", "odd_size", "wrong_size")
+    for name in ("good", *bad):
         add_picture(tmp_path, name, good)
     (tmp_path / "JPEGImages/no_picture.jpg").unlink()
     (tmp_path / "JPEGImages/empty.jpg").write_bytes(b"")
@@ -219,6 +220,7 @@ def test_bad_pictures_and_annotations_are_all_told_together(tmp_path: Path) -> N
     (xml / "no_xml.xml").unlink()
     (xml / "broken_xml.xml").write_text("<annotation>\n<object>\n</annotation>")
     (xml / "other_xml.xml").write_text("<html/>")
+    (xml / "klingon.xml").write_text('<?xml version="1.0" encoding="klingon"?><annotation/>')
     for name, width in (("odd_size", "wide"), ("wrong_size", "41")):
         file = xml / f"{name}.xml"
         file.write_text(file.read_text().replace("<width>40<", f"<width>{width}<"))
@@ -228,7 +230,8 @@ def test_bad_pictures_and_annotations_are_all_told_together(tmp_path: Path) -> N
     data, problems = read_voc(tmp_path, "train")
     assert [record.id for record in data.records] == ["good"]
     assert {(Path(p.file).name, p.where, p.message.split(";")[0]) for p in problems} == {
-        ("train.txt", "line 9", "good is listed in line 1 already"),
+        ("klingon.xml", "", "this is not XML (unknown encoding: klingon)"),
+        ("train.txt", "line 10", "good is listed in line 1 already"),
         ("no_picture", "", f"there is no picture no_picture of any type in {tmp_path / 'JPEGImages'}"),
         ("no_xml.xml", "", "there is no such annotation"),
         ("broken_xml.xml", "line 3", "this is not XML (mismatched tag: line 3, column 2)"),
@@ -242,7 +245,7 @@ def test_bad_pictures_and_annotations_are_all_told_together(tmp_path: Path) -> N
             f" but {tmp_path / 'JPEGImages/wrong_size.jpg'} is 40 wide and 30 high",
         ),
     }
-    assert problems.pictures == 8
+    assert problems.pictures == 9
 
 
 def test_two_pictures_of_one_name(tmp_path: Path) -> None:

@@ -113,6 +113,11 @@ def test_only_the_best_proposals_are_used() -> None:
     assert seen == [60, 60]
 
 
+def test_one_picture_has_one_proposals() -> None:
+    with pytest.raises(ValueError, match="proposals of one picture are one Proposals, not a list"):
+        built(PARTS[0])(picture(), [random_proposals(8)])
+
+
 def test_a_proposer_is_asked_only_where_no_proposals_came() -> None:
     class Proposer:
         def propose(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Proposals]:

@@ -29,6 +29,12 @@ def picture():
     return rng.integers(0, 256, (200, 300, 3), dtype=np.uint8)  # lines are 1 pixel wide at this size
 
 
+def test_a_name_of_several_lines_is_written_in_one(picture):
+    rows = torch.tensor([[100.0, 80, 180, 150]]), torch.tensor([0.9]), torch.tensor([0])
+    drawn = [np.asarray(draw(picture, Detections(*rows, (name,)))) for name in ("red\n cell", "red cell")]
+    np.testing.assert_array_equal(*drawn)
+
+
 def test_the_edge_has_the_colour_of_the_class_and_the_rest_is_untouched(picture):
     before = picture.copy()
     drawn = np.asarray(draw(picture, found(([100, 80, 180, 150], 0.9, 3))))

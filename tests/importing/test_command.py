@@ -37,7 +37,7 @@ def mine(tmp_path: Path) -> Path:
 
 
 def test_import_and_info(rcnnkit, mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("names.txt").write_text("cat\nbig dog\n\nbird \n", encoding="utf-8")
+    Path("names.txt").write_bytes(b"\xef\xbb\xbfcat\r\nbig dog\n\nbird \n")  # as Windows' editors write it
     assert rcnnkit("import", mine, "--out", "a.safetensors", "--classes", "names.txt", "--licence", "mine, MIT") == 0
     assert "wrote a.safetensors" in capsys.readouterr().out
     assert load_classifier("a.safetensors", "cpu").class_names == ("cat", "big dog", "bird")
@@ -70,6 +70,7 @@ def test_import_and_info(rcnnkit, mine: Path, capsys: pytest.CaptureFixture[str]
         ("mine.pth", ["--classes", ",".join("abc" * 100)], "mine.pth knows 3 classes, 300 names were given"),
         ("mine.pth", ["--classes", "St. Bernard"], "mine.pth knows 3 classes, 1 name"),
         ("none.pth", [], "none.pth: no such file"),
+        ("mine.pth", ["--classes", "latin.txt"], "--classes latin.txt is not UTF-8 ("),
         ("folder/none", [], "folder/none: no such file"),
         ("hostile.pkl", [], "hostile.pkl is not read: it asks for"),
         ("hostile.pth", [], "hostile.pth is not read: "),
@@ -97,6 +98,7 @@ def test_errors_are_one_message_with_the_fix(
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     for name in ("hostile.pkl", "hostile.pth"):
         Path(name).write_bytes(pickle.dumps({"model": Path("x")}))
+    Path("latin.txt").write_bytes("é".encode("latin-1"))
     Path("page.pth").write_bytes(b"<html>not found</html>")
     assert rcnnkit("import", source, "--out", "out.safetensors", *options) == 1
     error = capsys.readouterr().err

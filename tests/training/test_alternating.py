@@ -72,7 +72,7 @@ def test_the_detector_is_a_faster_rcnn_like_any_other(run: Path) -> None:
     assert all(parameter.requires_grad for parameter in detector.parameters())
     about, _ = weights.read(run / "best.safetensors")
     assert about["detector"] == "faster_rcnn"
-    assert about["training"].keys() == {"data", "val", "AP"}
+    assert about["training"].keys() == {"iteration", "data", "val", "AP"}
     assert (run / "evaluation.json").is_file()
     assert (run / "settings.toml").is_file()
 
@@ -97,7 +97,7 @@ def test_what_is_done_is_not_done_again(
 
     final = tensors(run / "best.safetensors")
     (run / "best.safetensors").unlink()
-    with pytest.raises(FileExistsError, match=r"continue it with train\.resume="):
+    with pytest.raises(FileExistsError, match=r"choose another, or continue it with train\.resume="):
         train_alternating(settings(tiny), run, QUIET)
     monkeypatch.setattr(alternating, "train", never)
     train_alternating(settings(tiny, resume=str(run)), run, QUIET)
@@ -134,7 +134,10 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "step", until)
-        with pytest.raises(Interrupted, match=rf"after 1 iterations; continue with train\.resume={stopped}$"):
+        with pytest.raises(
+            Interrupted,
+            match=rf"after 1 iterations; continue with rcnnkit train {stopped}/settings.toml train\.resume={stopped}$",
+        ):
             train_alternating(settings(tiny), stopped, QUIET)
     assert not (stopped / "best.safetensors").exists()
     train_alternating(settings(tiny, resume=str(stopped)), stopped, QUIET)

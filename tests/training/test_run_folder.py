@@ -22,9 +22,12 @@ def settings(tiny: Values, **train: Any) -> Settings:
 def test_a_run_is_never_overwritten(tiny: Values, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"train\.resume"):
-        train(settings(tiny), tmp_path / "run", QUIET)
+    for folder in (tmp_path / "run", tmp_path / "run" / "notes.txt"):
+        with pytest.raises(FileExistsError, match=rf"{folder} is no empty folder; choose another$"):
+            train(settings(tiny), folder, QUIET)
     train(settings(tiny), tmp_path / "other", QUIET)
+    with pytest.raises(FileExistsError, match=r"choose another, or continue it with train\.resume=.*other$"):
+        train(settings(tiny), tmp_path / "other", QUIET)
     with pytest.raises(FileExistsError):  # also by a run that goes on from elsewhere
         train(settings(tiny, resume=str(tmp_path / "other"), iterations=9), tmp_path / "run", QUIET)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
