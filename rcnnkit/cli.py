@@ -171,7 +171,7 @@ def detect(
     detector = load(weights, device, precision)
     least = min_score if min_score is not None else 0.0 if detector.scores_are_margins else 0.5
     results: list[dict[str, object]] = []
-    unread = 0
+    done = unread = 0
     queue = iter(pictures)
     try:
         while paths := list(islice(queue, batch)):
@@ -187,15 +187,17 @@ def detect(
                 out.mkdir(parents=True, exist_ok=True)
                 results += detections.to_coco(str(path))
                 draw(array, detections, min_score=least).save(drawn[path], quality=92)
+                done += 1
                 seen = detections.above(least)
                 counts = {name: seen.names.count(name) for name in dict.fromkeys(seen.names)}
                 summary = ", ".join(f"{count} {name}" for name, count in counts.items())
                 summary = summary or f"nothing that scores {least:g}"
                 console.print(f"{path}: {summary}")
     finally:  # also of what a Ctrl-C leaves undone
-        if out.exists():  # else nothing was done, and a corrected call finds nothing in its way
+        if done:  # else a corrected call shall find nothing in its way
             (out / "detections.json").write_text(json.dumps(results), encoding="utf-8")
-    console.print(f"wrote {len(pictures) - unread} pictures and {len(results)} detections in {out}/detections.json")
+    if done:
+        console.print(f"wrote {done} pictures and {len(results)} detections in {out}/detections.json")
     if unread:
         raise typer.Exit(1)
 
