@@ -15,8 +15,7 @@ from rcnnkit.detectors.detector import Detector
 from rcnnkit.ops.conv3x3 import LANES, conv3x3, winograd_weights
 from rcnnkit.precision import pick_dtype
 
-# The share of its tiles that a map has to fill; below, the fewer products cost more. bf16's products cost half.
-LEAST_USED = {torch.float32: 0.35, torch.bfloat16: 0.7}
+LEAST_USED = 0.5  # the share of its tiles that a map has to fill; below, the fewer products cost more
 
 AnyDetector = TypeVar("AnyDetector", bound=Detector)
 
@@ -42,7 +41,7 @@ def prepare(detector: AnyDetector, precision: str = "auto") -> AnyDetector:
     for name, part in ready.named_modules():
         if name in ("backbone", "rpn", "head.features"):
             if detector.device.type == "cpu" and dtype in conv3x3_types():
-                _replace_convolutions(part)
+                _replace_convolutions(part, dtype)
             part.to(dtype=dtype, memory_format=torch.channels_last)
 
     def convert(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -54,22 +53,22 @@ def prepare(detector: AnyDetector, precision: str = "auto") -> AnyDetector:
 
 
 class Conv3x3(nn.Module):
-    """A 3×3 convolution of stride 1, and the ReLU after it, by `rcnnkit.ops.conv3x3`. Its weights stay float32.
+    """A 3×3 convolution of stride 1, and the ReLU after it, by `rcnnkit.ops.conv3x3`, for maps of one type.
 
     Small maps leave most of their tiles of 4 × 4 outputs empty; these go through the layer itself.
     """
 
-    def __init__(self, layer: nn.Conv2d) -> None:
+    def __init__(self, layer: nn.Conv2d, dtype: torch.dtype) -> None:
         super().__init__()
         self.layer = layer
-        self.weight = winograd_weights(layer.weight)
+        self.weight = winograd_weights(layer.weight, dtype)
         self.bias = layer.weight.new_zeros(layer.out_channels) if layer.bias is None else layer.bias.detach()
         self.relu = False
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         tiles = math.ceil(height / 4) * math.ceil(width / 4)
-        if height * width < LEAST_USED.get(x.dtype, math.inf) * 16 * tiles:
+        if x.dtype != self.weight.dtype or height * width < LEAST_USED * 16 * tiles:
             plain: Tensor = self.layer(x)
             return plain.relu_() if self.relu else plain
         return conv3x3(x, self.weight, self.bias, self.relu)
@@ -80,17 +79,17 @@ def conv3x3_types() -> set[torch.dtype]:
     return {torch.float32} if torch.cpu._is_amx_tile_supported() else {torch.float32, torch.bfloat16}
 
 
-def _replace_convolutions(module: nn.Module) -> None:
+def _replace_convolutions(module: nn.Module, dtype: torch.dtype) -> None:
     before: nn.Module | None = None
     for name, child in module.named_children():
         if isinstance(child, nn.Conv2d) and _fits(child):
-            child = Conv3x3(child)
+            child = Conv3x3(child, dtype)
             setattr(module, name, child)
         elif isinstance(module, nn.Sequential) and isinstance(before, Conv3x3) and isinstance(child, nn.ReLU):
             before.relu = True
             setattr(module, name, nn.Identity())
         else:
-            _replace_convolutions(child)
+            _replace_convolutions(child, dtype)
         before = child
 
 

@@ -139,7 +139,7 @@ def convolution_cases(device: torch.device, generator: torch.Generator) -> list[
         input = torch.randn(batch, channels, height, width, generator=generator).to(dtype)
         input = input.contiguous(memory_format=torch.channels_last)
         weight, bias = torch.randn(channels, channels, 3, 3, generator=generator), torch.zeros(channels)
-        ours = ops.winograd_weights(weight)
+        ours = ops.winograd_weights(weight, dtype)
         theirs, offset = weight.to(dtype).contiguous(memory_format=torch.channels_last), bias.to(dtype)
         name = f"conv3x3 {str(dtype)[6:]}, {batch} × {channels} × {height} × {width}"
         cases.append(

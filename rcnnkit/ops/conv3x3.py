@@ -12,36 +12,52 @@ load()
 
 LANES, PANEL = 16, 32  # as in csrc/winograd/kernels.h
 
-# F(4×4, 3×3): what becomes of three weights (section 4.2).
-WEIGHTS = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6]]
-WEIGHTS += [[1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]
+INNER, OUTER = 0.75, 1.5  # the points beside 0 and infinity; as in csrc/winograd/kernels.h, which says why these
 
 
-def winograd_weights(weight: Tensor) -> Tensor:
-    """Weights (O, C, 3, 3) as `conv3x3` reads them: 36 coefficients, (36, ⌈O / 32⌉, C, 32) float32.
+def winograd_weights(weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Weights (O, C, 3, 3) as `conv3x3` reads them: 36 coefficients, for maps of type `dtype`.
+
+    Returns:
+        (36, ⌈O / 32⌉, C, 32) float32, or (36, ⌈O / 32⌉, C / 2, 64) bfloat16.
 
     Raises:
-        ValueError: filters of another size, or C or O is no multiple of 16.
+        ValueError: filters of another size, C or O is no multiple of 16, or another type.
     """
     outputs, channels, *size = weight.shape
     if size != [3, 3] or outputs % LANES or channels % LANES:
         raise ValueError(f"weights (O, C, 3, 3) with O and C multiples of {LANES}, not {tuple(weight.shape)}")
-    transform = torch.tensor(WEIGHTS, dtype=torch.float64, device=weight.device)
+    if dtype not in (torch.float32, torch.bfloat16):
+        raise ValueError(f"weights are made for maps of float32 or bfloat16, not {dtype}")
+    transform = torch.tensor(_evaluations(), dtype=torch.float64, device=weight.device)
     coefficients = torch.einsum("ik,ockl,jl->ijco", transform, weight.double(), transform).flatten(0, 1)
-    panels = F.pad(coefficients, (0, -outputs % PANEL)).unflatten(2, (-1, PANEL))
-    return panels.transpose(1, 2).float().contiguous()
+    panels = F.pad(coefficients, (0, -outputs % PANEL)).unflatten(2, (-1, PANEL)).transpose(1, 2)
+    if dtype == torch.bfloat16:  # two channels of an output beside each other
+        panels = panels.unflatten(2, (-1, 2)).transpose(3, 4).flatten(3)
+    return panels.to(dtype).contiguous()
+
+
+def _evaluations() -> list[list[float]]:
+    """(6, 3): what three weights, as a polynomial, are at each of the six points (section 4.2), scaled so that the way
+    back has no divisions."""
+    inner, outer = INNER**2, OUTER**2
+    rows = [[1 / (inner * outer), 0.0, 0.0]]
+    for point, other in ((INNER, outer), (-INNER, outer), (OUTER, inner), (-OUTER, inner)):
+        scale = 2 * point**2 * (point**2 - other)
+        rows.append([1 / scale, point / scale, point**2 / scale])
+    return [*rows, [0.0, 0.0, 1.0]]
 
 
 def conv3x3(input: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
     """A convolution of 3×3, stride 1 and padding 1 on the CPU, without a gradient.
 
-    Products and sums are float32, whatever the type of the maps. They are other products than those of a
-    convolution as it is written down, with errors a few times as large; and NaN or an infinity makes NaN of every
-    tile of 4 × 4 outputs that looks at it.
+    They are other products than those of a convolution as it is written down, of coefficients in the maps' type and
+    summed in float32, with errors a few times as large; and NaN or an infinity makes NaN of every tile of 4 × 4
+    outputs that looks at it.
 
     Args:
         input: (B, C, H, W) float32 or bfloat16; not copied where it lies channels last.
-        weight: of `winograd_weights`.
+        weight: of `winograd_weights`, for the maps' type.
         bias: (O,) float32.
         relu: what is below 0 becomes 0.
 

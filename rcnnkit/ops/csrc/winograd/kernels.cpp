@@ -11,6 +11,7 @@ constexpr int lanes = RCNNKIT_VECTOR_BYTES / 4;
 typedef float Wide __attribute__((vector_size(RCNNKIT_VECTOR_BYTES)));
 typedef float Loose __attribute__((vector_size(RCNNKIT_VECTOR_BYTES), aligned(4), may_alias));  // in memory
 typedef uint32_t Bits __attribute__((vector_size(RCNNKIT_VECTOR_BYTES)));
+typedef uint32_t LooseBits __attribute__((vector_size(RCNNKIT_VECTOR_BYTES), aligned(2), may_alias));
 typedef uint16_t Half __attribute__((vector_size(RCNNKIT_VECTOR_BYTES / 2), aligned(2), may_alias));
 
 inline Wide load(const float* from) { return *reinterpret_cast<const Loose*>(from); }
@@ -26,27 +27,29 @@ inline void store(uint16_t* to, Wide x) {
 // Six inputs, or as many sums of weights, to six coefficients (Bᵗ d), `step` apart.
 inline void forward(const Wide* d, int step, Wide* out, int out_step) {
   const Wide d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
-  const Wide even = d4 - 4.f * d2, odd = d3 - 4.f * d1, near = d4 - d2, far = 2.f * (d3 - d1);
-  out[0] = 4.f * d0 - 5.f * d2 + d4;
+  constexpr float a2 = kInner * kInner, b2 = kOuter * kOuter;
+  const Wide even = d4 - b2 * d2, odd = kInner * (d3 - b2 * d1), near = d4 - a2 * d2, far = kOuter * (d3 - a2 * d1);
+  out[0] = a2 * b2 * d0 - (a2 + b2) * d2 + d4;
   out[out_step] = even + odd;
   out[2 * out_step] = even - odd;
   out[3 * out_step] = near + far;
   out[4 * out_step] = near - far;
-  out[5 * out_step] = 4.f * d1 - 5.f * d3 + d5;
+  out[5 * out_step] = a2 * b2 * d1 - (a2 + b2) * d3 + d5;
 }
 
 // Six coefficients to four outputs (Aᵗ m).
 inline void backward(const Wide* m, int step, Wide* out, int out_step) {
   const Wide s = m[step] + m[2 * step], d = m[step] - m[2 * step];
   const Wide s2 = m[3 * step] + m[4 * step], d2 = m[3 * step] - m[4 * step];
+  constexpr float a = kInner, b = kOuter;
   out[0] = m[0] + s + s2;
-  out[out_step] = d + 2.f * d2;
-  out[2 * out_step] = s + 4.f * s2;
-  out[3 * out_step] = d + 8.f * d2 + m[5 * step];
+  out[out_step] = a * d + b * d2;
+  out[2 * out_step] = a * a * s + b * b * s2;
+  out[3 * out_step] = a * a * a * d + b * b * b * d2 + m[5 * step];
 }
 
 template <class S>
-void read(Map<const S> map, int64_t top, int64_t left, float* out, int64_t stride) {
+void read(Map<const S> map, int64_t top, int64_t left, S* out, int64_t stride) {
   const S* cells[kCoefficients];  // null outside the map
   for (int i = 0; i < kCoefficients; ++i) {
     const int64_t y = top + i / kInputs, x = left + i % kInputs;
@@ -101,22 +104,44 @@ constexpr int kBlockRows = 6, kBlockVectors = 2;
 constexpr int kBlockRows = 4, kBlockVectors = 2;
 #endif
 
-void multiply(const float* tiles, int64_t tile_stride, const float* panel, int64_t channels, float* out,
-              int64_t out_stride) {
+// What a row of coefficients and a panel are taken in: a channel at a time, or two of bfloat16.
+struct Singles {
+  using S = float;
+  static constexpr int kChannels = 1;
+  static void weights(const float* from, Wide* into) { into[0] = load(from); }
+  static float at(const float* tile, int) { return tile[0]; }
+};
+
+struct Pairs {
+  using S = uint16_t;
+  static constexpr int kChannels = 2;
+  static void weights(const uint16_t* from, Wide* into) {
+    const Bits both = *reinterpret_cast<const LooseBits*>(from);
+    into[0] = (Wide)(both << 16), into[1] = (Wide)(both & 0xffff0000u);  // little-endian: the first lies low
+  }
+  static float at(const uint16_t* tile, int i) { return __builtin_bit_cast(float, uint32_t(tile[i]) << 16); }
+};
+
+template <class Kind, class S = typename Kind::S>
+void multiply(const S* tiles, int64_t tile_stride, const S* panel, int64_t channels, float* out, int64_t out_stride) {
+  constexpr int kTaken = Kind::kChannels;
   for (int row = 0; row < kRows; row += kBlockRows)
     for (int column = 0; column < kPanel; column += kBlockVectors * lanes) {
-      const float* a = tiles + row * tile_stride;
-      const float* b = panel + column;
+      const S* a = tiles + row * tile_stride;
+      const S* b = panel + column * kTaken;
       Wide sums[kBlockRows][kBlockVectors] = {};
-      for (int64_t c = 0; c < channels; ++c, b += kPanel) {
-        Wide weights[kBlockVectors];
+      for (int64_t c = 0; c < channels; c += kTaken, b += kPanel * kTaken) {
+        Wide weights[kBlockVectors][kTaken];
 #pragma GCC unroll 4
-        for (int j = 0; j < kBlockVectors; ++j) weights[j] = load(b + j * lanes);
+        for (int j = 0; j < kBlockVectors; ++j) Kind::weights(b + j * lanes * kTaken, weights[j]);
 #pragma GCC unroll 16
         for (int i = 0; i < kBlockRows; ++i) {
-          const float x = a[i * tile_stride + c];
+#pragma GCC unroll 2
+          for (int k = 0; k < kTaken; ++k) {
+            const float x = Kind::at(a + i * tile_stride + c, k);
 #pragma GCC unroll 4
-          for (int j = 0; j < kBlockVectors; ++j) sums[i][j] += x * weights[j];
+            for (int j = 0; j < kBlockVectors; ++j) sums[i][j] += x * weights[j][k];
+          }
         }
       }
 #pragma GCC unroll 16
@@ -130,6 +155,7 @@ void multiply(const float* tiles, int64_t tile_stride, const float* panel, int64
 }  // namespace
 
 extern const winograd::Kernels winograd_kernels;
-const winograd::Kernels winograd_kernels = {read<float>, read<uint16_t>, multiply, write<float>, write<uint16_t>};
+const winograd::Kernels winograd_kernels = {read<float>,     read<uint16_t>, multiply<Singles>,
+                                            multiply<Pairs>, write<float>,   write<uint16_t>};
 
 }  // namespace rcnnkit::RCNNKIT_LEVEL
