@@ -438,18 +438,17 @@ def _complain(error: BaseException) -> None:
 
 def main() -> None:
     """Run the command; what the user can mend is told in words, without a stack trace."""
-    handler: logging.Handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
-    if not sys.stderr.isatty():  # a file or a pipe gets a message in one line
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+    else:  # a file or a pipe gets a message in one line
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     log = logging.getLogger("rcnnkit")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
-        if "RCNNKIT_TRACEBACK" not in os.environ:
-            _run()
-        else:
-            app()
+        (app if "RCNNKIT_TRACEBACK" in os.environ else _run)()
     finally:
         log.removeHandler(handler)
 

@@ -116,7 +116,7 @@ def import_(
     """Take over released proposals: selective search for VOC (.mat); Fast R-CNN's, Detectron's, detectron2's (.pkl)."""
     from rcnnkit.data.proposals import import_proposals
     from rcnnkit.data.reading import read_data
-    from rcnnkit.downloads import sha256
+    from rcnnkit.files import sha256
     from rcnnkit.proposals.released import read_released
     from rcnnkit.proposals.store import Store
 
@@ -137,7 +137,7 @@ def _method(name: str, options: dict[str, Any], weights: Path | None, device: st
     if weights is not None:
         from rcnnkit.detectors.faster_rcnn import FasterRCNN
         from rcnnkit.detectors.trained_rpn import TrainedRPN
-        from rcnnkit.downloads import sha256
+        from rcnnkit.files import sha256
         from rcnnkit.weights import load
 
         detector = load(weights, device)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torchvision.models import WeightsEnum
+
+from rcnnkit.files import sha256
 
 # Torchvision's own; its documentation says of the weights that the data they were trained on may restrict them.
 LICENCE = "BSD-3-Clause (torchvision); the terms of the data it was trained on may go beyond it"
@@ -49,9 +50,3 @@ def hash_of(weights: WeightsEnum) -> str:
     match = re.search(r"-([0-9a-f]{8,})\.pth$", weights.url)
     assert match, weights.url
     return match[1]
-
-
-def sha256(path: Path) -> str:
-    """Of the file's bytes, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

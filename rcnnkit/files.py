@@ -1,7 +1,8 @@
-"""New files: that nothing is in their way, and that they appear whole or not at all."""
+"""Files: that nothing is in the way of new ones, that they appear whole or not at all, and what tells their bytes."""
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,3 +48,9 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             half.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Of the file's bytes, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rcnnkit.files import check_new, whole
+from rcnnkit.files import check_new, sha256, whole
 
 
 def test_nothing_is_in_the_way_of_a_new_file(tmp_path: Path) -> None:
@@ -72,3 +72,8 @@ def test_what_safetensors_cannot_write(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match=r"a\.safetensors cannot be written \(.*directory"):
         save()
+
+
+def test_sha256(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
+    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

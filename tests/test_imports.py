@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1] / "rcnnkit"
 
 # Each may import those above it and, where a name ends with /, what is beside it in its folders.
 TIERS = [
-    ["boxes", "downloads", "files", "pickles", "precision"],
-    ["structures"],
+    ["boxes", "files", "pickles", "precision"],
+    ["downloads", "structures"],
     ["images"],
     ["ops/"],
     ["backbones/", "proposals/", "heads/"],

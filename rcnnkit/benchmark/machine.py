@@ -43,16 +43,15 @@ def free_memory(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0] + cached
     if device.type != "cpu" or not (free := _field("/proc/meminfo", "MemAvailable")):
         return None
+    whole = int(free.split()[0]) * 1024
     try:
-        limit, used = ((GROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        limit, used, stat = ((GROUP / f"memory.{name}").read_text().split() for name in ("max", "current", "stat"))
     except OSError:
-        limit, used = "max", "0"
-    if limit == "max":
-        return int(free.split()[0]) * 1024
+        return whole
+    if limit == ["max"]:
+        return whole
     # What was read of files counts as used, and is given back when memory is asked for.
-    stat = (GROUP / "memory.stat").read_text().split()
-    bound = int(limit) - int(used) + int(stat[stat.index("inactive_file") + 1])
-    return min(bound, int(free.split()[0]) * 1024)
+    return min(whole, int(limit[0]) - int(used[0]) + int(stat[stat.index("inactive_file") + 1]))
 
 
 def peak_memory() -> int | None:

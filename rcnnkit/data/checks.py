@@ -21,7 +21,7 @@ EXIF_ORIENTATION = 0x0112
 READERS = 8  # threads: opening many small files waits for the disk more than for the processor
 
 # What PIL raises on bytes that it cannot read, and on pictures too large to be meant.
-BAD_PICTURE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+BAD_PICTURE = (OSError, ValueError, SyntaxError, EOFError)
 
 Box = tuple[float, float, float, float]
 

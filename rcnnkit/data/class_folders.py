@@ -137,7 +137,8 @@ def read_class_splits(
             if class_names is None:  # what is bad with the names in `val` is told as well
                 class_names = sorted({folder.name for split in parts for folder in _class_folders(root, split)})
     if bad:
-        raise BadData(" and ".join(e.name for e in bad), [p for e in bad for p in e.problems], thing="problem")
+        problems = [problem for e in bad for problem in e.problems]
+        raise BadData(" and ".join(e.name for e in bad), problems, thing="problem", skip_bad=skip_bad)
     training, validation = found[0], found[1] if val else None
     if missing := _without_pictures(training):
         raise ValueError(

@@ -13,7 +13,8 @@ import torchvision
 from torchvision.models import WeightsEnum
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights, FasterRCNN_ResNet50_FPN_Weights
 
-from rcnnkit.downloads import LICENCE, fetch, hash_of, sha256
+from rcnnkit.downloads import LICENCE, fetch, hash_of
+from rcnnkit.files import sha256
 from rcnnkit.importing.tensors import SUFFIXES
 
 ZOO_LICENCE = "CC BY-SA 3.0 (detectron2's model zoo)"

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -25,6 +24,7 @@ from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.trained_rpn import TrainedRPN
 from rcnnkit.evaluation.report import evaluate
+from rcnnkit.files import sha256
 from rcnnkit.inference import prepare
 from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST
@@ -154,8 +154,7 @@ def _proposals(settings: Settings, rpn: Path, data: Dataset, run: Path, console:
     detector = weights.load(rpn, settings.train.device)
     assert isinstance(detector, FasterRCNN)
     detector.rpn.keep = (ALL, detector.rpn.train_keep[1])
-    with rpn.open("rb") as file:
-        method = TrainedRPN(detector, hashlib.file_digest(file, "sha256").hexdigest()[:16])
+    method = TrainedRPN(detector, sha256(rpn)[:16])
     store = Store.create(run / "proposals", method.name, method.settings)
     compute_proposals(data, method, store, console=console)
     return store

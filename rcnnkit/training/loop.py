@@ -342,7 +342,8 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
         except BadData as error:
             bad.append(error)
     if bad:
-        raise BadData(" and ".join(e.name for e in bad), [problem for e in bad for problem in e.problems])
+        problems = [problem for e in bad for problem in e.problems]
+        raise BadData(" and ".join(e.name for e in bad), problems, skip_bad=data.skip_bad)
     training = join_data(splits[: len(parts)])
     if len(training.without_objects(data.use_difficult)) == len(training.class_names):
         some = any(len(record.targets) for record in training.records)

@@ -9,23 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import save_file
 
 from rcnnkit import weights
-from rcnnkit.config import Settings, check_settings, read_settings
+from rcnnkit.config import read_settings
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.records import BadData
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.training.loop import Interrupted, NonFiniteLoss, read_splits, sgd, train
-
-Values = dict[str, dict[str, Any]]
-QUIET = Console(quiet=True)
-
-
-def settings(tiny: Values, **train: Any) -> Settings:
-    return check_settings(tiny | {"train": tiny["train"] | train}, "test")
+from tests.training.runs import QUIET, Values, settings
 
 
 def log(run: Path) -> list[dict[str, Any]]:
@@ -187,6 +180,17 @@ def test_bad_annotations_of_both_splits_are_told_together(bccd: Path, tiny: Valu
     training, validation = read_splits(data.model_copy(update={"skip_bad": True}))
     assert validation is not None
     assert (len(training), len(validation)) == (205, 87)
+
+
+def test_where_nothing_is_left_leaving_out_is_not_advised(tiny: Values, tmp_path: Path) -> None:
+    write_digits(tmp_path / "data", train=1, val=1, size=(96, 96))
+    for file in (tmp_path / "data" / "Annotations").iterdir():
+        file.write_text("<annotation>")
+    for skip_bad, advice in ((False, "--skip-bad on the command line."), (True, "Nothing is left without them.")):
+        data = settings(tiny | {"data": {"root": str(tmp_path / "data"), "skip_bad": skip_bad}}).data
+        with pytest.raises(BadData) as error:
+            read_splits(data)
+        assert str(error.value).splitlines()[-1].endswith(advice)
 
 
 def test_weight_decay_spares_biases_and_norms(tiny: Values) -> None:

@@ -1,22 +1,14 @@
 """The folder of a run."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.console import Console
 
-from rcnnkit.config import Settings, check_settings, read_settings
+from rcnnkit.config import check_settings, read_settings
 from rcnnkit.training.alternating import train_alternating
 from rcnnkit.training.loop import train
 from rcnnkit.training.run_folder import keep_settings
-
-Values = dict[str, dict[str, Any]]
-QUIET = Console(quiet=True)
-
-
-def settings(tiny: Values, **train: Any) -> Settings:
-    return check_settings(tiny | {"train": tiny["train"] | train}, "test")
+from tests.training.runs import QUIET, Values, settings
 
 
 def test_a_run_is_never_overwritten(tiny: Values, tmp_path: Path) -> None:

@@ -2,24 +2,16 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 from rcnnkit import weights
-from rcnnkit.config import ModelSettings, RPNSettings, Settings, check_settings
+from rcnnkit.config import ModelSettings, RPNSettings, check_settings
 from rcnnkit.detectors.build import build
 from rcnnkit.training.loop import train
 from rcnnkit.training.start import start_from
-
-Values = dict[str, dict[str, Any]]
-QUIET = Console(quiet=True)
-
-
-def settings(tiny: Values, **train: Any) -> Settings:
-    return check_settings(tiny | {"train": tiny["train"] | train}, "test")
+from tests.training.runs import QUIET, Values, settings
 
 
 def test_init_takes_weights_that_fit(tiny: Values, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
