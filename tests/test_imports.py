@@ -17,6 +17,7 @@ TIERS = [
     ["images"],
     ["ops/"],
     ["backbones/", "proposals/", "heads/"],
+    ["cpu_layers"],
     ["config"],
     ["detectors/"],
     ["inference"],

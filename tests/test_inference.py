@@ -12,7 +12,7 @@ from rcnnkit import weights
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
-from rcnnkit.inference import Conv3x3, prepare
+from rcnnkit.inference import prepare
 from rcnnkit.structures import Detections, Proposals
 
 FPN = {"fpn_channels": 64, "fpn_norm": "batch"}
@@ -73,28 +73,6 @@ def test_the_same_is_found(name: str) -> None:
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
     assert detector.backbone is not ready.backbone
     assert not detector.only_detects
-
-
-@pytest.mark.parametrize(("size", "small"), [((2, 2), True), ((6, 5), True), ((6, 6), False), ((16, 16), False)])
-def test_small_maps_go_through_the_layer_itself(size: tuple[int, int], small: bool) -> None:
-    torch.manual_seed(0)
-    layer = nn.Conv2d(16, 32, 3, padding=1).requires_grad_(False)
-    ours, maps = Conv3x3(layer, torch.float32), torch.randn(2, 16, *size)
-    for ours.relu in (False, True):
-        expected = layer(maps).relu() if ours.relu else layer(maps)
-        torch.testing.assert_close(ours(maps), expected, rtol=0, atol=1e-5)
-        assert torch.equal(ours(maps), expected) == small
-
-
-def test_maps_of_another_type_go_through_the_layer_itself() -> None:
-    """As under an autocast that the caller is in."""
-    torch.manual_seed(0)
-    layer = nn.Conv2d(16, 32, 3, padding=1).requires_grad_(False)
-    maps = torch.randn(1, 16, 16, 16)
-    assert torch.equal(Conv3x3(layer, torch.bfloat16)(maps), layer(maps))
-    torch.testing.assert_close(
-        Conv3x3(layer, torch.bfloat16)(maps.bfloat16()), layer(maps).bfloat16(), rtol=0, atol=0.1
-    )
 
 
 def test_half_precision_is_near_and_boxes_stay_float32() -> None:

@@ -27,7 +27,7 @@ class FPN(nn.Module):
         layer = norm_layer(norm)
         bias = norm == "none"
         self.lateral = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, channels, 1, bias=bias), layer(channels)) for c in body.channels
+            Lateral(nn.Conv2d(c, channels, 1, bias=bias), layer(channels)) for c in body.channels
         )
         self.output = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=bias), layer(channels))
@@ -43,9 +43,18 @@ class FPN(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """(B, 3, H, W) → P2 … P6, (B, channels, H / stride, W / stride) each."""
-        *maps, top = (lateral(c) for lateral, c in zip(self.lateral, self.body(pixels), strict=True))
-        pyramid = [top]
-        for lateral in reversed(maps):
-            pyramid.insert(0, lateral + F.interpolate(pyramid[0], size=lateral.shape[2:], mode="nearest"))
+        *maps, top = self.body(pixels)
+        *laterals, first = self.lateral
+        pyramid = [first(top)]
+        for lateral, c in zip(reversed(laterals), reversed(maps), strict=True):
+            pyramid.insert(0, lateral(c, F.interpolate(pyramid[0], size=c.shape[2:], mode="nearest")))
         pyramid = [output(p) for output, p in zip(self.output, pyramid, strict=True)]
         return [*pyramid, pyramid[-1][:, :, ::2, ::2]]
+
+
+class Lateral(nn.Sequential):
+    """A lateral connection, and the map from above that is added to it."""
+
+    def forward(self, x: Tensor, above: Tensor | None = None) -> Tensor:
+        x = super().forward(x)
+        return x if above is None else x + above

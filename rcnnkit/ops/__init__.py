@@ -1,9 +1,20 @@
 """Compiled operators, under torchvision's names, arguments and defaults where it has them."""
 
+from rcnnkit.ops.conv2d import conv2d, conv2d_weights
 from rcnnkit.ops.conv3x3 import conv3x3, winograd_weights
 from rcnnkit.ops.nms import batched_nms, nms
 from rcnnkit.ops.roi_align import roi_align
 from rcnnkit.ops.roi_pool import roi_pool
 from rcnnkit.ops.warp_regions import warp_regions
 
-__all__ = ["batched_nms", "conv3x3", "nms", "roi_align", "roi_pool", "warp_regions", "winograd_weights"]
+__all__ = [
+    "batched_nms",
+    "conv2d",
+    "conv2d_weights",
+    "conv3x3",
+    "nms",
+    "roi_align",
+    "roi_pool",
+    "warp_regions",
+    "winograd_weights",
+]

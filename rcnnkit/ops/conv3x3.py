@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from rcnnkit.ops.library import load
+from rcnnkit.ops.conv2d import LANES, channels_last, panels_of, refuse_gradient
 
-load()
-
-LANES, PANEL = 16, 32  # as in csrc/winograd/kernels.h
-
-INNER, OUTER = 0.75, 1.5  # the points beside 0 and infinity; as in csrc/winograd/kernels.h, which says why these
+INNER, OUTER = 0.75, 1.5  # the points beside 0 and infinity; as in csrc/convolution/kernels.h, which says why these
 
 
 def winograd_weights(weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -27,14 +22,9 @@ def winograd_weights(weight: Tensor, dtype: torch.dtype = torch.float32) -> Tens
     outputs, channels, *size = weight.shape
     if size != [3, 3] or outputs % LANES or channels % LANES:
         raise ValueError(f"weights (O, C, 3, 3) with O and C multiples of {LANES}, not {tuple(weight.shape)}")
-    if dtype not in (torch.float32, torch.bfloat16):
-        raise ValueError(f"weights are made for maps of float32 or bfloat16, not {dtype}")
     transform = torch.tensor(_evaluations(), dtype=torch.float64, device=weight.device)
     coefficients = torch.einsum("ik,ockl,jl->ijco", transform, weight.double(), transform).flatten(0, 1)
-    panels = F.pad(coefficients, (0, -outputs % PANEL)).unflatten(2, (-1, PANEL)).transpose(1, 2)
-    if dtype == torch.bfloat16:  # two channels of an output beside each other
-        panels = panels.unflatten(2, (-1, 2)).transpose(3, 4).flatten(3)
-    return panels.to(dtype).contiguous()
+    return panels_of(coefficients, dtype)
 
 
 def _evaluations() -> list[list[float]]:
@@ -48,7 +38,7 @@ def _evaluations() -> list[list[float]]:
     return [*rows, [0.0, 0.0, 1.0]]
 
 
-def conv3x3(input: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
+def conv3x3(input: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, residual: Tensor | None = None) -> Tensor:
     """A convolution of 3×3, stride 1 and padding 1 on the CPU, without a gradient.
 
     They are other products than those of a convolution as it is written down, of coefficients in the maps' type and
@@ -60,6 +50,7 @@ def conv3x3(input: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> 
         weight: of `winograd_weights`, for the maps' type.
         bias: (O,) float32.
         relu: what is below 0 becomes 0.
+        residual: like the output, and added to it before the ReLU; not copied where it lies channels last.
 
     Returns:
         (B, O, H, W) in the input's type, channels last.
@@ -67,12 +58,11 @@ def conv3x3(input: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> 
     Raises:
         RuntimeError: shapes or types do not fit, or a gradient is asked for.
     """
-    if torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad or bias.requires_grad):
-        raise RuntimeError("conv3x3 has no gradient; detect under torch.no_grad(), or train with nn.Conv2d")
-    rows = input.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-    return torch.ops.rcnnkit.conv3x3(rows, weight, bias, relu).permute(0, 3, 1, 2)
+    refuse_gradient("conv3x3", input, weight, bias, residual)
+    rows = torch.ops.rcnnkit.conv3x3(channels_last(input), weight, bias, channels_last(residual), relu)
+    return rows.permute(0, 3, 1, 2)
 
 
 @torch.library.register_fake("rcnnkit::conv3x3")
-def _(input: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+def _(input: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
     return input.new_empty(*input.shape[:3], bias.shape[0])

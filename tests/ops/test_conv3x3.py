@@ -112,6 +112,16 @@ def test_relu_is_the_same_as_after_it():
     assert (expected == 0).any()
 
 
+def test_a_residual_is_added_before_the_relu():
+    input, weight, bias = problem(2, 16, 6, 9, 48)
+    residual = torch.randn(2, 48, 6, 9, generator=torch.Generator().manual_seed(9))
+    exact = (F.conv2d(input.double(), weight.double(), bias.double(), padding=1) + residual).relu()
+    found = conv3x3(input, winograd_weights(weight), bias, relu=True, residual=residual)
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-4)
+    halves = conv3x3(input.bfloat16(), winograd_weights(weight, torch.bfloat16), bias, True, residual.bfloat16())
+    assert (halves - exact).std() < 0.02 * exact.std()
+
+
 def test_any_strides_are_read():
     input, weight, bias = problem(2, 16, 8, 10, 16)
     expected = conv3x3(input, winograd_weights(weight), bias)
@@ -143,6 +153,8 @@ def test_what_does_not_fit_is_refused():
         (input.bfloat16(), winograd_weights(weight, torch.bfloat16)[:, :, :4], bias),
         (input, u.double(), bias),
         (input[0], u, bias),
+        (input, u, bias, False, torch.zeros(1, 32, 4, 5)),
+        (input, u, bias, False, torch.zeros(1, 32, 4, 4).double()),
     ):
         with pytest.raises(RuntimeError):
             conv3x3(*arguments)
@@ -162,7 +174,7 @@ for maps in (input, input.bfloat16()):
 """
 
 
-@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512", "avx512bf16"])
 def test_every_instruction_set(level):
     environment = {**os.environ, "RCNNKIT_CPU_LEVEL": level}
     done = subprocess.run([sys.executable, "-c", LEVEL], env=environment, capture_output=True, text=True, check=False)

@@ -24,8 +24,11 @@ STABLE_TORCH_LIBRARY(rcnnkit, m) {
   m.def(
       "warp_regions_backward(Tensor grad, Tensor rois, SymInt batch, SymInt channels, SymInt height,"
       " SymInt width, int context, bool square, bool channels_last, bool deterministic) -> Tensor");
-  // Channels last: input (B, H, W, C), weight (36, panels, C, 32) as conv3x3.py makes it.
-  m.def("conv3x3(Tensor input, Tensor weight, Tensor bias, bool relu) -> Tensor");
+  // Channels last: input (B, H, W, C), residual (B, H, W, O), weights as conv2d.py and conv3x3.py make them.
+  m.def(
+      "conv2d(Tensor input, Tensor weight, Tensor bias, Tensor? residual, int height, int width, int stride,"
+      " int padding, bool relu) -> Tensor");
+  m.def("conv3x3(Tensor input, Tensor weight, Tensor bias, Tensor? residual, bool relu) -> Tensor");
   // Rows of `strategies` are (colour space, k, similarities), numbered as in selective_search.py.
   m.def("selective_search(Tensor image, Tensor strategies, int min_side, int seed) -> (Tensor, Tensor)");
   m.def("selective_search_hierarchy(Tensor image, Tensor strategies) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");

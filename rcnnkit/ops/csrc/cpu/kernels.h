@@ -4,7 +4,7 @@
 // merged by the linker into whichever copy it meets first, and could then not run on an older machine.
 #pragma once
 #include "../selective_search/kernels.h"
-#include "../winograd/kernels.h"
+#include "../convolution/kernels.h"
 
 #include <cstdint>
 
@@ -103,7 +103,7 @@ struct Level {
   Suppress<float> suppress_f32;
   Suppress<double> suppress_f64;
   const search::Kernels* search;
-  const winograd::Kernels* winograd;
+  const convolution::Kernels* convolution;
 };
 
 template <class S> const Kernels<S>& of(const Level& level);

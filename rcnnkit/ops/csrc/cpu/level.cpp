@@ -11,20 +11,23 @@ namespace baseline { extern const Level level; }
 #ifdef RCNNKIT_X86_LEVELS
 namespace avx2 { extern const Level level; }
 namespace avx512 { extern const Level level; }
+namespace avx512bf16 { extern const Level level; }
 #endif
 
 namespace {
 
 const Level& choose() {
-  const Level* runs[3] = {&baseline::level};
+  const Level* runs[4] = {&baseline::level};
   int count = 1;
 #ifdef RCNNKIT_X86_LEVELS
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     runs[count++] = &avx2::level;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
       runs[count++] = &avx512::level;
+      if (__builtin_cpu_supports("avx512bf16")) runs[count++] = &avx512bf16::level;
+    }
   }
 #endif
   const char* wanted = std::getenv("RCNNKIT_CPU_LEVEL");

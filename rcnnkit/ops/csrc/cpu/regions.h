@@ -1,5 +1,6 @@
 // What the CPU operators on regions share: reading their arguments, and going through maps block by block.
 #pragma once
+#include "fresh.h"
 #include "kernels.h"
 
 #include <torch/csrc/stable/library.h>
@@ -7,8 +8,6 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
-
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -33,18 +32,6 @@ auto for_dtype(ScalarType type, const char* op, F f) {
 
 template <class T> constexpr ScalarType scalar_type = ScalarType::Float;
 template <> inline constexpr ScalarType scalar_type<double> = ScalarType::Double;
-
-// Fresh memory costs more in page faults than the kernels need to fill it, and less in pages of 2 MiB.
-inline Tensor with_huge_pages(Tensor tensor) {
-#ifdef MADV_HUGEPAGE
-  constexpr uintptr_t page = 2 << 20;
-  const auto begin = reinterpret_cast<uintptr_t>(tensor.data_ptr());
-  const uintptr_t first = (begin + page - 1) / page * page;
-  const uintptr_t last = (begin + tensor.numel() * tensor.element_size()) / page * page;
-  if (last > first + page) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-#endif
-  return tensor;
-}
 
 struct Shape {
   int64_t batch, channels, height, width;

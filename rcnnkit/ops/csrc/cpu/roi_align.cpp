@@ -88,7 +88,7 @@ Tensor forward(Tensor input, Tensor rois, double scale, int64_t row_bins, int64_
     const auto regions = read_regions<T>(rois, shape.batch, kOp);
     const AllTaps<T> taps(regions, shape, T(scale), int(row_bins), int(column_bins), int(ratio), aligned);
     Tensor output =
-        with_huge_pages(torch::stable::new_empty(input, {regions.count, shape.channels, row_bins, column_bins}));
+        fresh(input, {regions.count, shape.channels, row_bins, column_bins});
     const Layout layout = layout_of(input);
     const auto* maps = static_cast<const S*>(input.data_ptr());
     auto* out = static_cast<S*>(output.data_ptr());

@@ -62,10 +62,9 @@ std::tuple<Tensor, Tensor> forward(Tensor input, Tensor rois, double scale, int6
     const auto regions = read_regions<T>(rois, shape.batch, kOp);
     const AllSpans spans(regions, shape, T(scale), int(row_bins), int(column_bins));
     const int64_t count = regions.count, bins = row_bins * column_bins;
-    Tensor output = with_huge_pages(torch::stable::new_empty(input, {count, shape.channels, row_bins, column_bins}));
+    Tensor output = fresh(input, {count, shape.channels, row_bins, column_bins});
     Tensor argmax = with_argmax
-                        ? with_huge_pages(torch::stable::new_empty(
-                              input, {count, shape.channels, row_bins, column_bins}, ScalarType::Int))
+                        ? fresh(input, {count, shape.channels, row_bins, column_bins}, ScalarType::Int)
                         : torch::stable::new_empty(input, {0}, ScalarType::Int);
     const Layout layout = layout_of(input);
     const auto* maps = static_cast<const S*>(input.data_ptr());

@@ -62,7 +62,7 @@ Tensor forward(Tensor input, Tensor rois, Tensor fill, int64_t height, int64_t w
     const auto regions = read_regions<T>(rois, shape.batch, kOp);
     const Tensor fills = torch::stable::contiguous(torch::stable::to(fill, scalar_type<T>));
     const auto* filling = static_cast<const T*>(fills.data_ptr());
-    Tensor output = with_huge_pages(torch::stable::new_empty(input, {regions.count, shape.channels, height, width}));
+    Tensor output = fresh(input, {regions.count, shape.channels, height, width});
     const Layout layout = layout_of(input);
     const auto* maps = static_cast<const S*>(input.data_ptr());
     auto* out = static_cast<S*>(output.data_ptr());

@@ -1,0 +1,123 @@
+"""Convolutions and fully connected layers for detecting on a CPU, by `rcnnkit.ops`, in place of torch's."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from rcnnkit.backbones.fpn import Lateral
+from rcnnkit.ops.conv2d import LANES, conv2d, conv2d_weights
+from rcnnkit.ops.conv3x3 import conv3x3, winograd_weights
+
+LEAST_USED = 0.5  # the share of its tiles that a map has to fill; below, Winograd's fewer products cost more
+
+
+def served_types() -> set[torch.dtype]:
+    """The types in which these layers are faster than torch's on this CPU, as far as that was measured."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return set()
+    return {torch.float32} if torch.cpu._is_amx_tile_supported() else {torch.float32, torch.bfloat16}
+
+
+class Convolution(nn.Module):
+    """A convolution, what is added to it and the ReLU after it, for maps of one type.
+
+    Those of 3×3 are `conv3x3`, unless the map is so small that most of its tiles of 4 × 4 outputs would be empty. A
+    fully connected layer is one of 1×1, of rows (R, C) in place of maps.
+
+    Args:
+        layer: where the weights come from.
+        dtype: float32 or bfloat16; maps of another type are converted.
+    """
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear, dtype: torch.dtype) -> None:
+        super().__init__()
+        weight, bias = layer.weight.detach(), layer.bias
+        bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
+        if isinstance(layer, nn.Conv2d):
+            self.stride, self.padding = layer.stride[0], int(layer.padding[0])
+        else:
+            weight, self.stride, self.padding = weight[:, :, None, None], 1, 0
+        self.outputs, _, *size = weight.shape
+        self.size = (size[0], size[1])
+        more = -self.outputs % LANES
+        weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, more))
+        self.weight, self.bias = conv2d_weights(weight, dtype), F.pad(bias.float(), (0, more))
+        by_tiles = (self.size, self.stride, self.padding, weight.shape[1] % LANES) == ((3, 3), 1, 1, 0)
+        self.coefficients = winograd_weights(weight, dtype) if by_tiles else None
+        self.relu = False
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if x.dim() == 2:
+            return self(x[:, :, None, None]).flatten(1)
+        x = x.to(self.weight.dtype)
+        if residual is not None and len(self.bias) > self.outputs:
+            residual = F.pad(residual, (0, 0, 0, 0, 0, len(self.bias) - self.outputs))
+        height, width = x.shape[2:]
+        tiles = math.ceil(height / 4) * math.ceil(width / 4)
+        if self.coefficients is not None and height * width >= LEAST_USED * 16 * tiles:
+            maps = conv3x3(x, self.coefficients, self.bias, self.relu, residual)
+        else:
+            maps = conv2d(x, self.weight, self.bias, self.size, self.stride, self.padding, self.relu, residual)
+        return maps[:, : self.outputs]
+
+
+class ResidualBlock(nn.Module):
+    """A block of a ResNet, its addition and ReLUs within the convolutions.
+
+    Args:
+        block: its convolutions are `Convolution`s already, and its norms folded into them.
+    """
+
+    def __init__(self, block: BasicBlock | Bottleneck) -> None:
+        super().__init__()
+        *first, last = _parts(block, "conv")
+        self.first, self.last, self.downsample = nn.Sequential(*first), last, block.downsample
+        for convolution in (*first, last):
+            assert isinstance(convolution, Convolution)
+            convolution.relu = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = x if self.downsample is None else self.downsample(x)
+        maps: Tensor = self.last(self.first(x), residual)
+        return maps
+
+
+def replace_layers(module: nn.Module, dtype: torch.dtype) -> None:
+    """Put these in the place of a module's layers, and within them what follows: ReLUs, additions."""
+    before: nn.Module | None = None
+    for name, child in module.named_children():
+        if isinstance(child, nn.Linear) or (isinstance(child, nn.Conv2d) and _is_plain(child)):
+            child = Convolution(child, dtype)
+            setattr(module, name, child)
+        elif isinstance(module, nn.Sequential) and isinstance(before, Convolution) and isinstance(child, nn.ReLU):
+            before.relu = True
+            setattr(module, name, nn.Identity())
+        else:
+            replace_layers(child, dtype)
+            if isinstance(child, Lateral) and _is_all(child[:1], child[1:]):
+                setattr(module, name, child[0])
+            if isinstance(child, BasicBlock | Bottleneck) and _is_all(_parts(child, "conv"), _parts(child, "bn")):
+                setattr(module, name, ResidualBlock(child))
+        if not isinstance(child, nn.Identity):
+            before = child
+
+
+def _parts(block: nn.Module, name: str) -> list[nn.Module]:
+    return [part for key, part in block.named_children() if key.startswith(name)]
+
+
+def _is_all(convolutions: Iterable[nn.Module], norms: Iterable[nn.Module]) -> bool:
+    """Whether nothing else is left: the norms are folded into the convolutions."""
+    return all(isinstance(c, Convolution) for c in convolutions) and all(isinstance(n, nn.Identity) for n in norms)
+
+
+def _is_plain(layer: nn.Conv2d) -> bool:
+    square = len({*layer.stride}) == 1 and len({*layer.padding}) == 1 and not isinstance(layer.padding, str)
+    return square and (layer.dilation, layer.groups, layer.padding_mode) == ((1, 1), 1, "zeros")

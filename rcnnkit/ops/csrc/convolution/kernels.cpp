@@ -1,0 +1,243 @@
+// See kernels.h. CMake compiles this file once a level, with RCNNKIT_LEVEL naming the level's namespace.
+#include "../vector_bytes.h"
+#include "kernels.h"
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+namespace rcnnkit::RCNNKIT_LEVEL {
+namespace {
+
+using namespace rcnnkit::convolution;
+
+constexpr int lanes = RCNNKIT_VECTOR_BYTES / 4;
+typedef float Wide __attribute__((vector_size(RCNNKIT_VECTOR_BYTES)));
+typedef float Loose __attribute__((vector_size(RCNNKIT_VECTOR_BYTES), aligned(4), may_alias));  // in memory
+typedef uint32_t Bits __attribute__((vector_size(RCNNKIT_VECTOR_BYTES)));
+typedef uint32_t LooseBits __attribute__((vector_size(RCNNKIT_VECTOR_BYTES), aligned(2), may_alias));
+typedef uint16_t Half __attribute__((vector_size(RCNNKIT_VECTOR_BYTES / 2), aligned(2), may_alias));
+
+inline Wide load(const float* from) { return *reinterpret_cast<const Loose*>(from); }
+inline void store(float* to, Wide x) { *reinterpret_cast<Loose*>(to) = x; }
+inline Bits widened(Half half) {
+#ifdef __AVX512F__  // GCC would do it in two halves
+  return (Bits)_mm512_cvtepu16_epi32((__m256i)half);
+#else
+  return __builtin_convertvector(half, Bits);
+#endif
+}
+inline Half narrowed(Bits bits) {
+#ifdef __AVX512F__
+  return (Half)_mm512_cvtepi32_epi16((__m512i)bits);
+#else
+  return __builtin_convertvector(bits, Half);
+#endif
+}
+inline Wide load(const uint16_t* from) { return (Wide)(widened(*reinterpret_cast<const Half*>(from)) << 16); }
+inline void store(uint16_t* to, Wide x) {  // to nearest, ties to even
+#ifdef __AVX512BF16__
+  *reinterpret_cast<Half*>(to) = (Half)_mm512_cvtneps_pbh((__m512)x);
+#else
+  const Bits bits = (Bits)x, rounded = bits + 0x7fffu + ((bits >> 16) & 1);
+  *reinterpret_cast<Half*>(to) = narrowed((x == x ? rounded : bits | 0x400000u) >> 16);
+#endif
+}
+
+// Six inputs, or as many sums of weights, to six coefficients (Bᵗ d), `step` apart.
+inline void forward(const Wide* d, int step, Wide* out, int out_step) {
+  const Wide d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
+  constexpr float a2 = kInner * kInner, b2 = kOuter * kOuter;
+  const Wide even = d4 - b2 * d2, odd = kInner * (d3 - b2 * d1), near = d4 - a2 * d2, far = kOuter * (d3 - a2 * d1);
+  out[0] = a2 * b2 * d0 - (a2 + b2) * d2 + d4;
+  out[out_step] = even + odd;
+  out[2 * out_step] = even - odd;
+  out[3 * out_step] = near + far;
+  out[4 * out_step] = near - far;
+  out[5 * out_step] = a2 * b2 * d1 - (a2 + b2) * d3 + d5;
+}
+
+// Six coefficients to four outputs (Aᵗ m).
+inline void backward(const Wide* m, int step, Wide* out, int out_step) {
+  const Wide s = m[step] + m[2 * step], d = m[step] - m[2 * step];
+  const Wide s2 = m[3 * step] + m[4 * step], d2 = m[3 * step] - m[4 * step];
+  constexpr float a = kInner, b = kOuter;
+  out[0] = m[0] + s + s2;
+  out[out_step] = a * d + b * d2;
+  out[2 * out_step] = a * a * s + b * b * s2;
+  out[3 * out_step] = a * a * a * d + b * b * b * d2 + m[5 * step];
+}
+
+template <class S>
+void read(Map<const S> map, int64_t top, int64_t left, S* out, int64_t stride) {
+  const S* cells[kCoefficients];  // null outside the map
+  for (int i = 0; i < kCoefficients; ++i) {
+    const int64_t y = top + i / kInputs, x = left + i % kInputs;
+    const bool inside = y >= 0 && y < map.height && x >= 0 && x < map.width;
+    cells[i] = inside ? map.cells + (y * map.width + x) * map.channels : nullptr;
+  }
+  for (int64_t c = 0; c < map.channels; c += lanes) {
+    Wide half[kCoefficients], full[kCoefficients];
+    for (int i = 0; i < kInputs; ++i) {
+      Wide row[kInputs];
+      for (int j = 0; j < kInputs; ++j) {
+        const S* cell = cells[i * kInputs + j];
+        row[j] = cell ? load(cell + c) : Wide{};
+      }
+      forward(row, 1, half + i * kInputs, 1);
+    }
+    for (int j = 0; j < kInputs; ++j) forward(half + j, kInputs, full + j, kInputs);
+    for (int i = 0; i < kCoefficients; ++i) store(out + i * stride + c, full[i]);
+  }
+}
+
+template <class S>
+inline void put(Wide sum, const S* residual, Wide least, S* out) {
+  if (residual) sum += load(residual);
+  store(out, sum < least ? least : sum);  // NaN stays
+}
+
+template <class S>
+void write(const float* coefficients, int64_t stride, const float* bias, const S* residual, float least, Map<S> map,
+           int channels, int64_t top, int64_t left) {
+  const int rows = int(map.height - top < kOutputs ? map.height - top : kOutputs);
+  const int columns = int(map.width - left < kOutputs ? map.width - left : kOutputs);
+  const Wide bound = Wide{} + least;
+  for (int c = 0; c < channels; c += lanes) {
+    Wide half[kInputs * kOutputs];
+    for (int i = 0; i < kInputs; ++i) {
+      Wide row[kInputs];
+      for (int j = 0; j < kInputs; ++j) row[j] = load(coefficients + (i * kInputs + j) * stride + c);
+      backward(row, 1, half + i * kOutputs, 1);
+    }
+    const Wide offset = load(bias + c);
+    for (int j = 0; j < columns; ++j) {
+      Wide column[kOutputs];
+      backward(half + j, kOutputs, column, 1);
+      for (int i = 0; i < rows; ++i) {
+        const int64_t at = ((top + i) * map.width + left + j) * map.channels + c;
+        put(column[i] + offset, residual ? residual + at : nullptr, bound, map.cells + at);
+      }
+    }
+  }
+}
+
+// As many rows and columns of vectors as fit in the registers beside what is multiplied.
+#if defined(__AVX512F__)
+constexpr int kBlockRows = 12, kBlockVectors = 2;
+#elif defined(__AVX__)
+constexpr int kBlockRows = 6, kBlockVectors = 2;
+#else
+constexpr int kBlockRows = 4, kBlockVectors = 2;
+#endif
+
+// What a row and a panel are taken in: a channel at a time, or two of bfloat16.
+struct Singles {
+  using S = float;
+  static constexpr int kChannels = 1;
+  typedef Wide Weights;
+  static Weights weights(const float* from) { return load(from); }
+  static Wide add(Wide sum, const float* row, Weights weights) { return sum + row[0] * weights; }
+};
+
+struct Pairs {
+  using S = uint16_t;
+  static constexpr int kChannels = 2;
+#ifdef __AVX512BF16__
+  typedef __m512bh Weights;
+  static Weights weights(const uint16_t* from) { return (__m512bh)_mm512_loadu_si512(from); }
+  static Wide add(Wide sum, const uint16_t* row, Weights weights) {
+    uint32_t pair;
+    __builtin_memcpy(&pair, row, sizeof pair);
+    return (Wide)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(int(pair)), weights);
+  }
+#else
+  struct Weights { Wide first, second; };
+  static Weights weights(const uint16_t* from) {
+    const Bits both = *reinterpret_cast<const LooseBits*>(from);
+    return {(Wide)(both << 16), (Wide)(both & 0xffff0000u)};  // little-endian: the first lies low
+  }
+  static Wide add(Wide sum, const uint16_t* row, Weights weights) {
+    sum += __builtin_bit_cast(float, uint32_t(row[0]) << 16) * weights.first;
+    return sum + __builtin_bit_cast(float, uint32_t(row[1]) << 16) * weights.second;
+  }
+#endif
+};
+
+// put(row, column, sum) for every vector of the products of kRows rows with a panel, each begun at start(row, column).
+template <class Kind, class S = typename Kind::S, class Start, class Put>
+inline void products(const S* rows, int64_t row_stride, const S* panel, int64_t channels, Start start, Put put) {
+  constexpr int kTaken = Kind::kChannels;
+  for (int row = 0; row < kRows; row += kBlockRows)
+    for (int column = 0; column < kPanel; column += kBlockVectors * lanes) {
+      const S* a = rows + row * row_stride;
+      const S* b = panel + column * kTaken;
+      Wide block[kBlockRows][kBlockVectors];
+#pragma GCC unroll 16
+      for (int i = 0; i < kBlockRows; ++i)
+#pragma GCC unroll 4
+        for (int j = 0; j < kBlockVectors; ++j) block[i][j] = start(row + i, column + j * lanes);
+      for (int64_t c = 0; c < channels; c += kTaken, b += kPanel * kTaken) {
+        typename Kind::Weights weights[kBlockVectors];
+#pragma GCC unroll 4
+        for (int j = 0; j < kBlockVectors; ++j) weights[j] = Kind::weights(b + j * lanes * kTaken);
+#pragma GCC unroll 16
+        for (int i = 0; i < kBlockRows; ++i)
+#pragma GCC unroll 4
+          for (int j = 0; j < kBlockVectors; ++j) block[i][j] = Kind::add(block[i][j], a + i * row_stride + c, weights[j]);
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < kBlockRows; ++i)
+#pragma GCC unroll 4
+        for (int j = 0; j < kBlockVectors; ++j) put(row + i, column + j * lanes, block[i][j]);
+    }
+}
+
+template <class Kind, class S = typename Kind::S>
+void multiply(const S* rows, int64_t row_stride, const S* panel, int64_t channels, bool more, float* out,
+              int64_t out_stride) {
+  const auto zero = [](int, int) { return Wide{}; };
+  const auto before = [=](int row, int column) { return load(out + row * out_stride + column); };
+  const auto keep = [=](int row, int column, Wide sum) { store(out + row * out_stride + column, sum); };
+  if (more)
+    products<Kind>(rows, row_stride, panel, channels, before, keep);
+  else
+    products<Kind>(rows, row_stride, panel, channels, zero, keep);
+}
+
+template <class Kind, class S = typename Kind::S>
+void outputs(const S* rows, int64_t row_stride, const S* panel, int64_t channels, const float* sums, int count,
+             int width, const float* bias, const S* residual, float least, S* out, int64_t out_stride) {
+  const Wide bound = Wide{} + least;
+  const auto offset = [=](int, int column) { return load(bias + column); };
+  if (sums || count < kRows || width < kPanel) {
+    float all[kRows * kPanel];
+    if (sums) __builtin_memcpy(all, sums, sizeof all);
+    multiply<Kind>(rows, row_stride, panel, channels, sums, all, kPanel);
+    for (int i = 0; i < count; ++i)
+      for (int c = 0; c < width; c += lanes) {
+        const int64_t at = i * out_stride + c;
+        put(load(all + i * kPanel + c) + load(bias + c), residual ? residual + at : nullptr, bound, out + at);
+      }
+  } else if (residual) {
+    for (int i = 0; i < kRows; ++i) __builtin_prefetch(residual + i * out_stride);
+    products<Kind>(rows, row_stride, panel, channels, offset, [=](int row, int column, Wide sum) {
+      const int64_t at = row * out_stride + column;
+      put(sum, residual + at, bound, out + at);
+    });
+  } else {
+    products<Kind>(rows, row_stride, panel, channels, offset, [=](int row, int column, Wide sum) {
+      put<S>(sum, nullptr, bound, out + row * out_stride + column);
+    });
+  }
+}
+
+}  // namespace
+
+extern const convolution::Kernels convolution_kernels;
+const convolution::Kernels convolution_kernels = {
+    read<float>,  read<uint16_t>,  multiply<Singles>, multiply<Pairs>,
+    write<float>, write<uint16_t>, outputs<Singles>,  outputs<Pairs>,
+};
+
+}  // namespace rcnnkit::RCNNKIT_LEVEL

@@ -1,0 +1,96 @@
+// What both convolutions are given, and how they share out their rows.
+#pragma once
+#include "../cpu/regions.h"
+#include "kernels.h"
+
+#include <limits>
+#include <optional>
+
+namespace rcnnkit::convolution {
+
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// What it costs, in rows, to begin a block of them: all weights are read again.
+constexpr int64_t kBeginning = 8;
+constexpr int64_t kPad = 16;  // values after each row, which must not all meet in the same cache sets
+
+// How many of `count` rows a block takes, `most` at most, so that the thread with most to do is done soonest.
+inline int64_t block_of(int64_t count, int64_t most) {
+  const int64_t threads = torch::stable::get_num_threads();
+  int64_t best = kRows, least = std::numeric_limits<int64_t>::max();
+  for (int64_t block = kRows; block <= most; block += kRows) {
+    const int64_t cost = divide_up(divide_up(count, block), threads) * (block + kBeginning);
+    if (cost <= least) best = block, least = cost;
+  }
+  return best;
+}
+
+// The kernels for maps of S.
+template <class S>
+struct Of {
+  decltype(Kernels::read_f32) read = level().convolution->read_f32;
+  decltype(Kernels::multiply_f32) multiply = level().convolution->multiply_f32;
+  decltype(Kernels::write_f32) write = level().convolution->write_f32;
+  decltype(Kernels::outputs_f32) outputs = level().convolution->outputs_f32;
+};
+template <>
+struct Of<uint16_t> {
+  decltype(Kernels::read_bf16) read = level().convolution->read_bf16;
+  decltype(Kernels::multiply_bf16) multiply = level().convolution->multiply_bf16;
+  decltype(Kernels::write_bf16) write = level().convolution->write_bf16;
+  decltype(Kernels::outputs_bf16) outputs = level().convolution->outputs_bf16;
+};
+
+// The arguments, checked: maps (B, H, W, C), and weights that end in panels of outputs.
+struct Arguments {
+  Tensor input, weight, bias;
+  std::optional<Tensor> residual;
+  Tensor output;
+  Shape shape;  // of the input
+  int64_t outputs, panels;
+  float least;  // what an output is at least
+
+  // f(S(), input, weight, bias, residual, output): the values' type and where they are.
+  template <class F>
+  void run(F f) const {
+    const auto call = [&]<class S>(S) {
+      f(S(), static_cast<const S*>(input.data_ptr()), static_cast<const S*>(weight.data_ptr()),
+        static_cast<const float*>(bias.data_ptr()),
+        residual ? static_cast<const S*>(residual->data_ptr()) : nullptr, static_cast<S*>(output.data_ptr()));
+    };
+    if (output.numel() == 0) return;
+    if (input.scalar_type() == ScalarType::Float) call(float());
+    else call(uint16_t());
+  }
+};
+
+// Values of a row that lie together in a panel.
+inline int64_t together(ScalarType type) { return type == ScalarType::Float ? 1 : 2; }
+
+// `deep`: the values of a row; `height` and `width`: of the output.
+inline Arguments read_arguments(Tensor input, Tensor weight, Tensor bias, std::optional<Tensor> residual, bool relu,
+                                int64_t deep, int64_t height, int64_t width, const char* op) {
+  const auto type = input.scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::BFloat16, op, ": input must be float32 or bfloat16");
+  STD_TORCH_CHECK(weight.scalar_type() == type && bias.scalar_type() == ScalarType::Float, op,
+                  ": weight must be of the input's type, and bias float32");
+  const int64_t outputs = bias.size(0), panels = divide_up(outputs, kPanel), dims = weight.dim(), pair = together(type);
+  STD_TORCH_CHECK(outputs > 0 && outputs % kLanes == 0, op, ": ", outputs, " outputs; expected a multiple of ", kLanes);
+  STD_TORCH_CHECK(weight.size(dims - 3) == panels && weight.size(dims - 2) == divide_up(deep, pair) &&
+                      weight.size(dims - 1) == pair * kPanel,
+                  op, ": the weights are not for ", input.size(3), " → ", outputs, " channels");
+  const Shape shape = {input.size(0), input.size(3), input.size(1), input.size(2)};
+  if (residual) {
+    STD_TORCH_CHECK(residual->dim() == 4 && residual->size(0) == shape.batch && residual->size(1) == height &&
+                        residual->size(2) == width && residual->size(3) == outputs &&
+                        residual->scalar_type() == type,
+                    op, ": the residual is not like the output, ", shape.batch, " × ", height, " × ", width, " × ",
+                    outputs);
+    residual = torch::stable::contiguous(*residual);
+  }
+  Tensor output = fresh(input, {shape.batch, height, width, outputs});
+  return {torch::stable::contiguous(input), torch::stable::contiguous(weight), torch::stable::contiguous(bias),
+          residual, output, shape, outputs, panels, relu ? 0.f : -std::numeric_limits<float>::infinity()};
+}
+
+}  // namespace rcnnkit::convolution

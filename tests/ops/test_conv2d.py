@@ -1,0 +1,191 @@
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from rcnnkit.ops import conv2d, conv2d_weights
+
+TYPES = [torch.float32, torch.bfloat16]
+# batch, channels, height, width, outputs, size, stride, padding
+CASES = {
+    "1x1": (2, 32, 9, 11, 48, (1, 1), 1, 0),
+    "1x1, fewer than twelve rows": (1, 16, 2, 3, 16, (1, 1), 1, 0),
+    "1x1, many blocks": (1, 64, 61, 47, 80, (1, 1), 1, 0),
+    "1x1, an odd number of channels": (1, 17, 5, 6, 16, (1, 1), 1, 0),
+    "1x1, padded": (1, 16, 5, 6, 16, (1, 1), 1, 2),
+    "1x1, stride 2": (2, 48, 8, 7, 32, (1, 1), 2, 0),
+    "1x1, long rows": (1, 1040, 4, 7, 32, (1, 1), 1, 0),
+    "fully connected, in parts": (50, 2111, 1, 1, 64, (1, 1), 1, 0),
+    "3x3, stride 2": (2, 32, 9, 14, 48, (3, 3), 2, 1),
+    "3x3, in parts": (1, 150, 6, 7, 32, (3, 3), 1, 1),
+    "7x7 of pixels": (1, 3, 40, 31, 64, (7, 7), 2, 3),
+    "11x11 of pixels": (2, 3, 45, 50, 32, (11, 11), 4, 2),
+    "wider than high": (1, 5, 8, 9, 16, (1, 4), 1, 0),
+    "larger than the map": (1, 4, 2, 3, 16, (5, 5), 1, 2),
+    "one cell": (1, 16, 1, 1, 16, (3, 3), 1, 1),
+}
+
+
+def problem(batch, channels, height, width, outputs, size, dtype=torch.float32):
+    """Small whole numbers, whose sums float32 has exactly."""
+    random = torch.Generator().manual_seed(0)
+
+    def whole(*shape):
+        return torch.randint(-3, 4, shape, generator=random).to(dtype)
+
+    return whole(batch, channels, height, width), whole(outputs, channels, *size), whole(outputs).float()
+
+
+def exact(input, weight, bias, stride, padding):
+    return F.conv2d(input.double(), weight.double(), bias.double(), stride, padding)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_as_a_convolution(case, dtype):
+    *shape, stride, padding = CASES[case]
+    input, weight, bias = problem(*shape, dtype)
+    expected = exact(input, weight, bias, stride, padding)
+    found = conv2d(input, conv2d_weights(weight, dtype), bias, shape[-1], stride, padding)
+    assert found.dtype == dtype
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(found, expected.to(dtype))
+    residual = torch.randint(-9, 9, expected.shape).to(dtype)
+    found = conv2d(input, conv2d_weights(weight, dtype), bias, shape[-1], stride, padding, True, residual)
+    assert torch.equal(found, (expected + residual).relu().to(dtype))
+
+
+def test_fractions_are_summed_in_float32():
+    random = torch.Generator().manual_seed(0)
+    input, weight = torch.randn(1, 700, 9, 8, generator=random), torch.randn(32, 700, 1, 1, generator=random)
+    bias = torch.randn(32, generator=random)
+    found = conv2d(input, conv2d_weights(weight), bias, (1, 1))
+    np.testing.assert_allclose(found, exact(input, weight, bias, 1, 0), rtol=0, atol=2e-4)  # of a deviation of 26
+    input, weight = input.bfloat16(), weight.bfloat16()
+    found = conv2d(input, conv2d_weights(weight, torch.bfloat16), bias, (1, 1))
+    np.testing.assert_allclose(found.double(), exact(input, weight, bias, 1, 0), rtol=2**-8, atol=2e-4)
+
+
+def test_nothing_gives_nothing():
+    _, weight, bias = problem(1, 16, 1, 1, 32, (1, 1))
+    assert conv2d(torch.zeros(0, 16, 5, 4), conv2d_weights(weight), bias, (1, 1)).shape == (0, 32, 5, 4)
+
+
+def test_what_is_not_finite_is_of_those_that_read_it():
+    input, weight, bias = problem(1, 16, 12, 12, 16, (3, 3))
+    input[0, 3, 5, 5] = float("nan")
+    for relu in (False, True):
+        found = conv2d(input, conv2d_weights(weight), bias, (3, 3), 1, 1, relu)
+        assert torch.equal(found.isnan(), exact(input, weight, bias, 1, 1).isnan())
+    input[0, 3, 5, 5], weight[:, 3] = float("inf"), 1
+    found = conv2d(input, conv2d_weights(weight), bias, (3, 3), 1, 1)
+    assert torch.equal(found, exact(input, weight, bias, 1, 1).float())
+
+
+def test_any_strides_are_read():
+    input, weight, bias = problem(2, 16, 8, 10, 16, (1, 1))
+    expected = conv2d(input, conv2d_weights(weight), bias, (1, 1), residual=input)
+    for same in (input.contiguous(memory_format=torch.channels_last), input.mT.contiguous().mT):
+        assert torch.equal(conv2d(same, conv2d_weights(weight), bias, (1, 1), residual=same), expected)
+
+
+def test_a_large_output_is_not_written_again_while_it_is_held():
+    """The memory of large outputs is kept for the next one, once nobody holds it."""
+    input, weight, bias = problem(1, 16, 300, 300, 16, (1, 1))
+    weights = conv2d_weights(weight)
+
+    def call(i):
+        return conv2d(input, weights, bias + i, (1, 1))
+
+    held = [call(i) for i in range(4)]
+    part = call(4)[:, :3]  # a view holds all of it
+    for i in range(4):
+        assert torch.equal(call(10), call(0) + 10)
+        assert torch.equal(held[i], call(0) + i)
+    assert torch.equal(part, call(4)[:, :3])
+    where = {call(i).data_ptr() for i in range(20)}
+    assert len(where) < 20
+
+
+def test_threads_of_the_caller_do_not_share_memory():
+    input, weight, bias = problem(1, 16, 300, 300, 16, (1, 1))
+    weights, wrong = conv2d_weights(weight), []
+    expected = conv2d(input, weights, bias, (1, 1))
+
+    def work(i):
+        for _ in range(10):
+            if not torch.equal(conv2d(input, weights, bias + i, (1, 1)), expected + i):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_other_weights_are_refused():
+    for shape in ((16, 16, 3), (3, 16, 3, 3)):
+        with pytest.raises(ValueError, match=f"multiple of 16, not \\({shape[0]}, 16"):
+            conv2d_weights(torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"of float32 or bfloat16, not torch\.float16"):
+        conv2d_weights(torch.zeros(16, 16, 3, 3), torch.float16)
+
+
+def test_what_does_not_fit_is_refused():
+    input, weight, bias = problem(1, 16, 4, 4, 32, (3, 3))
+    w = conv2d_weights(weight)
+    for words, *arguments in (
+        ("not for 8", input[:, :8], w, bias, (3, 3)),
+        ("not for 16", input, w, bias, (1, 1)),
+        ("not for 16", input, w, torch.cat([bias, bias]), (3, 3)),
+        ("8 outputs", input, w, bias[:8], (3, 3)),
+        ("float32 or bfloat16", input.double(), w, bias, (3, 3)),
+        ("of the input's type", input.bfloat16(), w, bias, (3, 3)),
+        ("of the input's type", input, w, bias.double(), (3, 3)),
+        ("smaller than the window", input[:, :, :2], w, bias, (3, 3)),
+        ("stride 0", input, w, bias, (3, 3), 0),
+        ("padding -1", input, w, bias, (3, 3), 1, -1),
+        ("like the output", input, w, bias, (3, 3), 1, 0, False, torch.zeros(1, 32, 4, 4)),
+        ("like the output", input, w, bias, (3, 3), 1, 1, False, torch.zeros(1, 32, 4, 4).bfloat16()),
+    ):
+        with pytest.raises(RuntimeError, match=words):
+            conv2d(*arguments)
+
+
+def test_a_gradient_is_refused_not_zero():
+    input, weight, bias = problem(1, 16, 4, 4, 16, (1, 1))
+    with pytest.raises(RuntimeError, match="no gradient"):
+        conv2d(input, conv2d_weights(weight), bias, (1, 1), residual=input.clone().requires_grad_())
+
+
+@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512", "avx512bf16"])
+def test_every_instruction_set(level):
+    code = (
+        "from tests.ops import test_conv2d as t\n"
+        "for dtype in t.TYPES:\n    for case in t.CASES:\n        t.test_the_same_as_a_convolution(case, dtype)"
+    )
+    environment = {**os.environ, "RCNNKIT_CPU_LEVEL": level}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    if "does not run here" in done.stderr:
+        pytest.skip(f"this machine has no {level}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_threads_do_not_change_a_bit():
+    random = torch.Generator().manual_seed(0)
+    input, weight = torch.randn(1, 40, 50, 50, generator=random), torch.randn(32, 40, 3, 3, generator=random)
+    w, bias, before = conv2d_weights(weight), torch.zeros(32), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = conv2d(input, w, bias, (3, 3), 2, 1)
+        torch.set_num_threads(3)
+        assert torch.equal(conv2d(input, w, bias, (3, 3), 2, 1), one)
+    finally:
+        torch.set_num_threads(before)
