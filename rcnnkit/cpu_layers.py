@@ -1,4 +1,4 @@
-"""Convolutions and fully connected layers for detecting on a CPU, by `rcnnkit.ops`, in place of torch's."""
+"""Layers for detecting on a CPU, by `rcnnkit.ops`, in place of torch's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from rcnnkit.backbones.fpn import Lateral
 from rcnnkit.ops.conv2d import LANES, conv2d, conv2d_weights
 from rcnnkit.ops.conv3x3 import conv3x3, winograd_weights
+from rcnnkit.ops.max_pool2d import max_pool2d
 
 LEAST_USED = 0.5  # the share of its tiles that a map has to fill; below, Winograd's fewer products cost more
 
@@ -68,6 +69,21 @@ class Convolution(nn.Module):
         return maps[:, : self.outputs]
 
 
+class MaxPool(nn.Module):
+    """Max pooling without indices, except of maps whose channels fill no vectors."""
+
+    def __init__(self, layer: nn.MaxPool2d) -> None:
+        super().__init__()
+        self.layer = layer
+        self.size, self.stride, self.padding = _sides(layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] % LANES or x.dtype not in (torch.float32, torch.bfloat16):
+            plain: Tensor = self.layer(x)
+            return plain
+        return max_pool2d(x, self.size, self.stride, self.padding, self.layer.ceil_mode)
+
+
 class ResidualBlock(nn.Module):
     """A block of a ResNet, its addition and ReLUs within the convolutions.
 
@@ -96,6 +112,9 @@ def replace_layers(module: nn.Module, dtype: torch.dtype) -> None:
         if isinstance(child, nn.Linear) or (isinstance(child, nn.Conv2d) and _is_plain(child)):
             child = Convolution(child, dtype)
             setattr(module, name, child)
+        elif isinstance(child, nn.MaxPool2d) and len(_sides(child)) == 3:
+            child = MaxPool(child)
+            setattr(module, name, child)
         elif isinstance(module, nn.Sequential) and isinstance(before, Convolution) and isinstance(child, nn.ReLU):
             before.relu = True
             setattr(module, name, nn.Identity())
@@ -116,6 +135,12 @@ def _parts(block: nn.Module, name: str) -> list[nn.Module]:
 def _is_all(convolutions: Iterable[nn.Module], norms: Iterable[nn.Module]) -> bool:
     """Whether nothing else is left: the norms are folded into the convolutions."""
     return all(isinstance(c, Convolution) for c in convolutions) and all(isinstance(n, nn.Identity) for n in norms)
+
+
+def _sides(layer: nn.MaxPool2d) -> list[int]:
+    """Size, stride and padding of windows that are square and whole; of others, less."""
+    plain = layer.dilation == 1 and not layer.return_indices
+    return [side for side in (layer.kernel_size, layer.stride, layer.padding) if plain and isinstance(side, int)]
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:

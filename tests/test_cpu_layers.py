@@ -9,7 +9,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
 import rcnnkit.cpu_layers
 from rcnnkit.backbones.fpn import Lateral
-from rcnnkit.cpu_layers import Convolution, ResidualBlock, replace_layers, served_types
+from rcnnkit.cpu_layers import Convolution, MaxPool, ResidualBlock, replace_layers, served_types
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -66,6 +66,21 @@ def test_a_fully_connected_layer(outputs: int) -> None:
     layer, rows = nn.Linear(50, outputs), torch.randn(7, 50)
     near(Convolution(layer, torch.float32)(rows), layer(rows))
     assert Convolution(layer, torch.float32)(rows[:0]).shape == (0, outputs)
+
+
+@pytest.mark.parametrize("layer", [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2), nn.MaxPool2d(3, 2, ceil_mode=True)], ids=str)
+def test_max_pooling(layer: nn.MaxPool2d) -> None:
+    ours = replaced(layer)
+    assert isinstance(ours, MaxPool)
+    for maps in (torch.randn(2, 16, 14, 11), torch.randn(2, 9, 14, 11), torch.randn(2, 16, 14, 11).double()):
+        assert torch.equal(ours(maps), layer(maps))
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.MaxPool2d(2, return_indices=True), nn.MaxPool2d(2, dilation=2), nn.MaxPool2d((2, 1))]
+)
+def test_other_pooling_stays(layer: nn.MaxPool2d) -> None:
+    assert replaced(layer) is layer
 
 
 def test_maps_of_another_type_are_converted() -> None:

@@ -17,6 +17,17 @@ struct Steps {
   int64_t height, width, stride, padding;
 };
 
+// memcpy, but without a call for the few bytes of a window's rows of pixels.
+inline void copy(void* to, const void* from, size_t bytes) {
+  const auto ends = [&]<size_t half>() {  // two halves that may overlap
+    std::memcpy(to, from, half);
+    std::memcpy(static_cast<char*>(to) + bytes - half, static_cast<const char*>(from) + bytes - half, half);
+  };
+  if (bytes > 128 || bytes < 32) std::memcpy(to, from, bytes);
+  else if (bytes > 64) ends.template operator()<64>();
+  else ends.template operator()<32>();
+}
+
 // Copies the window whose first cell is (top, left), which may lie outside the map, where all is 0.
 template <class S>
 void gather(Map<const S> map, int64_t top, int64_t left, Steps steps, S* row) {
@@ -28,8 +39,8 @@ void gather(Map<const S> map, int64_t top, int64_t left, Steps steps, S* row) {
     const bool inside = y >= 0 && y < map.height;
     if (!inside || first > 0 || last < steps.width) std::fill_n(row, whole, S());
     if (inside && last > first)
-      std::memcpy(row + first * map.channels, map.cells + (y * map.width + left + first) * map.channels,
-                  (last - first) * map.channels * sizeof(S));
+      copy(row + first * map.channels, map.cells + (y * map.width + left + first) * map.channels,
+           (last - first) * map.channels * sizeof(S));
   }
 }
 
@@ -64,12 +75,14 @@ Tensor forward(Tensor input, Tensor weight, Tensor bias, std::optional<Tensor> r
       std::fill_n(gathered.get(), (direct ? kRows : block) * apart, S());  // the last rows may not be all
       for (int64_t b = begin; b < end; ++b) {
         const int64_t first = b * block, here = std::min(block, count - first), whole = here / kRows * kRows;
-        for (int64_t i = direct ? whole : 0; i < here; ++i) {
-          const int64_t picture = (first + i) / (rows * columns), y = (first + i) / columns % rows;
-          const Map<const S> map = {cells + picture * shape.height * shape.width * shape.channels, shape.height,
-                                    shape.width, shape.channels};
-          gather(map, y * stride - padding, (first + i) % columns * stride - padding, steps,
-                 gathered.get() + (direct ? i - whole : i) * apart);
+        const int64_t begun = first + (direct ? whole : 0);
+        int64_t picture = begun / (rows * columns), y = begun / columns % rows, x = begun % columns;
+        for (S* row = gathered.get(); row < gathered.get() + (first + here - begun) * apart; row += apart) {
+          const S* map = cells + picture * shape.height * shape.width * shape.channels;
+          gather<S>({map, shape.height, shape.width, shape.channels}, y * stride - padding, x * stride - padding, steps,
+                    row);
+          if (++x == columns) x = 0, ++y;
+          if (y == rows) y = 0, ++picture;
         }
         for (int64_t c = 0; c < padded; c += kDeep)
           for (int64_t panel = 0; panel < given.panels; ++panel)

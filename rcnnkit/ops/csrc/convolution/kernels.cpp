@@ -232,12 +232,27 @@ void outputs(const S* rows, int64_t row_stride, const S* panel, int64_t channels
   }
 }
 
+template <class S>
+void largest(Map<const S> map, int64_t top, int64_t left, int64_t bottom, int64_t right, S* out) {
+  for (int64_t c = 0; c < map.channels; c += lanes) {
+    const S* first = map.cells + (top * map.width + left) * map.channels + c;
+    Wide most = load(first);
+    for (int64_t y = top; y < bottom; ++y, first += map.width * map.channels)
+      for (int64_t x = left; x < right; ++x) {
+        const Wide one = load(first + (x - left) * map.channels);
+        most = (one > most) | (one != one) ? one : most;
+      }
+    store(out + c, most);
+  }
+}
+
 }  // namespace
 
 extern const convolution::Kernels convolution_kernels;
 const convolution::Kernels convolution_kernels = {
     read<float>,  read<uint16_t>,  multiply<Singles>, multiply<Pairs>,
     write<float>, write<uint16_t>, outputs<Singles>,  outputs<Pairs>,
+    largest<float>, largest<uint16_t>,
 };
 
 }  // namespace rcnnkit::RCNNKIT_LEVEL

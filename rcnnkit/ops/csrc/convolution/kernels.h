@@ -30,7 +30,8 @@ struct Kernels {
   void (*read_f32)(Map<const float> map, int64_t top, int64_t left, float* out, int64_t stride);
   void (*read_bf16)(Map<const uint16_t> map, int64_t top, int64_t left, uint16_t* out, int64_t stride);
   // out (kRows, kPanel) = rows (kRows, channels) · panel (channels, kPanel), rows apart by the strides. A panel of
-  // bfloat16 is (channels / 2, kPanel, 2): two channels of an output lie together. Sums are float.
+  // bfloat16 is (channels / 2, kPanel, 2): two channels of an output lie together. Sums are float, and added to what
+  // is in `out` where there is `more` to come.
   void (*multiply_f32)(const float* rows, int64_t row_stride, const float* panel, int64_t channels, bool more,
                        float* out, int64_t out_stride);
   void (*multiply_bf16)(const uint16_t* rows, int64_t row_stride, const uint16_t* panel, int64_t channels, bool more,
@@ -41,12 +42,16 @@ struct Kernels {
                     Map<float> map, int channels, int64_t top, int64_t left);
   void (*write_bf16)(const float* coefficients, int64_t stride, const float* bias, const uint16_t* residual,
                      float least, Map<uint16_t> map, int channels, int64_t top, int64_t left);
-  // As `multiply`, then as `write`: the first `count` rows and `width` columns of the products.
+  // As `multiply`, begun at `sums` unless that is null, then as `write`: the first `count` rows and `width` columns.
   void (*outputs_f32)(const float* rows, int64_t row_stride, const float* panel, int64_t channels, const float* sums,
                       int count, int width, const float* bias, const float* residual, float least, float* out, int64_t out_stride);
   void (*outputs_bf16)(const uint16_t* rows, int64_t row_stride, const uint16_t* panel, int64_t channels, const float* sums,
                        int count, int width, const float* bias, const uint16_t* residual, float least, uint16_t* out,
                        int64_t out_stride);
+  // The largest of the cells [top, bottom) × [left, right), at least one, of each channel; NaN if there is one.
+  void (*largest_f32)(Map<const float> map, int64_t top, int64_t left, int64_t bottom, int64_t right, float* out);
+  void (*largest_bf16)(Map<const uint16_t> map, int64_t top, int64_t left, int64_t bottom, int64_t right,
+                       uint16_t* out);
 };
 
 }  // namespace rcnnkit::convolution

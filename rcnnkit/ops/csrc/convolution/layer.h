@@ -32,6 +32,7 @@ struct Of {
   decltype(Kernels::multiply_f32) multiply = level().convolution->multiply_f32;
   decltype(Kernels::write_f32) write = level().convolution->write_f32;
   decltype(Kernels::outputs_f32) outputs = level().convolution->outputs_f32;
+  decltype(Kernels::largest_f32) largest = level().convolution->largest_f32;
 };
 template <>
 struct Of<uint16_t> {
@@ -39,6 +40,7 @@ struct Of<uint16_t> {
   decltype(Kernels::multiply_bf16) multiply = level().convolution->multiply_bf16;
   decltype(Kernels::write_bf16) write = level().convolution->write_bf16;
   decltype(Kernels::outputs_bf16) outputs = level().convolution->outputs_bf16;
+  decltype(Kernels::largest_bf16) largest = level().convolution->largest_bf16;
 };
 
 // The arguments, checked: maps (B, H, W, C), and weights that end in panels of outputs.
