@@ -49,11 +49,12 @@ class RegionPool(nn.Module):
         if len(self.strides) == 1:
             return self._pool(features[0], rois, self.strides[0])
         level = self.level(boxes)
-        order = level.argsort(stable=True)
-        rois_of_map = rois[order].split(level.bincount(minlength=len(self.strides)).tolist())
-        maps = zip(features, rois_of_map, self.strides, strict=False)  # there may be one more, for the RPN alone
-        regions = torch.cat([self._pool(*each) for each in maps])
-        return regions.index_select(0, order.argsort())
+        rows_of_map = level.argsort(stable=True).split(level.bincount(minlength=len(self.strides)).tolist())
+        regions = features[0].new_empty(len(rois), features[0].shape[1], self.size, self.size)
+        # There may be one more map, for the RPN alone.
+        for feature, rows, stride in zip(features, rows_of_map, self.strides, strict=False):
+            regions = regions.index_copy_(0, rows, self._pool(feature, rois[rows], stride))
+        return regions
 
     def level(self, boxes: Tensor) -> Tensor:
         """(N,) index into `strides` for each of (N, 4) boxes: floor(4 + log2(√(wh) / 224)) (FPN, equation 1)."""
