@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from rich.console import Console
 from rich.table import Table
@@ -124,32 +125,53 @@ def region_cases(device: torch.device, generator: torch.Generator, layout: torch
     return cases
 
 
-def convolution_cases(device: torch.device, generator: torch.Generator) -> list[Case]:
-    """3×3 convolutions of a ResNet-50 with FPN at 800 pixels and of a ResNet-18's windows; ours is for CPUs alone."""
-    cases: list[Case] = []
+def layer_cases(device: torch.device, generator: torch.Generator) -> list[Case]:
+    """Layers of a ResNet-50 with FPN at 800 pixels and of a ResNet-18's windows; ours are for CPUs alone."""
     if device.type != "cpu":
-        return cases
-    for batch, channels, height, width, dtype, floor in (
-        (1, 256, 200, 272, torch.float32, 2.0),
-        (1, 128, 100, 136, torch.float32, 2.0),
-        (1, 512, 25, 34, torch.float32, 1.5),
-        (128, 256, 14, 14, torch.float32, 1.5),
-        (1, 256, 200, 272, torch.bfloat16, 1.0),
+        return []
+    cases: list[Case] = []
+
+    def add(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], moved: int, floor: float) -> None:
+        cases.append(Case(name, ours, theirs, moved, floor))
+
+    def maps(dtype: torch.dtype, *shape: int) -> Tensor:
+        values = torch.randn(shape, generator=generator).to(dtype)
+        return values.contiguous(memory_format=torch.channels_last)
+
+    for dtype, floors in (
+        (torch.float32, (2.0, 2.0, 1.5, 1.5, 1.0, 1.5)),
+        (torch.bfloat16, (1.5, 1.5, 1.0, 1.5, 1.0, 1.5)),
     ):
-        input = torch.randn(batch, channels, height, width, generator=generator).to(dtype)
-        input = input.contiguous(memory_format=torch.channels_last)
-        weight, bias = torch.randn(channels, channels, 3, 3, generator=generator), torch.zeros(channels)
-        ours = ops.winograd_weights(weight, dtype)
-        theirs, offset = weight.to(dtype).contiguous(memory_format=torch.channels_last), bias.to(dtype)
-        name = f"conv3x3 {str(dtype)[6:]}, {batch} × {channels} × {height} × {width}"
-        cases.append(
-            Case(
-                name,
-                lambda x=input, w=ours, b=bias: ops.conv3x3(x, w, b),
-                lambda x=input, w=theirs, b=offset: torch.nn.functional.conv2d(x, w, b, padding=1),
-                2 * input.nbytes + theirs.nbytes,
+        type_ = str(dtype)[6:]
+        shapes = ((1, 256, 200, 272), (1, 128, 100, 136), (1, 512, 25, 34), (128, 256, 14, 14))
+        for (batch, channels, height, width), floor in zip(shapes, floors, strict=False):
+            input, offset = maps(dtype, batch, channels, height, width), torch.zeros(channels)
+            weight, theirs = maps(torch.float32, channels, channels, 3, 3), offset.to(dtype)
+            ours, plain = ops.winograd_weights(weight, dtype), weight.to(dtype)
+            add(
+                f"conv3x3 {type_}, {batch} × {channels} × {height} × {width}",
+                lambda x=input, w=ours, b=offset: ops.conv3x3(x, w, b),
+                lambda x=input, w=plain, b=theirs: F.conv2d(x, w, b, padding=1),
+                2 * input.nbytes + plain.nbytes,
                 floor,
             )
+        input, residual = maps(dtype, 1, 64, 200, 272), maps(dtype, 1, 256, 200, 272)
+        weight, offset = maps(torch.float32, 256, 64, 1, 1), torch.zeros(256)
+        ours, plain, theirs = ops.conv2d_weights(weight, dtype), weight.to(dtype), offset.to(dtype)
+        add(
+            f"conv2d 1×1, addition, ReLU {type_}, 64 → 256 × 200 × 272",
+            lambda x=input, w=ours, b=offset, r=residual: ops.conv2d(x, w, b, (1, 1), relu=True, residual=r),
+            lambda x=input, w=plain, b=theirs, r=residual: F.conv2d(x, w, b).add_(r).relu_(),
+            input.nbytes + 2 * residual.nbytes,
+            floors[4],
+        )
+        input = maps(dtype, 128, 64, 112, 112)
+        add(
+            f"max_pool2d {type_}, 128 × 64 × 112 × 112",
+            lambda x=input: ops.max_pool2d(x, 3, 2, 1),
+            lambda x=input: F.max_pool2d(x, 3, 2, 1),
+            input.nbytes * 5 // 4,
+            floors[5],
         )
     return cases
 
@@ -209,7 +231,7 @@ def main() -> None:
         ("boxes", nms_cases(device, generator)),
         ("contiguous features, float32", region_cases(device, generator, torch.contiguous_format)),
         ("channels-last features, float32", region_cases(device, generator, torch.channels_last)),
-        ("convolutions beside torch's, channels-last", convolution_cases(device, generator)),
+        ("layers beside torch's, channels-last", layer_cases(device, generator)),
     ):
         if not cases:
             continue
