@@ -28,6 +28,13 @@ CASES = {
     "wider than high": (1, 5, 8, 9, 16, (1, 4), 1, 0),
     "larger than the map": (1, 4, 2, 3, 16, (5, 5), 1, 2),
     "one cell": (1, 16, 1, 1, 16, (3, 3), 1, 1),
+    "tiny maps": (30, 32, 2, 2, 48, (3, 3), 1, 1),
+    "tiny maps, one cell": (13, 16, 1, 1, 16, (3, 3), 1, 1),
+    "tiny maps, stride 2": (500, 24, 3, 3, 16, (3, 3), 2, 1),
+    "tiny maps, in parts": (12, 700, 2, 2, 32, (3, 3), 1, 1),
+    "tiny maps, an odd number of channels": (20, 17, 2, 2, 16, (3, 3), 1, 1),
+    "tiny maps, wide": (14, 16, 1, 3, 16, (3, 5), 1, 2),
+    "tiny maps, windows outside": (15, 16, 1, 1, 16, (2, 2), 1, 2),
 }
 
 
