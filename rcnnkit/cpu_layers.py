@@ -29,8 +29,8 @@ def served_types() -> set[torch.dtype]:
 class Convolution(nn.Module):
     """A convolution, what is added to it and the ReLU after it, for maps of one type.
 
-    Those of 3×3 are `conv3x3`, unless the map is so small that most of its tiles of 4 × 4 outputs would be empty. A
-    fully connected layer is one of 1×1, of rows (R, C) in place of maps.
+    Where `conv3x3` serves, it does, unless the map is so small that most of its tiles of 4 × 4 outputs would be empty;
+    so weights are kept for both. A fully connected layer is one of 1×1, of rows (R, C) in place of maps.
 
     Args:
         layer: where the weights come from.
@@ -58,8 +58,10 @@ class Convolution(nn.Module):
         if x.dim() == 2:
             return self(x[:, :, None, None]).flatten(1)
         x = x.to(self.weight.dtype)
-        if residual is not None and len(self.bias) > self.outputs:
-            residual = F.pad(residual, (0, 0, 0, 0, 0, len(self.bias) - self.outputs))
+        if residual is not None:
+            residual = residual.to(x.dtype)
+            if more := len(self.bias) - self.outputs:
+                residual = F.pad(residual, (0, 0, 0, 0, 0, more))
         height, width = x.shape[2:]
         tiles = math.ceil(height / 4) * math.ceil(width / 4)
         if self.coefficients is not None and height * width >= LEAST_USED * 16 * tiles:
@@ -70,7 +72,7 @@ class Convolution(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """Max pooling without indices, except of maps whose channels fill no vectors."""
+    """Max pooling without indices, except of maps whose channels fill no vectors, or of another type."""
 
     def __init__(self, layer: nn.MaxPool2d) -> None:
         super().__init__()
@@ -107,20 +109,21 @@ class ResidualBlock(nn.Module):
 
 def replace_layers(module: nn.Module, dtype: torch.dtype) -> None:
     """Put these in the place of a module's layers, and within them what follows: ReLUs, additions."""
+    one_by_one = type(module).forward is nn.Sequential.forward
     before: nn.Module | None = None
-    for name, child in module.named_children():
+    for name, child in list(module._modules.items()):  # named_children leaves out what comes twice
         if isinstance(child, nn.Linear) or (isinstance(child, nn.Conv2d) and _is_plain(child)):
             child = Convolution(child, dtype)
             setattr(module, name, child)
         elif isinstance(child, nn.MaxPool2d) and len(_sides(child)) == 3:
             child = MaxPool(child)
             setattr(module, name, child)
-        elif isinstance(module, nn.Sequential) and isinstance(before, Convolution) and isinstance(child, nn.ReLU):
+        elif one_by_one and isinstance(before, Convolution) and isinstance(child, nn.ReLU):
             before.relu = True
             setattr(module, name, nn.Identity())
-        else:
+        elif child is not None and not isinstance(child, Convolution | MaxPool | ResidualBlock):
             replace_layers(child, dtype)
-            if isinstance(child, Lateral) and _is_all(child[:1], child[1:]):
+            if isinstance(child, Lateral) and _is_all([*child][:1], [*child][1:]):
                 setattr(module, name, child[0])
             if isinstance(child, BasicBlock | Bottleneck) and _is_all(_parts(child, "conv"), _parts(child, "bn")):
                 setattr(module, name, ResidualBlock(child))

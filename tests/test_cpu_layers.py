@@ -148,6 +148,31 @@ def test_relus_after_layers_go_into_them() -> None:
     near(ours(maps), expected)
 
 
+def test_a_layer_that_comes_twice_and_a_relu_that_comes_once() -> None:
+    layer, maps = nn.Conv2d(16, 16, 1), torch.randn(2, 16, 5, 5)
+    network = nn.Sequential(layer, nn.Identity(), layer, nn.ReLU())
+    expected = network(maps)
+    near(replaced(network)(maps), expected)
+
+
+def test_a_network_that_goes_its_own_way_keeps_its_relus() -> None:
+    class Own(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return self[0](x) + self[1](x)
+
+    network, maps = Own(nn.Conv2d(16, 16, 1), nn.ReLU()), torch.randn(2, 16, 5, 5)
+    expected = network(maps)
+    near(replaced(network)(maps), expected)
+
+
+def test_what_was_replaced_is_left_alone() -> None:
+    network, maps = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.MaxPool2d(2)), torch.randn(2, 16, 8, 8)
+    expected = network(maps)
+    replace_layers(network, torch.float32)
+    replace_layers(network, torch.bfloat16)
+    near(network(maps), expected)
+
+
 @pytest.mark.parametrize(
     "layer",
     [

@@ -88,5 +88,7 @@ def test_it_is_neither_trained_nor_saved_and_names_are_checked(tmp_path: Path) -
         prepare(detector, "float32").train()
     with pytest.raises(ValueError, match="save the detector that it was made from"):
         weights.save(prepare(detector, "float32"), DetectorSettings(), tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="ready already"):
+        prepare(prepare(detector, "float32"), "bf16")
     with pytest.raises(ValueError, match="precision int8 is not one of auto"):
         prepare(detector, "int8")

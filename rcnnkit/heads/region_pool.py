@@ -49,11 +49,16 @@ class RegionPool(nn.Module):
         if len(self.strides) == 1:
             return self._pool(features[0], rois, self.strides[0])
         level = self.level(boxes)
-        rows_of_map = level.argsort(stable=True).split(level.bincount(minlength=len(self.strides)).tolist())
-        regions = features[0].new_empty(len(rois), features[0].shape[1], self.size, self.size)
-        # There may be one more map, for the RPN alone.
-        for feature, rows, stride in zip(features, rows_of_map, self.strides, strict=False):
-            regions = regions.index_copy_(0, rows, self._pool(feature, rois[rows], stride))
+        order = level.argsort(stable=True)
+        rows_of_map = order.split(level.bincount(minlength=len(self.strides)).tolist())
+        maps = features[: len(self.strides)]  # there may be one more, for the RPN alone
+        pooled = (self._pool(f, rois[rows], s) for f, rows, s in zip(maps, rows_of_map, self.strides, strict=True))
+        if torch.is_grad_enabled():
+            return torch.cat(list(pooled)).index_select(0, order.argsort())
+        # Half the copies; their gradients would be whole ones, map after map.
+        regions = maps[0].new_empty(len(rois), maps[0].shape[1], self.size, self.size)
+        for rows, some in zip(rows_of_map, pooled, strict=True):
+            regions.index_copy_(0, rows, some)
         return regions
 
     def level(self, boxes: Tensor) -> Tensor:

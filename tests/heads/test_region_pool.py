@@ -106,6 +106,19 @@ def test_roi_align_by_hand() -> None:
     torch.testing.assert_close(pooled, torch.tensor([[[[4.0, 8], [4, 8]]]]))
 
 
+def test_the_same_without_gradients() -> None:
+    features, given, pool = (
+        [*maps(), maps()[0]],
+        proposals(random_boxes(40, 1), random_boxes(30, 2)),
+        RegionPool(STRIDES),
+    )
+    expected = pool(features, given)
+    with torch.no_grad():
+        assert torch.equal(pool(features, given), expected)
+        with pytest.raises(ValueError, match="shorter"):
+            pool(features[:3], given)
+
+
 def test_no_proposals() -> None:
     for pool, features in ((RegionPool(STRIDES, 7), maps()), (RegionPool([16], 7, "roi_pool"), maps(strides=[16]))):
         pooled = pool(features, proposals(torch.empty(0, 4), torch.empty(0, 4)))

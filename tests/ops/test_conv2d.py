@@ -119,6 +119,23 @@ def test_a_large_output_is_not_written_again_while_it_is_held():
     assert len(where) < 20
 
 
+def test_an_output_that_no_memory_is_for_is_said_with_its_size():
+    _, weight, bias = problem(1, 1, 1, 1, 16, (1, 1))
+    with pytest.raises(RuntimeError, match=r"can't allocate memory for an output of \d{16} bytes"):
+        conv2d(torch.zeros(1, 1, 1, 1), conv2d_weights(weight), bias, (1, 1), 1, 1 << 22)
+
+
+def test_a_row_does_not_depend_on_those_beside_it():
+    random = torch.Generator().manual_seed(0)
+    input, weight = torch.randn(13, 40, 1, 1, generator=random), torch.randn(16, 40, 1, 1, generator=random)
+    bias = torch.randn(16, generator=random)
+    for dtype in TYPES:
+        w = conv2d_weights(weight, dtype)
+        whole = conv2d(input.to(dtype), w, bias, (1, 1))
+        for i in range(13):
+            assert torch.equal(conv2d(input[i : i + 1].to(dtype), w, bias, (1, 1)), whole[i : i + 1])
+
+
 def test_threads_of_the_caller_do_not_share_memory():
     input, weight, bias = problem(1, 16, 300, 300, 16, (1, 1))
     weights, wrong = conv2d_weights(weight), []
@@ -156,6 +173,8 @@ def test_what_does_not_fit_is_refused():
         ("float32 or bfloat16", input.double(), w, bias, (3, 3)),
         ("of the input's type", input.bfloat16(), w, bias, (3, 3)),
         ("of the input's type", input, w, bias.double(), (3, 3)),
+        ("no channels", input[:, :0], torch.zeros(1, 0, 32), bias, (1, 1)),
+        ("stride 1152921504606846976", input, w, bias, (3, 3), 1 << 60),
         ("smaller than the window", input[:, :, :2], w, bias, (3, 3)),
         ("stride 0", input, w, bias, (3, 3), 0),
         ("padding -1", input, w, bias, (3, 3), 1, -1),

@@ -42,6 +42,22 @@ def test_nan_and_infinity(dtype):
         assert found[0, 2, 0, 0].isnan()
 
 
+def test_the_smallest_numbers_stay():
+    input = torch.full((1, 16, 2, 2), 1e-39).bfloat16()
+    assert torch.equal(max_pool2d(input, 2, 2), input[:, :, :1, :1])
+
+
+def test_sizes_stay_open_in_an_export():
+    class Pool(torch.nn.Module):
+        def forward(self, x):
+            return max_pool2d(x, 3, 2, 1)
+
+    sides = {2: torch.export.Dim("height", min=4, max=64), 3: torch.export.Dim("width", min=4, max=64)}
+    program = torch.export.export(Pool(), (maps(1, 16, 20, 30),), dynamic_shapes=(sides,))
+    other = maps(1, 16, 11, 9)
+    assert torch.equal(program.module()(other), max_pool2d(other, 3, 2, 1))
+
+
 def test_nothing_gives_nothing():
     assert max_pool2d(torch.zeros(0, 16, 5, 6), 2, 2).shape == (0, 16, 2, 3)
 
@@ -61,6 +77,7 @@ def test_what_does_not_fit_is_refused():
         ("padding 2", maps(1, 16, 4, 4), 2, 2, 2),
         ("stride 0", maps(1, 16, 4, 4), 2, 0),
         ("stride -1", maps(1, 16, 4, 4), 2, -1),
+        ("stride 4611686018427387904", maps(1, 16, 4, 4), 2, 1 << 62),
         ("windows of 0", maps(1, 16, 4, 4), 0, 1),
     ):
         with pytest.raises(RuntimeError, match=words):

@@ -3,7 +3,6 @@
 #include "layer.h"
 
 #include <cstring>
-#include <utility>
 #include <vector>
 
 namespace rcnnkit {
@@ -12,11 +11,10 @@ namespace {
 using namespace convolution;
 
 constexpr const char* kOp = "conv2d";
-constexpr int64_t kDeep = 1024;              // values of a row that are multiplied before those of the next rows
+constexpr int64_t kDeep = 1024;             // values of a row that are multiplied before those of the next rows
 constexpr int64_t kBlockBytes = 384 << 10;  // of so many values of the rows in a block, so that they stay in the caches
-
-constexpr int64_t kTiny = 16;                // places of a map, at most, that may go place by place
-constexpr double kMostInside = 0.7;          // the share of the windows' cells that is on the map, at most, for that
+constexpr int64_t kTiny = 16;               // outputs of a picture, at most, that may go place by place
+constexpr double kMostInside = 0.7;         // the share of the windows' cells that is on the map, at most, for that
 
 // Cells of a window, half-open.
 struct Part {
@@ -26,6 +24,33 @@ struct Part {
 // Values of a row, from `from` on, and where in the weights those for them are.
 struct Span {
   int64_t from, by, length;
+};
+
+// Where windows lie on maps.
+struct Windows {
+  Shape shape;                             // of the maps
+  int64_t height, width, stride, padding;  // of a window, and how they step
+  int64_t rows, columns;                   // how many there are
+
+  int64_t begin(int64_t index) const { return index * stride - padding; }
+  Part whole() const { return {0, 0, height, width}; }
+
+  // The part of the window of output (y, x) that is on the map.
+  Part inside(int64_t y, int64_t x) const {
+    const auto cut = [](int64_t border, int64_t size) { return std::clamp<int64_t>(border, 0, size); };
+    return {cut(-begin(y), height), cut(-begin(x), width), cut(shape.height - begin(y), height),
+            cut(shape.width - begin(x), width)};
+  }
+
+  bool are_mostly_outside() const {
+    int64_t cells = 0;
+    for (int64_t y = 0; y < rows; ++y)
+      for (int64_t x = 0; x < columns; ++x) {
+        const Part part = inside(y, x);
+        cells += (part.bottom - part.top) * (part.right - part.left);
+      }
+    return double(cells) < kMostInside * double(rows * columns * height * width);
+  }
 };
 
 // memcpy, but without a call for the few bytes of a window's rows of pixels.
@@ -54,16 +79,77 @@ void gather(Map<const S> map, int64_t top, int64_t left, Part part, S* row) {
   }
 }
 
-// The cells of a window that are on the map where it begins at `begin` on an axis.
-std::pair<int64_t, int64_t> on_map(int64_t begin, int64_t size, int64_t side) {
-  const int64_t first = std::clamp<int64_t>(-begin, 0, size);
-  return {first, std::clamp<int64_t>(side - begin, first, size)};
-}
-
 // Appends a span in pieces of kDeep.
 void append(std::vector<Span>& spans, Span span) {
   for (int64_t done = 0; done < span.length; done += kDeep)
     spans.push_back({span.from + done, span.by + done, std::min(kDeep, span.length - done)});
+}
+
+template <class S>
+void convolve(const Arguments& given, const Windows& windows, const S* cells, const S* weights, const float* biases,
+              const S* added, S* out) {
+  const auto& kernels = of<S>(*level().convolution);
+  const Shape shape = given.shape;
+  const int64_t columns = windows.columns, places = windows.rows * columns, outputs = given.outputs;
+  const int64_t deep = windows.height * windows.width * shape.channels, pair = together(given.input.scalar_type());
+  const int64_t padded = divide_up(deep, pair) * pair;
+  // Of tiny maps most of a window is outside. There the rows of one place in all pictures go together, without that.
+  const bool by_place = places <= kTiny && shape.batch >= kRows && shape.channels % pair == 0 &&
+                        windows.are_mostly_outside();
+  // The rows of a 1×1 convolution lie in the map itself, unless a row is so long that all begin in the same cache sets.
+  const bool direct = !by_place && deep == shape.channels && windows.stride == 1 && windows.padding == 0 &&
+                      deep == padded && deep * sizeof(S) < 2048;
+  const int64_t groups = by_place ? places : 1, count = shape.batch * places / groups;
+  const int64_t apart = direct ? deep : padded + kPad, out_apart = groups * outputs;
+  const int64_t block =
+      block_of(count, std::min<int64_t>(kBlockBytes / (std::min(apart, kDeep) * sizeof(S)), 20 * kRows));
+  const int64_t blocks = divide_up(count, block);
+  torch::stable::parallel_for(0, groups * blocks, 1, [&](int64_t begin, int64_t end) {
+    const int64_t gathered_rows = direct ? kRows : block;
+    const Scratch<S> gathered(gathered_rows * apart);
+    const Scratch<float> sums(by_place || padded > kDeep ? given.panels * block * kPanel : 0);
+    std::fill_n(gathered.get(), gathered_rows * apart, S());  // the last rows may not be all
+    std::vector<Span> spans;
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t group = b / blocks, first = b % blocks * block, here = std::min(block, count - first);
+      const int64_t whole = direct ? here / kRows * kRows : 0;  // rows that are not gathered
+      const Part part = by_place ? windows.inside(group / columns, group % columns) : windows.whole();
+      int64_t picture = by_place ? first : (first + whole) / places, place = by_place ? group : (first + whole) % places;
+      int64_t y = place / columns, x = place % columns;
+      for (int64_t i = whole; i < here; ++i) {
+        const S* map = cells + picture * shape.height * shape.width * shape.channels;
+        gather<S>({map, shape.height, shape.width, shape.channels}, windows.begin(y), windows.begin(x), part,
+                  gathered.get() + (i - whole) * apart);
+        if (by_place) ++picture;
+        else if (++x == columns) x = 0, y = y + 1 < windows.rows ? y + 1 : (++picture, 0);
+      }
+      spans.clear();
+      if (by_place) {
+        const int64_t length = (part.right - part.left) * shape.channels;
+        for (int64_t i = part.top; i < part.bottom; ++i)
+          append(spans, {(i - part.top) * length, (i * windows.width + part.left) * shape.channels, length});
+      } else {
+        append(spans, {0, 0, padded});
+      }
+      if (spans.empty()) spans.push_back({0, 0, 0});  // nothing of the window is on the map
+      for (const Span& span : spans)
+        for (int64_t panel = 0; panel < given.panels; ++panel)
+          for (int64_t i = 0; i < here; i += kRows) {
+            const S* row = i < whole ? cells + (first + i) * deep : gathered.get() + (i - whole) * apart;
+            const S* by = weights + (panel * padded + span.by) * kPanel;
+            float* partial = sums.get() + (panel * block + i) * kPanel;
+            const bool more = &span != &spans.front();
+            const int64_t at = (first + i) * out_apart + group * outputs + panel * kPanel;
+            if (&span != &spans.back())
+              kernels.multiply(row + span.from, apart, by, span.length, more, partial, kPanel);
+            else
+              kernels.outputs(row + span.from, apart, by, span.length, more ? partial : nullptr,
+                              int(std::min<int64_t>(kRows, here - i)),
+                              int(std::min<int64_t>(kPanel, outputs - panel * kPanel)), biases + panel * kPanel,
+                              added ? added + at : nullptr, given.least, out + at, out_apart);
+          }
+    }
+  });
 }
 
 // input (B, H, W, C) float or bfloat16; weight of the same type, (panels, K, kPanel), or of bfloat16
@@ -72,85 +158,19 @@ Tensor forward(Tensor input, Tensor weight, Tensor bias, std::optional<Tensor> r
                int64_t stride, int64_t padding, bool relu) {
   STD_TORCH_CHECK(input.dim() == 4 && weight.dim() == 3 && bias.dim() == 1, kOp,
                   ": expected input (B, H, W, C), weight (panels, K, 32) and bias (O,)");
-  STD_TORCH_CHECK(height > 0 && width > 0 && stride > 0 && padding >= 0 && padding < (1 << 24), kOp, ": a window of ", height, " × ", width,
-                  ", stride ", stride, " and padding ", padding);
-  const int64_t rows = (input.size(1) + 2 * padding - height) / stride + 1;
-  const int64_t columns = (input.size(2) + 2 * padding - width) / stride + 1;
+  STD_TORCH_CHECK(input.size(3) > 0, kOp, ": the input has no channels");
+  STD_TORCH_CHECK(height > 0 && width > 0 && stride > 0 && padding >= 0 &&
+                      std::max({height, width, stride, padding}) < kMostSide,
+                  kOp, ": a window of ", height, " × ", width, ", stride ", stride, " and padding ", padding);
   STD_TORCH_CHECK(input.size(1) + 2 * padding >= height && input.size(2) + 2 * padding >= width, kOp, ": a map of ",
                   input.size(1), " × ", input.size(2), " is smaller than the window of ", height, " × ", width);
-  const int64_t deep = height * width * input.size(3);
-  const Arguments given = read_arguments(input, weight, bias, residual, relu, deep, rows, columns, kOp);
+  const int64_t rows = (input.size(1) + 2 * padding - height) / stride + 1;
+  const int64_t columns = (input.size(2) + 2 * padding - width) / stride + 1;
+  const Arguments given =
+      read_arguments(input, weight, bias, residual, relu, height * width * input.size(3), rows, columns, kOp);
+  const Windows windows = {given.shape, height, width, stride, padding, rows, columns};
   given.run([&]<class S>(S, const S* cells, const S* weights, const float* biases, const S* added, S* out) {
-    const Of<S> kernels;
-    const Shape shape = given.shape;
-    const int64_t outputs = given.outputs, pair = together(given.input.scalar_type());
-    const int64_t padded = divide_up(deep, pair) * pair;
-    const auto part_of = [&](int64_t y, int64_t x) {
-      const auto [top, bottom] = on_map(y * stride - padding, height, shape.height);
-      const auto [left, right] = on_map(x * stride - padding, width, shape.width);
-      return Part{top, left, bottom, right};
-    };
-    // Of tiny maps most of a window is outside. There the rows of one place in all pictures go together, without that.
-    int64_t inside = 0;
-    for (int64_t place = 0; rows * columns <= kTiny && place < rows * columns; ++place) {
-      const Part part = part_of(place / columns, place % columns);
-      inside += (part.bottom - part.top) * (part.right - part.left);
-    }
-    const bool by_place = rows * columns <= kTiny && shape.batch >= kRows && shape.channels % pair == 0 &&
-                          inside < kMostInside * double(rows * columns * height * width);
-    // The rows of a 1×1 convolution lie in the map itself, unless a row is so long that all begin in the same cache sets.
-    const bool direct = !by_place && deep == shape.channels && stride == 1 && padding == 0 && deep == padded &&
-                        deep * sizeof(S) < 2048;
-    const int64_t groups = by_place ? rows * columns : 1, count = shape.batch * rows * columns / groups;
-    const int64_t apart = direct ? deep : padded + kPad, out_apart = groups * outputs;
-    const int64_t block =
-        block_of(count, std::min<int64_t>(kBlockBytes / (std::min(apart, kDeep) * sizeof(S)), 20 * kRows));
-    const int64_t blocks = divide_up(count, block);
-    torch::stable::parallel_for(0, groups * blocks, 1, [&](int64_t begin, int64_t end) {
-      const Scratch<S> gathered((direct ? kRows : block) * apart);
-      const Scratch<float> sums(by_place || padded > kDeep ? given.panels * block * kPanel : 0);
-      std::fill_n(gathered.get(), (direct ? kRows : block) * apart, S());  // the last rows may not be all
-      std::vector<Span> spans;
-      for (int64_t b = begin; b < end; ++b) {
-        const int64_t place = b / blocks, first = b % blocks * block, here = std::min(block, count - first);
-        const int64_t whole = here / kRows * kRows, begun = first + (direct ? whole : 0);
-        const Part part = by_place ? part_of(place / columns, place % columns) : Part{0, 0, height, width};
-        int64_t picture = by_place ? begun : begun / (rows * columns);
-        int64_t y = by_place ? place / columns : begun / columns % rows, x = by_place ? place % columns : begun % columns;
-        for (S* row = gathered.get(); row < gathered.get() + (first + here - begun) * apart; row += apart) {
-          const S* map = cells + picture * shape.height * shape.width * shape.channels;
-          gather<S>({map, shape.height, shape.width, shape.channels}, y * stride - padding, x * stride - padding, part, row);
-          if (by_place) {
-            ++picture;
-            continue;
-          }
-          if (++x == columns) x = 0, ++y;
-          if (y == rows) y = 0, ++picture;
-        }
-        spans.clear();
-        const int64_t length = (part.right - part.left) * shape.channels;
-        if (!by_place) append(spans, {0, 0, padded});
-        for (int64_t i = part.top; by_place && i < part.bottom; ++i)
-          append(spans, {(i - part.top) * length, (i * width + part.left) * shape.channels, length});
-        if (spans.empty()) spans.push_back({0, 0, 0});  // nothing of the window is on the map
-        for (const Span& span : spans)
-          for (int64_t panel = 0; panel < given.panels; ++panel)
-            for (int64_t i = 0; i < here; i += kRows) {
-              const S* from = direct && i < whole ? cells + (first + i) * deep : gathered.get() + (direct ? 0 : i * apart);
-              const S* by = weights + (panel * padded + span.by) * kPanel;
-              float* partial = sums.get() + (panel * block + i) * kPanel;
-              const bool more = &span != &spans.front();
-              const int64_t at = (first + i) * out_apart + place * outputs + panel * kPanel;
-              if (&span != &spans.back())
-                kernels.multiply(from + span.from, apart, by, span.length, more, partial, kPanel);
-              else
-                kernels.outputs(from + span.from, apart, by, span.length, more ? partial : nullptr,
-                                int(std::min<int64_t>(kRows, here - i)),
-                                int(std::min<int64_t>(kPanel, outputs - panel * kPanel)), biases + panel * kPanel,
-                                added ? added + at : nullptr, given.least, out + at, out_apart);
-            }
-      }
-    });
+    convolve(given, windows, cells, weights, biases, added, out);
   });
   return given.output;
 }

@@ -21,7 +21,7 @@ Tensor forward(Tensor input, Tensor weight, Tensor bias, std::optional<Tensor> r
   const Arguments given =
       read_arguments(input, weight, bias, residual, relu, input.size(3), input.size(1), input.size(2), kOp);
   given.run([&]<class S>(S, const S* in, const S* weights, const float* biases, const S* added, S* out) {
-    const Of<S> kernels;
+    const auto& kernels = of<S>(*level().convolution);
     const Shape shape = given.shape;
     const int64_t channels = shape.channels, outputs = given.outputs, panels = given.panels;
     const int64_t rows = divide_up(shape.height, kOutputs), columns = divide_up(shape.width, kOutputs);

@@ -44,6 +44,10 @@ inline void store(uint16_t* to, Wide x) {  // to nearest, ties to even
 #endif
 }
 
+// Of a value that was loaded, with nothing to round.
+inline void keep(float* to, Wide x) { store(to, x); }
+inline void keep(uint16_t* to, Wide x) { *reinterpret_cast<Half*>(to) = narrowed((Bits)x >> 16); }
+
 // Six inputs, or as many sums of weights, to six coefficients (Bᵗ d), `step` apart.
 inline void forward(const Wide* d, int step, Wide* out, int out_step) {
   const Wide d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
@@ -211,13 +215,15 @@ void outputs(const S* rows, int64_t row_stride, const S* panel, int64_t channels
   const Wide bound = Wide{} + least;
   const auto offset = [=](int, int column) { return load(bias + column); };
   if (sums || count < kRows || width < kPanel) {
-    float all[kRows * kPanel];
-    if (sums) __builtin_memcpy(all, sums, sizeof all);
-    multiply<Kind>(rows, row_stride, panel, channels, sums, all, kPanel);
+    float all[kRows * kPanel] = {};
+    for (int i = 0; i < kRows; ++i)  // the bias first, as below: a row's bits must not depend on those beside it
+      for (int c = 0; c < width; c += lanes)
+        store(all + i * kPanel + c, sums ? load(bias + c) + load(sums + i * kPanel + c) : load(bias + c));
+    multiply<Kind>(rows, row_stride, panel, channels, true, all, kPanel);
     for (int i = 0; i < count; ++i)
       for (int c = 0; c < width; c += lanes) {
         const int64_t at = i * out_stride + c;
-        put(load(all + i * kPanel + c) + load(bias + c), residual ? residual + at : nullptr, bound, out + at);
+        put(load(all + i * kPanel + c), residual ? residual + at : nullptr, bound, out + at);
       }
   } else if (residual) {
     for (int i = 0; i < kRows; ++i) __builtin_prefetch(residual + i * out_stride);
@@ -242,17 +248,16 @@ void largest(Map<const S> map, int64_t top, int64_t left, int64_t bottom, int64_
         const Wide one = load(first + (x - left) * map.channels);
         most = (one > most) | (one != one) ? one : most;
       }
-    store(out + c, most);
+    keep(out + c, most);
   }
 }
 
 }  // namespace
 
-extern const convolution::Kernels convolution_kernels;
-const convolution::Kernels convolution_kernels = {
-    read<float>,  read<uint16_t>,  multiply<Singles>, multiply<Pairs>,
-    write<float>, write<uint16_t>, outputs<Singles>,  outputs<Pairs>,
-    largest<float>, largest<uint16_t>,
+extern const Layers convolution_layers;
+const Layers convolution_layers = {
+    {read<float>, multiply<Singles>, write<float>, outputs<Singles>, largest<float>},
+    {read<uint16_t>, multiply<Pairs>, write<uint16_t>, outputs<Pairs>, largest<uint16_t>},
 };
 
 }  // namespace rcnnkit::RCNNKIT_LEVEL

@@ -24,34 +24,33 @@ struct Map {
   int64_t height, width, channels;
 };
 
+template <class S>
 struct Kernels {
   // The coefficients of the tile whose first input is (top, left), which may lie outside the map, where all is 0;
   // coefficient i of channel c goes to out[i · stride + c].
-  void (*read_f32)(Map<const float> map, int64_t top, int64_t left, float* out, int64_t stride);
-  void (*read_bf16)(Map<const uint16_t> map, int64_t top, int64_t left, uint16_t* out, int64_t stride);
-  // out (kRows, kPanel) = rows (kRows, channels) · panel (channels, kPanel), rows apart by the strides. A panel of
-  // bfloat16 is (channels / 2, kPanel, 2): two channels of an output lie together. Sums are float, and added to what
-  // is in `out` where there is `more` to come.
-  void (*multiply_f32)(const float* rows, int64_t row_stride, const float* panel, int64_t channels, bool more,
-                       float* out, int64_t out_stride);
-  void (*multiply_bf16)(const uint16_t* rows, int64_t row_stride, const uint16_t* panel, int64_t channels, bool more,
-                        float* out, int64_t out_stride);
+  void (*read)(Map<const S> map, int64_t top, int64_t left, S* out, int64_t stride);
+  // out (kRows, kPanel) = rows (kRows, channels) · panel (channels, kPanel), rows apart by the strides; added to what is
+  // in `out`, if `more`. A panel of bfloat16 is (channels / 2, kPanel, 2): two channels of an output lie together.
+  void (*multiply)(const S* rows, int64_t row_stride, const S* panel, int64_t channels, bool more, float* out,
+                   int64_t out_stride);
   // The first `channels` outputs of the tile whose first output is (top, left), with the bias (channels,) and, unless
   // it is null, the residual (a map like the output), and not less than `least`; those outside the map are left away.
-  void (*write_f32)(const float* coefficients, int64_t stride, const float* bias, const float* residual, float least,
-                    Map<float> map, int channels, int64_t top, int64_t left);
-  void (*write_bf16)(const float* coefficients, int64_t stride, const float* bias, const uint16_t* residual,
-                     float least, Map<uint16_t> map, int channels, int64_t top, int64_t left);
-  // As `multiply`, begun at `sums` unless that is null, then as `write`: the first `count` rows and `width` columns.
-  void (*outputs_f32)(const float* rows, int64_t row_stride, const float* panel, int64_t channels, const float* sums,
-                      int count, int width, const float* bias, const float* residual, float least, float* out, int64_t out_stride);
-  void (*outputs_bf16)(const uint16_t* rows, int64_t row_stride, const uint16_t* panel, int64_t channels, const float* sums,
-                       int count, int width, const float* bias, const uint16_t* residual, float least, uint16_t* out,
-                       int64_t out_stride);
+  void (*write)(const float* coefficients, int64_t stride, const float* bias, const S* residual, float least,
+                Map<S> map, int channels, int64_t top, int64_t left);
+  // As `multiply`, added to `sums` unless that is null, then as `write`: the first `count` rows and `width` columns.
+  void (*outputs)(const S* rows, int64_t row_stride, const S* panel, int64_t channels, const float* sums, int count,
+                  int width, const float* bias, const S* residual, float least, S* out, int64_t out_stride);
   // The largest of the cells [top, bottom) × [left, right), at least one, of each channel; NaN if there is one.
-  void (*largest_f32)(Map<const float> map, int64_t top, int64_t left, int64_t bottom, int64_t right, float* out);
-  void (*largest_bf16)(Map<const uint16_t> map, int64_t top, int64_t left, int64_t bottom, int64_t right,
-                       uint16_t* out);
+  void (*largest)(Map<const S> map, int64_t top, int64_t left, int64_t bottom, int64_t right, S* out);
 };
+
+struct Layers {
+  Kernels<float> f32;
+  Kernels<uint16_t> bf16;
+};
+
+template <class S> const Kernels<S>& of(const Layers& layers);
+template <> inline const Kernels<float>& of<float>(const Layers& layers) { return layers.f32; }
+template <> inline const Kernels<uint16_t>& of<uint16_t>(const Layers& layers) { return layers.bf16; }
 
 }  // namespace rcnnkit::convolution

@@ -1,4 +1,4 @@
-// What both convolutions are given, and how they share out their rows.
+// What the layers here have in common: their arguments, and how they share out their rows.
 #pragma once
 #include "../cpu/regions.h"
 #include "kernels.h"
@@ -7,6 +7,8 @@
 #include <optional>
 
 namespace rcnnkit::convolution {
+
+constexpr int64_t kMostSide = 1 << 24;  // of a window, and of its steps and padding
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -24,24 +26,6 @@ inline int64_t block_of(int64_t count, int64_t most) {
   }
   return best;
 }
-
-// The kernels for maps of S.
-template <class S>
-struct Of {
-  decltype(Kernels::read_f32) read = level().convolution->read_f32;
-  decltype(Kernels::multiply_f32) multiply = level().convolution->multiply_f32;
-  decltype(Kernels::write_f32) write = level().convolution->write_f32;
-  decltype(Kernels::outputs_f32) outputs = level().convolution->outputs_f32;
-  decltype(Kernels::largest_f32) largest = level().convolution->largest_f32;
-};
-template <>
-struct Of<uint16_t> {
-  decltype(Kernels::read_bf16) read = level().convolution->read_bf16;
-  decltype(Kernels::multiply_bf16) multiply = level().convolution->multiply_bf16;
-  decltype(Kernels::write_bf16) write = level().convolution->write_bf16;
-  decltype(Kernels::outputs_bf16) outputs = level().convolution->outputs_bf16;
-  decltype(Kernels::largest_bf16) largest = level().convolution->largest_bf16;
-};
 
 // The arguments, checked: maps (B, H, W, C), and weights that end in panels of outputs.
 struct Arguments {

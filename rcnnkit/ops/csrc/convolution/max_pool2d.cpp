@@ -15,16 +15,17 @@ Tensor forward(Tensor input, int64_t size, int64_t stride, int64_t padding, int6
   const auto type = input.scalar_type();
   STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::BFloat16, kOp, ": input must be float32 or bfloat16");
   const Shape shape = {input.size(0), input.size(3), input.size(1), input.size(2)};
+  const bool steps = size > 0 && size < kMostSide && stride > 0 && stride < kMostSide && padding >= 0 && padding < size;
   const auto fits = [&](int64_t count, int64_t side) {
-    return count > 0 && (count - 1) * stride - padding < side && padding < size && side > 0;
+    return side > 0 && count > 0 && count <= side + padding && (count - 1) * stride - padding < side;
   };
-  STD_TORCH_CHECK(size > 0 && stride > 0 && padding >= 0 && fits(height, shape.height) && fits(width, shape.width), kOp,
+  STD_TORCH_CHECK(steps && fits(height, shape.height) && fits(width, shape.width), kOp,
                   ": windows of ", size, ", stride ", stride, " and padding ", padding, " do not make ", height, " × ",
                   width, " of a map of ", shape.height, " × ", shape.width);
   input = torch::stable::contiguous(input);
   const Tensor output = fresh(input, {shape.batch, height, width, shape.channels});
   const auto run = [&]<class S>(S) {
-    const Of<S> kernels;
+    const auto& kernels = of<S>(*level().convolution);
     const auto* cells = static_cast<const S*>(input.data_ptr());
     auto* out = static_cast<S*>(output.data_ptr());
     torch::stable::parallel_for(0, shape.batch * height, 1, [&](int64_t begin, int64_t end) {

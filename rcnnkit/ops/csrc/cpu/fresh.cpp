@@ -3,13 +3,13 @@
 #include "fresh.h"
 
 #include <torch/csrc/stable/ops.h>
+#include <torch/headeronly/util/Exception.h>
 
 #include <sys/mman.h>
 
 #include <cstdlib>
 #include <list>
 #include <mutex>
-#include <new>
 #include <vector>
 
 namespace rcnnkit {
@@ -34,7 +34,8 @@ class Kept {
       const std::lock_guard lock(mutex_);
       auto best = blocks_.end();
       for (auto it = blocks_.begin(); it != blocks_.end(); ++it)
-        if (it->bytes >= bytes && it->bytes <= 2 * bytes && (best == blocks_.end() || it->bytes <= best->bytes)) best = it;
+        if (it->bytes >= bytes && it->bytes <= bytes + bytes / 4 && (best == blocks_.end() || it->bytes <= best->bytes))
+          best = it;
       if (best != blocks_.end()) {
         const Block found = *best;
         blocks_.erase(best);
@@ -43,7 +44,11 @@ class Kept {
       }
     }
     void* memory = std::aligned_alloc(kPage, bytes);
-    if (!memory) throw std::bad_alloc();
+    if (!memory) {
+      shrink(0);
+      memory = std::aligned_alloc(kPage, bytes);
+    }
+    STD_TORCH_CHECK(memory, "can't allocate memory for an output of ", bytes, " bytes");
 #ifdef MADV_HUGEPAGE
     madvise(memory, bytes, MADV_HUGEPAGE);
 #endif
@@ -51,17 +56,29 @@ class Kept {
   }
 
   void give_back(Block block) {
-    const std::lock_guard lock(mutex_);
-    blocks_.push_back(block);
-    bytes_ += block.bytes;
-    while (bytes_ > kMost) {  // the longest unused goes first
-      bytes_ -= blocks_.front().bytes;
-      std::free(blocks_.front().memory);
-      blocks_.pop_front();
+    if (block.bytes > kMost) return std::free(block.memory);
+    {
+      const std::lock_guard lock(mutex_);
+      blocks_.push_back(block);
+      bytes_ += block.bytes;
     }
+    shrink(kMost);
   }
 
  private:
+  // Frees what is unused for longest, until so many bytes are left.
+  void shrink(int64_t most) {
+    std::list<Block> freed;
+    {
+      const std::lock_guard lock(mutex_);
+      while (bytes_ > most) {
+        bytes_ -= blocks_.front().bytes;
+        freed.splice(freed.end(), blocks_, blocks_.begin());
+      }
+    }
+    for (const Block& block : freed) std::free(block.memory);
+  }
+
   std::mutex mutex_;
   std::list<Block> blocks_;
   int64_t bytes_ = 0;
@@ -78,7 +95,8 @@ Tensor fresh(const Tensor& like, std::initializer_list<int64_t> sizes, std::opti
   const std::vector<int64_t> shape(sizes);
   const Tensor typed = type ? torch::stable::new_empty(like, {0}, type) : like;
   int64_t bytes = typed.element_size();
-  for (const int64_t size : shape) bytes *= size;
+  for (const int64_t size : shape)
+    STD_TORCH_CHECK(!__builtin_mul_overflow(bytes, size, &bytes), "an output of more than 2⁶³ bytes");
   if (bytes < kPage) return torch::stable::new_empty(like, shape, type);
   std::vector<int64_t> strides(shape.size(), 1);
   for (size_t i = shape.size() - 1; i > 0; --i) strides[i - 1] = strides[i] * shape[i];

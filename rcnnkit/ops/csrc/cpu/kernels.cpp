@@ -447,9 +447,9 @@ constexpr Kernels<S> kernels() {
 #define RCNNKIT_NAME(x) RCNNKIT_NAME_OF(x)
 
 extern const search::Kernels search_kernels;
-extern const convolution::Kernels convolution_kernels;
+extern const convolution::Layers convolution_layers;
 extern const Level level;
 const Level level = {RCNNKIT_NAME(RCNNKIT_LEVEL), kernels<float>(), kernels<double>(), kernels<Half>(),
-                     kernels<BFloat16>(), suppress<float>, suppress<double>, &search_kernels, &convolution_kernels};
+                     kernels<BFloat16>(), suppress<float>, suppress<double>, &search_kernels, &convolution_layers};
 
 }  // namespace rcnnkit::RCNNKIT_LEVEL

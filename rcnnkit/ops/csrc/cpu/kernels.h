@@ -103,7 +103,7 @@ struct Level {
   Suppress<float> suppress_f32;
   Suppress<double> suppress_f64;
   const search::Kernels* search;
-  const convolution::Kernels* convolution;
+  const convolution::Layers* convolution;
 };
 
 template <class S> const Kernels<S>& of(const Level& level);
