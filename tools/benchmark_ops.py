@@ -131,9 +131,6 @@ def layer_cases(device: torch.device, generator: torch.Generator) -> list[Case]:
         return []
     cases: list[Case] = []
 
-    def add(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], moved: int, floor: float) -> None:
-        cases.append(Case(name, ours, theirs, moved, floor))
-
     def maps(dtype: torch.dtype, *shape: int) -> Tensor:
         values = torch.randn(shape, generator=generator).to(dtype)
         return values.contiguous(memory_format=torch.channels_last)
@@ -148,30 +145,36 @@ def layer_cases(device: torch.device, generator: torch.Generator) -> list[Case]:
             input, offset = maps(dtype, batch, channels, height, width), torch.zeros(channels)
             weight, theirs = maps(torch.float32, channels, channels, 3, 3), offset.to(dtype)
             ours, plain = ops.winograd_weights(weight, dtype), weight.to(dtype)
-            add(
-                f"conv3x3 {type_}, {batch} × {channels} × {height} × {width}",
-                lambda x=input, w=ours, b=offset: ops.conv3x3(x, w, b),
-                lambda x=input, w=plain, b=theirs: F.conv2d(x, w, b, padding=1),
-                2 * input.nbytes + plain.nbytes,
-                floor,
+            cases.append(
+                Case(
+                    f"conv3x3 {type_}, {batch} × {channels} × {height} × {width}",
+                    lambda x=input, w=ours, b=offset: ops.conv3x3(x, w, b),
+                    lambda x=input, w=plain, b=theirs: F.conv2d(x, w, b, padding=1),
+                    2 * input.nbytes + plain.nbytes,
+                    floor,
+                )
             )
         input, residual = maps(dtype, 1, 64, 200, 272), maps(dtype, 1, 256, 200, 272)
         weight, offset = maps(torch.float32, 256, 64, 1, 1), torch.zeros(256)
         ours, plain, theirs = ops.conv2d_weights(weight, dtype), weight.to(dtype), offset.to(dtype)
-        add(
-            f"conv2d 1×1, addition, ReLU {type_}, 64 → 256 × 200 × 272",
-            lambda x=input, w=ours, b=offset, r=residual: ops.conv2d(x, w, b, (1, 1), relu=True, residual=r),
-            lambda x=input, w=plain, b=theirs, r=residual: F.conv2d(x, w, b).add_(r).relu_(),
-            input.nbytes + 2 * residual.nbytes,
-            floors[4],
+        cases.append(
+            Case(
+                f"conv2d 1×1, addition, ReLU {type_}, 64 → 256 × 200 × 272",
+                lambda x=input, w=ours, b=offset, r=residual: ops.conv2d(x, w, b, (1, 1), relu=True, residual=r),
+                lambda x=input, w=plain, b=theirs, r=residual: F.conv2d(x, w, b).add_(r).relu_(),
+                input.nbytes + 2 * residual.nbytes,
+                floors[4],
+            )
         )
         input = maps(dtype, 128, 64, 112, 112)
-        add(
-            f"max_pool2d {type_}, 128 × 64 × 112 × 112",
-            lambda x=input: ops.max_pool2d(x, 3, 2, 1),
-            lambda x=input: F.max_pool2d(x, 3, 2, 1),
-            input.nbytes * 5 // 4,
-            floors[5],
+        cases.append(
+            Case(
+                f"max_pool2d {type_}, 128 × 64 × 112 × 112",
+                lambda x=input: ops.max_pool2d(x, 3, 2, 1),
+                lambda x=input: F.max_pool2d(x, 3, 2, 1),
+                input.nbytes * 5 // 4,
+                floors[5],
+            )
         )
     return cases
 

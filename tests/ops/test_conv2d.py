@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -9,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from rcnnkit.ops import conv2d, conv2d_weights
+from tests.ops.test_library import LEVELS, run
 
 TYPES = [torch.float32, torch.bfloat16]
 # batch, channels, height, width, outputs, size, stride, padding
@@ -191,14 +189,13 @@ def test_a_gradient_is_refused_not_zero():
         conv2d(input, conv2d_weights(weight), bias, (1, 1), residual=input.clone().requires_grad_())
 
 
-@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512", "avx512bf16"])
+@pytest.mark.parametrize("level", LEVELS)
 def test_every_instruction_set(level):
     code = (
         "from tests.ops import test_conv2d as t\n"
         "for dtype in t.TYPES:\n    for case in t.CASES:\n        t.test_the_same_as_a_convolution(case, dtype)"
     )
-    environment = {**os.environ, "RCNNKIT_CPU_LEVEL": level}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    done = run(code, level=level)
     if "does not run here" in done.stderr:
         pytest.skip(f"this machine has no {level}")
     assert done.returncode == 0, done.stderr

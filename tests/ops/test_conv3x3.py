@@ -1,13 +1,10 @@
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from rcnnkit.ops import conv3x3, winograd_weights
+from tests.ops.test_library import LEVELS, run
 
 
 def problem(batch, channels, height, width, outputs, seed=0):
@@ -174,10 +171,9 @@ for maps in (input, input.bfloat16()):
 """
 
 
-@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512", "avx512bf16"])
+@pytest.mark.parametrize("level", LEVELS)
 def test_every_instruction_set(level):
-    environment = {**os.environ, "RCNNKIT_CPU_LEVEL": level}
-    done = subprocess.run([sys.executable, "-c", LEVEL], env=environment, capture_output=True, text=True, check=False)
+    done = run(LEVEL, level=level)
     if "does not run here" in done.stderr:
         pytest.skip(f"this machine has no {level}")
     assert done.returncode == 0, done.stderr
