@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,22 @@ def check_new(path: Path, suffix: str = "") -> None:
         raise FileNotFoundError(f"{path.parent} is not a folder; make it, or write {path.name} elsewhere")
     if not path.name.endswith(suffix):
         raise ValueError(f"{path} must end with {suffix}, which is what it will be")
+
+
+def check_regular(path: Path) -> None:
+    """Raise unless `path` is a regular file, or a folder or nothing at all, which its reader reports in its own words.
+
+    A FIFO would keep its reader waiting, and a device such as /dev/zero has no end.
+
+    Raises:
+        ValueError: it is a FIFO, a socket or a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError(f"{path} is not a regular file; copy what it gives into one, and name that")
 
 
 @contextmanager

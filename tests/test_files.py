@@ -1,13 +1,14 @@
 """A file appears whole or not at all."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from rcnnkit.files import check_new, sha256, whole
+from rcnnkit.files import check_new, check_regular, sha256, whole
 
 
 def test_nothing_is_in_the_way_of_a_new_file(tmp_path: Path) -> None:
@@ -77,3 +78,13 @@ def test_what_safetensors_cannot_write(tmp_path: Path) -> None:
 def test_sha256(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "a.txt", tmp_path, tmp_path / "none"):  # the last two have words of their own elsewhere
+        check_regular(path)
+    for path in (tmp_path / "fifo", Path("/dev/null")):
+        with pytest.raises(ValueError, match=f"{path} is not a regular file; copy what it gives into one"):
+            check_regular(path)
