@@ -33,6 +33,12 @@ app.add_typer(cli_see.app, name="see")
 console = Console(highlight=False, markup=False, soft_wrap=True)  # a file may be called "[red].jpg"
 
 Weights = Annotated[Path, typer.Argument(help="A .safetensors file of rcnnkit.")]
+MaxDetections = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Of a picture, in place of what the weights say (often 100), with proposals enough; 0: no limit."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 
 
@@ -93,6 +99,7 @@ def evaluate(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
+    max_detections: MaxDetections = None,
     skip_bad: Annotated[bool, typer.Option(help="Leave bad annotations out, and say how many.")] = False,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16, fp16.")] = "auto",
@@ -116,10 +123,10 @@ def evaluate(
         check_new(json_file)
     evaluation: Evaluation | Accuracy
     if read_shapes(weights)[0].get("detector") == "classifier":
-        if proposals or images:
+        options = {"--proposals": proposals, "--images": images, "--max-detections": max_detections}
+        if given := [name for name, value in options.items() if value is not None]:
             raise ValueError(
-                f"{weights} holds a classifier, which looks at whole pictures in class folders; leave"
-                f" {'--proposals' if proposals else '--images'} away"
+                f"{weights} holds a classifier, which looks at whole pictures in class folders; leave {given[0]} out"
             )
         classifier = load_classifier(weights, device)
         folders = read_class_folders(data, split, classifier.class_names, skip_bad=skip_bad)
@@ -127,7 +134,7 @@ def evaluate(
             evaluation = evaluate_classifier(classifier, folders, batch_size=batch, progress=True)
     else:
         store = Store.open(proposals) if proposals else None
-        detector = load(weights, device, precision)
+        detector = load(weights, device, precision, max_detections)
         if store and isinstance(detector, FasterRCNN):
             raise ValueError(f"{weights} holds a Faster R-CNN, which makes its own proposals; leave --proposals away")
         dataset = read_data(data, split, images=images, class_names=detector.class_names, skip_bad=skip_bad)
@@ -147,6 +154,7 @@ def detect(
         float | None,
         typer.Option(callback=_finite, help="Draw boxes from this score on; by default 0.5, of SVMs' margins 0."),
     ] = None,
+    max_detections: MaxDetections = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16, fp16.")] = "auto",
@@ -168,7 +176,7 @@ def detect(
         raise FileExistsError(f"{out} is a file; choose another --out, the folder that pictures go into")
     if taken:
         raise FileExistsError(f"{taken[0]} is there already; choose another --out, nothing is overwritten")
-    detector = load(weights, device, precision)
+    detector = load(weights, device, precision, max_detections)
     least = min_score if min_score is not None else 0.0 if detector.scores_are_margins else 0.5
     results: list[dict[str, object]] = []
     done = unread = 0

@@ -25,6 +25,9 @@ NotNegative = Annotated[float, Field(ge=0)]
 Factor = Annotated[float, Field(gt=0)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
+# Where objects are many: suppression leaves several proposals of each.
+PROPOSALS_PER_OBJECT = 3
+
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -140,7 +143,7 @@ class HeadSettings(Section):
     beta: NotNegative = 1 / 9
     score_threshold: float = 0.05
     nms_iou: Share = 0.5
-    max_detections: Positive = 100
+    max_detections: Count = 100  # of a picture; 0: all
     min_side: NotNegative = 1e-2
 
     _ordered = model_validator(mode="after")(_thresholds_ordered)
@@ -200,7 +203,7 @@ class RCNNSettings(Section):
     batch: Positive = 128  # windows at a time
     score_threshold: float = -1.0
     nms_iou: Share = 0.3
-    max_detections: Positive = 100  # of a class, before suppression
+    max_detections: Count = 100  # of a class, before suppression; 0: all
 
 
 class ClassifierSettings(Section):
@@ -319,6 +322,23 @@ class DetectorSettings(Section):
         if self.model.detector == "classifier":
             return self.classifier.crop
         return self.rcnn.size or TRAITS[self.model.backbone].window
+
+
+def with_max_detections(settings: DetectorSettings, count: int) -> DetectorSettings:
+    """The same with another `max_detections`, 0 for no limit, and with proposals enough for so many objects.
+
+    Where there is no limit, the proposals are as many as before, and bound the detections.
+    """
+    least = PROPOSALS_PER_OBJECT * count
+    rpn, proposals = settings.rpn, settings.proposals
+    new: dict[str, dict[str, int]] = {
+        "head": {"max_detections": count},
+        "rcnn": {"max_detections": count},
+        "rpn": {"pre_nms": max(rpn.pre_nms, least), "post_nms": max(rpn.post_nms, least)},
+        "proposals": {"count": max(proposals.count, least)},
+    }
+    sections = {name: getattr(settings, name).model_copy(update=values) for name, values in new.items()}
+    return settings.model_copy(update=sections)
 
 
 class DataSettings(Section):

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rcnnkit.backbones.classifier import Classifier
-from rcnnkit.config import DetectorSettings, kept_settings
+from rcnnkit.config import DetectorSettings, kept_settings, with_max_detections
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.files import whole
@@ -66,7 +66,12 @@ def save(
         save_file(tensors, half, {"rcnnkit": json.dumps(about)})
 
 
-def load(path: Path | str, device: torch.device | str = "auto", precision: str | None = None) -> Detector:
+def load(
+    path: Path | str,
+    device: torch.device | str = "auto",
+    precision: str | None = None,
+    max_detections: int | None = None,
+) -> Detector:
     """The detector in a weights file, ready to detect.
 
     Args:
@@ -74,18 +79,23 @@ def load(path: Path | str, device: torch.device | str = "auto", precision: str |
         device: "auto" takes a GPU where there is one.
         precision: None leaves the detector as it was trained, in float32, to train or save it again. "auto", "float32",
             "bf16" and "fp16" make it faster for detecting alone; see `rcnnkit.inference.prepare`.
+        max_detections: of a picture (R-CNN: of a class, before suppression), in place of what the weights say; 0: no
+            limit. Where it asks for more, there are more proposals too; see `rcnnkit.config.with_max_detections`.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a folder; a file cut in half, of another kind, or of a later format; no such device or precision.
+        ValueError: a folder; a file cut in half, of another kind, or of a later format; no such device or precision;
+            `max_detections` is negative.
     """
+    if max_detections is not None and max_detections < 0:
+        raise ValueError(f"max_detections is {max_detections}; give 1 or more, or 0 for no limit")
     about, tensors = read(path)
     if about.get("detector") == "classifier":
         raise ValueError(
             f"{path} holds a classifier; read it with rcnnkit.weights.load_classifier, or train a detector from it with"
             f" train.init={path}"
         )
-    detector = _filled(about, tensors, path)
+    detector = _filled(about, tensors, path, max_detections)
     assert isinstance(detector, Detector)
     detector = detector.to(pick_device(device)).eval()
     return detector if precision is None else prepare(detector, precision)
@@ -101,9 +111,14 @@ def load_classifier(path: Path | str, device: torch.device | str = "auto") -> Cl
     return classifier.to(pick_device(device)).eval()
 
 
-def _filled(about: dict[str, Any], tensors: dict[str, Tensor], path: Path | str) -> Detector | Classifier:
+def _filled(
+    about: dict[str, Any], tensors: dict[str, Tensor], path: Path | str, max_detections: int | None = None
+) -> Detector | Classifier:
     try:
-        detector = build(kept_settings(about["settings"]), about["class_names"], about["category_ids"])
+        settings = kept_settings(about["settings"])
+        if max_detections is not None:
+            settings = with_max_detections(settings, max_detections)
+        detector = build(settings, about["class_names"], about["category_ids"])
         detector.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(TRAINING)})
         detector.origin = about.get("origin")
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -81,7 +82,7 @@ def to_torchvision(detector: FasterRCNN, settings: DetectorSettings) -> Torchvis
         box_predictor=FastRCNNPredictor(hidden, len(detector.class_names) + 1),
         box_score_thresh=head.score_threshold,
         box_nms_thresh=head.nms_iou,
-        box_detections_per_img=head.max_detections,
+        box_detections_per_img=head.max_detections or sys.maxsize,
         bbox_reg_weights=head.delta_weights,
         min_size=input_.short_side,
         max_size=input_.long_side,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,14 @@ class ProposalMethod(Protocol):
     """What finds regions: selective search, sliding windows, an RPN."""
 
     def propose(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Proposals]: ...
+
+
+class Limit(NamedTuple):
+    """A setting that lets so many objects of a picture through at most."""
+
+    setting: str
+    most: int  # 0: all
+    of_class: bool = False  # so many of each class
 
 
 class Detector(nn.Module):
@@ -39,6 +47,10 @@ class Detector(nn.Module):
 
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""
+        raise NotImplementedError
+
+    def limits(self, training: bool = False) -> list[Limit]:
+        """How many objects of a picture can be found at most, setting by setting; with `training`, learnt from too."""
         raise NotImplementedError
 
     def propose(self, images: ImageBatch, features: Sequence[Tensor], count: int) -> list[Proposals]:

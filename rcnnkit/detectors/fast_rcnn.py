@@ -12,7 +12,7 @@ from rcnnkit.backbones.googlenet import GoogLeNet
 from rcnnkit.backbones.resnet import ResNetC4
 from rcnnkit.backbones.single_map import SingleMap
 from rcnnkit.boxes import area, scale
-from rcnnkit.detectors.detector import Detector, ProposalMethod
+from rcnnkit.detectors.detector import Detector, Limit, ProposalMethod
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.region_pool import CANONICAL_SIDE, RegionPool
 from rcnnkit.images import Preprocessing
@@ -52,6 +52,10 @@ class FastRCNN(Detector):
     @property
     def scores_are_margins(self) -> bool:
         return self.head.svms is not None
+
+    def limits(self, training: bool = False) -> list[Limit]:
+        known = Limit("head.max_detections", self.head.max_detections), Limit("proposals.count", self.count)
+        return [*known, Limit("proposals.train_count", self.train_count)] if training else [*known]
 
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None

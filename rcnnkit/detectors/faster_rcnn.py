@@ -11,7 +11,7 @@ from rcnnkit.backbones.fpn import FPN
 from rcnnkit.backbones.googlenet import GoogLeNet
 from rcnnkit.backbones.resnet import ResNetC4
 from rcnnkit.backbones.single_map import SingleMap
-from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.images import Preprocessing
@@ -42,6 +42,14 @@ class FasterRCNN(Detector):
         self.backbone, self.rpn, self.pool, self.head = backbone, rpn, pool, head
         self.preprocessing = preprocessing
         self.class_names, self.category_ids = head.class_names, head.category_ids
+
+    def limits(self, training: bool = False) -> list[Limit]:
+        counts = {"head.max_detections": self.head.max_detections}
+        # Objects of one size come from one map, so each map's number matters as that of all.
+        counts |= dict(zip(("rpn.pre_nms", "rpn.post_nms"), self.rpn.keep, strict=True))
+        if training:
+            counts |= dict(zip(("rpn.train_pre_nms", "rpn.train_post_nms"), self.rpn.train_keep, strict=True))
+        return [Limit(setting, count) for setting, count in counts.items()]
 
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None

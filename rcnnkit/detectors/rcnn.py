@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rcnnkit.backbones.window import Layer, WindowNetwork
 from rcnnkit.boxes import clip, decode, is_large, scale
-from rcnnkit.detectors.detector import Detector, ProposalMethod
+from rcnnkit.detectors.detector import Detector, Limit, ProposalMethod
 from rcnnkit.heads.matching import match, sample
 from rcnnkit.images import Preprocessing
 from rcnnkit.ops import batched_nms, warp_regions
@@ -46,7 +46,7 @@ class RCNN(Detector):
         samples, foreground_share: regions in a batch of fine-tuning.
         batch: windows that the network computes at a time when detecting.
         score_threshold, nms_iou: what survives when detecting.
-        max_detections: of each class, before suppression.
+        max_detections: of each class, before suppression; 0: all.
         train_count, count: how many of the best proposals of a picture are used to train and to detect with.
     """
 
@@ -103,6 +103,10 @@ class RCNN(Detector):
     @property
     def scores_are_margins(self) -> bool:
         return self.score_kind == "svm"
+
+    def limits(self, training: bool = False) -> list[Limit]:
+        known = Limit("rcnn.max_detections", self.max_detections, of_class=True), Limit("proposals.count", self.count)
+        return [*known, Limit("proposals.train_count", self.train_count)] if training else [*known]
 
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
@@ -179,7 +183,7 @@ class RCNN(Detector):
             size: of the picture that `boxes` speak of.
             original_size: of the picture as it was given.
         """
-        best, region = scores.topk(min(self.max_detections, len(scores)), dim=0)  # (n, K)
+        best, region = scores.topk(min(self.max_detections or len(scores), len(scores)), dim=0)  # (n, K)
         good = best > self.score_threshold
         label = torch.arange(scores.shape[1], device=scores.device).expand_as(region)[good]
         region, best = region[good], best[good]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from rcnnkit.data.records import Dataset
 from rcnnkit.evaluation.classes import in_classes
-from rcnnkit.structures import Detections
+from rcnnkit.structures import Detections, Targets
 
 # name: (IoU, area of the objects, detections per picture and class), in pycocotools' order
 NUMBERS = {
@@ -31,6 +33,9 @@ NUMBERS = {
     "ARm": ("0.50:0.95", "32² – 96²", 100),
     "ARl": ("0.50:0.95", "> 96²", 100),
 }
+MAXIMUM = 100  # detections per picture and class, of which COCO looks at no more
+# Besides, where pictures hold more objects of a class than that: the same with every detection. Name: (IoU, area).
+UNCAPPED = {"AP_all": ("0.50:0.95", "all"), "AP50_all": ("0.50", "all"), "AR_all": ("0.50:0.95", "all")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +46,39 @@ class CocoClass:
     objects: int  # without crowds
     ap: float  # mean over IoU 0.50:0.95
     ap50: float
+    ap_all: float = math.nan  # as `ap`, of all detections; NaN too where the data set is not crowded
 
 
 @dataclass(frozen=True, slots=True)
 class CocoResult:
     """COCO's numbers for a whole data set and for each class, in the order of the class names."""
 
-    numbers: dict[str, float]  # the keys of NUMBERS; fractions, NaN where undefined
+    # The keys of NUMBERS, and those of UNCAPPED where the data set is crowded; fractions, NaN where undefined.
+    numbers: dict[str, float]
     classes: Sequence[CocoClass]
 
 
+def most_of_a_class(targets: Targets) -> int:
+    """The objects of the class that a picture holds most of, without crowds."""
+    return max(targets.labels[~targets.crowd].bincount().tolist(), default=0)
+
+
+def is_crowded(dataset: Dataset) -> bool:
+    """Whether a picture holds more objects of one class than COCO's AP looks at detections."""
+    return any(most_of_a_class(record.targets) > MAXIMUM for record in dataset.records)
+
+
+def headline(dataset: Dataset) -> tuple[str, str]:
+    """The two numbers that say most of a detector on these pictures; the first chooses the best weights.
+
+    COCO's AP and AP50, but those of all detections where the data set is crowded: there COCO's rank detectors by
+    their first 100 detections alone.
+    """
+    return ("AP_all", "AP50_all") if is_crowded(dataset) else ("AP", "AP50")
+
+
 def coco_metrics(detections: Sequence[Detections], dataset: Dataset) -> CocoResult:
-    """COCO's twelve numbers, and AP and AP50 of each class.
+    """COCO's twelve numbers, and AP and AP50 of each class; of a crowded data set those of UNCAPPED too.
 
     Where a number is undefined (no object of that size, no object of that class), pycocotools
     says -1; here it is NaN, which nobody averages by mistake.
@@ -82,7 +108,16 @@ def coco_metrics(detections: Sequence[Detections], dataset: Dataset) -> CocoResu
         run.evaluate()
         run.accumulate()
         run.summarize()
-    numbers = {name: _or_nan(value) for name, value in zip(NUMBERS, run.stats.tolist(), strict=True)}
+        numbers = {name: _or_nan(value) for name, value in zip(NUMBERS, run.stats.tolist(), strict=True)}
+
+        precision_all = None
+        if is_crowded(dataset):
+            every = _Uncapped(truth, found, "bbox")
+            every.evaluate()
+            every.accumulate()
+            precision_all, recall_all = every.eval["precision"], every.eval["recall"]
+            means = _mean(precision_all), _mean(precision_all[0]), _mean(recall_all)
+            numbers |= dict(zip(UNCAPPED, means, strict=True))
 
     counts = np.zeros(len(dataset.class_names), dtype=np.int64)
     for record in dataset.records:
@@ -91,10 +126,71 @@ def coco_metrics(detections: Sequence[Detections], dataset: Dataset) -> CocoResu
     # (IoU, recall, class, area range, detections): all areas, 100 detections
     precision = run.eval["precision"][:, :, :, 0, -1]
     classes = [
-        CocoClass(name, int(counts[k]), _or_nan(precision[:, :, k].mean()), _or_nan(precision[0, :, k].mean()))
+        CocoClass(
+            name,
+            int(counts[k]),
+            _or_nan(precision[:, :, k].mean()),
+            _or_nan(precision[0, :, k].mean()),
+            math.nan if precision_all is None else _mean(precision_all[:, :, k]),
+        )
         for k, name in enumerate(dataset.class_names)
     ]
     return CocoResult(numbers, tuple(classes))
+
+
+class _Uncapped(COCOeval):
+    """pycocotools' evaluation of every detection, on objects of all sizes.
+
+    Its own `evaluateImg` looks at every pair of detection and object: 20 s for a picture with 1,500 objects. Here
+    only those that overlap enough for the lowest threshold are looked at, and the answers are the same.
+    """
+
+    def __init__(self, truth: COCO, found: COCO, kind: str) -> None:
+        super().__init__(truth, found, kind)
+        most = Counter((each["image_id"], each["category_id"]) for each in found.dataset["annotations"])
+        self.params.maxDets = [max(most.values(), default=1)]
+        self.params.areaRng, self.params.areaRngLbl = self.params.areaRng[:1], self.params.areaRngLbl[:1]
+
+    def computeIoU(self, image_id: int, category: int) -> None:
+        """Not beforehand: pycocotools would keep those of all pictures, each 20 MB and more."""
+
+    def evaluateImg(self, image_id: int, category: int, area: Any, most: int) -> dict[str, Any] | None:
+        objects, found = self._gts[image_id, category], self._dts[image_id, category]
+        if not objects and not found:
+            return None
+        order = np.argsort([each["ignore"] for each in objects], kind="stable")
+        ignore = np.array([objects[i]["ignore"] for i in order], dtype=int)
+        found = sorted(found, key=lambda each: -each["score"])  # stable, as the rows of the overlaps are
+        matches, ignored = np.zeros((2, len(self.params.iouThrs), len(found)))
+        if objects and found:
+            overlaps = super().computeIoU(image_id, category)[:, order]
+            near = [np.flatnonzero(row >= self.params.iouThrs[0] - 1e-9) for row in overlaps]
+            for t, threshold in enumerate(self.params.iouThrs):
+                free = np.ones(len(objects), dtype=bool)
+                for d, candidates in enumerate(near):
+                    best, match = min(threshold, 1 - 1e-10), -1
+                    for g in candidates:
+                        if not free[g] and not ignore[g]:
+                            continue
+                        if match >= 0 and not ignore[match] and ignore[g]:
+                            break  # what is to be ignored comes last
+                        if overlaps[d, g] >= best:
+                            best, match = overlaps[d, g], int(g)
+                    if match >= 0:
+                        free[match] = False
+                        matches[t, d], ignored[t, d] = objects[order[match]]["id"], ignore[match]
+        return {
+            "dtMatches": matches,
+            "dtScores": [each["score"] for each in found],
+            "gtIgnore": ignore,
+            "dtIgnore": ignored.astype(bool),
+        }
+
+
+def _mean(values: np.ndarray) -> float:
+    """pycocotools' mean, of what is not -1."""
+    known = values[values > -1]
+    return float(known.mean()) if known.size else math.nan
 
 
 def _or_nan(value: float) -> float:

@@ -16,8 +16,10 @@ from rich.table import Table
 from torch import nn
 
 from rcnnkit.data.records import Dataset, Record
+from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.evaluation.classes import in_classes
-from rcnnkit.evaluation.coco import NUMBERS, CocoResult, coco_metrics
+from rcnnkit.evaluation.coco import NUMBERS, UNCAPPED, CocoResult, coco_metrics
+from rcnnkit.evaluation.crowding import warn_of_cocos_maximum, warn_of_limits
 from rcnnkit.evaluation.voc import VocResult, voc_ap
 from rcnnkit.images import read_picture
 from rcnnkit.proposals.store import Store
@@ -35,6 +37,11 @@ class Evaluation:
     seconds_per_image: float  # decoding the picture included; NaN where nothing was timed
     slowest_batch: float  # seconds; the first one often pays for start-up
 
+    @property
+    def crowded(self) -> bool:
+        """Whether pictures hold more objects of a class than COCO's numbers look at detections."""
+        return "AP_all" in self.coco.numbers
+
     def to_json(self) -> dict[str, Any]:
         """Everything but the curves, as plain values; fractions, and null (None) where undefined."""
         classes = [
@@ -44,6 +51,7 @@ class Evaluation:
                 "difficult": coco.objects - voc.npos,
                 "AP": or_none(coco.ap),
                 "AP50": or_none(coco.ap50),
+                **({"AP_all": or_none(coco.ap_all)} if self.crowded else {}),
                 "voc_ap_11": or_none(voc.ap_11),
                 "voc_ap_area": or_none(voc.ap_area),
             }
@@ -73,7 +81,8 @@ class Evaluation:
         with_difficult = any(difficult)  # only VOC marks objects so; elsewhere the column says nothing
         table = Table(title=f"{self.dataset}: average precision by class, %", title_justify="left")
         table.add_column("class", overflow="fold")
-        columns = ["objects", *["difficult"] * with_difficult, "AP", "AP50", "VOC 11-point", "VOC area"]
+        columns = ["objects", *["difficult"] * with_difficult, "AP", "AP50", *["AP_all"] * self.crowded]
+        columns += ["VOC 11-point", "VOC area"]
         for column in columns:
             table.add_column(column, justify="right")
 
@@ -82,15 +91,17 @@ class Evaluation:
             table.add_row(name, *counts, *map(percent, values), style=style)
 
         for coco, voc, hard in zip(self.coco.classes, self.voc.classes, difficult, strict=True):
-            add(coco.name, coco.objects, hard, coco.ap, coco.ap50, voc.ap_11, voc.ap_area)
+            of_all = [coco.ap_all] * self.crowded
+            add(coco.name, coco.objects, hard, coco.ap, coco.ap50, *of_all, voc.ap_11, voc.ap_area)
         table.add_section()
         numbers, objects = self.coco.numbers, sum(each.objects for each in self.coco.classes)
-        means = (numbers["AP"], numbers["AP50"], self.voc.mean_ap_11, self.voc.mean_ap_area)
+        means = [numbers[name] for name in ("AP", "AP50", *["AP_all"] * self.crowded)]
+        means += [self.voc.mean_ap_11, self.voc.mean_ap_area]
         add("mean", objects, sum(difficult), *means, style="bold")
         return table
 
     def coco_table(self) -> Table:
-        """COCO's twelve numbers in percent, with what each one means."""
+        """COCO's twelve numbers in percent, with what each one means; of crowded pictures, those of UNCAPPED too."""
         pictures = f"{self.pictures:,} picture{'s' * (self.pictures != 1)}"
         speed = "" if math.isnan(self.seconds_per_image) else f", {self.seconds_per_image:.3f} s each"
         table = Table(title=f"{self.dataset}: COCO's numbers, %", caption=pictures + speed, title_justify="left")
@@ -102,7 +113,10 @@ class Evaluation:
         table.add_column("%", justify="right")
         for name, (overlap, area, detections) in NUMBERS.items():
             value = percent(self.coco.numbers[name])
-            table.add_row(name, overlap, area, f"≤ {detections}", value, end_section=name == "APl")
+            table.add_row(name, overlap, area, f"≤ {detections}", value, end_section=name in ("APl", "ARl"))
+        for name, (overlap, area) in UNCAPPED.items():
+            if self.crowded:
+                table.add_row(name, overlap, area, "all", percent(self.coco.numbers[name]))
         return table
 
 
@@ -113,8 +127,12 @@ def evaluate(
     proposals: Store | None = None,
     batch_size: int = 4,
     progress: bool = False,
+    warn: bool = True,
 ) -> Evaluation:
     """Run `detector` over every picture of `dataset` and compare with its objects.
+
+    Where pictures hold more objects than the detector lets through, or than COCO's numbers look at, a warning is
+    logged.
 
     Pictures of like shape share a batch, so that little of it is padding. The detector is in
     eval mode meanwhile; every module gets its own mode back, also after an error.
@@ -127,6 +145,7 @@ def evaluate(
             Reading them is not part of the seconds.
         batch_size: pictures per call.
         progress: show a progress bar in the terminal.
+        warn: False where training has warned already.
 
     Raises:
         FileNotFoundError, ValueError: a picture cannot be read.
@@ -138,6 +157,9 @@ def evaluate(
         raise ValueError(f"{dataset.name} has no pictures; there is nothing to evaluate")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it is at least 1")
+    if warn:
+        warn_of_limits(dataset, detector.limits() if isinstance(detector, Detector) else [], _raise_limit)
+        warn_of_cocos_maximum(dataset)
     found: dict[int, Detections] = {}
     seconds = []
     order = sorted(range(len(dataset)), key=lambda i: _aspect(dataset.records[i]))
@@ -164,6 +186,11 @@ def evaluate(
         seconds_per_image=sum(seconds) / len(dataset),
         slowest_batch=max(seconds),
     )
+
+
+def _raise_limit(limit: Limit, most: int) -> str:
+    """What to do about a limit of weights that are there."""
+    return f"evaluate with --max-detections {most} (in Python: load(…, max_detections={most})), or more"
 
 
 def _batches(

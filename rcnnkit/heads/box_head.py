@@ -39,7 +39,8 @@ class BoxHead(nn.Module):
             the paper does; see `measure_targets`.
         svms: score regions by the margins of K SVMs when detecting; see `use_svms`.
         beta: where the smooth L1 loss turns.
-        score_threshold, nms_iou, max_detections: what survives when detecting.
+        score_threshold, nms_iou, max_detections: what survives when detecting; max_detections = 0: all that do not
+            overlap.
         min_side: pixels of the network's input; smaller detections are dropped.
     """
 
@@ -213,7 +214,7 @@ class BoxHead(nn.Module):
             boxes, scores = clip(boxes, size), scored[here][region, label]
             large = is_large(boxes, self.min_side)
             boxes, scores, label = boxes[large], scores[large], label[large]
-            kept = batched_nms(boxes, scores, label, self.nms_iou)[: self.max_detections]
+            kept = batched_nms(boxes, scores, label, self.nms_iou)[: self.max_detections or None]
             boxes = clip(scale(boxes[kept], size, original_size), original_size)
             found.append(Detections(boxes, scores[kept], label[kept], self.class_names, self.category_ids))
         return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ BACKGROUND = -1
 IGNORED = -2
 # Boxes this far inside a crowd region are no background (py-faster-rcnn's value).
 CROWD_OVERLAP = 0.7
+PAIRS = 1 << 24  # of boxes and objects whose overlaps are in memory at a time: 64 MB for each of a few arrays
 
 
 def match(
@@ -44,19 +47,32 @@ def match(
     if len(boxes) == 0 or bool(crowd.all()):  # the latter also where there are no objects
         matched = torch.full((len(boxes),), IGNORED if background_low else BACKGROUND, device=boxes.device)
     else:
-        overlaps = iou(boxes, targets.boxes)
-        overlaps[:, crowd] = -1
-        best, index = overlaps.max(dim=1)
+        # A part of the boxes at a time: all pairs of a large picture's anchors and 1,500 objects are several GB.
+        parts = boxes.split(max(1, PAIRS // len(targets)))
+        one = [_overlaps(boxes, targets)] if len(parts) == 1 else []
+
+        def overlaps() -> Iterable[Tensor]:
+            return one or (_overlaps(part, targets) for part in parts)
+
+        most = [(*each.max(dim=1), each.max(dim=0).values) for each in overlaps()]
+        best, index = torch.cat([each[0] for each in most]), torch.cat([each[1] for each in most])
         matched = torch.where(best >= foreground_iou, index, IGNORED)
         matched[(best < background_iou) & (best >= background_low)] = BACKGROUND
         if best_too:
-            best_of_object = overlaps.max(dim=0).values
-            ties = (overlaps == best_of_object) & (best_of_object > 0)
-            matched = torch.where(ties.any(dim=1), index, matched)
+            best_of_object = torch.stack([each[2] for each in most]).amax(dim=0)
+            ties = [((each == best_of_object) & (best_of_object > 0)).any(dim=1) for each in overlaps()]
+            matched = torch.where(torch.cat(ties), index, matched)
     if crowd.any():
         inside = (covered(boxes, targets.boxes[crowd]) > CROWD_OVERLAP).any(dim=1)
         matched[inside & (matched == BACKGROUND)] = IGNORED
     return matched
+
+
+def _overlaps(boxes: Tensor, targets: Targets) -> Tensor:
+    """(N, M) IoU with each object; −1 with crowds."""
+    overlaps = iou(boxes, targets.boxes)
+    overlaps[:, targets.crowd] = -1
+    return overlaps
 
 
 def class_overlaps(boxes: Tensor, targets: Targets, num_classes: int) -> Tensor:

@@ -23,6 +23,7 @@ from rcnnkit.data.proposals import compute_proposals
 from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.trained_rpn import TrainedRPN
+from rcnnkit.evaluation.coco import headline
 from rcnnkit.evaluation.report import evaluate
 from rcnnkit.files import sha256
 from rcnnkit.inference import prepare
@@ -79,8 +80,10 @@ def train_alternating(settings: Settings, run: Path | str, console: Console | No
         evaluation = evaluate(prepare(detector, settings.train.precision), validation)
         (run / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
         numbers = evaluation.coco.numbers
-        console.print(f"{validation.name}: AP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f}", highlight=False)
-        about |= {"val": validation.name, "AP": finite(numbers["AP"])}
+        shown = headline(validation)
+        printed = ", ".join(f"{name} {numbers[name]:.3f}" for name in shown)
+        console.print(f"{validation.name}: {printed}", highlight=False)
+        about |= {"val": validation.name, shown[0]: finite(numbers[shown[0]])}
     weights.save(detector, settings, run / BEST, about)
     return run / BEST
 

@@ -18,14 +18,16 @@ from torch import Tensor, nn
 
 from rcnnkit import weights
 from rcnnkit.backbones.classifier import Classifier
-from rcnnkit.config import DataSettings, Settings, TrainSettings
+from rcnnkit.config import PROPOSALS_PER_OBJECT, DataSettings, Settings, TrainSettings
 from rcnnkit.data.class_folders import ClassFolders
 from rcnnkit.data.loading import Batch, load_batches
 from rcnnkit.data.reading import join_data, read_data
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.transforms import Augmentation
-from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.evaluation.coco import headline
+from rcnnkit.evaluation.crowding import warn_of_cocos_maximum, warn_of_limits
 from rcnnkit.evaluation.report import Evaluation, evaluate
 from rcnnkit.images import Preprocessing
 from rcnnkit.inference import prepare
@@ -58,7 +60,8 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
     """Train a detector and leave it in a folder of its own.
 
     The folder gets settings.toml (every setting, resolved), log.jsonl, tensorboard/, last.safetensors (continues
-    the run), best.safetensors (best AP on `data.val`, or the last) and evaluation.json (the last one).
+    the run), best.safetensors (best AP on `data.val`, or AP_all where that is crowded; the last where there is none)
+    and evaluation.json (the last one).
 
     Args:
         settings: of the run.
@@ -91,6 +94,7 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
     detector = start_detector(settings, training, resume)  # before the proposals: weights may be the wrong ones
     assert isinstance(detector, Detector)
     splits = [training] if validation is None else [training, validation]
+    warn_of_crowds(detector, training, validation)
     store = None if settings.model.detector == "faster_rcnn" else stored_proposals(settings, splits, console)
     if store and settings.head.measured_targets and not resume:
         measure_targets(detector, training, store, settings)
@@ -112,7 +116,8 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         assert validation is not None
         return evaluate_run(detector, validation, store, run, settings).coco.numbers
 
-    return fit(detector, training, validation, batches, judge, ("AP", "AP50"), settings, run, resume, console)
+    shown = headline(validation) if validation is not None else ("AP", "AP50")
+    return fit(detector, training, validation, batches, judge, shown, settings, run, resume, console)
 
 
 class LabelledBatch(Protocol):
@@ -354,6 +359,20 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
     return training, splits[-1] if data.val else None
 
 
+def warn_of_crowds(detector: Detector, training: Dataset, validation: Dataset | None) -> None:
+    """Log which pictures hold more objects than the settings, or COCO's AP, let through."""
+
+    def fix(limit: Limit, most: int) -> str:
+        if limit.setting.endswith("max_detections"):
+            return f"set it to {most} or more, or to 0 for no limit"
+        return f"set it to {PROPOSALS_PER_OBJECT * most}"  # a few of each object
+
+    warn_of_limits(training, detector.limits(training=True), fix)
+    if validation is not None:
+        warn_of_limits(validation, detector.limits(), fix)
+        warn_of_cocos_maximum(validation)
+
+
 def finite(ap: float) -> float:
     """An AP, or 0 where there are no objects to tell it from."""
     return ap if math.isfinite(ap) else 0.0
@@ -367,7 +386,7 @@ def evaluate_run(
     settings: Settings,
 ) -> Evaluation:
     ready = prepare(detector, settings.train.precision)
-    evaluation = evaluate(ready, data, proposals=store, batch_size=settings.train.batch)
+    evaluation = evaluate(ready, data, proposals=store, batch_size=settings.train.batch, warn=False)
     (run / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
     return evaluation
 

@@ -37,6 +37,7 @@ from rcnnkit.config import Settings
 from rcnnkit.data.proposals import read_proposals
 from rcnnkit.data.records import Dataset, few
 from rcnnkit.detectors.rcnn import RCNN
+from rcnnkit.evaluation.coco import headline
 from rcnnkit.heads.box_ridge import BoxRidge
 from rcnnkit.heads.svm import SVMTrainer, feature_scale
 from rcnnkit.inference import prepare
@@ -45,7 +46,7 @@ from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.features import Array, Features, fingerprint, write_arrays
 from rcnnkit.training.fine_tuning import fine_tune, window_sgd
-from rcnnkit.training.loop import Interrupted, evaluate_run, finite, read_splits, stop_signals
+from rcnnkit.training.loop import Interrupted, evaluate_run, finite, read_splits, stop_signals, warn_of_crowds
 from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.run_folder import claim, keep_settings
 from rcnnkit.training.start import start_detector
@@ -74,6 +75,7 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
     _check(settings, training)
     detector = start_detector(settings, training, resume).to(device)  # before the proposals: weights may be wrong ones
     assert isinstance(detector, RCNN)
+    warn_of_crowds(detector, training, validation)
     store = stored_proposals(settings, [training] if validation is None else [training, validation], console)
     windows = read_windows(settings, training, store)
     optimizer = window_sgd(detector, settings)
@@ -112,8 +114,11 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
         evaluation = evaluate_run(detector, validation, store, run, settings)
         numbers = evaluation.coco.numbers
         _note(run, {"stage": "evaluation", **numbers})
-        console.print(f"{validation.name}: AP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f}", highlight=False)
-        weights.save(detector, settings, run / BEST, about | {"val": validation.name, "AP": finite(numbers["AP"])})
+        shown = headline(validation)
+        printed = ", ".join(f"{name} {numbers[name]:.3f}" for name in shown)
+        console.print(f"{validation.name}: {printed}", highlight=False)
+        about |= {"val": validation.name, shown[0]: finite(numbers[shown[0]])}
+        weights.save(detector, settings, run / BEST, about)
     return run / BEST
 
 

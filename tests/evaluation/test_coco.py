@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.evaluation.coco import NUMBERS, coco_metrics
+from rcnnkit.evaluation.coco import NUMBERS, UNCAPPED, coco_metrics, headline, is_crowded
 from rcnnkit.structures import Detections, Targets
 
 NOTHING = Detections(torch.empty(0, 4), torch.empty(0), torch.empty(0, dtype=torch.int64))
@@ -190,3 +190,83 @@ def test_agrees_with_pycocotools_on_files(seed, tmp_path):
     for each, category_id in zip(result.classes, category_ids, strict=True):
         precision = run.eval["precision"][:, :, sorted(category_ids).index(category_id), 0, 2]
         assert (each.ap, each.ap50) == pytest.approx((precision.mean(), precision[0].mean()), abs=1e-12)
+
+
+def grid(count):
+    """(N, 4) squares of 12 pixels, 13 apart."""
+    corner = 13 * np.stack(np.divmod(np.arange(count), 38), axis=1)
+    return np.concatenate([corner, corner + 12], axis=1).tolist()
+
+
+@pytest.mark.parametrize(("count", "ap"), [(100, None), (101, 100 / 101), (400, 26 / 101)])
+def test_cocos_ap_stops_at_100_detections_and_that_of_all_does_not(count, ap):
+    rows = [(box, 0) for box in grid(count)]
+    data = dataset(truth(*rows))
+    result = coco_metrics([found(*((box, 0.9, label) for box, label in rows))], data)
+    if ap is None:  # COCO's own says it all
+        assert (list(result.numbers), headline(data)) == (list(NUMBERS), ("AP", "AP50"))
+        assert math.isnan(result.classes[0].ap_all)
+        return
+    # The mean over recalls 0, 0.01, …, 1, of which 100 of 400 objects reach 26.
+    assert result.numbers["AP"] == pytest.approx(ap)
+    assert [result.numbers[name] for name in UNCAPPED] == pytest.approx([1, 1, 1])
+    assert result.classes[0].ap_all == pytest.approx(1)
+    assert headline(data) == ("AP_all", "AP50_all")
+
+
+def test_crowded_is_what_holds_more_than_100_of_a_class_crowds_aside():
+    rows = [(box, i % 2) for i, box in enumerate(grid(201))]
+    assert is_crowded(dataset(truth(*rows), names=("a", "b")))
+    assert not is_crowded(dataset(truth(*rows[:200]), truth(*rows[1:]), names=("a", "b")))
+    assert not is_crowded(dataset(truth(*rows, crowd=[True] * 99 + [False] * 102), names=("a", "b")))
+
+
+def test_numbers_of_all_detections_are_pycocotools_with_a_maximum_that_nothing_reaches():
+    rng = np.random.default_rng(0)
+    targets, detections = [], []
+    for _ in range(2):
+        objects = np.array(grid(180)) + rng.integers(-3, 4, (180, 4)) * [1, 1, 0, 0]
+        labels = rng.integers(0, 2, 180) * (rng.random(180) < 0.3)
+        targets.append(truth(*zip(objects.tolist(), labels.tolist(), strict=True), crowd=(rng.random(180) < 0.1)))
+        near = np.concatenate([objects, objects[:40]]) + rng.integers(-2, 3, (220, 4))
+        scores = rng.integers(0, 16, 220) / 16  # many ties
+        detections.append(found(*zip(near.tolist(), scores, [*labels, *labels[:40]], strict=True)))
+    data = dataset(*targets, names=("a", "b"))
+    result = coco_metrics(detections, data)
+
+    boxes = [
+        [
+            {
+                "id": 1000 * i + j + 1,
+                "image_id": i + 1,
+                "category_id": label + 1,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": (x2 - x1) * (y2 - y1),
+                "iscrowd": int(piece.crowd[j]) if isinstance(piece, Targets) else 0,
+                "score": 0 if isinstance(piece, Targets) else float(piece.scores[j]),
+            }
+            for i, piece in enumerate(pieces)
+            for j, ((x1, y1, x2, y2), label) in enumerate(zip(piece.boxes.tolist(), piece.labels.tolist(), strict=True))
+        ]
+        for pieces in (targets, detections)
+    ]
+    official = COCO()
+    official.dataset = {
+        "images": [{"id": i + 1} for i in range(2)],
+        "annotations": boxes[0],
+        "categories": [{"id": 1}, {"id": 2}],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        official.createIndex()
+        run = COCOeval(official, official.loadRes(boxes[1]), "bbox")
+        run.params.maxDets = [1, 10, 100, 500]
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    stats = [math.nan if value == -1 else value for value in run.stats.tolist()]
+    assert list(result.numbers.values())[:12] == pytest.approx(stats, abs=1e-12, nan_ok=True)
+    precision, recall = run.eval["precision"][:, :, :, 0, 3], run.eval["recall"][:, :, 0, 3]
+    expected = [precision.mean(), precision[0].mean(), recall.mean()]
+    assert [result.numbers[name] for name in UNCAPPED] == pytest.approx(expected, abs=1e-12)
+    assert [each.ap_all for each in result.classes] == pytest.approx(precision.mean(axis=(0, 1)).tolist(), abs=1e-12)
+    assert 0.1 < result.numbers["AP"] < result.numbers["AP_all"] < 0.9  # a case that says something

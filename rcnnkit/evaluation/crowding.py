@@ -1,0 +1,63 @@
+"""Pictures that hold more objects than a setting lets through, or than COCO's AP looks at."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from rcnnkit.data.records import Dataset
+from rcnnkit.detectors.detector import Limit
+from rcnnkit.evaluation.coco import MAXIMUM, UNCAPPED, most_of_a_class
+
+log = logging.getLogger("rcnnkit")
+
+
+def warn_of_limits(dataset: Dataset, limits: Sequence[Limit], fix: Callable[[Limit, int], str]) -> None:
+    """Log each limit that pictures exceed: how many do, and the most objects in one.
+
+    Args:
+        limits: of the detector that is to find the objects, or to learn them.
+        fix: what to do about one of them, told how many objects there are at most.
+    """
+    for limit in limits:
+        if limit.most and (found := _exceeding(dataset, limit.most, limit.of_class)):
+            pictures, most, where = found
+            log.warning(
+                "%s: %s more objects%s than %s = %d lets through (%s in %s); %s",
+                dataset.name,
+                f"{pictures:,} of {len(dataset):,} pictures hold{'s' * (pictures == 1)}",
+                " of one class" * limit.of_class,
+                limit.setting,
+                limit.most,
+                f"{most:,}",
+                where,
+                fix(limit, most),
+            )
+
+
+def warn_of_cocos_maximum(dataset: Dataset) -> None:
+    """Log how many pictures hold more objects of a class than COCO's AP looks at detections."""
+    if found := _exceeding(dataset, MAXIMUM, of_class=True):
+        pictures, most, where = found
+        *names, last = UNCAPPED
+        log.warning(
+            "%s: %s more objects of one class than the %d detections that COCO's AP and AR look at (%s in %s); %s and"
+            " %s are of all detections",
+            dataset.name,
+            f"{pictures:,} of {len(dataset):,} pictures hold{'s' * (pictures == 1)}",
+            MAXIMUM,
+            f"{most:,}",
+            where,
+            ", ".join(names),
+            last,
+        )
+
+
+def _exceeding(dataset: Dataset, count: int, of_class: bool) -> tuple[int, int, str] | None:
+    """How many pictures hold more objects, the most in one, and which one that is."""
+    counts = [
+        (most_of_a_class(each.targets) if of_class else int((~each.targets.crowd).sum()), str(each.path))
+        for each in dataset.records
+    ]
+    more = [each for each in counts if each[0] > count]
+    return (len(more), *max(more)) if more else None
