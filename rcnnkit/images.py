@@ -215,6 +215,19 @@ class Preprocessing(BaseModel):
         mean, std = (torch.tensor(v, device=unit.device)[:, None, None] for v in (self.mean, self.std))
         return (unit - mean) / std
 
+    def check_normalised(self, low: float, high: float, fix: str) -> None:
+        """Raise ValueError where pixels from `low` to `high` are none that normalising makes, but 0 to 255 or NaN.
+
+        Half of the range is allowed on either side, for augmentations of normalised pixels.
+        """
+        least = min(-mean / std for mean, std in zip(self.mean, self.std, strict=True))
+        most = max((1 - mean) / std for mean, std in zip(self.mean, self.std, strict=True))
+        room = (most - least) / 2
+        if not (low >= least - room and high <= most + room):  # also catches NaN
+            raise ValueError(
+                f"the pixels span [{low:g}, {high:g}], but normalised ones lie in [{least:.3g}, {most:.3g}]; {fix}"
+            )
+
     def batch(
         self, pictures: Sequence[Tensor], original_sizes: Sequence[Size], device: torch.device | str = "cpu"
     ) -> ImageBatch:

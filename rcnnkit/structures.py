@@ -72,6 +72,8 @@ class Targets:
     truncated: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # (N,) VOC
     crowd: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # (N,) COCO's iscrowd
     areas: Tensor = field(default_factory=lambda: torch.zeros(0))  # (N,) float32, COCO's (mask) area
+    # For which (height, width) and number of classes the values were found right; `replace` forgets it.
+    _seen: tuple[int, int, int] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_boxes(self.boxes)
@@ -87,10 +89,18 @@ class Targets:
         return len(self.boxes)
 
     def __getitem__(self, keep: Tensor) -> Targets:
-        return _select(self, keep)
+        return _with_mark(_select(self, keep), self._seen)
 
     def to(self, device: torch.device | str) -> Targets:
-        return _move(self, device)
+        return _with_mark(_move(self, device), self._seen)
+
+    def see(self, size: Size, classes: int) -> None:
+        """Note that the boxes lie in a picture of this size, and the labels in [0, classes)."""
+        _with_mark(self, (*size, classes))
+
+    def was_seen(self, size: Size, classes: int) -> bool:
+        """Whether that was noted, of as many classes or fewer."""
+        return self._seen is not None and self._seen[:2] == tuple(size) and self._seen[2] <= classes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,6 +193,11 @@ class Detections:
                 self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
             )
         ]
+
+
+def _with_mark(targets: Targets, seen: tuple[int, int, int] | None) -> Targets:
+    object.__setattr__(targets, "_seen", seen)
+    return targets
 
 
 def _tensors(piece: Piece) -> dict[str, Tensor]:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from rcnnkit.backbones.window import WindowNetwork
 from rcnnkit.images import Picture, Preprocessing, centre_crop, read_picture
 
+SEEN = "_rcnnkit_seen"  # of a tensor of labels: for how many classes its values were found right
+
 
 class Classifier(nn.Module):
     """Pictures → the probability of each of K classes.
@@ -82,5 +84,43 @@ class Classifier(nn.Module):
         return self.classifier(self.backbone(pixels)["fc7"]).float()
 
     def losses(self, pixels: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """`class`: log loss of pixels (N, 3, S, S) with labels (N,). Nothing is drawn."""
+        """`class`: log loss of pixels (N, 3, S, S) with labels (N,). Nothing is drawn.
+
+        Raises:
+            ValueError: shapes, types, devices or numbers do not fit; or, looked at once for each tensor of labels, as
+                a GPU has to be waited for, a label is no class or pixels are not normalised.
+        """
+        self._check(pixels, labels)
         return {"class": F.cross_entropy(self.logits(pixels), labels, label_smoothing=self.label_smoothing)}
+
+    def _check(self, pixels: Tensor, labels: Tensor) -> None:
+        classes = len(self.class_names)
+        if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.dtype != torch.float32:
+            raise ValueError(
+                f"pixels are {_type(pixels)} of shape {tuple(pixels.shape)}, and must be float32 of shape (N, 3, S, S);"
+                " make them with classifier.pixels"
+            )
+        if labels.dtype != torch.int64 or labels.shape != pixels.shape[:1]:
+            raise ValueError(
+                f"labels are {_type(labels)} of shape {tuple(labels.shape)}, and must be int64 of shape"
+                f" ({len(pixels)},), one for each picture"
+            )
+        for name, tensor in (("pixels", pixels), ("labels", labels)):
+            if tensor.device != self.device:
+                raise ValueError(f"{name} are on {tensor.device}, but the classifier is on {self.device}; move them")
+        if not len(labels) or getattr(labels, SEEN, classes + 1) <= classes:
+            return
+        ends = [each.double() for each in (*pixels.detach().aminmax(), *labels.aminmax())]
+        low, high, first, last = torch.stack(ends).tolist()
+        self.preprocessing.check_normalised(low, high, "make them with classifier.pixels")
+        if not 0 <= first <= last < classes:
+            j = int(((labels < 0) | (labels >= classes)).nonzero()[0])
+            raise ValueError(
+                f"labels[{j}] = {int(labels[j])}, but the classifier has {classes} classes: labels go from 0 to"
+                f" {classes - 1}"
+            )
+        setattr(labels, SEEN, classes)
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

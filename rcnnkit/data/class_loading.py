@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from rcnnkit.backbones.classifier import SEEN
 from rcnnkit.data.class_folders import Example
 from rcnnkit.data.loading import Draw, Unreadable, read_ahead
 from rcnnkit.data.transforms import ClassifierAugmentation
@@ -32,7 +33,9 @@ class ClassBatch:
         """Normalised pixels and labels."""
         size = (self.pictures.shape[2], self.pictures.shape[3])
         images = preprocessing.batch(list(self.pictures), [size] * len(self.paths), device)
-        return images.pixels, self.labels.to(device)
+        labels = self.labels.to(device)
+        setattr(labels, SEEN, max(self.labels.tolist(), default=-1) + 1)  # they were right when they were read
+        return images.pixels, labels
 
 
 def shuffled(number: int, batch: int, seed: int) -> Iterator[list[Draw]]:

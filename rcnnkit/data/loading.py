@@ -112,7 +112,7 @@ def _collate(samples: list[Sample]) -> tuple[Any, ...]:
 
 def _arrays(piece: Targets | Proposals) -> dict[str, np.ndarray]:
     """Every tensor that crosses to another process holds a file open there; arrays do not."""
-    return {f.name: getattr(piece, f.name).numpy() for f in fields(piece)}
+    return {f.name: getattr(piece, f.name).numpy() for f in fields(piece) if f.init}
 
 
 def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
@@ -181,11 +181,14 @@ def load_batches(
     """
     source, drawn = _Pictures(records, augmentation, use_difficult, store, count), draws(records, batch, seed)
     for item in read_ahead(source, drawn, _collate, start=start, workers=workers, seed=seed):
-        pictures, sizes, targets, paths, proposals = item
+        pictures, sizes, arrays, paths, proposals = item
+        targets = [Targets(**_tensors(each)) for each in arrays]
+        for picture, target in zip(pictures, targets, strict=True):  # which were right when they were read
+            target.see((picture.shape[1], picture.shape[2]), max(target.labels.tolist(), default=-1) + 1)
         yield Batch(
             pictures,
             sizes,
-            [Targets(**_tensors(each)) for each in targets],
+            targets,
             paths,
             [Proposals(**_tensors(each)) for each in proposals] if store else (),
         )

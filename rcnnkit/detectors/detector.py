@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rcnnkit.boxes import check_inside, scale
+from rcnnkit.detectors.inputs import check_batch
 from rcnnkit.images import Picture, Preprocessing
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
@@ -42,12 +43,21 @@ class Detector(nn.Module):
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
-        """Named losses to add up; each detector says which, beside its paper."""
+        """Named losses to add up; each detector says which, beside its paper.
+
+        Raises:
+            TypeError, ValueError: the images or targets cannot be learnt from; see
+                `rcnnkit.detectors.inputs.check_batch`.
+        """
         raise NotImplementedError
 
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""
         raise NotImplementedError
+
+    def check_batch(self, images: ImageBatch, targets: Sequence[Targets]) -> None:
+        """Raise TypeError or ValueError unless `losses` can learn from these."""
+        check_batch(images, targets, len(self.class_names), self.preprocessing, self.device)
 
     def limits(self, training: bool = False) -> list[Limit]:
         """How many objects of a picture can be found at most, setting by setting; with `training`, learnt from too."""

@@ -67,6 +67,7 @@ class FastRCNN(Detector):
             targets: the objects of each, in the frame of `images.pixels`.
             generator: draws the samples.
         """
+        self.check_batch(images, targets)
         features = self.backbone(images.pixels)
         proposals = self.propose(images, features, self.train_count)
         proposals, labels, goals = self.head.sample(proposals, targets, generator)

@@ -61,6 +61,7 @@ class FasterRCNN(Detector):
             targets: the objects of each, in the frame of `images.pixels`.
             generator: draws the samples.
         """
+        self.check_batch(images, targets)
         features = self.backbone(images.pixels)
         losses, proposals = self.rpn.losses(images, features, targets, generator)
         proposals, labels, goals = self.head.sample(proposals, targets, generator)
@@ -71,6 +72,7 @@ class FasterRCNN(Detector):
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
         """The two losses of the region proposal network, to train it alone (3.1); arguments as of `losses`."""
+        self.check_batch(images, targets)
         losses, _ = self.rpn.losses(images, self.backbone(images.pixels), targets, generator)
         return losses
 

@@ -118,6 +118,7 @@ class RCNN(Detector):
             targets: the objects of each, in the frame of `images.pixels`; they are regions too.
             generator: draws the samples.
         """
+        self.check_batch(images, targets)
         windows, labels = [], []
         for i, (proposal, target) in enumerate(zip(self.propose(images, [], self.train_count), targets, strict=True)):
             boxes = torch.cat([target.boxes[~target.crowd], proposal.boxes])

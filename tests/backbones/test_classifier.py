@@ -117,3 +117,37 @@ def test_the_loss_by_definition() -> None:
     # 0.1 of the probability is shared out among all six
     expected = -(0.9 * log[range(3), labels] + 0.1 * log.mean(dim=1)).mean()
     torch.testing.assert_close(classifier.losses(pixels, labels)["class"], expected)
+
+
+def test_bad_labels_and_pixels_are_named() -> None:
+    classifier = made("resnet18", classifier={"resize": 32, "crop": 32})
+    pixels, labels = (
+        classifier.pixels([centre_crop(noise(40, 40, i), 32, 32) for i in range(3)]),
+        torch.tensor([5, 0, 2]),
+    )
+    assert classifier.losses(pixels, labels)["class"].isfinite()
+    bad = {
+        r"labels\[1\] = 6, but the classifier has 6 classes: labels go from 0 to 5": (pixels, torch.tensor([5, 6, 2])),
+        r"labels\[2\] = -100, but": (pixels, torch.tensor([5, 0, -100])),  # cross_entropy would ignore it
+        r"the pixels span \[0, 255\], but normalised ones lie in": (
+            torch.linspace(0, 255, 9216).reshape(3, 3, 32, 32),
+            labels.clone(),
+        ),
+        r"the pixels span \[nan, nan\]": (pixels * float("nan"), labels.clone()),
+        r"pixels are uint8 of shape \(3, 3, 32, 32\), and must be float32": (pixels.byte(), labels),
+        r"labels are int64 of shape \(2,\), and must be int64 of shape \(3,\)": (pixels, labels[:2]),
+        r"labels are float32": (pixels, labels.float()),
+        r"labels are on meta, but the classifier is on cpu": (pixels, labels.to("meta")),
+    }
+    for said, given in bad.items():
+        with pytest.raises(ValueError, match=said):
+            classifier.losses(*given)
+
+
+def test_labels_are_looked_at_once() -> None:
+    classifier = made("resnet18", classifier={"resize": 32, "crop": 32})
+    pixels, labels = torch.zeros(2, 3, 32, 32), torch.tensor([5, 0])
+    classifier.losses(pixels, labels)
+    classifier.losses(pixels + 100, labels)
+    with pytest.raises(ValueError, match="the pixels span"):
+        classifier.losses(pixels + 100, labels.clone())

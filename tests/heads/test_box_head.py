@@ -230,6 +230,8 @@ def test_the_best_of_all_classes_are_kept() -> None:
     (found,) = detect(head, regions, [boxes], batch((100, 100)))
     assert found.scores.tolist() == pytest.approx([0.9, 0.8, 0.7], abs=1e-6)
     assert found.names == ["dog", "cat", "cat"]
+    head.max_detections = 0  # no limit: each region is found as both
+    assert len(detect(head, regions, [boxes], batch((100, 100)))[0]) == 4
 
 
 def test_boxes_go_back_to_the_picture_as_given_and_are_cut_to_it() -> None:

@@ -111,3 +111,15 @@ def test_background_can_have_a_lower_limit() -> None:
     assert matched.tolist() == [0, BACKGROUND, BACKGROUND, IGNORED, IGNORED]
     assert match(boxes, targets([]), 0.5, 0.5, background_low=0.1).tolist() == [IGNORED] * 5
     assert match(boxes, targets([]), 0.5, 0.5).tolist() == [BACKGROUND] * 5
+
+
+def test_part_by_part_is_the_same(monkeypatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    corner = torch.rand(200, 2, generator=generator).mul(20).round()  # whole numbers: many ties
+    boxes = torch.cat([corner, corner + torch.rand(200, 2, generator=generator).mul(6).round() + 1], dim=1)
+    objects = targets(boxes[::9].tolist(), crowd=[i % 5 == 0 for i in range(23)])
+    whole = [match(boxes + 0.5, objects, 0.6, 0.3, best_too=best_too) for best_too in (False, True)]
+    assert not whole[0].equal(whole[1])
+    monkeypatch.setattr("rcnnkit.heads.matching.PAIRS", 23 * 7)
+    for best_too in (False, True):
+        assert match(boxes + 0.5, objects, 0.6, 0.3, best_too=best_too).equal(whole[best_too])
