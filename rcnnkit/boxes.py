@@ -44,9 +44,10 @@ def area(boxes: Tensor) -> Tensor:
 
 def intersection(boxes: Tensor, others: Tensor) -> Tensor:
     """(N, M) areas shared by each of (N, 4) `boxes` with each of (M, 4) `others`."""
-    low = torch.maximum(boxes[:, None, :2], others[:, :2])
-    high = torch.minimum(boxes[:, None, 2:], others[:, 2:])
-    return (high - low).clamp(min=0).prod(dim=2)
+    # Side by side: an (N, M, 2) tensor and the product along its last dimension take twice as long.
+    width = torch.minimum(boxes[:, None, 2], others[:, 2]) - torch.maximum(boxes[:, None, 0], others[:, 0])
+    height = torch.minimum(boxes[:, None, 3], others[:, 3]) - torch.maximum(boxes[:, None, 1], others[:, 1])
+    return width.clamp(min=0) * height.clamp(min=0)
 
 
 def iou(boxes: Tensor, others: Tensor) -> Tensor:
