@@ -427,3 +427,13 @@ def test_our_own_files_read(path: Path) -> None:
 def test_background_cannot_begin_above_foreground(section: str) -> None:
     with pytest.raises(SettingsError, match=rf"{section}\.background_iou = 0\.6 is above foreground_iou = 0\.5"):
         check_settings({"data": {"root": "x"}, section: {"background_iou": 0.6, "foreground_iou": 0.5}}, "test")
+
+
+@pytest.mark.parametrize("section", ["head", "rcnn"])
+def test_no_limit_of_detections_is_0(section: str) -> None:
+    made = check_settings({"data": {"root": "d"}, section: {"max_detections": 0}, "model": {"norm": "batch"}}, "s.toml")
+    assert getattr(made, section).max_detections == 0
+    with pytest.raises(
+        SettingsError, match=rf"{section}\.max_detections = -1: input should be greater than or equal to 0"
+    ):
+        check_settings({"data": {"root": "d"}, section: {"max_detections": -1}}, "s.toml")

@@ -99,7 +99,8 @@ def _check_kinds(images: ImageBatch, targets: Sequence[Targets], device: torch.d
             if value.dtype != dtype or value.ndim != (2 if name == "boxes" else 1):
                 wanted = f"{str(dtype).removeprefix('torch.')} of shape {'(N, 4)' if name == 'boxes' else '(N,)'}"
                 raise ValueError(
-                    f"targets[{i}].{name} are {_type(value)} of shape {tuple(value.shape)}, and must be {wanted}"
+                    f"targets[{i}].{name} are {_type(value)} of shape {tuple(value.shape)}, and must be {wanted};"
+                    f" {'reshape them' if value.dtype == dtype else f'convert them with .to({dtype})'}"
                 )
             if value.device != pixels.device:
                 raise ValueError(

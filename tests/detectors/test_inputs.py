@@ -111,11 +111,15 @@ KINDS: list[tuple[Callable[[ImageBatch, list[Targets]], tuple[Any, Any]], str]] 
     (lambda i, t: (i, [t[0], {"boxes": t[1].boxes}]), r"targets\[1\] must be a Targets, not dict"),
     (
         lambda i, t: (i, [t[0], replace(t[1], boxes=t[1].boxes.double())]),
-        r"targets\[1\]\.boxes are float64 of shape \(1, 4\), and must be float32 of shape \(N, 4\)",
+        r"targets\[1\]\.boxes are float64 of shape \(1, 4\), and must be float32 of shape \(N, 4\);"
+        r" convert them with \.to\(torch\.float32\)",
     ),
     (lambda i, t: (i, [t[0], replace(t[1], boxes=t[1].boxes.long())]), r"targets\[1\]\.boxes are int64"),
     (lambda i, t: (i, [t[0], replace(t[1], labels=t[1].labels.float())]), r"targets\[1\]\.labels are float32"),
-    (lambda i, t: (i, [t[0], replace(t[1], labels=t[1].labels[:, None])]), r"labels are int64 of shape \(1, 1\)"),
+    (
+        lambda i, t: (i, [t[0], replace(t[1], labels=t[1].labels[:, None])]),
+        r"labels are int64 of shape \(1, 1\), and .*; reshape them",
+    ),
     (lambda i, t: (i, [t[0], replace(t[1], crowd=t[1].crowd.long())]), r"targets\[1\]\.crowd are int64"),
     (
         lambda i, t: (i, [t[0], t[1].to("meta")]),

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from rcnnkit import cli, weights
 from rcnnkit.config import DetectorSettings, check_settings, with_max_detections
@@ -135,6 +137,11 @@ def test_what_is_found_exactly_has_an_ap_of_1_and_is_drawn(
     assert every.coco.numbers["AP"] == pytest.approx(AP_OF_100_IN_750)
     assert every.coco.numbers["AP_all"] == every.coco.numbers["AR_all"] == pytest.approx(1)
     assert every.voc.mean_ap_11 == every.voc.mean_ap_area == 1
+    console = Console(width=90, record=True, file=StringIO())
+    console.print(every.table())
+    rows = [line.replace("│", " ").split() for line in console.export_text().splitlines()]
+    assert ["blue", "750", "13.9", "13.9", "100.0", "100.0", "100.0"] in rows  # AP, AP50, AP_all, VOC's two
+    assert ["AP_all", "0.50:0.95", "all", "all", "100.0"] in rows
     told = every.to_json()
     assert told["coco"]["AP_all"] == pytest.approx(1)
     assert [each["AP_all"] for each in told["classes"]] == pytest.approx([1, 1])
