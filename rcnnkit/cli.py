@@ -148,8 +148,10 @@ def evaluate(
 @app.command()
 def detect(
     weights: Weights,
-    files: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures with boxes and detections.json.")],
+    files: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures, with their sub-folders.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pictures with boxes, in the same sub-folders, and detections.json.")
+    ],
     min_score: Annotated[
         float | None,
         typer.Option(callback=_finite, help="Draw boxes from this score on; by default 0.5, of SVMs' margins 0."),
@@ -162,15 +164,15 @@ def detect(
     """Find things: pictures with boxes, and one JSON file in COCO's results format.
 
     A result's image_id is the path of its picture as it was given. A picture that cannot be read is
-    named, the others are done, and the exit status is 1.
+    named, the others are done, and the exit status is 1. Other files in the folders are counted in one line.
     """
     from rcnnkit.data.checks import pictures_in
     from rcnnkit.drawing import draw
     from rcnnkit.images import read_picture
     from rcnnkit.weights import load
 
-    pictures = list(dict.fromkeys(pictures_in(files)))
-    drawn = _drawn_names(pictures, out)
+    pictures = list(dict.fromkeys(pictures_in(files, out)))
+    drawn = _drawn_names(pictures, out, [file for file in files if file.is_dir()])
     taken = [path for path in [*drawn.values(), out / "detections.json"] if path.exists()]
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out} is a file; choose another --out, the folder that pictures go into")
@@ -192,7 +194,7 @@ def detect(
                     _complain(error)
             found = detector(list(arrays.values()))
             for (path, array), detections in zip(arrays.items(), found, strict=True):
-                out.mkdir(parents=True, exist_ok=True)
+                drawn[path].parent.mkdir(parents=True, exist_ok=True)
                 results += detections.to_coco(str(path))
                 draw(array, detections, min_score=least).save(drawn[path], quality=92)
                 done += 1
@@ -426,17 +428,18 @@ def free_folder(wanted: Path) -> Path:
     return folder
 
 
-def _drawn_names(pictures: list[Path], out: Path) -> dict[Path, Path]:
-    """Where each picture goes: its own name, in out/; of two with one name, the second gets a number."""
+def _drawn_names(pictures: list[Path], out: Path, folders: list[Path]) -> dict[Path, Path]:
+    """Where each picture goes: its own name, in its sub-folder in out/; a second one of a name gets a number."""
     drawn: dict[Path, Path] = {}
-    used: set[str] = set()
+    used: set[Path] = set()
     for path in pictures:
-        name, number = path.stem, 1
-        while name in used:
+        place = next((path.relative_to(folder).parent for folder in folders if path.is_relative_to(folder)), Path())
+        file, number = out / place / f"{path.stem}.jpg", 1
+        while file in used:
             number += 1
-            name = f"{path.stem}-{number}"
-        used.add(name)
-        drawn[path] = out / f"{name}.jpg"
+            file = out / place / f"{path.stem}-{number}.jpg"
+        used.add(file)
+        drawn[path] = file
     return drawn
 
 

@@ -16,6 +16,8 @@ app = typer.Typer(
 log = logging.getLogger("rcnnkit")
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
+WRITTEN = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
 Weights = Annotated[Path, typer.Argument(help="A .safetensors file of rcnnkit.")]
 Out = Annotated[Path, typer.Option(help="The new picture: .png, .jpg, …")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
@@ -24,7 +26,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 @app.command()
 def channels(
     weights: Weights,
-    files: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    files: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures, with their sub-folders.")],
     out: Out,
     layer: Annotated[str | None, typer.Option(help="conv1, … or conv1_1, …; by default the last one.")] = None,
     channel: Annotated[list[int] | None, typer.Option(help="One channel, from 0 on; may be given again.")] = None,
@@ -126,9 +128,8 @@ def occlusion(
 
 def _check_out(out: Path) -> None:
     """Raise unless a new picture can be written there; before anything is computed."""
-    from rcnnkit.data.checks import PICTURE_SUFFIXES
     from rcnnkit.files import check_new
 
-    if out.suffix.lower() not in PICTURE_SUFFIXES:
-        raise ValueError(f"--out {out} does not end in one of {', '.join(sorted(PICTURE_SUFFIXES))}")
+    if out.suffix.lower() not in WRITTEN:
+        raise ValueError(f"--out {out} does not end in one of {', '.join(WRITTEN)}")
     check_new(out)

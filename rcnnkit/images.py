@@ -6,20 +6,41 @@ import io
 import math
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import IO, Annotated, Literal
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from rcnnkit.files import check_regular
+from rcnnkit.ops import check_jpeg
 from rcnnkit.structures import ImageBatch, Size
+
+# The kinds of file that are read, by Pillow's names, and how their names end. No other kind is opened, whatever a file
+# is called: EPS inside would start Ghostscript.
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),  # the last: several in one file, of which the first counts
+    "PNG": (".png", ".apng"),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+}
+PICTURE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+ORIENTATION = 0x0112  # EXIF's tag
+TAIL = 64  # bytes at the end of a file; some programs append a few
+UNTURNED = {6: 8, 8: 6}  # the orientation that undoes one; each of the others undoes itself
+MAX_PIXELS = 178_956_970  # more are seldom meant, and take gigabytes: half a one as they are, before any resizing
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 Array = np.ndarray
@@ -27,20 +48,29 @@ Array = np.ndarray
 Positive = Annotated[float, Field(gt=0)]
 
 
-def read_picture(picture: Picture, annotated_size: Size | None = None) -> Array:
+def read_picture(picture: Picture, annotated_size: Size | None = None, *, checked: bool = False) -> Array:
     """A picture as (H, W, 3) uint8 RGB, upright.
 
     Args:
         picture: a path; a PIL picture; an array (H, W), (H, W, 3) or (H, W, 4), RGB, uint8, uint16,
             or float in [0, 1]; a tensor (3, H, W) or (1, H, W), uint8 or float in [0, 1].
-            Alpha is dropped, grey is repeated, 16 bits become the upper 8. Grey of 32 bits, in a PIL picture or a TIFF
-            file, is taken for 16 bits if it is whole numbers, and must lie in [0, 1] otherwise.
-        annotated_size: (height, width) that the annotations of a file speak of. EXIF orientation
-            is obeyed unless that would swap these: then the boxes were drawn on the picture as stored.
+            Alpha is dropped, grey is repeated, 16 bits become the upper 8. Grey of 32 bits, in a PIL picture or a file,
+            is taken for 16 bits if it is whole numbers, and must lie in [0, 1] otherwise.
+        annotated_size: (height, width) that the annotations of a file speak of. EXIF orientation is obeyed unless it
+            swaps height and width and these are those of the picture as stored: then the boxes were drawn on that. A
+            square tells neither, and is upright.
+        checked: the file has been through `rcnnkit.data.checks.picture_size`, as those of a data set have: that no part
+            of a JPEG is missing is not checked again, which takes up to a third of the time.
+
+    Returns:
+        The same pixels from a path, a PIL picture of it and an array of it; only JPEG, which OpenCV decodes from a path
+        and Pillow in a PIL picture, may differ by rounding. Of `annotated_size`, where that is given.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a picture, a truncated one, or an array of another shape, type or range.
+        ValueError: not a picture, one of a kind that is not in `FORMATS`, a damaged one, one of more than
+            `max_pixels()` pixels or of another size than `annotated_size`, a FIFO or device, or an array of another
+            shape, type or range.
     """
     if isinstance(picture, Tensor):
         if picture.ndim != 3 or picture.shape[0] not in (1, 3):
@@ -50,8 +80,9 @@ def read_picture(picture: Picture, annotated_size: Size | None = None) -> Array:
     if isinstance(picture, np.ndarray):
         return _from_array(picture)
     if isinstance(picture, Image.Image):
-        return _from_pil(ImageOps.exif_transpose(picture))
-    return _from_file(Path(picture), annotated_size)
+        picture.load()  # which turns a TIFF and no other kind
+        return turned(_from_pil(picture), orientation(picture))
+    return _from_file(Path(picture), annotated_size, checked)
 
 
 def _from_array(array: Array) -> Array:
@@ -92,52 +123,165 @@ def _from_pil(picture: Image.Image) -> Array:
     return np.array(picture.convert("RGB"))
 
 
-def _from_file(path: Path, annotated_size: Size | None) -> Array:
+def _from_file(path: Path, annotated_size: Size | None, checked: bool) -> Array:
+    check_regular(path)
     try:
-        data = path.read_bytes()
+        data = np.fromfile(path, np.uint8)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such picture") from None
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder; name the pictures in it") from None
-    if not data:
-        raise ValueError(f"{path} is empty; copy the picture again")
-    # OpenCV 4 decodes a cut-off JPEG to a half-grey picture with no more than a warning, so look for its end
-    # first; only near the end of the file, as a thumbnail has an end of its own.
-    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-64:]:
-        _decode_strictly(path, data)
-    raw = np.frombuffer(data, np.uint8)
+    return _from_data(data, str(path), annotated_size, checked)
+
+
+def _from_data(data: Array, name: str, annotated_size: Size | None, checked: bool) -> Array:
+    """The picture that a file's bytes, (N,) uint8, hold; `name` is the file's, for errors."""
+    if not len(data):
+        raise ValueError(f"{name} is empty; copy the picture again")
     try:
-        picture = None if _has_32_bits(data) else cv2.imdecode(raw, cv2.IMREAD_COLOR)
-    except cv2.error:  # more pixels than OpenCV takes
-        picture = None
-    if picture is None:
-        # Formats and damage that OpenCV does not know or name.
-        picture = _decode_strictly(path, data)[:, :, ::-1]
-    if annotated_size and picture.shape[:2] == tuple(reversed(annotated_size)) and picture.shape[0] != picture.shape[1]:
-        stored = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        picture = picture if stored is None else stored
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-
-
-def _has_32_bits(data: bytes) -> bool:
-    """Whether it is a TIFF of grey numbers, which OpenCV makes black or white of."""
-    if data[:4] not in (b"II*\0", b"MM\0*"):
-        return False
-    with suppress(Exception), Image.open(io.BytesIO(data)) as picture:  # of PIL's many kinds; it is told in decoding
-        return picture.mode in ("I", "F")
-    return False
-
-
-def _decode_strictly(path: Path, data: bytes) -> Array:
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            return _from_pil(ImageOps.exif_transpose(picture))
-    except UnidentifiedImageError:  # whose text names no file, but an object in memory
-        raise ValueError(
-            f"{path} cannot be decoded (no known kind of picture); copy the picture again or leave it out"
-        ) from None
+        with open_picture(io.BytesIO(data.data)) as picture:
+            stored, shown, turn = sizes(picture)
+            if not checked and (damage := jpeg_damage(picture, data)):
+                raise ValueError(damage)
+            pixels = _upright(picture, data, turn)
+    except TooManyPixels as error:
+        raise ValueError(f"{name} {error}") from None
     except Exception as error:  # PIL raises many kinds
-        raise ValueError(f"{path} cannot be decoded ({error}); copy the picture again or leave it out") from None
+        raise ValueError(f"{name} cannot be decoded ({error}); copy the picture again or leave it out") from None
+    if annotated_size is None or annotated_size == shown:
+        return pixels
+    if annotated_size == stored:
+        return turned(pixels, UNTURNED.get(turn, turn))
+    raise ValueError(differs(name, annotated_size, shown))
+
+
+def _upright(picture: Image.Image, data: Array, turn: int) -> Array:
+    """Its pixels. OpenCV decodes what it decodes faster, and to the same pixels as Pillow."""
+    if picture.format in ("JPEG", "MPO", "PNG") and picture.mode in ("L", "RGB") and ends_well(picture, data):
+        try:
+            pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        except cv2.error:  # more pixels than OpenCV takes
+            pixels = None
+        if pixels is not None:  # else Pillow names the damage
+            return turned(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), turn)
+    picture.load()
+    return turned(_from_pil(picture), 1 if picture.format == "TIFF" else turn)  # which load has turned
+
+
+def ends_well(picture: Image.Image, data: Array) -> bool:
+    """Whether the end marker of a JPEG or PNG is near the end of its file. Of others only decoding tells."""
+    marker = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}.get(picture.format or "")
+    return marker is not None and marker in data[-TAIL:].tobytes()  # no more of it: a thumbnail has an end of its own
+
+
+def jpeg_damage(picture: Image.Image, data: Array) -> str | None:
+    """What is wrong with the pixels of a JPEG, or None; decoders make them grey without a word. Of others, None."""
+    return check_jpeg(data) if picture.format in ("JPEG", "MPO") else None
+
+
+class TooManyPixels(ValueError):
+    """A picture with more pixels than are meant to be decoded."""
+
+
+def open_picture(file: Path | IO[bytes]) -> Image.Image:
+    """A picture's header, as a PIL picture that is not decoded yet.
+
+    Raises:
+        TooManyPixels: more than `max_pixels()`.
+        ValueError: it is of none of `FORMATS`, or damaged; and whatever else Pillow raises of damage.
+    """
+    limit = max_pixels()
+    if "RCNNKIT_MAX_PIXELS" in os.environ and limit > 2 * (Image.MAX_IMAGE_PIXELS or limit):
+        Image.MAX_IMAGE_PIXELS = limit  # Pillow's own limit would come before the user's
+    Image.init()
+    try:
+        picture = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])  # older ones lack AVIF
+    except UnidentifiedImageError:  # whose text names an object in memory
+        raise ValueError("no known kind of picture") from None
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels(f"has more pixels than Pillow takes ({error}); cut it into tiles") from None
+    width, height = picture.size
+    if width * height > limit:
+        picture.close()
+        raise TooManyPixels(
+            f"is {width} wide and {height} high, which is {width * height:,} pixels; cut it into tiles, or set the"
+            f" environment variable RCNNKIT_MAX_PIXELS, now {limit}, to more"
+        )
+    return picture
+
+
+def max_pixels() -> int:
+    """How many pixels a picture file may have: the environment variable RCNNKIT_MAX_PIXELS, or `MAX_PIXELS`.
+
+    Raises:
+        ValueError: the variable is not a whole number above 0.
+    """
+    text = os.environ.get("RCNNKIT_MAX_PIXELS", str(MAX_PIXELS))
+    if not text.isdecimal() or not int(text):
+        raise ValueError(f"the environment variable RCNNKIT_MAX_PIXELS is {text!r}, expected a whole number above 0")
+    return int(text)
+
+
+def sizes(picture: Image.Image) -> tuple[Size, Size, int]:
+    """(height, width) as stored, and as shown, of a picture that is not decoded yet; and how EXIF turns it."""
+    width, height = picture.size
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):  # of which newer Pillows say the size as shown
+        width, height = picture.tag_v2[TiffImagePlugin.IMAGEWIDTH], picture.tag_v2[TiffImagePlugin.IMAGELENGTH]
+    turn = orientation(picture)
+    return (height, width), (width, height) if turn >= 5 else (height, width), turn
+
+
+def orientation(picture: Image.Image) -> int:
+    """How to turn a picture upright, 1 (not at all) to 8: EXIF's number, or XMP's where EXIF has none, as in Pillow.
+
+    A number that there is not, and EXIF that cannot be read, count as 1.
+    """
+    try:
+        # Not PNG's own getexif, which decodes the picture in search of EXIF behind the pixels.
+        turn = Image.Image.getexif(picture).get(ORIENTATION)
+        if turn is None and picture.format == "PNG":
+            turn = _exif_behind_pixels(picture)
+    except Exception:  # of many kinds
+        return 1
+    return turn if isinstance(turn, int) and 2 <= turn <= 8 else 1
+
+
+def _exif_behind_pixels(picture: Image.Image) -> int | None:
+    """The orientation of a PNG whose EXIF comes behind its pixels, where Pillow sees it only when it decodes them."""
+    if "exif" in picture.info or (file := getattr(picture, "fp", None)) is None:
+        return None
+    here = file.tell()
+    try:
+        file.seek(8)  # behind the signature: chunks of length, kind, content and checksum
+        while len(head := file.read(8)) == 8:
+            length = int.from_bytes(head[:4], "big")
+            if head[4:] == b"eXIf":
+                exif = Image.Exif()
+                exif.load(b"Exif\0\0" + file.read(length))
+                return exif.get(ORIENTATION)
+            file.seek(length + 4, os.SEEK_CUR)
+    finally:
+        file.seek(here)
+    return None
+
+
+def turned(pixels: Array, turn: int) -> Array:
+    """(H, W, 3) pixels, turned and mirrored as EXIF's orientation asks: those of a stored picture upright."""
+    if turn >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if turn in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if turn in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def differs(path: Path | str, annotated: Size, shown: Size) -> str:
+    """That a picture has another (height, width) than its annotation says."""
+    return (
+        f"the annotation says {annotated[1]} wide and {annotated[0]} high, but {path} is {shown[1]} wide"
+        f" and {shown[0]} high; correct the size, or put back the picture that was annotated"
+    )
 
 
 def centre_crop(picture: Array, resize: int, crop: int) -> Tensor:

@@ -104,6 +104,30 @@ def test_detect_goes_on_after_a_bad_picture(
     assert (out / "detections.json").read_bytes() == before
 
 
+def test_detect_looks_into_sub_folders_and_says_what_it_left_out(
+    untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = ("a.jfif", "b.ppm", "mon/a.avif", "tue/a.png", "tue/a.webp")
+    for name in (*files, "notes.txt", "tue/list.csv"):
+        Path("in", name).parent.mkdir(parents=True, exist_ok=True)
+        if Path(name).suffix in (".txt", ".csv"):
+            Path("in", name).write_text("none")
+        else:
+            Image.new("RGB", (70, 50), (90, 90, 90)).save(Path("in", name))
+    assert rcnnkit(monkeypatch, "detect", untrained, "in", "--out", "in/found", "--min-score", "0.01") == 0
+    captured = capsys.readouterr()
+    assert "WARNING in: 5 pictures taken, 2 other things left out: 1 .csv, 1 .txt\n" in captured.err
+    assert "wrote 5 pictures" in captured.out
+    drawn = sorted(path.relative_to("in/found").as_posix() for path in Path("in/found").rglob("*.jpg"))
+    assert drawn == ["a.jpg", "b.jpg", "mon/a.jpg", "tue/a-2.jpg", "tue/a.jpg"]
+    results = json.loads(Path("in/found/detections.json").read_text())
+    assert {result["image_id"] for result in results} <= {f"in/{name}" for name in files}
+    # what was drawn is not looked at in its turn
+    assert rcnnkit(monkeypatch, "detect", untrained, "in", "--out", "in/found") == 1
+    assert "in/found/a.jpg is there already" in capsys.readouterr().err
+
+
 def test_crop_then_train_and_evaluate_a_classifier(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,8 @@
 
 import io
 import math
+import os
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -11,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import EpsImagePlugin, Image, PngImagePlugin
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from rcnnkit.images import Preprocessing, read_picture
+from rcnnkit.images import Preprocessing, open_picture, read_picture, sizes
 
 ORIENTATION = 0x0112  # EXIF's tag
 
@@ -145,38 +147,80 @@ def upright(stored: np.ndarray, orientation: int) -> np.ndarray:
     }[orientation](stored)
 
 
+LOSSLESS = {"PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}
+
+
 def oriented(path: Path, orientation: int, format: str = "JPEG") -> np.ndarray:
     """Write four coloured quarters, 16 × 32, with that tag; return what is stored."""
     stored = np.zeros((16, 32, 3), dtype=np.uint8)
     stored[:8, :16], stored[:8, 16:], stored[8:, :16] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    Image.fromarray(stored).save(path, format, exif=exif, **({"quality": 98} if format == "JPEG" else {}))
+    options = {"JPEG": {"quality": 98}, "MPO": {"quality": 98}} | LOSSLESS
+    more = {"save_all": True, "append_images": [Image.new("RGB", (9, 9))]} if format == "MPO" else {}
+    Image.fromarray(stored).save(path, format, exif=exif, **options[format], **more)
     return stored
 
 
+def near(read: np.ndarray, expected: np.ndarray) -> bool:
+    """Up to JPEG's ringing at the edges."""
+    return read.shape == expected.shape and np.abs(read.astype(int) - expected).mean() < 8
+
+
+@pytest.mark.parametrize("format", ["JPEG", "MPO", *LOSSLESS])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_obeyed(tmp_path: Path, orientation: int) -> None:
-    path = tmp_path / "a.jpg"
-    expected = upright(oriented(path, orientation), orientation)
+def test_exif_orientation_is_obeyed_whatever_the_format(tmp_path: Path, orientation: int, format: str) -> None:
+    """By path and as a PIL picture; and where annotations speak of the picture as stored, that is what there is."""
+    path = tmp_path / "a"
+    stored = oriented(path, orientation, format)
+    shown = upright(stored, orientation)
+    with open_picture(path) as picture:
+        assert sizes(picture) == ((16, 32), shown.shape[:2], orientation)
+    decoded = Image.open(path)
+    decoded.load()
+    for kind in (path, Image.open(path), decoded):
+        assert near(read_picture(kind), shown)
+    assert near(read_picture(path, shown.shape[:2]), shown)
+    if orientation >= 5:
+        assert shown.shape[:2] == (32, 16)
+        assert near(read_picture(path, (16, 32)), stored)
+
+
+def test_a_size_that_the_picture_does_not_have_is_refused(tmp_path: Path) -> None:
+    for format in ("JPEG", "TIFF"):
+        oriented(tmp_path / "a", 6, format)
+        said = (
+            f"the annotation says 33 wide and 16 high, but {tmp_path / 'a'} is 16 wide and 32 high; correct the size,"
+            " or put back the picture that was annotated"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+            read_picture(tmp_path / "a", (16, 33))
+
+
+def test_orientation_behind_the_pixels_of_a_png(tmp_path: Path) -> None:
+    """Where the format allows it, and Pillow sees it only when it has decoded them."""
+    stored, exif = noise(16, 32), Image.Exif()
+    exif[ORIENTATION] = 6
+    path = written(tmp_path / "a.png", Image.fromarray(stored))
+    data = path.read_bytes()
+    path.write_bytes(data[:-12] + chunk(b"eXIf", exif.tobytes()[6:]) + data[-12:])
+    with open_picture(path) as picture:
+        assert sizes(picture) == ((16, 32), (32, 16), 6)
     for kind in (path, Image.open(path)):
-        read = read_picture(kind)
-        assert read.shape == expected.shape
-        assert np.abs(read.astype(int) - expected).mean() < 8  # JPEG's ringing at the edges
+        np.testing.assert_array_equal(read_picture(kind), upright(stored, 6))
+    np.testing.assert_array_equal(read_picture(path, (16, 32)), stored)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_boxes_drawn_on_the_stored_picture_get_the_stored_picture(tmp_path: Path, orientation: int) -> None:
-    path = tmp_path / "a.jpg"
-    stored = oriented(path, orientation)
-    seen = upright(stored, orientation)
-    turned = orientation >= 5
-    assert seen.shape[:2] == ((32, 16) if turned else (16, 32))
-    as_seen = read_picture(path, seen.shape[:2])
-    assert np.abs(as_seen.astype(int) - seen).mean() < 8
-    if turned:
-        as_stored = read_picture(path, (16, 32))
-        assert np.abs(as_stored.astype(int) - stored).mean() < 8
+def test_orientation_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    stored = noise(16, 32)
+    for exif in (b"Exif\0\0XX*\0broken", b"Exif\0\0II*\0\xff\xff\xff\xff"):
+        file = io.BytesIO()
+        Image.fromarray(stored).save(file, "JPEG", quality=98, exif=exif)
+        (tmp_path / "a.jpg").write_bytes(file.getvalue())
+        assert read_picture(tmp_path / "a.jpg").shape == (16, 32, 3)
+    for number in (0, 9, 77):
+        oriented(tmp_path / "b.jpg", number)
+        assert read_picture(tmp_path / "b.jpg").shape == (16, 32, 3)
 
 
 def test_a_quarter_turned_square_cannot_be_told_and_is_upright(tmp_path: Path) -> None:
@@ -186,6 +230,91 @@ def test_a_quarter_turned_square_cannot_be_told_and_is_upright(tmp_path: Path) -
     stored[:8] = 250
     Image.fromarray(stored).save(tmp_path / "a.jpg", exif=exif, quality=98)
     assert np.abs(read_picture(tmp_path / "a.jpg", (16, 16)).astype(int) - upright(stored, 6)).mean() < 8
+
+
+FORMATS = {
+    "JPEG": ["1", "L", "RGB", "CMYK", "YCbCr"],
+    "PNG": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"],
+    "BMP": ["1", "L", "P", "RGB", "RGBA"],
+    "DIB": ["1", "L", "P", "RGB", "RGBA"],
+    "GIF": ["1", "L", "LA", "P", "RGB", "RGBA"],
+    "PPM": ["1", "L", "RGB", "RGBA", "I;16", "I", "F"],
+    "TIFF": ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "I", "F"],
+    "WEBP": ["L", "LA", "P", "RGB", "RGBA"],
+    "AVIF": ["L", "LA", "P", "RGB", "RGBA"],
+    "JPEG2000": ["L", "LA", "RGB", "RGBA", "YCbCr", "I;16"],
+}
+EXACT = {"PNG", "BMP", "DIB", "PPM", "TIFF"}  # what is read is what was written; the others lose some
+
+
+def in_mode(mode: str) -> Image.Image:
+    """A picture of 37 × 53 pixels in one of Pillow's modes; of alpha, all values come."""
+    y, x = np.mgrid[:37, :53]
+    colours = np.stack([4 * x, 6 * y, 2 * (x + y)], axis=2).astype(np.uint8)
+    plain, alpha = Image.fromarray(colours), Image.fromarray(noise(37, 53)[:, :, 0])
+    if mode in ("LA", "RGBA"):
+        picture = plain.convert(mode)
+        picture.putalpha(alpha)
+        return picture
+    deep = {"I;16": colours[..., 0] * np.uint16(257), "I": colours[..., 0] * np.int32(257), "F": colours[..., 0] / 255}
+    if mode in deep:
+        return Image.fromarray(deep[mode].astype(np.float32) if mode == "F" else deep[mode])
+    return plain.quantize(17).convert(mode) if mode in ("P", "PA") else plain.convert(mode)
+
+
+@pytest.mark.parametrize(("format", "mode"), [(format, mode) for format in FORMATS for mode in FORMATS[format]])
+def test_a_path_a_pil_picture_and_an_array_are_the_same(tmp_path: Path, format: str, mode: str) -> None:
+    picture = in_mode(mode)
+    for options in ({}, {"transparency": 3}) if mode == "P" and format in ("PNG", "GIF") else ({},):
+        path = written(
+            tmp_path / ("a.pfm" if mode == "F" and format == "PPM" else "a"), picture, format=format, **options
+        )
+        by_path = read_picture(path)
+        decoded = read_picture(Image.open(path))
+        assert by_path.shape == (37, 53, 3)
+        # Two builds of libjpeg-turbo give the same bytes; of libraries with another transform each may round by 1.
+        assert np.abs(by_path.astype(int) - decoded).max() <= (2 if format == "JPEG" else 0)
+        np.testing.assert_array_equal(read_picture(decoded), decoded)
+        if format in EXACT:
+            np.testing.assert_array_equal(by_path, read_picture(picture))
+        else:
+            assert np.abs(by_path.astype(int) - read_picture(picture)).mean() < 9  # GIF: 256 colours
+        if mode in ("L", "RGB", "I;16"):  # as NumPy sees the written picture
+            np.testing.assert_array_equal(read_picture(np.asarray(picture)), read_picture(picture))
+
+
+def test_pngs_of_every_kind_by_path_and_by_pil(tmp_path: Path) -> None:
+    """OpenCV decodes those, so each way that it could go its own is tried."""
+    pixels = noise(37, 53) // 64 * 80
+    colours, grey, path = Image.fromarray(pixels), Image.fromarray(pixels[:, :, 0]), tmp_path / "a.png"
+    significant = PngImagePlugin.PngInfo()
+    significant.add(b"sBIT", bytes([5, 6, 5]))
+    frames = {"save_all": True, "append_images": [Image.new("RGB", (53, 37))]}
+    for picture, options in (
+        (colours, {"transparency": (80, 80, 80)}),
+        (grey, {"transparency": 80}),
+        (colours, {"gamma": 0.3}),
+        (colours, {"pnginfo": significant}),
+        (colours, frames),
+        (colours, frames | {"default_image": True}),
+    ):
+        written(path, picture, **options)
+        for kind in (path, Image.open(path)):
+            np.testing.assert_array_equal(read_picture(kind), read_picture(picture))
+    deep = np.random.default_rng(0).integers(0, 65536, (37, 53, 4), dtype=np.uint16)
+    for channels in (3, 4):
+        cv2.imwrite(str(path), deep[:, :, :channels])  # BGR
+        for kind in (path, Image.open(path)):
+            np.testing.assert_array_equal(read_picture(kind), deep[:, :, 2::-1] >> 8)
+
+
+def test_numbers_that_are_no_pixels_are_refused(tmp_path: Path) -> None:
+    """Colour of 32 bits each, which OpenCV would make black or white of."""
+    colours = np.random.default_rng(0).random((6, 9, 3), dtype=np.float32)
+    for name in ("a.tif", "a.pfm"):
+        cv2.imwrite(str(tmp_path / name), colours)
+        with pytest.raises(ValueError, match=r"cannot be decoded \(no known kind of picture\)"):
+            read_picture(tmp_path / name)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.9, 0.999])
@@ -236,16 +365,90 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path: Path) -> None:
         read_picture(tmp_path)
 
 
-def test_a_picture_too_large_to_decode_is_refused_by_name(tmp_path: Path) -> None:
-    # A PNG that claims 200,000 × 200,000 pixels in a few bytes
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """One of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 200_000, 200_000, 8, 2, 0, 0, 0))
-    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
-    (tmp_path / "bomb.png").write_bytes(data)
-    with pytest.raises(ValueError, match=r"bomb\.png"):
-        read_picture(tmp_path / "bomb.png")
+
+def png_claiming(width: int, height: int) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+def test_more_pixels_than_the_limit_are_refused_before_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_claiming(200_000, 200_000))
+    with pytest.raises(ValueError, match=r"bomb\.png has more pixels than Pillow takes"):
+        read_picture(path)
+    path.write_bytes(png_claiming(13_378, 13_377))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    said = (
+        f"{path} is 13378 wide and 13377 high, which is 178,957,506 pixels; cut it into tiles, or set the environment"
+        " variable RCNNKIT_MAX_PIXELS, now 178956970, to more"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        read_picture(path)
+
+
+def test_the_limit_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "a.png", Image.fromarray(noise(20, 30)))
+    monkeypatch.setenv("RCNNKIT_MAX_PIXELS", "600")
+    assert read_picture(path).shape == (20, 30, 3)
+    monkeypatch.setenv("RCNNKIT_MAX_PIXELS", "599")
+    with pytest.raises(ValueError, match=r"a\.png is 30 wide and 20 high, which is 600 pixels.*now 599, to more"):
+        read_picture(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow's, which the user's stands in for
+    monkeypatch.setenv("RCNNKIT_MAX_PIXELS", "600")
+    assert read_picture(path).shape == (20, 30, 3)
+    for bad in ("many", "0", "-1", "1e9"):
+        monkeypatch.setenv("RCNNKIT_MAX_PIXELS", bad)
+        with pytest.raises(ValueError, match=f"RCNNKIT_MAX_PIXELS is '{bad}', expected a whole number above 0"):
+            read_picture(path)
+
+
+def test_other_formats_are_not_opened_whatever_they_are_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: list[object] = []
+
+    def ghostscript(*given: object, **more: object) -> None:
+        run.append(given)
+        raise OSError
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ghostscript)
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    for name in ("a.png", "a.jpg", "a.eps"):
+        (tmp_path / name).write_bytes(eps)
+        with pytest.raises(ValueError, match=r"cannot be decoded \(no known kind of picture\)"):
+            read_picture(tmp_path / name)
+    assert run == []
+    with pytest.raises(OSError):  # noqa: PT011 - Pillow alone does start it
+        Image.open(tmp_path / "a.png").load()
+    assert len(run) == 1
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    for path in (tmp_path / "a.png", Path("/dev/zero")):
+        with pytest.raises(ValueError, match=f"{path} is not a regular file; copy what it gives into one"):
+            read_picture(path)
+
+
+def test_a_jpeg_of_which_a_part_is_missing_is_refused(tmp_path: Path) -> None:
+    """Decoders make it grey, and at most write a warning."""
+    file, path = io.BytesIO(), tmp_path / "half.jpg"
+    Image.fromarray(noise(100, 120)).save(file, "JPEG")
+    whole = file.getvalue()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + b"\xff\xd9")
+    assert cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR).shape == (100, 120, 3)
+    with pytest.raises(ValueError, match=r"half\.jpg cannot be decoded \(its data end after \d+ of 56 blocks\); copy"):
+        read_picture(path)
+    path.write_bytes(whole[:middle] + bytes(500) + whole[middle + 500 :])
+    with pytest.raises(ValueError, match=r"half\.jpg cannot be decoded \(its data "):
+        read_picture(path)
+    path.write_bytes(whole + bytes(1000))  # what some cameras append
+    np.testing.assert_array_equal(read_picture(path), read_picture(Image.open(io.BytesIO(whole))))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -0.01, 1.01, 200])

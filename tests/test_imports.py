@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1] / "rcnnkit"
 TIERS = [
     ["boxes", "files", "pickles", "precision"],
     ["downloads", "structures"],
-    ["images"],
     ["ops/"],
+    ["images"],
     ["backbones/", "proposals/", "heads/"],
     ["cpu_layers"],
     ["config"],

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from rcnnkit.data.records import Problem
+from rcnnkit.data.records import Problem, few
+from rcnnkit.files import check_regular
+from rcnnkit.images import PICTURE_SUFFIXES, TooManyPixels, differs, ends_well, jpeg_damage, open_picture, sizes
 from rcnnkit.structures import Size
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
+log = logging.getLogger("rcnnkit")
 ROUNDING = 1.0  # pixels outside the picture that a tool's rounding explains; more is a mistake
-TAIL = 4096  # bytes in which the end marker is looked for: some cameras append a little after it
-EXIF_ORIENTATION = 0x0112
 READERS = 8  # threads: opening many small files waits for the disk more than for the processor
-
-# What PIL raises on bytes that it cannot read, and on pictures too large to be meant.
-BAD_PICTURE = (OSError, ValueError, SyntaxError, EOFError)
 
 Box = tuple[float, float, float, float]
 
@@ -79,44 +78,78 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURE_SUFFIXES
 
 
-def pictures_in(files: Iterable[Path]) -> Iterator[Path]:
-    """The files, and in place of each folder the pictures in it. Raises FileNotFoundError for one without.
+def pictures_in(files: Iterable[Path], out: Path | None = None) -> list[Path]:
+    """The files, and in place of each folder the pictures in it and in its sub-folders, sorted.
 
-    What begins with a dot is left behind by file managers, and no picture.
+    Which are pictures, their names say. What else is there is counted in one line of the log. What begins with a dot,
+    which file managers and editors leave behind, is not looked at, nor is the folder `out`, where results go; links to
+    folders are not followed.
+
+    Raises:
+        FileNotFoundError: a folder has no picture.
     """
+    pictures: list[Path] = []
     for file in files:
-        if file.is_dir():
-            found = (path for path in file.iterdir() if is_picture(path) and path.is_file())
-            inside = sorted(path for path in found if not path.name.startswith("."))
-            if not inside:
-                raise FileNotFoundError(f"{file} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
-            yield from inside
-        else:
-            yield file
+        if not file.is_dir():
+            pictures.append(file)
+            continue
+        inside, left_out = [], Counter[str]()
+        for folder, folders, names in os.walk(file):
+            left_out["link to a folder"] += sum((Path(folder) / name).is_symlink() for name in folders)
+            folders[:] = [name for name in folders if not (name.startswith(".") or _same(Path(folder) / name, out))]
+            for path in (Path(folder) / name for name in names if not name.startswith(".")):
+                if is_picture(path) and path.is_file():
+                    inside.append(path)
+                else:
+                    irregular = " that is no regular file" * is_picture(path)
+                    left_out[(path.suffix.lower() or "without an ending") + irregular] += 1
+        if not inside:
+            raise FileNotFoundError(f"{file} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
+        if total := left_out.total():
+            ordered = sorted(left_out.items(), key=lambda kind: (-kind[1], kind[0]))
+            kinds = few([f"{number} {kind}" for kind, number in ordered if number])
+            others = count(total, "other thing")
+            log.warning("%s: %s taken, %s left out: %s", file, count(len(inside), "picture"), others, kinds)
+        pictures += sorted(inside)
+    return pictures
+
+
+def _same(folder: Path, other: Path | None) -> bool:
+    return other is not None and other.exists() and folder.samefile(other)
 
 
 def check_picture(path: Path) -> str | None:
-    """What is wrong with a picture file, or None. Reads its head and its tail; decodes only on suspicion."""
+    """What is wrong with a picture file, or None."""
     found = picture_size(path)
     return found if isinstance(found, str) else None
 
 
 def picture_size(path: Path) -> Size | str:
-    """(height, width) as stored in the file, or what is wrong with it."""
+    """(height, width) of the picture upright, or what is wrong with the file.
+
+    JPEGs are read through, without making pixels of them; others are decoded where their end does not show that they
+    are whole.
+    """
     try:
-        if path.stat().st_size == 0:
+        check_regular(path)
+    except ValueError as error:
+        return str(error)
+    try:
+        data = np.fromfile(path, np.uint8)
+        if not len(data):
             return "the picture file is empty (0 bytes); replace it"
-        with Image.open(path) as picture:
-            width, height = picture.size
-            if not _ends_well(path, picture.format):
+        with open_picture(io.BytesIO(data.data)) as picture:
+            _, shown, _ = sizes(picture)
+            damage = jpeg_damage(picture, data)
+            if not damage and not ends_well(picture, data):
                 picture.load()  # raises where pixels are missing
     except FileNotFoundError:
         return "there is no such picture"
-    except Image.DecompressionBombError:
-        return f"the picture has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; cut it into tiles"
-    except BAD_PICTURE as error:
-        return f"the picture cannot be read ({_first_line(error)}); replace it"
-    return height, width
+    except TooManyPixels as error:
+        return f"the picture {error}"
+    except Exception as error:  # PIL raises many kinds
+        damage = _first_line(error)
+    return f"the picture cannot be read ({damage}); replace it" if damage else shown
 
 
 def picture_sizes(paths: Iterable[Path]) -> list[Size | str]:
@@ -125,33 +158,16 @@ def picture_sizes(paths: Iterable[Path]) -> list[Size | str]:
         return list(pool.map(picture_size, paths))
 
 
-def check_size(path: Path, annotated: Size, stored: Size) -> str | None:
+def check_size(path: Path, annotated: Size, shown: Size) -> str | None:
     """What is wrong with the annotated (height, width) of a picture, or None.
 
-    A picture that a camera marked as turned (EXIF) may be annotated as stored or as shown.
+    A picture that EXIF turns may be annotated as stored or as shown.
     """
-    if annotated == stored or (annotated == stored[::-1] and _is_turned(path)):
+    if annotated == shown:
         return None
-    return (
-        f"the annotation says {annotated[1]} wide and {annotated[0]} high, but {path} is {stored[1]} wide"
-        f" and {stored[0]} high; correct the size, or put back the picture that was annotated"
-    )
-
-
-def _ends_well(path: Path, format: str | None) -> bool:
-    """Whether the end marker of a JPEG or PNG is there. Other formats cannot be told without decoding."""
-    marker = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}.get(format or "")
-    if marker is None:
-        return False
-    with path.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-        return marker in file.read()
-
-
-def _is_turned(path: Path) -> bool:
-    """Whether EXIF asks for a quarter turn, so that height and width change places."""
-    with Image.open(path) as picture:
-        return picture.getexif().get(EXIF_ORIENTATION) in (5, 6, 7, 8)
+    with open_picture(path) as picture:
+        stored, _, _ = sizes(picture)
+    return None if annotated == stored else differs(path, annotated, shown)
 
 
 def _first_line(error: BaseException) -> str:

@@ -60,7 +60,7 @@ class _Pictures(TorchDataset[Sample | Exception]):
         index, seed = draw
         record = self.records[index]
         try:
-            return self.augmentation(read_picture(record.path), seed), record.label, record.path
+            return self.augmentation(read_picture(record.path, checked=True), seed), record.label, record.path
         except Unreadable as error:  # raised in the main process, without a worker's stack around it
             return error
 

@@ -65,11 +65,11 @@ def read_coco(
     known = [names[i] for i in sorted(names)] if class_names is None else list(class_names)
     entries, rejected = _images(content["images"], file, findings)
     paths = _picture_paths(entries, file, images, findings)
-    stored = dict(zip(paths, picture_sizes(paths.values()), strict=True))
+    shown = dict(zip(paths, picture_sizes(paths.values()), strict=True))
 
     sizes: dict[int | str, Size] = {}
     for key, path in paths.items():
-        size = stored[key]
+        size = shown[key]
         where = f"image {key} ({entries[key]['file_name']})"
         if isinstance(size, str):
             findings.add(file, where, f"{size}: {path}")

@@ -91,7 +91,7 @@ class _Pictures(TorchDataset[Sample | Exception]):
         if not self.use_difficult:
             targets = targets[~targets.difficult]
         try:
-            picture = read_picture(record.path, record.size)
+            picture = read_picture(record.path, record.size, checked=True)
             proposals = (
                 self.store.read(record.id, record.size, record.path)[: self.count] if self.store else NO_PROPOSALS
             )

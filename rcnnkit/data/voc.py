@@ -87,12 +87,12 @@ def read_voc(root: Path, split: str, class_names: Sequence[str] | None = None) -
                 "",
                 f"there is no picture {name} of any type in {root / 'JPEGImages'}",
             )
-    stored = dict(zip(paths, picture_sizes(paths.values()), strict=True))
+    shown = dict(zip(paths, picture_sizes(paths.values()), strict=True))
 
     records = []
     strangers: dict[str, list[tuple[str, int]]] = defaultdict(list)  # unknown class -> where it is used
     for name in paths:
-        size = stored[name]
+        size = shown[name]
         if isinstance(size, str):
             findings.add(paths[name], "", size)
         if isinstance(size, str) or name not in parsed:

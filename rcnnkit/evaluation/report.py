@@ -170,7 +170,7 @@ def evaluate(
             records = [dataset.records[i] for i in batch]
             began = time.perf_counter()
             # Not the paths: only the record knows the orientation that its boxes speak of.
-            answers = detector([read_picture(record.path, record.size) for record in records], *given)
+            answers = detector([read_picture(record.path, record.size, checked=True) for record in records], *given)
             answers = [each.to("cpu") for each in answers]  # this waits for a GPU, so it belongs to the time
             seconds.append(time.perf_counter() - began)
             if len(answers) != len(batch):

@@ -1,6 +1,8 @@
 """Pictures that cannot be used, found without decoding them all."""
 
 import io
+import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -56,31 +58,68 @@ def test_what_is_no_picture(tmp_path: Path, content: bytes, words: str) -> None:
     assert words in check_picture(path)
 
 
-def test_what_file_managers_leave_behind_is_no_picture(tmp_path: Path) -> None:
-    for name in ("b.png", "a.JPG", "._a.JPG", "notes.txt"):
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+def test_jpegs_with_parts_missing_in_the_middle_are_found(tmp_path: Path, options: dict[str, object]) -> None:
+    whole, path = encoded("JPEG", **options), tmp_path / "a.jpg"
+    half = len(whole) // 2
+    for damaged in (whole[:half] + b"\xff\xd9", whole[:half] + bytes(300) + whole[half + 300 :]):
+        path.write_bytes(damaged)
+        assert "cannot be read (its data " in check_picture(path)
+
+
+def test_only_regular_files_are_pictures(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    assert "a.jpg is not a regular file; copy" in check_picture(tmp_path / "a.jpg")
+    assert "/dev/zero is not a regular file" in check_picture(Path("/dev/zero"))
+
+
+def test_pictures_of_a_folder_and_its_sub_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is not taken is counted, but for what file managers leave behind, and results."""
+    for name in ("b.png", "a.JPG", "._a.JPG", "notes.txt", "old.txt", "list", "c.jfif", "d.ppm", "e.avif", "f.jp2"):
         (tmp_path / name).write_bytes(encoded("PNG"))
-    (tmp_path / "dir.jpg").mkdir()
-    assert [path.name for path in pictures_in([tmp_path])] == ["a.JPG", "b.png"]
-    assert list(pictures_in([tmp_path / "._a.JPG"])) == [tmp_path / "._a.JPG"]  # it was asked for
+    for folder in ("dir.jpg", ".git", "sub/deep", "found"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "z.png").write_bytes(encoded("PNG"))
+    (tmp_path / "sub" / "again").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    with caplog.at_level(logging.INFO, "rcnnkit"):
+        taken = pictures_in([tmp_path], tmp_path / "found")
+    expected = ["a.JPG", "b.png", "c.jfif", "d.ppm", "dir.jpg/z.png", "e.avif", "f.jp2", "sub/deep/z.png"]
+    assert [path.relative_to(tmp_path).as_posix() for path in taken] == expected
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}: 8 pictures taken, 5 other things left out: 2 .txt, 1 .png that is no regular file,"
+        " 1 link to a folder, 1 without an ending"
+    ]
+    assert pictures_in([tmp_path / "._a.JPG"]) == [tmp_path / "._a.JPG"]  # it was asked for
+    caplog.clear()
+    assert len(pictures_in([tmp_path / "sub" / "deep"])) == 1
+    assert not caplog.records
 
 
 def test_too_many_pixels_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").write_bytes(encoded("PNG"))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert check_picture(tmp_path / "a.png") == "the picture has more than 2,000 pixels; cut it into tiles"
+    monkeypatch.setenv("RCNNKIT_MAX_PIXELS", "2999")
+    assert check_picture(tmp_path / "a.png") == (
+        "the picture is 60 wide and 50 high, which is 3,000 pixels; cut it into tiles, or set the environment variable"
+        " RCNNKIT_MAX_PIXELS, now 2999, to more"
+    )
 
 
 def test_missing_picture(tmp_path: Path) -> None:
     assert "no such picture" in check_picture(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
 @pytest.mark.parametrize("turn", [1, 3, 6, 8])
-def test_only_a_turned_picture_may_swap_height_and_width(tmp_path: Path, turn: int) -> None:
+def test_a_turned_picture_may_be_annotated_as_stored_or_as_shown(tmp_path: Path, turn: int, format: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = turn
-    path = tmp_path / "a.jpg"
-    path.write_bytes(encoded("JPEG", exif=exif))
-    assert check_size(path, (50, 60), stored=(50, 60)) is None
-    swapped = check_size(path, (60, 50), stored=(50, 60))
+    path = tmp_path / "a"
+    path.write_bytes(encoded(format, exif=exif))
+    shown = (60, 50) if turn in (6, 8) else (50, 60)
+    assert picture_sizes([path]) == [shown]
+    assert check_size(path, shown, shown) is None
+    assert check_size(path, (50, 60), shown) is None
+    swapped = check_size(path, (60, 50), shown)
     assert swapped is None if turn in (6, 8) else "50 wide and 60 high" in swapped
-    assert "61 wide and 50 high" in check_size(path, (50, 61), stored=(50, 60))
+    assert "61 wide and 50 high" in check_size(path, (50, 61), shown)

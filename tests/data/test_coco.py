@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -11,6 +12,7 @@ from pycocotools.coco import COCO
 
 from rcnnkit.data.coco import read_coco, write_coco
 from rcnnkit.data.records import Dataset, Record
+from rcnnkit.images import read_picture, turned
 from rcnnkit.structures import Targets
 
 
@@ -227,6 +229,35 @@ def test_missing_size_is_taken_from_the_picture(tmp_path: Path) -> None:
     data, problems = read_coco(small(tmp_path, images=images))
     assert problems == []
     assert data.records[0].size == (30, 40)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "avif"])
+@pytest.mark.parametrize("said", ["nothing", "shown", "stored"])
+def test_boxes_of_a_turned_picture_lie_on_what_was_annotated(tmp_path: Path, suffix: str, said: str) -> None:
+    """The object is red: on the picture upright, 48 wide and 64 high, and on the picture as it is stored."""
+    shown = np.full((64, 48, 3), (0, 0, 200), np.uint8)
+    shown[5:35, 5:25] = (200, 0, 0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {"quality": 100, "subsampling": 0} if suffix == "jpg" else {}
+    Image.fromarray(turned(shown, 8)).save(tmp_path / f"turned.{suffix}", exif=exif, **options)
+    size = {"nothing": {}, "shown": {"width": 48, "height": 64}, "stored": {"width": 64, "height": 48}}[said]
+    box = [5, 23, 30, 20] if said == "stored" else [5, 5, 20, 30]  # stored column is shown row, row is 48 - column
+    file = small(
+        tmp_path,
+        images=[{"id": 1, "file_name": f"turned.{suffix}"} | size],
+        annotations=[{"id": 1, "image_id": 1, "category_id": 3, "bbox": box}],
+    )
+    data, problems = read_coco(file)
+    assert problems == []
+    (record,) = data.records
+    assert record.size == ((48, 64) if said == "stored" else (64, 48))
+    picture = read_picture(record.path, record.size)
+    assert picture.shape[:2] == record.size
+    x1, y1, x2, y2 = record.targets.boxes[0].int().tolist()
+    red = picture[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2]  # JPEG blurs the border
+    assert np.abs(red.astype(int) - (200, 0, 0)).max() < 20
+    assert (picture[..., 0] > 100).sum() == pytest.approx(20 * 30, abs=60)  # and no other
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from PIL import Image
 
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.data.voc import read_voc, write_voc
+from rcnnkit.images import read_picture
 from rcnnkit.structures import Targets
 
 SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
@@ -246,6 +247,15 @@ def test_bad_pictures_and_annotations_are_all_told_together(tmp_path: Path) -> N
         ),
     }
     assert problems.pictures == 9
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".ppm", ".avif", ".jp2", ".JPE"])
+def test_pictures_of_every_format_that_is_read(tmp_path: Path, suffix: str) -> None:
+    add_picture(tmp_path, "a", voc_object((1, 1, 9, 9)), suffix=suffix)
+    data, problems = read_voc(tmp_path, "train")
+    assert problems == []
+    assert [record.path.name for record in data.records] == [f"a{suffix}"]
+    assert read_picture(data.records[0].path, data.records[0].size).shape == (30, 40, 3)
 
 
 def test_two_pictures_of_one_name(tmp_path: Path) -> None:
