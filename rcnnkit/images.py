@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import IO, Annotated, Literal
 
 import cv2
 import numpy as np
@@ -21,18 +22,46 @@ from torch import Tensor
 
 from rcnnkit.structures import ImageBatch, Size
 
-Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray | Tensor
 Array = np.ndarray
 
+# Less than half a grey level, so that rounding to 8 bits gives 0 or 255. Resizing puts floats a little outside [0, 1].
+ROUNDING = 1e-3
+LONGEST_PATH = 4096  # letters; the most that Linux takes
+
 Positive = Annotated[float, Field(gt=0)]
+
+
+def list_pictures(pictures: Picture | Iterable[Picture]) -> list[Picture] | None:
+    """The pictures of a list, tuple, iterator or view, or of a batch in one array or tensor; None for a single picture.
+
+    Args:
+        pictures: what `read_picture` takes, or several of these; arrays (B, H, W, 3) and tensors (B, 3, H, W) are B
+            pictures.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(pictures, np.ndarray | Tensor):
+        return list(pictures) if pictures.ndim == 4 else None
+    if _is_picture(pictures):
+        return None
+    if isinstance(pictures, Mapping):
+        raise TypeError("a dict of pictures has no order to answer in; pass its values: list(pictures.values())")
+    if isinstance(pictures, set | frozenset):
+        raise TypeError("a set of pictures has no order to answer in; pass a list: sorted(pictures)")
+    if not isinstance(pictures, Iterable):
+        raise _no_picture(pictures)
+    return list(pictures)
 
 
 def read_picture(picture: Picture, annotated_size: Size | None = None) -> Array:
     """A picture as (H, W, 3) uint8 RGB, upright.
 
     Args:
-        picture: a path; a PIL picture; an array (H, W), (H, W, 3) or (H, W, 4), RGB, uint8, uint16,
-            or float in [0, 1]; a tensor (3, H, W) or (1, H, W), uint8 or float in [0, 1].
+        picture: a path; the bytes of a picture file, or an open file that gives them; a PIL picture; an array (H, W),
+            (H, W, 3) or (H, W, 4), RGB, uint8, uint16, or float in [0, 1]; a tensor (3, H, W) or (1, H, W), uint8 or
+            float in [0, 1]. Floats may lie 0.001 outside, as rounding in a resize leaves them.
             Alpha is dropped, grey is repeated, 16 bits become the upper 8. Grey of 32 bits, in a PIL picture or a TIFF
             file, is taken for 16 bits if it is whole numbers, and must lie in [0, 1] otherwise.
         annotated_size: (height, width) that the annotations of a file speak of. EXIF orientation
@@ -40,26 +69,124 @@ def read_picture(picture: Picture, annotated_size: Size | None = None) -> Array:
 
     Raises:
         FileNotFoundError: no such file.
+        TypeError: something that is no picture, such as None or a list.
         ValueError: not a picture, a truncated one, or an array of another shape, type or range.
     """
     if isinstance(picture, Tensor):
         if picture.ndim != 3 or picture.shape[0] not in (1, 3):
-            raise ValueError(f"a picture tensor must be (3, H, W) or (1, H, W), not {tuple(picture.shape)}")
+            shape = tuple(picture.shape)
+            raise ValueError(f"a picture tensor must be (3, H, W) or (1, H, W), not {shape}{_tensor_advice(shape)}")
         picture = picture.detach().float() if picture.is_floating_point() else picture  # numpy has no bfloat16
         return _from_array(picture.permute(1, 2, 0).cpu().numpy())
     if isinstance(picture, np.ndarray):
         return _from_array(picture)
     if isinstance(picture, Image.Image):
-        return _from_pil(ImageOps.exif_transpose(picture))
+        return _from_open_pil(picture)
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return _decode(bytes(picture), f"the picture of {len(picture)} bytes", annotated_size)
+    if not _is_picture(picture):
+        raise _no_picture(picture)
+    if not isinstance(picture, str | os.PathLike):
+        return _decode(*_contents(picture), annotated_size)
+    _check_path(os.fspath(picture))
     return _from_file(Path(picture), annotated_size)
 
 
+def read_pictures(pictures: Sequence[Picture]) -> list[Array]:
+    """Each as of `read_picture`. Errors say which of several it is, as `pictures[1]`."""
+    arrays = []
+    for i, picture in enumerate(pictures):
+        try:
+            arrays.append(read_picture(picture))
+        except (TypeError, ValueError) as error:
+            if len(pictures) == 1:
+                raise
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"pictures[{i}]: {error}") from None
+    return arrays
+
+
+def _is_picture(value: object) -> bool:
+    """Whether it is of a kind that can be one picture; open files are known by their `read`."""
+    kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor)
+    return isinstance(value, kinds) or hasattr(value, "read")
+
+
+def _no_picture(value: object) -> TypeError:
+    """What was given in the place of a picture, and what to give."""
+    if value is None:
+        return TypeError(
+            "None is no picture; cv2.imread returns it for a file that it cannot read, so pass the path itself"
+        )
+    what = f"a value of type {type(value).__name__}"
+    if isinstance(value, Iterable) and not isinstance(value, Mapping):
+        return TypeError(
+            f"{what} is no picture; pass several pictures as one flat list, and pixels as an array: numpy.asarray(…)"
+        )
+    return TypeError(f"{what} is no picture; pass a path, bytes, an open file, a PIL picture, an array or a tensor")
+
+
+def _check_path(name: str) -> None:
+    """Raise ValueError for text that is given for a path and is none."""
+    if not name:
+        raise ValueError("'' is no path; give the path of a picture")
+    if re.match(r"data:|[A-Za-z][A-Za-z0-9+.-]+:/", name):
+        shown = name if len(name) <= 200 else f"{name[:100]}…"
+        raise ValueError(
+            f"{shown} is a URL, and pictures are not downloaded; fetch it yourself and pass its bytes, or a file's path"
+        )
+    if len(name) > LONGEST_PATH:
+        raise ValueError(
+            f"a text of {len(name):,} letters that begins with {name[:20]!r} is no path; if it is base64, pass"
+            " base64.b64decode(text)"
+        )
+
+
+def _contents(file: IO[bytes]) -> tuple[bytes, str]:
+    """The rest of an open file, and what errors call it. Raises TypeError or ValueError."""
+    name = getattr(file, "name", None)
+    name = name if isinstance(name, str) else f"the {type(file).__name__} given"
+    try:
+        data = file.read()
+    except Exception as error:  # of as many kinds as there are kinds of files
+        raise ValueError(
+            f"{name} cannot be read ({error or type(error).__name__}); open it again, in mode 'rb'"
+        ) from None
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"{name} gives {type(data).__name__} and not bytes; open it in mode 'rb'")
+    if not data:
+        raise ValueError(f"{name} is empty, or read to its end already; call its seek(0) first")
+    return bytes(data), name
+
+
+def _tensor_advice(shape: tuple[int, ...]) -> str:
+    if len(shape) == 4:
+        return "; of a batch pass each picture: list(batch)"
+    if len(shape) == 3 and shape[2] in (1, 3):
+        return "; pass tensor.permute(2, 0, 1)"
+    if len(shape) == 3 and shape[0] == 4:
+        return "; leave out alpha: tensor[:3]"
+    return "; pass tensor[None]" if len(shape) == 2 else ""
+
+
+def _array_advice(shape: tuple[int, ...]) -> str:
+    if len(shape) == 4:
+        return "; of a batch pass each picture: list(batch)"
+    if len(shape) == 3 and shape[0] in (1, 3, 4):
+        return "; pass array.transpose(1, 2, 0)"
+    return ""
+
+
 def _from_array(array: Array) -> Array:
+    if array.dtype.kind in "OSU":
+        raise ValueError(f"an array of {array.dtype} holds no pixels; pass its elements as a list: array.tolist()")
+    shape = array.shape
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        raise ValueError(f"a picture array must be (H, W), (H, W, 3) or (H, W, 4), not {array.shape}")
+        raise ValueError(f"a picture array must be (H, W), (H, W, 3) or (H, W, 4), not {shape}{_array_advice(shape)}")
     array = array[:, :, :3]
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype == np.uint16:
         array = (array >> 8).astype(np.uint8)
     elif array.dtype == np.bool_:
@@ -68,17 +195,33 @@ def _from_array(array: Array) -> Array:
         check_unit_range(float(array.min()), float(array.max()))
         array = np.round(array * 255).astype(np.uint8)
     elif array.dtype != np.uint8:
-        raise ValueError(f"a picture must be uint8, uint16 or float in [0, 1], not {array.dtype}")
+        raise ValueError(
+            f"a picture must be uint8, uint16 or float in [0, 1], not {array.dtype}; if its values go from 0 to 255,"
+            " convert them to uint8"
+        )
     return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else np.ascontiguousarray(array)
 
 
 def check_unit_range(low: float, high: float) -> None:
-    """Raise ValueError unless the values of a float picture lie in [0, 1]."""
-    if not (low >= 0 and high <= 1):  # also catches NaN
+    """Raise ValueError unless the values of a float picture lie in [0, 1], or outside by rounding alone."""
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # also catches NaN
         raise ValueError(
             f"a float picture must lie in [0, 1], this one spans [{low:g}, {high:g}];"
-            " divide by 255, or pass uint8; do not normalise it"
+            " divide by 255, or pass uint8; do not normalise it; clip what a resize took beyond"
         )
+
+
+def _from_open_pil(picture: Image.Image) -> Array:
+    name = getattr(picture, "filename", "") or "given"
+    try:
+        picture.load()
+    except Exception as error:  # PIL raises many kinds; for a closed file AssertionError without a text
+        reason = "its file was closed before its pixels were read" if not str(error) else str(error)
+        raise ValueError(
+            f"the PIL picture {name} cannot be decoded ({reason}); pass its path, or call its load() while its file is"
+            " open"
+        ) from None
+    return _from_pil(ImageOps.exif_transpose(picture))
 
 
 def _from_pil(picture: Image.Image) -> Array:
@@ -101,10 +244,15 @@ def _from_file(path: Path, annotated_size: Size | None) -> Array:
         raise ValueError(f"{path} is a folder; name the pictures in it") from None
     if not data:
         raise ValueError(f"{path} is empty; copy the picture again")
+    return _decode(data, str(path), annotated_size)
+
+
+def _decode(data: bytes, name: str, annotated_size: Size | None = None) -> Array:
+    """The picture in a file's bytes; `name` is what errors call it."""
     # OpenCV 4 decodes a cut-off JPEG to a half-grey picture with no more than a warning, so look for its end
     # first; only near the end of the file, as a thumbnail has an end of its own.
     if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-64:]:
-        _decode_strictly(path, data)
+        _decode_strictly(name, data)
     raw = np.frombuffer(data, np.uint8)
     try:
         picture = None if _has_32_bits(data) else cv2.imdecode(raw, cv2.IMREAD_COLOR)
@@ -112,7 +260,7 @@ def _from_file(path: Path, annotated_size: Size | None) -> Array:
         picture = None
     if picture is None:
         # Formats and damage that OpenCV does not know or name.
-        picture = _decode_strictly(path, data)[:, :, ::-1]
+        picture = _decode_strictly(name, data)[:, :, ::-1]
     if annotated_size and picture.shape[:2] == tuple(reversed(annotated_size)) and picture.shape[0] != picture.shape[1]:
         stored = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         picture = picture if stored is None else stored
@@ -128,16 +276,16 @@ def _has_32_bits(data: bytes) -> bool:
     return False
 
 
-def _decode_strictly(path: Path, data: bytes) -> Array:
+def _decode_strictly(name: str, data: bytes) -> Array:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             return _from_pil(ImageOps.exif_transpose(picture))
     except UnidentifiedImageError:  # whose text names no file, but an object in memory
         raise ValueError(
-            f"{path} cannot be decoded (no known kind of picture); copy the picture again or leave it out"
+            f"{name} cannot be decoded (no known kind of picture); copy the picture again or leave it out"
         ) from None
     except Exception as error:  # PIL raises many kinds
-        raise ValueError(f"{path} cannot be decoded ({error}); copy the picture again or leave it out") from None
+        raise ValueError(f"{name} cannot be decoded ({error}); copy the picture again or leave it out") from None
 
 
 def centre_crop(picture: Array, resize: int, crop: int) -> Tensor:
@@ -229,12 +377,11 @@ class Preprocessing(BaseModel):
 
     def __call__(self, pictures: Sequence[Picture], device: torch.device | str = "cpu") -> ImageBatch:
         """Anything that `read_picture` takes → one batch, with the pictures themselves as they were decoded."""
-        resized, decoded = [], []
-        for picture in pictures:
-            decoded.append(read_picture(picture))
+        resized, decoded = [], read_pictures(pictures)
+        for picture, array in zip(pictures, decoded, strict=True):
             if isinstance(picture, Tensor) and picture.is_floating_point():  # the network's are not rounded to 8 bits
                 resized.append(self.resize(picture.detach().float().expand(3, -1, -1)))
             else:
-                resized.append(self.resize(decoded[-1]))
+                resized.append(self.resize(array))
         images = self.batch(resized, [(each.shape[0], each.shape[1]) for each in decoded], device)
         return replace(images, pictures=decoded)

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcnnkit.backbones.window import WindowNetwork
-from rcnnkit.images import Picture, Preprocessing, centre_crop, read_picture
+from rcnnkit.images import Picture, Preprocessing, centre_crop, list_pictures, read_pictures
 
 
 class Classifier(nn.Module):
@@ -53,24 +53,26 @@ class Classifier(nn.Module):
     def device(self) -> torch.device:
         return self.classifier.weight.device
 
-    def forward(self, pictures: Picture | Sequence[Picture]) -> Tensor:
+    def forward(self, pictures: Picture | Iterable[Picture]) -> Tensor:
         """(K,) probabilities of one picture, or (N, K) of a list of them (one batch, whatever their sizes).
 
         Args:
-            pictures: what `rcnnkit.images.read_picture` takes, or a list or tuple of these.
+            pictures: what `rcnnkit.images.read_picture` takes, or several of these as a list, iterator or batch; see
+                `rcnnkit.images.list_pictures`.
 
         Raises:
             RuntimeError: the classifier is in training mode.
-            FileNotFoundError, ValueError: a picture cannot be read.
+            FileNotFoundError, TypeError, ValueError: a picture cannot be read.
         """
         if self.training:
             raise RuntimeError("the classifier is in training mode; call classifier.eval() before classifying")
-        if not isinstance(pictures, (list, tuple)):
+        listed = list_pictures(pictures)
+        if listed is None:
             return self.forward([pictures])[0]  # type: ignore[list-item]  # one of them
-        if not pictures:
+        if not listed:
             return torch.zeros(0, len(self.class_names), device=self.device)
-        with torch.inference_mode():
-            crops = [centre_crop(read_picture(picture), self.resize, self.crop) for picture in pictures]
+        with torch.no_grad():
+            crops = [centre_crop(picture, self.resize, self.crop) for picture in read_pictures(listed)]
             return self.logits(self.pixels(crops)).softmax(dim=1)
 
     def pixels(self, crops: Sequence[Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, Self
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rcnnkit.boxes import check_inside, scale
-from rcnnkit.images import Picture, Preprocessing
+from rcnnkit.images import Picture, Preprocessing, list_pictures
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
 
@@ -71,13 +71,13 @@ class Detector(nn.Module):
         return next(self.parameters()).device
 
     def forward(
-        self, pictures: Picture | Sequence[Picture], proposals: Proposals | Sequence[Proposals] | None = None
+        self, pictures: Picture | Iterable[Picture], proposals: Proposals | Iterable[Proposals] | None = None
     ) -> Detections | list[Detections]:
-        """Detections in one picture, or in each of a list of them (one batch, whatever their sizes).
+        """Detections in one picture, or in each of several (one batch, whatever their sizes).
 
         Args:
-            pictures: a path, PIL picture, RGB array or tensor, or a list or tuple of these; see
-                `rcnnkit.images.read_picture`.
+            pictures: a path, bytes, open file, PIL picture, RGB array or tensor, see `rcnnkit.images.read_picture`; or
+                several of these as a list, tuple, iterator or view, or as a batch (B, H, W, 3) or (B, 3, H, W).
             proposals: the regions to look at, in the pixels of the picture as it was given; for a list of
                 pictures a list of as many. Not for a detector with a region proposal network.
 
@@ -86,7 +86,7 @@ class Detector(nn.Module):
 
         Raises:
             RuntimeError: the detector is in training mode.
-            FileNotFoundError, ValueError: a picture cannot be read.
+            FileNotFoundError, TypeError, ValueError: a picture cannot be read; of several, it says which.
             ValueError: proposals for a detector that makes its own; another number of them than of pictures; or one
                 that does not lie in its picture.
         """
@@ -94,17 +94,20 @@ class Detector(nn.Module):
             raise RuntimeError("the detector is in training mode; call detector.eval() before detecting")
         if proposals is not None and not self.takes_proposals:
             raise ValueError(f"{type(self).__name__} makes its own proposals; leave yours away")
-        if not isinstance(pictures, (list, tuple)):
+        listed = list_pictures(pictures)
+        if listed is None:
             if proposals is not None and not isinstance(proposals, Proposals):
                 raise ValueError(f"proposals of one picture are one Proposals, not a {type(proposals).__name__}")
             given = None if proposals is None else [proposals]
             return self.forward([pictures], given)[0]  # type: ignore[list-item, index]  # one of each
-        if not pictures:
+        if isinstance(proposals, Proposals):
+            raise ValueError("proposals of several pictures are a list with one Proposals for each picture")
+        if not listed:
             return []
-        with torch.inference_mode():
-            images = self.preprocessing(pictures, self.device)
+        with torch.no_grad():  # not inference_mode, whose tensors refuse to be changed in place
+            images = self.preprocessing(listed, self.device)
             if proposals is not None:
-                images = with_proposals(images, proposals)  # type: ignore[arg-type]  # a list beside a list
+                images = with_proposals(images, list(proposals))
             return self.detect(images)
 
 
