@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from rcnnkit.backbones.window import WindowNetwork
 from rcnnkit.images import Picture, Preprocessing, centre_crop, list_pictures, read_pictures
+from rcnnkit.precision import check_stays_float32
 
 
 class Classifier(nn.Module):
@@ -52,6 +54,12 @@ class Classifier(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.classifier.weight.device
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """What `to`, `half` and the like call. Raises TypeError for another type than float32."""
+        advice = "to compute in half precision, call it within torch.autocast(device, torch.bfloat16)"
+        check_stays_float32(fn(torch.zeros(1, device=self.device)), advice)
+        return super()._apply(fn, recurse)
 
     def forward(self, pictures: Picture | Iterable[Picture]) -> Tensor:
         """(K,) probabilities of one picture, or (N, K) of a list of them (one batch, whatever their sizes).

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from rcnnkit.boxes import check_inside, scale
 from rcnnkit.images import Picture, Preprocessing, list_pictures
+from rcnnkit.precision import DTYPES, check_stays_float32
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
 
@@ -60,6 +61,29 @@ class Detector(nn.Module):
         if mode and self.only_detects:
             raise RuntimeError("what rcnnkit.inference.prepare made cannot be trained; train what it was made from")
         return super().train(mode)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """What `to`, `half`, `cuda` and the like all call.
+
+        Raises:
+            TypeError: the weights would be of another type than float32, which boxes and scores need.
+            RuntimeError: `rcnnkit.inference.prepare` made it, for one device and type.
+        """
+        here = next(self.parameters(), torch.zeros(0)).device
+        if self.only_detects:
+            moved = [fn(torch.zeros(1, device=here, dtype=dtype)) for dtype in DTYPES.values()]
+            if [(each.device, each.dtype) for each in moved] != [(here, dtype) for dtype in DTYPES.values()]:
+                raise RuntimeError(
+                    "what rcnnkit.inference.prepare made stays on its device and in its type; move what it was made"
+                    " from, and prepare that"
+                )
+        else:
+            check_stays_float32(
+                fn(torch.zeros(1, device=here)),
+                'to detect in half precision, call rcnnkit.load(file, precision="bf16" or "fp16") or'
+                " rcnnkit.inference.prepare(detector, …), and to train in it, set train.precision",
+            )
+        return super()._apply(fn, recurse)
 
     @property
     def scores_are_margins(self) -> bool:

@@ -117,3 +117,24 @@ def test_the_loss_by_definition() -> None:
     # 0.1 of the probability is shared out among all six
     expected = -(0.9 * log[range(3), labels] + 0.1 * log.mean(dim=1)).mean()
     torch.testing.assert_close(classifier.losses(pixels, labels)["class"], expected)
+
+
+def test_iterators_batches_and_what_is_no_picture() -> None:
+    classifier = made("resnet18", classifier={"resize": 40, "crop": 32})
+    pictures = [noise(50, 60), noise(50, 60, 1)]
+    expected = classifier(pictures)
+    assert not expected.is_inference()
+    for several in (iter(pictures), {"a": pictures[0], "b": pictures[1]}.values(), np.stack(pictures)):
+        assert classifier(several).equal(expected)
+    with pytest.raises(TypeError, match=r"^pictures\[1\]: None is no picture"):
+        classifier([pictures[0], None])
+
+
+def test_weights_stay_float32_and_autocast_computes_in_half_precision() -> None:
+    classifier = made("resnet18", classifier={"resize": 40, "crop": 32})
+    with pytest.raises(TypeError, match="stay float32, not float16; .*call it within torch.autocast"):
+        classifier.half()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = classifier([noise(50, 60)])
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, classifier([noise(50, 60)]), rtol=0, atol=0.02)
