@@ -132,7 +132,7 @@ def test_iterators_batches_and_what_is_no_picture() -> None:
 
 def test_weights_stay_float32_and_autocast_computes_in_half_precision() -> None:
     classifier = made("resnet18", classifier={"resize": 40, "crop": 32})
-    with pytest.raises(TypeError, match="stay float32, not float16; .*call it within torch.autocast"):
+    with pytest.raises(TypeError, match=r"stay float32, not float16; .*call it within torch\.autocast"):
         classifier.half()
     with torch.autocast("cpu", torch.bfloat16):
         found = classifier([noise(50, 60)])
