@@ -215,7 +215,7 @@ def detect(
 @app.command("import")
 def import_(
     source: Annotated[
-        str, typer.Argument(help="torchvision's name of its weights, or a file: .pth, .pt, .pkl, .safetensors.")
+        str, typer.Argument(help="torchvision's name of its weights, or a file: .pth, .pt, .ckpt, .pkl, .safetensors.")
     ],
     out: Annotated[Path, typer.Option(help="The new weights file.")],
     classes: Annotated[

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Annotated, Literal
@@ -14,274 +14,181 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from rcnnkit.files import check_regular
-from rcnnkit.ops import check_jpeg
+from rcnnkit.decoding import Array, from_array, from_data, from_file, from_pil, orientation, turned
 from rcnnkit.structures import ImageBatch, Size
 
-# The kinds of file that are read, by Pillow's names, and how their names end. No other kind is opened, whatever a file
-# is called: EPS inside would start Ghostscript.
-FORMATS = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),  # the last: several in one file, of which the first counts
-    "PNG": (".png", ".apng"),
-    "BMP": (".bmp",),
-    "DIB": (".dib",),
-    "WEBP": (".webp",),
-    "TIFF": (".tif", ".tiff"),
-    "GIF": (".gif",),
-    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
-    "AVIF": (".avif",),
-    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
-}
-PICTURE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-ORIENTATION = 0x0112  # EXIF's tag
-TAIL = 64  # bytes at the end of a file; some programs append a few
-UNTURNED = {6: 8, 8: 6}  # the orientation that undoes one; each of the others undoes itself
-MAX_PIXELS = 178_956_970  # more are seldom meant, and take gigabytes: half a one as they are, before any resizing
+Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray | Tensor
 
-Picture = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
-Array = np.ndarray
+LONGEST_PATH = 4096  # letters; the most that Linux takes
 
 Positive = Annotated[float, Field(gt=0)]
+
+
+def list_pictures(pictures: Picture | Iterable[Picture]) -> list[Picture] | None:
+    """The pictures of a list, tuple, iterator or view, or of a batch in one array or tensor; None for a single picture.
+
+    Args:
+        pictures: what `read_picture` takes, or several of these; arrays (B, H, W, 3) and tensors (B, 3, H, W) are B
+            pictures.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(pictures, np.ndarray | Tensor):
+        return list(pictures) if pictures.ndim == 4 else None
+    if _is_picture(pictures):
+        return None
+    if isinstance(pictures, Mapping):
+        raise TypeError("a dict of pictures has no order to answer in; pass its values: list(pictures.values())")
+    if isinstance(pictures, set | frozenset):
+        raise TypeError("a set of pictures has no order to answer in; pass a list: sorted(pictures)")
+    if not isinstance(pictures, Iterable):
+        raise _no_picture(pictures)
+    return list(pictures)
 
 
 def read_picture(picture: Picture, annotated_size: Size | None = None, *, checked: bool = False) -> Array:
     """A picture as (H, W, 3) uint8 RGB, upright.
 
     Args:
-        picture: a path; a PIL picture; an array (H, W), (H, W, 3) or (H, W, 4), RGB, uint8, uint16,
-            or float in [0, 1]; a tensor (3, H, W) or (1, H, W), uint8 or float in [0, 1].
+        picture: a path; the bytes of a picture file, or an open file that gives them; a PIL picture; an array (H, W),
+            (H, W, 3) or (H, W, 4), RGB, uint8, uint16, or float in [0, 1]; a tensor (3, H, W) or (1, H, W), uint8 or
+            float in [0, 1]. Floats may lie 0.001 outside, as rounding in a resize leaves them.
             Alpha is dropped, grey is repeated, 16 bits become the upper 8. Grey of 32 bits, in a PIL picture or a file,
             is taken for 16 bits if it is whole numbers, and must lie in [0, 1] otherwise.
         annotated_size: (height, width) that the annotations of a file speak of. EXIF orientation is obeyed unless it
             swaps height and width and these are those of the picture as stored: then the boxes were drawn on that. A
             square tells neither, and is upright.
-        checked: the file has been through `rcnnkit.data.checks.picture_size`, as those of a data set have: that no part
+        checked: the file has been through `rcnnkit.data.checks.picture_size`, as those of a data set have. That no part
             of a JPEG is missing is not checked again, which takes up to a third of the time.
 
     Returns:
-        The same pixels from a path, a PIL picture of it and an array of it; only JPEG, which OpenCV decodes from a path
+        The same pixels from a path, a PIL picture of it and an array of it. Only JPEG, which OpenCV decodes from a path
         and Pillow in a PIL picture, may differ by rounding. Of `annotated_size`, where that is given.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a picture, one of a kind that is not in `FORMATS`, a damaged one, one of more than
-            `max_pixels()` pixels or of another size than `annotated_size`, a FIFO or device, or an array of another
-            shape, type or range.
+        TypeError: something that is not a picture, such as None or a list.
+        ValueError: not a picture, one of a kind that is not in `rcnnkit.decoding.FORMATS`, a damaged one, one of more
+            than `rcnnkit.decoding.max_pixels()` pixels or of another size than `annotated_size`, a FIFO or device, or
+            an array of another shape, type or range.
     """
     if isinstance(picture, Tensor):
         if picture.ndim != 3 or picture.shape[0] not in (1, 3):
-            raise ValueError(f"a picture tensor must be (3, H, W) or (1, H, W), not {tuple(picture.shape)}")
+            shape = tuple(picture.shape)
+            raise ValueError(f"a picture tensor must be (3, H, W) or (1, H, W), not {shape}{_tensor_advice(shape)}")
         picture = picture.detach().float() if picture.is_floating_point() else picture  # numpy has no bfloat16
-        return _from_array(picture.permute(1, 2, 0).cpu().numpy())
+        return from_array(picture.permute(1, 2, 0).cpu().numpy())
     if isinstance(picture, np.ndarray):
-        return _from_array(picture)
+        return from_array(picture)
     if isinstance(picture, Image.Image):
-        picture.load()  # which turns a TIFF and no other kind
-        return turned(_from_pil(picture), orientation(picture))
-    return _from_file(Path(picture), annotated_size, checked)
+        return _from_open_pil(picture)
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return _from_bytes(picture, f"the picture of {len(picture)} bytes", annotated_size, checked)
+    if not _is_picture(picture):
+        raise _no_picture(picture)
+    if not isinstance(picture, str | os.PathLike):
+        return _from_bytes(*_contents(picture), annotated_size, checked)
+    _check_path(os.fspath(picture))
+    return from_file(Path(picture), annotated_size, checked)
 
 
-def _from_array(array: Array) -> Array:
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        raise ValueError(f"a picture array must be (H, W), (H, W, 3) or (H, W, 4), not {array.shape}")
-    array = array[:, :, :3]
-    if array.dtype == np.uint16:
-        array = (array >> 8).astype(np.uint8)
-    elif array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    elif np.issubdtype(array.dtype, np.floating):
-        check_unit_range(float(array.min()), float(array.max()))
-        array = np.round(array * 255).astype(np.uint8)
-    elif array.dtype != np.uint8:
-        raise ValueError(f"a picture must be uint8, uint16 or float in [0, 1], not {array.dtype}")
-    return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else np.ascontiguousarray(array)
+def _from_bytes(data: bytes | bytearray | memoryview, name: str, annotated_size: Size | None, checked: bool) -> Array:
+    return from_data(np.frombuffer(bytearray(data), np.uint8), name, annotated_size, checked)
 
 
-def check_unit_range(low: float, high: float) -> None:
-    """Raise ValueError unless the values of a float picture lie in [0, 1]."""
-    if not (low >= 0 and high <= 1):  # also catches NaN
-        raise ValueError(
-            f"a float picture must lie in [0, 1], this one spans [{low:g}, {high:g}];"
-            " divide by 255, or pass uint8; do not normalise it"
-        )
-
-
-def _from_pil(picture: Image.Image) -> Array:
-    if picture.mode.startswith("I;16") or picture.mode == "I":  # 16-bit grey; convert("RGB") would clip it
-        grey = np.asarray(picture)
-        if grey.size and not 0 <= grey.min() <= grey.max() <= 65535:
-            raise ValueError(f"grey of 16 bits goes from 0 to 65535, not {grey.min()} to {grey.max()}")
-        return _from_array(grey.astype(np.uint16))
-    if picture.mode == "F":
-        return _from_array(np.asarray(picture))
-    return np.array(picture.convert("RGB"))
-
-
-def _from_file(path: Path, annotated_size: Size | None, checked: bool) -> Array:
-    check_regular(path)
-    try:
-        data = np.fromfile(path, np.uint8)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such picture") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path} is a folder; name the pictures in it") from None
-    return _from_data(data, str(path), annotated_size, checked)
-
-
-def _from_data(data: Array, name: str, annotated_size: Size | None, checked: bool) -> Array:
-    """The picture that a file's bytes, (N,) uint8, hold; `name` is the file's, for errors."""
-    if not len(data):
-        raise ValueError(f"{name} is empty; copy the picture again")
-    try:
-        with open_picture(io.BytesIO(data.data)) as picture:
-            stored, shown, turn = sizes(picture)
-            if not checked and (damage := jpeg_damage(picture, data)):
-                raise ValueError(damage)
-            pixels = _upright(picture, data, turn)
-    except TooManyPixels as error:
-        raise ValueError(f"{name} {error}") from None
-    except Exception as error:  # PIL raises many kinds
-        raise ValueError(f"{name} cannot be decoded ({error}); copy the picture again or leave it out") from None
-    if annotated_size is None or annotated_size == shown:
-        return pixels
-    if annotated_size == stored:
-        return turned(pixels, UNTURNED.get(turn, turn))
-    raise ValueError(differs(name, annotated_size, shown))
-
-
-def _upright(picture: Image.Image, data: Array, turn: int) -> Array:
-    """Its pixels. OpenCV decodes what it decodes faster, and to the same pixels as Pillow."""
-    if picture.format in ("JPEG", "MPO", "PNG") and picture.mode in ("L", "RGB") and ends_well(picture, data):
+def read_pictures(pictures: Sequence[Picture]) -> list[Array]:
+    """Each as of `read_picture`. Errors say which of several it is, as `pictures[1]`."""
+    arrays = []
+    for i, picture in enumerate(pictures):
         try:
-            pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        except cv2.error:  # more pixels than OpenCV takes
-            pixels = None
-        if pixels is not None:  # else Pillow names the damage
-            return turned(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), turn)
-    picture.load()
-    return turned(_from_pil(picture), 1 if picture.format == "TIFF" else turn)  # which load has turned
+            arrays.append(read_picture(picture))
+        except (TypeError, ValueError) as error:
+            if len(pictures) == 1:
+                raise
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"pictures[{i}]: {error}") from None
+    return arrays
 
 
-def ends_well(picture: Image.Image, data: Array) -> bool:
-    """Whether the end marker of a JPEG or PNG is near the end of its file. Of others only decoding tells."""
-    marker = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}.get(picture.format or "")
-    return marker is not None and marker in data[-TAIL:].tobytes()  # no more of it: a thumbnail has an end of its own
+def _is_picture(value: object) -> bool:
+    """Whether it is of a kind that can be one picture; open files are known by their `read`."""
+    kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor)
+    return isinstance(value, kinds) or hasattr(value, "read")
 
 
-def jpeg_damage(picture: Image.Image, data: Array) -> str | None:
-    """What is wrong with the pixels of a JPEG, or None; decoders make them grey without a word. Of others, None."""
-    return check_jpeg(data) if picture.format in ("JPEG", "MPO") else None
-
-
-class TooManyPixels(ValueError):
-    """A picture with more pixels than are meant to be decoded."""
-
-
-def open_picture(file: Path | IO[bytes]) -> Image.Image:
-    """A picture's header, as a PIL picture that is not decoded yet.
-
-    Raises:
-        TooManyPixels: more than `max_pixels()`.
-        ValueError: it is of none of `FORMATS`, or damaged; and whatever else Pillow raises of damage.
-    """
-    limit = max_pixels()
-    if "RCNNKIT_MAX_PIXELS" in os.environ and limit > 2 * (Image.MAX_IMAGE_PIXELS or limit):
-        Image.MAX_IMAGE_PIXELS = limit  # Pillow's own limit would come before the user's
-    Image.init()
-    try:
-        picture = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])  # older ones lack AVIF
-    except UnidentifiedImageError:  # whose text names an object in memory
-        raise ValueError("no known kind of picture") from None
-    except Image.DecompressionBombError as error:
-        raise TooManyPixels(f"has more pixels than Pillow takes ({error}); cut it into tiles") from None
-    width, height = picture.size
-    if width * height > limit:
-        picture.close()
-        raise TooManyPixels(
-            f"is {width} wide and {height} high, which is {width * height:,} pixels; cut it into tiles, or set the"
-            f" environment variable RCNNKIT_MAX_PIXELS, now {limit}, to more"
+def _no_picture(value: object) -> TypeError:
+    """What was given in the place of a picture, and what to give."""
+    if value is None:
+        return TypeError(
+            "None is no picture; cv2.imread returns it for a file that it cannot read, so pass the path itself"
         )
-    return picture
+    what = f"a value of type {type(value).__name__}"
+    if isinstance(value, Iterable) and not isinstance(value, Mapping):
+        return TypeError(
+            f"{what} is no picture; pass several pictures as one flat list, and pixels as an array: numpy.asarray(…)"
+        )
+    return TypeError(f"{what} is no picture; pass a path, bytes, an open file, a PIL picture, an array or a tensor")
 
 
-def max_pixels() -> int:
-    """How many pixels a picture file may have: the environment variable RCNNKIT_MAX_PIXELS, or `MAX_PIXELS`.
-
-    Raises:
-        ValueError: the variable is not a whole number above 0.
-    """
-    text = os.environ.get("RCNNKIT_MAX_PIXELS", str(MAX_PIXELS))
-    if not text.isdecimal() or not int(text):
-        raise ValueError(f"the environment variable RCNNKIT_MAX_PIXELS is {text!r}, expected a whole number above 0")
-    return int(text)
-
-
-def sizes(picture: Image.Image) -> tuple[Size, Size, int]:
-    """(height, width) as stored, and as shown, of a picture that is not decoded yet; and how EXIF turns it."""
-    width, height = picture.size
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):  # of which newer Pillows say the size as shown
-        width, height = picture.tag_v2[TiffImagePlugin.IMAGEWIDTH], picture.tag_v2[TiffImagePlugin.IMAGELENGTH]
-    turn = orientation(picture)
-    return (height, width), (width, height) if turn >= 5 else (height, width), turn
+def _check_path(name: str) -> None:
+    """Raise ValueError for text that is given for a path and is none."""
+    if not name:
+        raise ValueError("'' is no path; give the path of a picture")
+    if re.match(r"data:|[A-Za-z][A-Za-z0-9+.-]+:/", name):
+        shown = name if len(name) <= 200 else f"{name[:100]}…"
+        raise ValueError(
+            f"{shown} is a URL, and pictures are not downloaded; fetch it yourself and pass its bytes, or a file's path"
+        )
+    if len(name) > LONGEST_PATH:
+        raise ValueError(
+            f"a text of {len(name):,} letters that begins with {name[:20]!r} is no path; if it is base64, pass"
+            " base64.b64decode(text)"
+        )
 
 
-def orientation(picture: Image.Image) -> int:
-    """How to turn a picture upright, 1 (not at all) to 8: EXIF's number, or XMP's where EXIF has none, as in Pillow.
-
-    A number that there is not, and EXIF that cannot be read, count as 1.
-    """
+def _contents(file: IO[bytes]) -> tuple[bytes, str]:
+    """The rest of an open file, and what errors call it. Raises TypeError or ValueError."""
+    name = getattr(file, "name", None)
+    name = name if isinstance(name, str) else f"the {type(file).__name__} given"
     try:
-        # Not PNG's own getexif, which decodes the picture in search of EXIF behind the pixels.
-        turn = Image.Image.getexif(picture).get(ORIENTATION)
-        if turn is None and picture.format == "PNG":
-            turn = _exif_behind_pixels(picture)
-    except Exception:  # of many kinds
-        return 1
-    return turn if isinstance(turn, int) and 2 <= turn <= 8 else 1
+        data = file.read()
+    except Exception as error:  # of as many kinds as there are kinds of files
+        raise ValueError(
+            f"{name} cannot be read ({error or type(error).__name__}); open it again, in mode 'rb'"
+        ) from None
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"{name} gives {type(data).__name__} and not bytes; open it in mode 'rb'")
+    if not data:
+        raise ValueError(f"{name} is empty, or read to its end already; call its seek(0) first")
+    return bytes(data), name
 
 
-def _exif_behind_pixels(picture: Image.Image) -> int | None:
-    """The orientation of a PNG whose EXIF comes behind its pixels, where Pillow sees it only when it decodes them."""
-    if "exif" in picture.info or (file := getattr(picture, "fp", None)) is None:
-        return None
-    here = file.tell()
+def _tensor_advice(shape: tuple[int, ...]) -> str:
+    if len(shape) == 4:
+        return "; of a batch pass each picture: list(batch)"
+    if len(shape) == 3 and shape[2] in (1, 3):
+        return "; pass tensor.permute(2, 0, 1)"
+    if len(shape) == 3 and shape[0] == 4:
+        return "; leave out alpha: tensor[:3]"
+    return "; pass tensor[None]" if len(shape) == 2 else ""
+
+
+def _from_open_pil(picture: Image.Image) -> Array:
+    name = getattr(picture, "filename", "") or "given"
     try:
-        file.seek(8)  # behind the signature: chunks of length, kind, content and checksum
-        while len(head := file.read(8)) == 8:
-            length = int.from_bytes(head[:4], "big")
-            if head[4:] == b"eXIf":
-                exif = Image.Exif()
-                exif.load(b"Exif\0\0" + file.read(length))
-                return exif.get(ORIENTATION)
-            file.seek(length + 4, os.SEEK_CUR)
-    finally:
-        file.seek(here)
-    return None
-
-
-def turned(pixels: Array, turn: int) -> Array:
-    """(H, W, 3) pixels, turned and mirrored as EXIF's orientation asks: those of a stored picture upright."""
-    if turn >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    if turn in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if turn in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def differs(path: Path | str, annotated: Size, shown: Size) -> str:
-    """That a picture has another (height, width) than its annotation says."""
-    return (
-        f"the annotation says {annotated[1]} wide and {annotated[0]} high, but {path} is {shown[1]} wide"
-        f" and {shown[0]} high; correct the size, or put back the picture that was annotated"
-    )
+        picture.load()  # which turns a TIFF and no other kind
+    except Exception as error:  # PIL raises many kinds; for a closed file AssertionError without a text
+        reason = "its file was closed before its pixels were read" if not str(error) else str(error)
+        raise ValueError(
+            f"the PIL picture {name} cannot be decoded ({reason}); pass its path, or call its load() while its file is"
+            " open"
+        ) from None
+    return turned(from_pil(picture), orientation(picture))
 
 
 def centre_crop(picture: Array, resize: int, crop: int) -> Tensor:
@@ -386,12 +293,11 @@ class Preprocessing(BaseModel):
 
     def __call__(self, pictures: Sequence[Picture], device: torch.device | str = "cpu") -> ImageBatch:
         """Anything that `read_picture` takes → one batch, with the pictures themselves as they were decoded."""
-        resized, decoded = [], []
-        for picture in pictures:
-            decoded.append(read_picture(picture))
+        resized, decoded = [], read_pictures(pictures)
+        for picture, array in zip(pictures, decoded, strict=True):
             if isinstance(picture, Tensor) and picture.is_floating_point():  # the network's are not rounded to 8 bits
                 resized.append(self.resize(picture.detach().float().expand(3, -1, -1)))
             else:
-                resized.append(self.resize(decoded[-1]))
+                resized.append(self.resize(array))
         images = self.batch(resized, [(each.shape[0], each.shape[1]) for each in decoded], device)
         return replace(images, pictures=decoded)

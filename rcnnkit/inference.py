@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any, TypeVar
 
 import torch
@@ -18,13 +19,13 @@ AnyDetector = TypeVar("AnyDetector", bound=Detector)
 
 
 def prepare(detector: AnyDetector, precision: str = "auto") -> AnyDetector:
-    """A copy of `detector`, on its device, for detecting alone; it can neither be trained nor saved.
+    """A copy of `detector`, on its device, for detecting alone; it can neither be trained nor saved, nor moved.
 
     Batch norm is folded into the convolutions before it, feature maps lie channels last, and the weights of all
     but the last layers are kept in the type that they are multiplied in, which autocast would convert them to for
     every picture. Boxes, scores and everything after the last layers stay float32. On an x86 CPU the layers are
     `rcnnkit.cpu_layers`, in float32 and in bf16, except in bf16 where it has AMX, which torch's make use of; 3×3
-    convolutions then hold their weights five times over.
+    convolutions then hold their weights five times over. It can be pickled, for other processes on the same machine.
 
     Args:
         precision: "float32", "bf16" or "fp16"; "auto" is bf16 where the machine multiplies in it.
@@ -44,12 +45,14 @@ def prepare(detector: AnyDetector, precision: str = "auto") -> AnyDetector:
                 replace_layers(part, dtype)
             part.to(dtype=dtype, memory_format=torch.channels_last)
 
-    def convert(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        return given[0].to(dtype=dtype, memory_format=torch.channels_last), *given[1:]
-
-    ready.get_submodule("backbone").register_forward_pre_hook(convert)
+    ready.get_submodule("backbone").register_forward_pre_hook(functools.partial(_convert, dtype=dtype))
     ready.only_detects = True
     return ready
+
+
+def _convert(_: nn.Module, given: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
+    """A hook. It is a function of the module, so that the detector can be pickled and sent to another process."""
+    return given[0].to(dtype=dtype, memory_format=torch.channels_last), *given[1:]
 
 
 def _fold_norms(module: nn.Module) -> None:

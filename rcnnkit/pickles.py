@@ -1,18 +1,27 @@
 """Pickles of arrays and plain containers, read without running anything that they name.
 
 A pickle is a program: it may import any function and call it. Here each name that numpy's arrays need stands for a
-small class of this file, every other name is refused, and arrays are put together from their bytes.
+small class of this file, every other name is refused, and arrays are put together from their bytes. Without running
+anything it could still name one list twice within another, 60 deep, or a key that takes for ever to hash: files are
+read in a process of their own, which hands over what is plain and of bounded size.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
+from rcnnkit.apart import read_apart, serve
+from rcnnkit.files import check_regular
+
+DEEPEST = 100  # containers within containers
+UNFOLDED = 10_000_000  # bytes, besides those of the file itself, that its content may have with every repetition
+DIMENSIONS = 32  # of an array
 NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 # What broken or hostile bytes make an unpickler raise.
 BROKEN = (pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
@@ -23,16 +32,39 @@ def read_pickle(path: Path | str) -> Any:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no whole pickle, or holds anything else; nothing of it has run.
+        ValueError: it is no regular file, no whole pickle, holds anything else, is nested more than 100 deep, or
+            repeats its parts to many times its size; nothing of it has run.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    check_regular(path)
+    try:
+        return unpickle(io.BytesIO(read_apart(__name__, path)))
+    except ValueError as error:
+        raise ValueError(f"{path} is not read: {error}") from None
+
+
+def unpickle(file: IO[bytes], unfolded: float = math.inf) -> Any:
+    """The same from an open file, here and now: broken bytes may take this process along.
+
+    Args:
+        unfolded: bytes that the content may have, with every repetition of its parts.
+
+    Raises:
+        ValueError: as `read_pickle`.
     """
     try:
-        with Path(path).open("rb") as file:
-            # latin1 keeps the bytes of Python 2's arrays, which were texts there
-            return _plain(_Unpickler(file, encoding="latin1").load())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
-    except (*BROKEN, MemoryError, RecursionError) as error:
-        raise ValueError(f"{path} is not read: {error or type(error).__name__}") from None
+        # latin1 keeps the bytes of Python 2's arrays, which were texts there
+        return _Plain(unfolded)(_Unpickler(file, encoding="latin1").load())
+    except (*BROKEN, RecursionError) as error:
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
+def _repickled(path: Path) -> bytes:
+    """A file's content as a pickle without any surprise."""
+    with path.open("rb") as file:
+        return pickle.dumps(unpickle(file, UNFOLDED + 4 * path.stat().st_size), 4)
 
 
 class _Standin:
@@ -57,7 +89,10 @@ class _Dtype(_Standin):
 
     def real(self) -> np.dtype[Any]:
         if self.code not in NUMBERS or self.order not in ("<", ">", "|", "="):
-            raise ValueError(f"it holds an array of {self.order}{self.code}, which are no numbers")
+            what = (
+                f"{self.order}{self.code}" if isinstance(self.order, str) and isinstance(self.code, str) else "things"
+            )
+            raise ValueError(f"it holds an array of {what[:20]}, which are no numbers")
         return np.dtype(self.order + self.code)
 
 
@@ -137,19 +172,59 @@ class _Unpickler(pickle.Unpickler):
 def _array(data: Any, dtype: _Dtype, shape: Any, fortran: Any) -> np.ndarray:
     data = data.encode("latin1") if isinstance(data, str) else data
     real = dtype.real()
-    if not all(isinstance(n, int) and n >= 0 for n in shape) or math.prod(shape) * real.itemsize != len(data):
+    # Checked before it is printed or multiplied: it may be anything.
+    if len(shape) > DIMENSIONS or not all(isinstance(n, int) and 0 <= n < 2**63 for n in shape):
+        raise ValueError("it holds an array whose shape is none")
+    if math.prod(shape) * real.itemsize != len(data):
         raise ValueError(f"it holds an array of shape {shape} that does not fit its {len(data)} bytes")
     return np.ndarray(shape, real, data, order="F" if fortran else "C")
 
 
-def _plain(value: Any) -> Any:
-    """The same with arrays in the place of what stood for them."""
-    if isinstance(value, _Array | _Scalar):
-        return _plain(value.array)
-    if isinstance(value, dict):
-        return {_plain(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_plain(each) for each in value)
-    if value is None or isinstance(value, str | bytes | int | float | np.ndarray):
-        return value
-    raise ValueError("it holds something that is no number, text, array or container")
+class _Plain:
+    """Puts arrays in the place of what stood for them. What comes several times is done once, and counted each time.
+
+    Args:
+        unfolded: bytes that the result may have, with every repetition.
+    """
+
+    def __init__(self, unfolded: float) -> None:
+        self.unfolded = unfolded
+        # By id, which stays its own as the unpickled content stays alive: what it becomes, its bytes and its height.
+        self.done: dict[int, tuple[Any, int, int]] = {}
+
+    def __call__(self, value: Any) -> Any:
+        return self._made(value, 0)[0]
+
+    def _made(self, value: Any, depth: int) -> tuple[Any, int, int]:
+        if value is None or isinstance(value, int | float):
+            return value, 1, 0
+        if isinstance(value, str | bytes):
+            return value, 1 + len(value), 0
+        if (known := self.done.get(id(value))) is None:
+            known = self.done[id(value)] = self._anew(value, depth)
+        if known[1] > self.unfolded:
+            raise ValueError("it repeats its parts to many times its size; written without repetitions it can be read")
+        if depth + known[2] > DEEPEST:
+            raise ValueError(f"its lists or dicts lie more than {DEEPEST} deep within each other")
+        return known
+
+    def _anew(self, value: Any, depth: int) -> tuple[Any, int, int]:
+        if isinstance(value, _Array | _Scalar):
+            return self._made(value.array, depth)
+        if isinstance(value, np.ndarray):
+            return value, 1 + value.nbytes, 0
+        if not isinstance(value, dict | list | tuple):
+            raise ValueError("it holds something that is no number, text, array or container")
+        if depth > DEEPEST:  # a circle, for one
+            return None, 1, 1
+        if isinstance(value, list | tuple) and set(map(type, value)) <= {int, float}:  # most of what is large
+            return value, 1 + len(value), 1
+        inner = value if not isinstance(value, dict) else [each for pair in value.items() for each in pair]
+        parts = [self._made(each, depth + 1) for each in inner]
+        made: Any = [each for each, _, _ in parts]
+        made = dict(zip(made[::2], made[1::2], strict=True)) if isinstance(value, dict) else type(value)(made)
+        return made, 1 + sum(size for _, size, _ in parts), 1 + max((height for _, _, height in parts), default=0)
+
+
+if __name__ == "__main__":
+    serve(_repickled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -28,3 +29,9 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """A context in which matrix products and convolutions run in `dtype`."""
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def check_stays_float32(moved: Tensor, advice: str) -> None:
+    """Raise TypeError if what `Module.half` and the like made of a float32 weight is of another type."""
+    if moved.dtype != torch.float32:
+        raise TypeError(f"the weights stay float32, not {str(moved.dtype).removeprefix('torch.')}; {advice}")

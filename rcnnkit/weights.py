@@ -17,12 +17,13 @@ from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.config import DetectorSettings, kept_settings, with_max_detections
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
-from rcnnkit.files import whole
+from rcnnkit.files import check_regular, whole
 from rcnnkit.inference import prepare
 
 FORMAT = 2
 RENAMED = {"head.features.1.": "head.features.fc6.", "head.features.3.": "head.features.fc7."}  # since format 1
 TRAINING = "training/"  # tensors under this name continue a run; `load` leaves them alone
+ABOUT = {"settings": dict, "class_names": list, "category_ids": list, "training": dict}  # what a file says of itself
 
 
 def save(
@@ -84,8 +85,8 @@ def load(
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a folder; a file cut in half, of another kind, or of a later format; no such device or precision;
-            `max_detections` is negative.
+        ValueError: a folder or device; a file cut in half, of another kind, or of a later format; weights that are NaN
+            or infinite; no such device or precision; `max_detections` is negative.
     """
     if max_detections is not None and max_detections < 0:
         raise ValueError(f"max_detections is {max_detections}; give 1 or more, or 0 for no limit")
@@ -130,10 +131,32 @@ def read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What a weights file says of itself, and all its tensors. Raises as `load` does."""
     with _opened(path) as (about, file):
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    wrong = [name for name, kind in ABOUT.items() if not isinstance(about.get(name), kind)]
+    if wrong or not all(isinstance(name, str) for name in about["class_names"]):
+        raise ValueError(
+            f"{path} does not hold the detector it describes (its {(wrong or ['class_names'])[0]} are missing or of"
+            " another kind); save it again"
+        )
+    check_finite({name: tensor for name, tensor in tensors.items() if not name.startswith(TRAINING)}, path)
     if about["format"] == 1:
         for old, new in RENAMED.items():
             tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
     return about, tensors
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: Path | str) -> None:
+    """Raise ValueError if a tensor of a weights file holds NaN or infinity."""
+    # A sum takes a tenth of the time of looking at every value. It may overflow, so that decides nothing.
+    suspects = {name: tensor for name, tensor in tensors.items() if not tensor.sum().isfinite()}
+    bad = {name: int((~tensor.isfinite()).sum()) for name, tensor in suspects.items()}
+    bad = {name: count for name, count in bad.items() if count}
+    if bad:
+        first = next(iter(bad))
+        others = f", and so do {len(bad) - 1} other tensors" if len(bad) > 1 else ""
+        raise ValueError(
+            f"{path} holds NaN or infinite weights: {bad[first]:,} of the {tensors[first].numel():,} values of {first}"
+            f"{others}; its training diverged, so take an earlier checkpoint, or train again with a lower train.lr"
+        )
 
 
 def read_shapes(path: Path | str) -> tuple[dict[str, Any], dict[str, torch.Size]]:
@@ -147,6 +170,7 @@ def _opened(path: Path | str) -> Iterator[tuple[dict[str, Any], Any]]:
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name the file in it")
+    check_regular(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such weights file")
     try:
@@ -164,7 +188,7 @@ def _about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
         about = json.loads(metadata["rcnnkit"])
         if about["format"] > FORMAT:
             raise ValueError(f"{path} has format {about['format']}, this rcnnkit reads up to {FORMAT}; upgrade rcnnkit")
-    except (KeyError, TypeError, json.JSONDecodeError):
+    except (KeyError, TypeError, json.JSONDecodeError, RecursionError):
         raise ValueError(f"{path} was not written by rcnnkit: its metadata describes no detector") from None
     return about
 

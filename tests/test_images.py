@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from PIL import EpsImagePlugin, Image, PngImagePlugin
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from rcnnkit.images import Preprocessing, open_picture, read_picture, sizes
+from rcnnkit.decoding import open_picture, sizes
+from rcnnkit.images import Preprocessing, list_pictures, read_picture, read_pictures
 
 ORIENTATION = 0x0112  # EXIF's tag
 
@@ -42,6 +43,12 @@ def test_every_kind_of_picture_is_the_same_picture(tmp_path: Path) -> None:
         pixels / 255,
         (pixels / 255).astype(np.float32),
         pixels.astype(np.uint16) * 257,
+        (pixels.astype(np.uint16) * 257).astype(">u2"),
+        (pixels / 255).astype(">f4"),
+        path.read_bytes(),
+        bytearray(path.read_bytes()),
+        memoryview(path.read_bytes()),
+        io.BytesIO(path.read_bytes()),
         torch.tensor(pixels).permute(2, 0, 1),
         torch.tensor(pixels).permute(2, 0, 1) / 255,
         (torch.tensor(pixels).permute(2, 0, 1) / 255).requires_grad_(),
@@ -461,6 +468,123 @@ def test_floats_beyond_the_unit_range_are_refused(bad: float) -> None:
         read_picture(torch.tensor(picture).permute(2, 0, 1))
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
         Preprocessing()([torch.tensor(picture).permute(2, 0, 1)])
+
+
+def test_floats_that_rounding_left_outside_the_unit_range() -> None:
+    picture = np.array([[[-0.0009, 1.0000001, 1.0009]]])
+    assert read_picture(picture).tolist() == [[[0, 255, 255]]]
+    assert read_picture(torch.tensor(picture).permute(2, 0, 1)).tolist() == [[[0, 255, 255]]]
+    with pytest.raises(ValueError, match=r"this one spans \[0, 1\.00101\]; .*clip what a resize took beyond"):
+        read_picture(np.array([[[0, 0, 1.00101]]]))
+
+
+def test_open_files_give_their_rest(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.png", Image.fromarray(noise()))
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(read_picture(file), noise())
+        with pytest.raises(ValueError, match=r"a\.png is empty, or read to its end already; call its seek\(0\) first"):
+            read_picture(file)
+        file.seek(0)
+        np.testing.assert_array_equal(read_picture(file), noise())
+    with pytest.raises(ValueError, match=r"a\.png cannot be read \(read of closed file\); open it again, in mode 'rb'"):
+        read_picture(file)
+    with pytest.raises(TypeError, match=r"the StringIO given gives str and not bytes; open it in mode 'rb'"):
+        read_picture(io.StringIO("text"))
+    with pytest.raises(ValueError, match="the BytesIO given cannot be decoded"):
+        read_picture(io.BytesIO(b"x"))
+    with pytest.raises(ValueError, match="the picture of 3 bytes cannot be decoded"):
+        read_picture(b"GIF")
+
+
+def test_a_pil_picture_whose_file_was_closed(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.png", Image.fromarray(noise()))
+    with Image.open(path) as closed:
+        pass
+    with pytest.raises(ValueError, match="cannot be decoded") as error:
+        read_picture(closed)
+    assert str(error.value) == (
+        f"the PIL picture {path} cannot be decoded (its file was closed before its pixels were read); pass its path, or"
+        " call its load() while its file is open"
+    )
+    with Image.open(path) as closed:
+        closed.load()  # as the message advises
+    np.testing.assert_array_equal(read_picture(closed), noise())
+
+
+NO_PICTURES = [
+    (
+        None,
+        TypeError,
+        "None is no picture; cv2.imread returns it for a file that it cannot read, so pass the path itself",
+    ),
+    (7, TypeError, "a value of type int is no picture; pass a path, bytes, an open file, a PIL picture, an array or a"),
+    ({}, TypeError, "a value of type dict is no picture; pass a path"),
+    ([[0]], TypeError, "a value of type list is no picture; pass several pictures as one flat list, and pixels as an"),
+    ("", ValueError, "'' is no path; give the path of a picture"),
+    (
+        "https://a.org/b.jpg",
+        ValueError,
+        "https://a.org/b.jpg is a URL, and pictures are not downloaded; fetch it yours",
+    ),
+    (Path("https://a.org/b.jpg"), ValueError, "https:/a.org/b.jpg is a URL, and"),
+    ("data:image/png;base64," + "A" * 9999, ValueError, "data:image/png;base64," + "A" * 78 + "… is a URL, and"),
+    ("iVBO" * 2000, ValueError, "a text of 8,000 letters that begins with 'iVBOiVBOiVBOiVBOiVBO' is no path; if it is"),
+    (np.array(["a.jpg"]), ValueError, "an array of <U5 holds no pixels; pass its elements as a list: array.tolist()"),
+    (
+        np.zeros((2, 4, 5, 3), np.uint8),
+        ValueError,
+        "(H, W, 4), not (2, 4, 5, 3); of a batch pass each picture: list(batch)",
+    ),
+    (np.zeros((3, 4, 5), np.uint8), ValueError, "(H, W, 4), not (3, 4, 5); pass array.transpose(1, 2, 0)"),
+    (torch.zeros(2, 3, 4, 5), ValueError, "(1, H, W), not (2, 3, 4, 5); of a batch pass each picture: list(batch)"),
+    (torch.zeros(4, 5, 3), ValueError, "(1, H, W), not (4, 5, 3); pass tensor.permute(2, 0, 1)"),
+    (torch.zeros(4, 5), ValueError, "(1, H, W), not (4, 5); pass tensor[None]"),
+    (torch.zeros(4, 5, 6), ValueError, "(1, H, W), not (4, 5, 6); leave out alpha: tensor[:3]"),
+    (np.zeros((4, 5, 3), np.int64), ValueError, "not int64; if its values go from 0 to 255, convert them to uint8"),
+]
+
+
+@pytest.mark.parametrize(("given", "kind", "words"), NO_PICTURES, ids=range(len(NO_PICTURES)))
+def test_what_is_given_by_mistake_is_told_with_its_place_and_what_to_give(given, kind, words: str) -> None:
+    with pytest.raises(kind) as alone:
+        read_picture(given)
+    assert words in str(alone.value)
+    with pytest.raises(kind) as among:
+        read_pictures([noise(), given, noise()])
+    assert str(among.value) == f"pictures[1]: {alone.value}"
+    with pytest.raises(kind) as only:
+        read_pictures([given])
+    assert str(only.value) == str(alone.value)
+
+
+def test_one_picture_or_several() -> None:
+    pixels = noise()
+    for one in (
+        pixels,
+        torch.zeros(3, 4, 5),
+        "a.jpg",
+        Path("a.jpg"),
+        b"bytes",
+        io.BytesIO(b"x"),
+        Image.new("L", (1, 1)),
+    ):
+        assert list_pictures(one) is None
+    named = {"a": pixels, "b": "b.jpg"}
+    for several in ((p for p in named.values()), named.values(), tuple(named.values()), iter(named.values())):
+        first, second = list_pictures(several)
+        assert first is pixels
+        assert second == "b.jpg"
+    assert list_pictures(iter(())) == []
+    for batch in (np.stack([pixels, pixels + 1]), torch.tensor(np.stack([pixels, pixels + 1])).permute(0, 3, 1, 2)):
+        first, second = read_pictures(list_pictures(batch))
+        np.testing.assert_array_equal(first, pixels)
+        np.testing.assert_array_equal(second, pixels + 1)
+    with pytest.raises(TypeError, match=r"a dict of pictures has no order to answer in; pass its values"):
+        list_pictures(named)
+    with pytest.raises(TypeError, match=r"a set of pictures has no order to answer in; pass a list"):
+        list_pictures({"a.jpg"})
+    with pytest.raises(TypeError, match=r"None is no picture; cv2\.imread returns it"):
+        list_pictures(None)
 
 
 def test_other_shapes_and_types_are_refused() -> None:

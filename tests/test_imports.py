@@ -12,9 +12,11 @@ ROOT = Path(__file__).parents[1] / "rcnnkit"
 
 # Each may import those above it and, where a name ends with /, what is beside it in its folders.
 TIERS = [
-    ["boxes", "files", "pickles", "precision"],
-    ["downloads", "structures"],
+    ["apart", "boxes", "files", "precision"],
+    ["downloads", "pickles", "structures"],
+    ["mat_files"],
     ["ops/"],
+    ["decoding"],
     ["images"],
     ["backbones/", "proposals/", "heads/"],
     ["cpu_layers"],

@@ -1,5 +1,8 @@
 """What was made ready to detect finds what the detector itself finds."""
 
+import copy
+import multiprocessing
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +95,47 @@ def test_it_is_neither_trained_nor_saved_and_names_are_checked(tmp_path: Path) -
         prepare(prepare(detector, "float32"), "bf16")
     with pytest.raises(ValueError, match="precision int8 is not one of auto"):
         prepare(detector, "int8")
+
+
+PICTURE = np.random.default_rng(1).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+
+
+def assert_same(one: Detections, other: Detections) -> None:
+    assert len(one) > 0
+    for name in ("boxes", "scores", "labels"):
+        assert getattr(one, name).equal(getattr(other, name))
+
+
+@pytest.mark.parametrize("precision", [None, "float32", "bf16", "fp16"])
+@pytest.mark.parametrize("name", ["faster", "fast"])
+def test_it_can_be_pickled_and_copied(name: str, precision: str | None) -> None:
+    detector = detector_of(name)
+    ready = detector if precision is None else prepare(detector, precision)
+    expected = found_by(ready)
+    assert_same(found_by(pickle.loads(pickle.dumps(ready))), expected)
+    assert_same(found_by(copy.deepcopy(ready)), expected)
+
+
+def test_another_process_finds_the_same() -> None:
+    ready = prepare(detector_of("faster"), "float32")
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert_same(pool.apply(ready, (PICTURE,)), ready(PICTURE))
+
+
+def test_weights_are_of_one_type_and_the_error_says_what_to_do_instead() -> None:
+    detector = detector_of("faster")
+    for change in (nn.Module.half, nn.Module.bfloat16, nn.Module.double, lambda m: m.to(torch.float16)):
+        before = {name: value.clone() for name, value in detector.state_dict().items()}
+        with pytest.raises(TypeError, match=r"the weights stay float32, not (b?float16|float64); to detect") as error:
+            change(detector)
+        assert str(error.value).endswith(
+            '; to detect in half precision, call rcnnkit.load(file, precision="bf16" or "fp16") or'
+            " rcnnkit.inference.prepare(detector, …), and to train in it, set train.precision"
+        )
+        assert all(value.equal(before[name]) for name, value in detector.state_dict().items())
+    assert_same(found_by(detector.float().to("cpu")), found_by(detector))
+    ready = prepare(detector, "bf16")
+    for change in (nn.Module.half, nn.Module.float, nn.Module.bfloat16, lambda m: m.to("meta")):
+        with pytest.raises(RuntimeError, match="stays on its device and in its type; move what it was made from"):
+            change(ready)
+    assert_same(found_by(ready.to("cpu")), found_by(ready))

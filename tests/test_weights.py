@@ -154,6 +154,7 @@ def test_a_pickle_is_refused_and_not_opened(tmp_path: Path, write) -> None:
         {"rcnnkit": "[]"},
         {"rcnnkit": "{}"},
         {"rcnnkit": '{"format": "1"}'},
+        {"rcnnkit": "[" * 100_000},
     ],
 )
 def test_someone_elses_safetensors(tmp_path: Path, metadata: dict[str, str] | None) -> None:
@@ -204,6 +205,51 @@ def test_tensors_of_another_detector_than_it_describes(file: Path) -> None:
         with pytest.raises(ValueError, match=r"a\.safetensors does not hold the detector it describes") as error:
             load(file)
         assert len(str(error.value).splitlines()) < 5 or "size mismatch" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("class_names", None), ("class_names", "cat"), ("class_names", [1, 2]), ("training", [1]), ("category_ids", 7)],
+)
+def test_what_a_file_says_of_itself_has_the_right_kinds(file: Path, name: str, value: object) -> None:
+    rewrite(file, lambda about: about | {name: value})
+    with pytest.raises(ValueError, match="of another kind") as error:
+        read(file)
+    assert str(error.value) == (
+        f"{file} does not hold the detector it describes (its {name} are missing or of another kind); save it again"
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite(file: Path, value: float) -> None:
+    about, tensors = read(file)
+
+    def write(**changed: torch.Tensor) -> None:
+        save_file(tensors | {name.replace("-", "."): t for name, t in changed.items()}, file, metadata)
+
+    metadata = {"rcnnkit": json.dumps(about)}
+    bad = tensors["head.scores.weight"].clone()
+    bad[0, :3] = value
+    write(**{"head-scores-weight": bad})
+    with pytest.raises(ValueError, match="NaN or infinite") as error:
+        load(file, "cpu")
+    assert str(error.value) == (
+        f"{file} holds NaN or infinite weights: 3 of the {bad.numel()} values of head.scores.weight; its training"
+        " diverged, so take an earlier checkpoint, or train again with a lower train.lr"
+    )
+    write(**{"head-scores-weight": bad, "head-scores-bias": bad[0].clone()})
+    with pytest.raises(ValueError, match=r"of head\.scores\.(weight|bias), and so do 1 other tensors; its training"):
+        read(file)
+    large = torch.full_like(bad, 3e38)  # finite, and their sum is not
+    write(**{"head-scores-weight": large, "training/momentum": bad})  # which detecting does not need
+    assert load(file, "cpu").head.scores.weight.equal(large)
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.safetensors")
+    for path in (tmp_path / "a.safetensors", Path("/dev/zero")):
+        with pytest.raises(ValueError, match=f"^{path} is not a regular file; copy what it gives into one"):
+            load(path)
 
 
 def test_files_of_format_1_still_load(detector: FasterRCNN, file: Path) -> None:

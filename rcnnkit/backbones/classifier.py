@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcnnkit.backbones.window import WindowNetwork
-from rcnnkit.images import Picture, Preprocessing, centre_crop, read_picture
+from rcnnkit.images import Picture, Preprocessing, centre_crop, list_pictures, read_pictures
+from rcnnkit.precision import check_stays_float32
 
 SEEN = "_rcnnkit_seen"  # of a tensor of labels: for how many classes its values were found right
 
@@ -55,24 +57,32 @@ class Classifier(nn.Module):
     def device(self) -> torch.device:
         return self.classifier.weight.device
 
-    def forward(self, pictures: Picture | Sequence[Picture]) -> Tensor:
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """What `to`, `half` and the like call. Raises TypeError for another type than float32."""
+        advice = "to compute in half precision, call it within torch.autocast(device, torch.bfloat16)"
+        check_stays_float32(fn(torch.zeros(1, device=self.device)), advice)
+        return super()._apply(fn, recurse)
+
+    def forward(self, pictures: Picture | Iterable[Picture]) -> Tensor:
         """(K,) probabilities of one picture, or (N, K) of a list of them (one batch, whatever their sizes).
 
         Args:
-            pictures: what `rcnnkit.images.read_picture` takes, or a list or tuple of these.
+            pictures: what `rcnnkit.images.read_picture` takes, or several of these as a list, iterator or batch; see
+                `rcnnkit.images.list_pictures`.
 
         Raises:
             RuntimeError: the classifier is in training mode.
-            FileNotFoundError, ValueError: a picture cannot be read.
+            FileNotFoundError, TypeError, ValueError: a picture cannot be read.
         """
         if self.training:
             raise RuntimeError("the classifier is in training mode; call classifier.eval() before classifying")
-        if not isinstance(pictures, (list, tuple)):
+        listed = list_pictures(pictures)
+        if listed is None:
             return self.forward([pictures])[0]  # type: ignore[list-item]  # one of them
-        if not pictures:
+        if not listed:
             return torch.zeros(0, len(self.class_names), device=self.device)
-        with torch.inference_mode():
-            crops = [centre_crop(read_picture(picture), self.resize, self.crop) for picture in pictures]
+        with torch.no_grad():
+            crops = [centre_crop(picture, self.resize, self.crop) for picture in read_pictures(listed)]
             return self.logits(self.pixels(crops)).softmax(dim=1)
 
     def pixels(self, crops: Sequence[Tensor]) -> Tensor:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from rcnnkit.data.records import Problem, few
+from rcnnkit.decoding import PICTURE_SUFFIXES, TooManyPixels, differs, ends_well, jpeg_damage, open_picture, sizes
 from rcnnkit.files import check_regular
-from rcnnkit.images import PICTURE_SUFFIXES, TooManyPixels, differs, ends_well, jpeg_damage, open_picture, sizes
 from rcnnkit.structures import Size
 
 log = logging.getLogger("rcnnkit")

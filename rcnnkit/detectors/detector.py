@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from rcnnkit.boxes import check_inside, scale
 from rcnnkit.detectors.inputs import check_batch
-from rcnnkit.images import Picture, Preprocessing
+from rcnnkit.images import Picture, Preprocessing, list_pictures
+from rcnnkit.precision import DTYPES, check_stays_float32
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
 
@@ -83,6 +84,29 @@ class Detector(nn.Module):
             raise RuntimeError("what rcnnkit.inference.prepare made cannot be trained; train what it was made from")
         return super().train(mode)
 
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """What `to`, `half`, `cuda` and the like all call.
+
+        Raises:
+            TypeError: the weights would be of another type than float32, which boxes and scores need.
+            RuntimeError: `rcnnkit.inference.prepare` made it, for one device and type.
+        """
+        here = next(self.parameters(), torch.zeros(0)).device
+        if self.only_detects:
+            moved = [fn(torch.zeros(1, device=here, dtype=dtype)) for dtype in DTYPES.values()]
+            if [(each.device, each.dtype) for each in moved] != [(here, dtype) for dtype in DTYPES.values()]:
+                raise RuntimeError(
+                    "what rcnnkit.inference.prepare made stays on its device and in its type; move what it was made"
+                    " from, and prepare that"
+                )
+        else:
+            check_stays_float32(
+                fn(torch.zeros(1, device=here)),
+                'to detect in half precision, call rcnnkit.load(file, precision="bf16" or "fp16") or'
+                " rcnnkit.inference.prepare(detector, …), and to train in it, set train.precision",
+            )
+        return super()._apply(fn, recurse)
+
     @property
     def scores_are_margins(self) -> bool:
         """Whether detections have the margins of SVMs, without bounds, in place of probabilities."""
@@ -93,13 +117,13 @@ class Detector(nn.Module):
         return next(self.parameters()).device
 
     def forward(
-        self, pictures: Picture | Sequence[Picture], proposals: Proposals | Sequence[Proposals] | None = None
+        self, pictures: Picture | Iterable[Picture], proposals: Proposals | Iterable[Proposals] | None = None
     ) -> Detections | list[Detections]:
-        """Detections in one picture, or in each of a list of them (one batch, whatever their sizes).
+        """Detections in one picture, or in each of several (one batch, whatever their sizes).
 
         Args:
-            pictures: a path, PIL picture, RGB array or tensor, or a list or tuple of these; see
-                `rcnnkit.images.read_picture`.
+            pictures: a path, bytes, open file, PIL picture, RGB array or tensor, see `rcnnkit.images.read_picture`; or
+                several of these as a list, tuple, iterator or view, or as a batch (B, H, W, 3) or (B, 3, H, W).
             proposals: the regions to look at, in the pixels of the picture as it was given; for a list of
                 pictures a list of as many. Not for a detector with a region proposal network.
 
@@ -108,7 +132,7 @@ class Detector(nn.Module):
 
         Raises:
             RuntimeError: the detector is in training mode.
-            FileNotFoundError, ValueError: a picture cannot be read.
+            FileNotFoundError, TypeError, ValueError: a picture cannot be read; of several, it says which.
             ValueError: proposals for a detector that makes its own; another number of them than of pictures; or one
                 that does not lie in its picture.
         """
@@ -116,17 +140,20 @@ class Detector(nn.Module):
             raise RuntimeError("the detector is in training mode; call detector.eval() before detecting")
         if proposals is not None and not self.takes_proposals:
             raise ValueError(f"{type(self).__name__} makes its own proposals; leave yours away")
-        if not isinstance(pictures, (list, tuple)):
+        listed = list_pictures(pictures)
+        if listed is None:
             if proposals is not None and not isinstance(proposals, Proposals):
                 raise ValueError(f"proposals of one picture are one Proposals, not a {type(proposals).__name__}")
             given = None if proposals is None else [proposals]
             return self.forward([pictures], given)[0]  # type: ignore[list-item, index]  # one of each
-        if not pictures:
+        if isinstance(proposals, Proposals):
+            raise ValueError("proposals of several pictures are a list with one Proposals for each picture")
+        if not listed:
             return []
-        with torch.inference_mode():
-            images = self.preprocessing(pictures, self.device)
+        with torch.no_grad():  # not inference_mode, whose tensors refuse to be changed in place
+            images = self.preprocessing(listed, self.device)
             if proposals is not None:
-                images = with_proposals(images, proposals)  # type: ignore[arg-type]  # a list beside a list
+                images = with_proposals(images, list(proposals))
             return self.detect(images)
 
 

@@ -39,7 +39,7 @@ class TrainedRPN(PictureMethod):
         }
 
     def find(self, picture: np.ndarray) -> Proposals:
-        with self.turn, torch.inference_mode():
+        with self.turn, torch.no_grad():
             images = self.detector.preprocessing([picture], self.detector.device)
             found = self.detector.rpn.propose(images, self.detector.backbone(images.pixels))[0].to("cpu")
         return Proposals(scale(found.boxes, images.sizes[0], images.original_sizes[0]), found.scores)

@@ -18,7 +18,7 @@ from rcnnkit.files import check_new
 from rcnnkit.importing.class_names import names_needed
 from rcnnkit.importing.detectron2 import class_count, from_detectron2
 from rcnnkit.importing.sources import Source, find
-from rcnnkit.importing.tensors import read_tensors
+from rcnnkit.importing.tensors import read_tensors, unwrapped
 from rcnnkit.importing.torchvision_classifiers import classifier_from_torchvision
 from rcnnkit.importing.torchvision_detectors import COCO, NO_CLASS, from_torchvision_state
 
@@ -62,6 +62,7 @@ def _converted(
     state: Mapping[str, Tensor], source: Source, class_names: Sequence[str] | None, norm_eps: float | None
 ) -> tuple[Detector | Classifier, DetectorSettings]:
     """By what the tensors are called."""
+    state = unwrapped(state)
     known, path = source.weights, str(source.path)
     if any(name.startswith("backbone.body.") for name in state):
         if known is not None:

@@ -14,7 +14,7 @@ from torchvision.models import WeightsEnum
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights, FasterRCNN_ResNet50_FPN_Weights
 
 from rcnnkit.downloads import LICENCE, fetch, hash_of
-from rcnnkit.files import sha256
+from rcnnkit.files import check_regular, sha256
 from rcnnkit.importing.tensors import SUFFIXES
 
 ZOO_LICENCE = "CC BY-SA 3.0 (detectron2's model zoo)"
@@ -56,10 +56,11 @@ def find(source: str) -> Source:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a folder; no such name, and the nearest ones are told.
+        ValueError: a folder or device; no such name, and the nearest ones are told.
         OSError: the weights cannot be downloaded, or are damaged.
     """
     path = Path(source)
+    check_regular(path)
     if path.is_file():
         digest = sha256(path)
         # Torchvision's file under another name is known all the same.

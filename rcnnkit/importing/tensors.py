@@ -14,32 +14,40 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from rcnnkit.files import check_regular
 from rcnnkit.pickles import read_pickle
 
 Tensors = dict[str, Tensor]
 WRAPPED = ("model", "state_dict", "model_state_dict")  # what training scripts keep the weights under
+# Of torch.compile, fully sharded training and activation checkpointing, wherever they stand in a name.
+TORCH_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+# What names begin with: DistributedDataParallel's, and what Lightning modules mostly call the network.
+OUTER = ("module", "model", "net")
 LISTED = 20  # entries of each kind in an error
-SUFFIXES = (".pth", ".pt", ".pkl", ".safetensors")
+SUFFIXES = (".pth", ".pt", ".ckpt", ".pkl", ".safetensors")
 
 
 def read_tensors(path: Path) -> Tensors:
     """The state dict in a file.
 
     Args:
-        path: a .pth or .pt of torch.save, a .pkl of numpy arrays as detectron2's, or a .safetensors. The weights may
-            be under "model" or "state_dict" of a checkpoint, and their names may begin with "module.".
+        path: a .pth, .pt or .ckpt of torch.save, a .pkl of numpy arrays as detectron2's, or a .safetensors. The weights
+            may be under "model" or "state_dict" of a checkpoint.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a folder, cut short, of another kind, a pickle that asks for more than tensors, or rcnnkit's own.
+        ValueError: a folder or device, cut short, of another kind, a pickle that asks for more than tensors, or
+            rcnnkit's own.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name the file in it")
+    check_regular(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     readers: dict[str, Callable[[Path], Any]] = {
         ".pth": _from_torch,
         ".pt": _from_torch,
+        ".ckpt": _from_torch,
         ".pkl": read_pickle,
         ".safetensors": _from_safetensors,
     }
@@ -61,8 +69,23 @@ def read_tensors(path: Path) -> Tensors:
                 f"{path} holds {name!r}: {type(value).__name__}, expected names and tensors; is this a file of weights?"
             )
         tensors[name] = value.detach()
-    if all(name.startswith("module.") for name in tensors):  # torch's DistributedDataParallel
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
+
+
+def unwrapped(state: Mapping[str, Tensor]) -> Tensors:
+    """A state dict with the names that it has in the network itself, without those of what was put around it.
+
+    What does not lie in the wrapper, such as the weights of a loss beside Lightning's "model.", keeps its name. So does
+    everything where two tensors would get the same one.
+    """
+    tensors = dict(state)
+    inner = {".".join(part for part in name.split(".") if part not in TORCH_WRAPPERS): name for name in tensors}
+    while len(inner) == len(tensors):
+        tensors = {new: tensors[old] for new, old in inner.items()}
+        outer = next((each for each in OUTER if any(name.startswith(f"{each}.") for name in tensors)), None)
+        if outer is None:
+            break
+        inner = {name.removeprefix(f"{outer}."): name for name in tensors}
     return tensors
 
 
@@ -112,7 +135,7 @@ def transfer(
 
     Raises:
         ValueError: lists, in the source's names, entries that are missing, have no place or another shape, are not
-            finite, or are variances below 0.
+            finite, are variances below 0, or lie on the meta device and so have no values.
     """
     # The more special name first: "fpn.2.1" before "fpn.2".
     ordered = sorted(places.items(), key=lambda pair: len(pair[0]), reverse=True)
@@ -139,7 +162,8 @@ def transfer(
     infinite = [origin[n] for n, value in told.items() if not value.to(expected[n].dtype).isfinite().all()]
     negative = [origin[n] for n, value in told.items() if n.endswith("running_var") and (value < 0).any()]
     kinds = {"missing": missing, "without a place here": extra, "of another shape": misshapen}
-    kinds |= {"not finite": infinite, "of negative variances": negative}
+    empty = [origin[place] for place, value in filled.items() if value.is_meta and not expected[place].is_meta]
+    kinds |= {"not finite": infinite, "of negative variances": negative, "without values": empty}
     if problems := [_listed(kind, names) for kind, names in kinds.items() if names]:
         raise ValueError(f"{source} does not fit:\n" + "\n".join(problems))
     target.load_state_dict(filled)

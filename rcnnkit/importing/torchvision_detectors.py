@@ -15,7 +15,7 @@ from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.images import Preprocessing
 from rcnnkit.importing.class_names import names_needed, other_number
 from rcnnkit.importing.resnets import resnet_name
-from rcnnkit.importing.tensors import Tensors, transfer
+from rcnnkit.importing.tensors import Tensors, transfer, unwrapped
 
 if TYPE_CHECKING:
     from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
@@ -33,7 +33,7 @@ def from_torchvision(
     softmax and are not found; the others are our labels, in their order, and keep their numbers as category ids.
 
     Args:
-        model: a `FasterRCNN` on `resnet_fpn_backbone`.
+        model: a `FasterRCNN` on `resnet_fpn_backbone`; `torch.compile` may be around it.
         class_names: without background.
         category_ids: of these; 1, 2, … by default.
 
@@ -47,7 +47,7 @@ def from_torchvision(
         settings = _settings_of_model(model)
     except (AttributeError, KeyError) as error:
         raise ValueError(f"not torchvision's Faster R-CNN with a ResNet and an FPN: {error!r}") from None
-    return _filled(model.state_dict(), settings, class_names, category_ids, type(model).__name__)
+    return _filled(unwrapped(model.state_dict()), settings, class_names, category_ids, type(model).__name__)
 
 
 def from_torchvision_state(
@@ -67,7 +67,7 @@ def from_torchvision_state(
     names = {
         # before torchvision 0.13
         re.sub(r"^(backbone\.fpn\.\w+_blocks\.\d|rpn\.head\.conv)\.(weight|bias)$", _nested, name): value
-        for name, value in state.items()
+        for name, value in unwrapped(state).items()
     }
     values = _settings_of_state(names, source)
     values["model"]["norm_eps"] = norm_eps
@@ -153,7 +153,7 @@ def _settings_of_state(state: Mapping[str, Tensor], source: str) -> dict[str, An
 
 
 def _settings_of_model(model: TorchvisionFasterRCNN) -> DetectorSettings:
-    values = _settings_of_state(model.state_dict(), "the model")
+    values = _settings_of_state(unwrapped(model.state_dict()), "the model")
     body, rpn, heads, transform = model.backbone.body, model.rpn, model.roi_heads, model.transform
     values["model"] |= {
         "norm_eps": body["bn1"].eps,

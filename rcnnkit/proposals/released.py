@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
+from rcnnkit.files import check_regular
+from rcnnkit.mat_files import read_mat
 from rcnnkit.pickles import read_pickle
 from rcnnkit.structures import Proposals
 
@@ -59,9 +59,11 @@ def read_released(path: Path | str) -> Released:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is damaged, holds something else, or is a pickle that asks for more than arrays.
+        ValueError: it is no regular file, is damaged, holds something else, or is a pickle that asks for more than
+            arrays.
     """
     path = Path(path)
+    check_regular(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of proposals")
     readers = {".mat": _from_mat, ".pkl": _from_pickle, ".pickle": _from_pickle}
@@ -82,19 +84,14 @@ def read_released(path: Path | str) -> Released:
 
 
 def _from_mat(path: Path) -> Released:
-    try:
-        content = loadmat(path, variable_names=["boxes", "images"])
-    except NotImplementedError:
-        raise ValueError("it is in MATLAB's format 7.3; load it there and save it with -v7") from None
-    except (MatReadError, TypeError, EOFError, OSError, IndexError, KeyError) as error:
-        raise ValueError(f"it is no whole .mat file ({error or type(error).__name__})") from None
-    cell = content.get("boxes")
-    if not isinstance(cell, np.ndarray) or cell.dtype != object:
+    content = read_mat(path, "boxes", "images")
+    cell, names = content.get("boxes"), content.get("images")
+    if not isinstance(cell, list):
         raise ValueError("it has no cell `boxes`")
-    boxes = [_boxes(each, i)[:, [1, 0, 3, 2]] - 1 + INCLUSIVE for i, each in enumerate(cell.ravel())]
-    names = content.get("images")
-    ids = None if names is None else [_stem("".join(np.asarray(each).ravel().astype(str))) for each in names.ravel()]
-    return Released(path, ids, boxes, None)
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError("its `images` is no cell of names")
+    boxes = [_boxes(each, i)[:, [1, 0, 3, 2]] - 1 + INCLUSIVE for i, each in enumerate(cell)]
+    return Released(path, None if names is None else [_stem(name) for name in names], boxes, None)
 
 
 def _from_pickle(path: Path) -> Released:

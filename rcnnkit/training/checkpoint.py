@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+import reprlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +18,7 @@ from rcnnkit.config import Settings
 from rcnnkit.detectors.detector import Detector
 
 LAST, BEST = "last.safetensors", "best.safetensors"
+ELSE = "continue from another checkpoint, or start from its weights with train.init"
 
 
 @dataclass
@@ -44,34 +49,62 @@ def load_checkpoint(path: Path, detector: Detector | Classifier, optimizer: torc
     """Continue from a file of `save_checkpoint`.
 
     Raises:
-        FileNotFoundError, ValueError: as `weights.load`, or weights that carry no training state,
+        FileNotFoundError, ValueError: as `weights.load`, or weights that carry no training state or a damaged one,
             or of a detector with other settings or classes.
     """
     about, tensors = weights.read(path)
-    fields = asdict(Progress()).keys()
-    if not fields - {"evaluated"} <= about["training"].keys():
+    if not asdict(Progress()).keys() - {"evaluated"} <= about["training"].keys():
         raise ValueError(f"{path} holds weights only; to start from them use train.init, not train.resume")
     if about["class_names"] != list(detector.class_names):
         raise ValueError(
             f"{path} was trained on the classes {', '.join(about['class_names'])}, the data has"
             f" {', '.join(detector.class_names)}; to start from its weights use train.init, not train.resume"
         )
-    progress = Progress(**{name: value for name, value in about["training"].items() if name in fields})
-    detector.origin = about.get("origin")
-    try:
-        state = {n: t for n, t in tensors.items() if not n.startswith(weights.TRAINING)}
-        detector.load_state_dict(state)
-    except RuntimeError:
-        own = detector.state_dict()
-        other = [
-            n for n in own.keys() | state.keys() if n not in own or n not in state or own[n].shape != state[n].shape
-        ]
+    progress = _progress(about["training"], path)
+    state = {n: t for n, t in tensors.items() if not n.startswith(weights.TRAINING)}
+    own = detector.state_dict()
+    other = [n for n in own.keys() | state.keys() if n not in own or n not in state or not _alike(own[n], state[n])]
+    if other:
         raise ValueError(
             f"{path} was made with other settings: {len(other)} of its tensors, such as {min(other)}, are not those of"
             " this detector; continue with the run's own settings.toml"
-        ) from None
-    for name, parameter in detector.named_parameters():
-        buffer: Tensor | None = tensors.get(f"{weights.TRAINING}momentum/{name}")
-        if buffer is not None:
-            optimizer.state[parameter]["momentum_buffer"] = buffer.to(parameter.device)
+        )
+    parameters = dict(detector.named_parameters())
+    stored = {name: tensors.get(f"{weights.TRAINING}momentum/{name}") for name in parameters}
+    momentum = {name: buffer for name, buffer in stored.items() if buffer is not None}
+    for name, buffer in momentum.items():
+        if not _alike(parameters[name], buffer):
+            raise ValueError(
+                f"{path} holds a momentum of {name} that is {_kind(buffer)}, not {_kind(parameters[name])} as the"
+                f" weight itself; {ELSE}"
+            )
+    weights.check_finite(momentum, path)
+    # Nothing is changed before all of it was found to fit.
+    detector.load_state_dict(state)
+    detector.origin = about.get("origin")
+    for name, buffer in momentum.items():
+        optimizer.state[parameters[name]]["momentum_buffer"] = buffer.to(parameters[name].device)
     return progress
+
+
+def _progress(training: Mapping[str, Any], path: Path) -> Progress:
+    """What a file says of its training. Raises ValueError for numbers that are none."""
+    said = {}
+    for field in fields(Progress):
+        said[field.name] = value = training.get(field.name, field.default)
+        whole = isinstance(field.default, int)
+        number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        # Scores may lie below 0, and gradients scaled by 0 are lost.
+        least = {"best_ap": -math.inf, "loss_scale": math.ulp(0.0)}.get(field.name, 0)
+        if not number or not math.isfinite(value) or value < least:
+            expected = "a whole number from 0" if whole else "a finite number" + " above 0" * (least > 0)
+            raise ValueError(f"{path} says that its {field.name} is {reprlib.repr(value)}, expected {expected}; {ELSE}")
+    return Progress(**said)
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return (one.shape, one.dtype) == (other.shape, other.dtype)
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from torch import Tensor
 
@@ -258,7 +259,10 @@ def train_svms(
         return features.all(picture) * scale
 
     if file.exists():
-        state = load_file(file)
+        svms = {"weight": detector.svm_weight.shape, "bias": (classes,)}
+        counts: dict[str, tuple[int, ...]] = {"seen": (1,), "trainings": (classes,), "added": (classes,)}
+        keys = {f"keys/{label}": (-1, 2) for label in range(classes)}
+        state = read_stage(file, svms, counts | keys, {f"first_{name}": shape for name, shape in svms.items()})
         seen = int(state["seen"][0])
         if "first_bias" in state:
             first = state["first_weight"], state["first_bias"]
@@ -298,8 +302,10 @@ def train_boxes(detector: RCNN, features: Features, settings: Settings, run: Pat
     options = settings.rcnn
     scale = _scale(features, "pool5_norms", settings.train.seed)
     file = run / f"boxes-{_digest(features, options.ridge, scale)}.safetensors"
-    done = load_file(file) if file.exists() else {}
     classes = len(detector.class_names)
+    boxes = {"weight": detector.ridge_weight.shape[1:], "bias": detector.ridge_bias.shape[1:]}
+    known = {f"{name}/{label}": shape for name, shape in boxes.items() for label in range(classes)}
+    done = read_stage(file, {}, {}, known) if file.exists() else {}
     with _stage(console, "box regression", classes, len(done) // 2, run) as advance:
         for label in range(classes):
             if f"weight/{label}" in done:
@@ -322,6 +328,40 @@ def train_boxes(detector: RCNN, features: Features, settings: Settings, run: Pat
     for label in range(classes):
         detector.ridge_weight[label] = torch.from_numpy(done[f"weight/{label}"] * scale)
         detector.ridge_bias[label] = torch.from_numpy(done[f"bias/{label}"])
+
+
+def read_stage(
+    file: Path,
+    numbers: Mapping[str, tuple[int, ...]],
+    counts: Mapping[str, tuple[int, ...]],
+    optional: Mapping[str, tuple[int, ...]],
+) -> dict[str, Array]:
+    """What a stage kept of itself, by name.
+
+    Args:
+        numbers: the shapes of arrays of floats that have to be there; -1 is any length.
+        counts: likewise of whole numbers from 0.
+        optional: likewise of floats that may be there.
+
+    Raises:
+        ValueError: the file is damaged, or holds anything else.
+    """
+    try:
+        state = load_file(file)
+        for name, shape in {**numbers, **counts, **optional}.items():
+            if name not in state:
+                if name in optional:
+                    continue
+                raise ValueError(f"it has no {name}")
+            array = state[name]
+            fits = array.ndim == len(shape) and all(n in (-1, m) for n, m in zip(shape, array.shape, strict=True))
+            if not fits or array.dtype.kind not in ("iu" if name in counts else "f"):
+                raise ValueError(f"its {name} is {array.dtype} {array.shape}")
+            if not np.isfinite(array).all() or (name in counts and (array < 0).any()):
+                raise ValueError(f"its {name} holds numbers that cannot be")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{file} is damaged ({error}); delete it, and this stage begins again") from None
+    return state
 
 
 def _scale(features: Features, name: str, seed: int) -> float:

@@ -151,3 +151,24 @@ def test_labels_are_looked_at_once() -> None:
     classifier.losses(pixels + 100, labels)
     with pytest.raises(ValueError, match="the pixels span"):
         classifier.losses(pixels + 100, labels.clone())
+
+
+def test_iterators_batches_and_what_is_no_picture() -> None:
+    classifier = made("resnet18", classifier={"resize": 40, "crop": 32})
+    pictures = [noise(50, 60), noise(50, 60, 1)]
+    expected = classifier(pictures)
+    assert not expected.is_inference()
+    for several in (iter(pictures), {"a": pictures[0], "b": pictures[1]}.values(), np.stack(pictures)):
+        assert classifier(several).equal(expected)
+    with pytest.raises(TypeError, match=r"^pictures\[1\]: None is no picture"):
+        classifier([pictures[0], None])
+
+
+def test_weights_stay_float32_and_autocast_computes_in_half_precision() -> None:
+    classifier = made("resnet18", classifier={"resize": 40, "crop": 32})
+    with pytest.raises(TypeError, match=r"stay float32, not float16; .*call it within torch\.autocast"):
+        classifier.half()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = classifier([noise(50, 60)])
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, classifier([noise(50, 60)]), rtol=0, atol=0.02)

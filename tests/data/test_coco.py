@@ -12,7 +12,8 @@ from pycocotools.coco import COCO
 
 from rcnnkit.data.coco import read_coco, write_coco
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.images import read_picture, turned
+from rcnnkit.decoding import turned
+from rcnnkit.images import read_picture
 from rcnnkit.structures import Targets
 
 

@@ -63,5 +63,31 @@ def test_a_detector_with_proposals_of_its_own_takes_none() -> None:
 
 
 def test_another_number_of_proposals_is_refused() -> None:
+    pictures = [np.zeros((10, 10, 3), dtype=np.uint8)] * 2
     with pytest.raises(ValueError, match="1 proposals for 2 pictures"):
-        Echo()([np.zeros((10, 10, 3), dtype=np.uint8)] * 2, [proposals()])
+        Echo()(pictures, [proposals()])
+    with pytest.raises(ValueError, match="proposals of several pictures are a list with one Proposals for each"):
+        Echo()(pictures, proposals((0, 0, 1, 1), (0, 0, 2, 2)))
+
+
+def test_pictures_come_as_iterators_views_and_batches() -> None:
+    picture = np.zeros((20, 20, 3), dtype=np.uint8)
+    given = proposals((1, 2, 3, 5))
+    named = {"a": picture, "b": picture}
+    batch = np.stack([picture, picture])
+    for pictures in (iter(named.values()), named.values(), batch, torch.tensor(batch).permute(0, 3, 1, 2)):
+        found = Echo()(pictures, iter([given, given]))
+        assert [each.boxes.tolist() for each in found] == [given.boxes.tolist()] * 2
+    with pytest.raises(ValueError, match=r"^pictures\[1\]: a float picture must lie in \[0, 1\]"):
+        Echo()([picture, np.full((20, 20, 3), 200.0), picture])
+
+
+def test_what_is_found_can_be_changed_in_place() -> None:
+    found = Echo()(np.zeros((20, 20, 3), dtype=np.uint8), proposals((1, 2, 3, 5)))
+    found.boxes[:, 0::2] += 100
+    found.scores.mul_(0.5)
+    assert found.boxes.tolist() == [[101, 2, 103, 5]]
+    assert found.scores.tolist() == [0.5]
+    for tensor in (found.boxes, found.scores, found.labels):
+        assert not tensor.is_inference()
+        assert not tensor.requires_grad

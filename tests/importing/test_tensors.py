@@ -15,7 +15,7 @@ from torch import nn
 from rcnnkit import weights
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
-from rcnnkit.importing.tensors import read_tensors, transfer
+from rcnnkit.importing.tensors import read_tensors, transfer, unwrapped
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([1, 2], dtype=torch.int64)}
 
@@ -30,7 +30,7 @@ def written(path: Path, content: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors", ".pkl"])
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".safetensors", ".pkl"])
 def test_every_kind_of_file(tmp_path: Path, suffix: str) -> None:
     content = {n: v.numpy() for n, v in STATE.items()} if suffix == ".pkl" else STATE
     read = read_tensors(written(tmp_path / f"a{suffix}", content))
@@ -43,7 +43,7 @@ def test_every_kind_of_file(tmp_path: Path, suffix: str) -> None:
     [
         lambda s: {"model": s, "optimizer": {"lr": 0.1}, "epoch": 7},
         lambda s: {"state_dict": s},
-        lambda s: {f"module.{name}": value for name, value in s.items()},
+        lambda s: {"state_dict": s, "pytorch-lightning_version": "2.5.0", "hyper_parameters": {"lr": 0.1}},
         lambda s: {name: nn.Parameter(value.float()) for name, value in s.items()},
     ],
 )
@@ -52,6 +52,39 @@ def test_what_training_scripts_put_around_weights(tmp_path: Path, wrap) -> None:
     assert read.keys() == STATE.keys()
     assert read["a.weight"].equal(STATE["a.weight"])
     assert not read["a.weight"].requires_grad
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "",
+        "module.",
+        "model.",
+        "net.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "_orig_mod.module.",
+        "model._orig_mod.module.",
+    ],
+)
+def test_names_lose_what_was_put_around_the_network(prefix: str) -> None:
+    inside = {"a._orig_mod.weight": 0, "a.0._fsdp_wrapped_module.bias": 1, "model_a.weight": 2, "b.model.weight": 3}
+    found = unwrapped({prefix + name: value for name, value in inside.items()})
+    assert found == {"a.weight": 0, "a.0.bias": 1, "model_a.weight": 2, "b.model.weight": 3}
+
+
+def test_names_beside_the_network_stay_and_no_two_become_one() -> None:
+    assert unwrapped({"model.a.weight": 0, "criterion.weight": 1}) == {"a.weight": 0, "criterion.weight": 1}
+    for state in ({"model.a": 0, "a": 1}, {"a._orig_mod.b": 0, "a.b": 1}, {"module.model.a": 0, "module.a": 1}):
+        assert len(unwrapped(state)) == 2
+
+
+def test_names_of_compiled_and_parallel_models_as_torch_makes_them() -> None:
+    network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    expected = list(network.state_dict())
+    network[1] = torch.compile(network[1])
+    for around in (network, torch.compile(network), nn.DataParallel(network), nn.DataParallel(torch.compile(network))):
+        assert list(unwrapped(around.state_dict())) == expected
 
 
 def test_bytes_of_the_other_order(tmp_path: Path) -> None:
@@ -145,8 +178,12 @@ def test_what_is_no_state_dict(tmp_path: Path, content: object, words: str) -> N
 def test_files_of_other_names(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"a\.pth: no such file"):
         read_tensors(tmp_path / "a.pth")
+    for suffix in (".pth", ".pkl", ".safetensors"):
+        os.mkfifo(tmp_path / f"fifo{suffix}")
+        with pytest.raises(ValueError, match=rf"fifo\{suffix} is not a regular file; copy what it gives into one"):
+            read_tensors(tmp_path / f"fifo{suffix}")
     (tmp_path / "a.onnx").touch()
-    with pytest.raises(ValueError, match=r"a\.onnx is none of \.pth, \.pt, \.pkl, \.safetensors"):
+    with pytest.raises(ValueError, match=r"a\.onnx is none of \.pth, \.pt, \.ckpt, \.pkl, \.safetensors"):
         read_tensors(tmp_path / "a.onnx")
     settings = DetectorSettings.model_validate({"model": {"backbone": "resnet18", "fpn_channels": 8}})
     weights.save(build(settings, ["a"]), settings, tmp_path / "a.safetensors")
@@ -203,6 +240,16 @@ def test_transfer_takes_no_numbers_that_are_none() -> None:
         "mine.pth does not fit:\n3 not finite:\n  a.weight\n  a.bias\n  b.running_mean\n"
         "1 of negative variances:\n  b.running_var"
     )
+
+
+def test_transfer_takes_no_tensors_without_values() -> None:
+    with pytest.raises(ValueError, match=r"^mine\.pth does not fit:\n2 without values:\n  a\.weight\n  a\.bias$"):
+        transfer(
+            {f"a.{name}": value for name, value in nn.Linear(1, 1, device="meta").state_dict().items()},
+            {"a": "x"},
+            nn.ModuleDict({"x": nn.Linear(1, 1)}),
+            "mine.pth",
+        )
 
 
 def test_two_tensors_for_one_place() -> None:
