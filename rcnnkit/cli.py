@@ -91,8 +91,11 @@ def evaluate(
         Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file; of a classifier, a folder of splits.")
     ],
     split: Annotated[
-        str, typer.Option(help="Of a VOC folder: a list in ImageSets/Main; of a classifier: the folder in DATA.")
-    ] = "test",
+        str | None,
+        typer.Option(
+            help="Of a VOC folder: a list in ImageSets/Main; of a classifier: the folder in DATA.", show_default="test"
+        ),
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")] = None,
     proposals: Annotated[
         Path | None, typer.Option(help="R-CNN, Fast R-CNN: a folder of `rcnnkit proposals compute`.")
@@ -121,6 +124,7 @@ def evaluate(
 
     if json_file:
         check_new(json_file)
+    split = cli_proposals.split_of(data, split, "test")
     evaluation: Evaluation | Accuracy
     if read_shapes(weights)[0].get("detector") == "classifier":
         options = {"--proposals": proposals, "--images": images, "--max-detections": max_detections}
@@ -283,7 +287,7 @@ def svms(
     data: Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file, of training pictures.")],
     proposals: Annotated[Path, typer.Option(help="A folder of `rcnnkit proposals compute`.")],
     out: Annotated[Path, typer.Option(help="The new weights file.")],
-    split: Annotated[str, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.")] = "train",
+    split: cli_proposals.Split = None,
     images: Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")] = None,
     use_difficult: Annotated[bool, typer.Option(help="VOC's difficult objects are positives too.")] = False,
     skip_bad: Annotated[bool, typer.Option(help="Leave bad annotations out, and say how many.")] = False,
@@ -296,6 +300,7 @@ def svms(
     from rcnnkit.training.fast_rcnn_svms import train_svms
     from rcnnkit.weights import read_shapes
 
+    split = cli_proposals.split_of(data, split, "train")
     store = Store.open(proposals)
     about, _ = read_shapes(weights)
     dataset = read_data(data, split, images=images, class_names=about["class_names"], skip_bad=skip_bad)
@@ -316,7 +321,7 @@ def svms(
 def crop(
     data: Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file.")],
     out: Annotated[Path, typer.Option(help="A new folder; the objects go into OUT/SPLIT/CLASS.")],
-    split: Annotated[str, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.")] = "train",
+    split: cli_proposals.Split = None,
     images: Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")] = None,
     context: Annotated[
         float, typer.Option(min=0, help="Shown around an object on each side, in sides of its box.")
@@ -327,8 +332,12 @@ def crop(
     from rcnnkit.data.class_folders import write_class_folders
     from rcnnkit.data.reading import read_data
 
+    split = cli_proposals.split_of(data, split, "train")
     dataset = read_data(data, split, images=images, skip_bad=skip_bad)
-    folder = out / (data.stem if data.is_file() else Path(split).name.removesuffix(".json"))
+    file = data if data.is_file() else data / split
+    # Roboflow's files have one name in every split's folder.
+    name = file.resolve().parent.name if file.name == "_annotations.coco.json" else file.name
+    folder = out / name.removesuffix(".json")
     written = write_class_folders(dataset, folder, context)
     console.print(f"wrote {', '.join(f'{number} {name}' for name, number in written.items())} in {folder}")
 
@@ -362,7 +371,7 @@ def benchmark(
     images: Annotated[
         Path | None, typer.Option(help="Other pictures: a folder, or annotated ones in VOC's or COCO's (.json) format.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Of a VOC folder.")] = "test",
+    split: Annotated[str | None, typer.Option(help="Of a VOC folder.", show_default="test")] = None,
     limit: Annotated[int, typer.Option(min=0, help="Pictures at most, evenly from all; 0: all.")] = 64,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 1,
     proposals: Annotated[int, typer.Option(min=0, help="Of a picture, at most; 0: each detector's own number.")] = 0,
@@ -385,7 +394,7 @@ def benchmark(
         random=random,
         backbone=backbone,
         images=images,
-        split=split,
+        split=cli_proposals.split_of(images or Path(), split, "test"),
         weights=tuple(weights or ()),
         device=device,
         dtype=dtype,

@@ -21,17 +21,25 @@ app = typer.Typer(
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
 Data = Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file.")]
-Split = Annotated[str, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.")]
+Split = Annotated[str | None, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.", show_default="train")]
+TestSplit = Annotated[str | None, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.", show_default="test")]
 Images = Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")]
 SkipBad = Annotated[bool, typer.Option(help="Leave bad annotations and pictures out, and say how many.")]
 Out = Annotated[Path, typer.Option(help="A folder; each method and choice of settings gets its own in it.")]
+
+
+def split_of(data: Path, split: str | None, default: str) -> str:
+    """`split`, or `default` where none was given. Raises ValueError where DATA is a file, all of which is read."""
+    if split is not None and data.is_file():
+        raise ValueError(f"--split {split} is for a VOC folder, and {data} is a file that is read whole; leave it out")
+    return default if split is None else split
 
 
 @app.command()
 def compute(
     data: Data,
     out: Out,
-    split: Split = "train",
+    split: Split = None,
     images: Images = None,
     skip_bad: SkipBad = False,
     method: Annotated[str, typer.Option(help="selective-search, sliding-windows or rpn.")] = "selective-search",
@@ -56,6 +64,7 @@ def compute(
     from rcnnkit.data.reading import read_data
     from rcnnkit.proposals.store import Store
 
+    split = split_of(data, split, "train")
     # torchrun's; on each machine there may be several processes
     rank, world, here = (
         int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_WORLD_SIZE", 1))
@@ -77,7 +86,7 @@ def compute(
 def evaluate(
     data: Data,
     proposals: Annotated[Path, typer.Option(help="A folder of `rcnnkit proposals compute` or `import`.")],
-    split: Split = "test",
+    split: TestSplit = None,
     images: Images = None,
     skip_bad: SkipBad = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")] = None,
@@ -91,6 +100,7 @@ def evaluate(
 
     if json_file:
         check_new(json_file)
+    split = split_of(data, split, "test")
     store = Store.open(proposals)
     dataset = read_data(data, split, images=images, skip_bad=skip_bad)
     check_proposals(dataset, store)
@@ -109,7 +119,7 @@ def import_(
     file: Annotated[Path, typer.Argument(help="A .mat or .pkl file of proposals that was released with a paper.")],
     data: Data,
     out: Out,
-    split: Split = "train",
+    split: Split = None,
     images: Images = None,
     skip_bad: SkipBad = False,
 ) -> None:
@@ -120,6 +130,7 @@ def import_(
     from rcnnkit.proposals.released import read_released
     from rcnnkit.proposals.store import Store
 
+    split = split_of(data, split, "train")
     released = read_released(file)
     dataset = read_data(data, split, images=images, skip_bad=skip_bad)
     store = Store.create(out, "imported", {"file": file.name, "sha256": sha256(file)[:16]})

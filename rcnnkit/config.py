@@ -16,6 +16,7 @@ from rcnnkit.backbones.by_name import TRAITS, BackboneName, Neck
 from rcnnkit.backbones.imagenet import imagenet_normalisation
 from rcnnkit.backbones.resnet import Norm
 from rcnnkit.backbones.window import Layer
+from rcnnkit.files import check_regular
 from rcnnkit.images import Preprocessing
 
 Count = Annotated[int, Field(ge=0)]
@@ -460,13 +461,17 @@ def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
 
     Raises:
         FileNotFoundError: no such file.
+        ValueError: not a regular file.
         SettingsError: broken TOML, an unknown key, a value of the wrong type or range.
     """
+    check_regular(file)
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # Windows' editors write a byte-order mark
     except FileNotFoundError:
         raise FileNotFoundError(f"{file}: no such settings file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file} is not UTF-8 text ({error}); save it as UTF-8") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{file} is not TOML: {error}") from None
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -507,11 +512,37 @@ def kept_settings(values: dict[str, Any]) -> DetectorSettings:
         raise ValueError("; ".join(map(_explain, error.errors()))) from None
 
 
+# What other libraries call a setting, where its own name is not close enough to be found.
+ELSEWHERE = {
+    "batch_size": "train.batch",
+    "ims_per_batch": "train.batch",
+    "learning_rate": "train.lr",
+    "base_lr": "train.lr",
+    "lr0": "train.lr",
+    "max_iter": "train.iterations",
+    "imgsz": "input.short_side",
+    "image_size": "input.short_side",
+    "min_size": "input.short_side",
+    "max_size": "input.long_side",
+    "classes": "data.class_names",
+    "names": "data.class_names",
+    "conf": "head.score_threshold",
+    "nms_thresh": "head.nms_iou",
+    "max_det": "head.max_detections",
+    "amp": "train.precision",
+    "weights": "train.init",
+}
+EPOCHS = ("epoch", "epochs", "max_epochs", "num_epochs", "total_epochs")
+
+
 def _explain(error: Any) -> str:
     path = [str(part) for part in error["loc"]]
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
-        close = _closest(key)
+        name = path[-1].lower()
+        if name in EPOCHS:
+            return f"{key} is not a setting; give train.iterations, which is epochs × training pictures / train.batch"
+        close = ELSEWHERE.get(name) or _closest(key)
         return f"{key} is not a setting" + (f"; did you mean {close}?" if close else "")
     if error["type"] == "missing":
         return f"{key} is missing; give it in the file or as {key}=…"

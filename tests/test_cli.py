@@ -79,6 +79,46 @@ def test_train_evaluate_detect(
     assert (np.abs(drawn - plain).max(axis=2) > 60).any()  # something was drawn
 
 
+def test_crop_of_roboflows_files(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They have one name in every split's folder, which is what tells them apart."""
+    for split, ours in (("train", "train"), ("valid", "val")):
+        (tmp_path / split).mkdir()
+        content = (digits / f"annotations/instances_{ours}.json").read_text()
+        (tmp_path / split / "_annotations.coco.json").write_text(content)
+    pictures = ("--images", digits / "JPEGImages")
+    assert (
+        rcnnkit(monkeypatch, "crop", tmp_path / "train/_annotations.coco.json", *pictures, "--out", tmp_path / "o") == 0
+    )
+    monkeypatch.chdir(tmp_path / "valid")
+    assert rcnnkit(monkeypatch, "crop", "_annotations.coco.json", *pictures, "--out", tmp_path / "o") == 0
+    split = ("--split", "valid/_annotations.coco.json", "--out", tmp_path / "below")
+    assert rcnnkit(monkeypatch, "crop", tmp_path, *pictures, *split) == 0
+    folders = [line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert folders == [str(tmp_path / name) for name in ("o/train", "o/valid", "below/valid")]
+
+
+def test_a_split_beside_a_file_is_refused(
+    digits: Path, untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = digits / "annotations/instances_val.json"
+    out = ("--out", tmp_path / "o")
+    for command in (
+        ("evaluate", untrained, file),
+        ("crop", file, *out),
+        ("svms", untrained, file, "--proposals", tmp_path, *out),
+        ("benchmark", "--weights", untrained, "--images", file, *out),
+        ("proposals", "compute", file, *out),
+        ("proposals", "evaluate", file, "--proposals", tmp_path),
+    ):
+        assert rcnnkit(monkeypatch, *command, "--split", "val") == 1
+        assert capsys.readouterr().err.endswith(
+            f"--split val is for a VOC folder, and {file} is a file that is read whole; leave it out\n"
+        )
+    assert not (tmp_path / "o").exists()
+
+
 def test_detect_goes_on_after_a_bad_picture(
     untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,10 +1,19 @@
 """Settings: what is read is what was written, and a mistake gets an answer."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from rcnnkit.config import Settings, SettingsError, check_settings, read_settings, write_settings
+from rcnnkit.config import (
+    ELSEWHERE,
+    EPOCHS,
+    Settings,
+    SettingsError,
+    check_settings,
+    read_settings,
+    write_settings,
+)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -253,6 +262,22 @@ def test_a_key_in_the_wrong_section_is_answered_with_the_right_one(file: Path) -
     assert complaint(file) == f"{file}: backbone is not a setting; did you mean model.backbone?"
 
 
+@pytest.mark.parametrize("name", EPOCHS)
+def test_epochs_are_counted_in_iterations(file: Path, name: str) -> None:
+    assert complaint(file, f"train.{name}=12") == (
+        f"{file}: train.{name} is not a setting; give train.iterations, which is epochs × training pictures /"
+        " train.batch"
+    )
+
+
+@pytest.mark.parametrize(("name", "ours"), ELSEWHERE.items())
+def test_what_others_call_a_setting(file: Path, name: str, ours: str) -> None:
+    section, own = ours.split(".")
+    assert own in type(getattr(read_settings(file), section)).model_fields
+    for key in (f"train.{name}", f"model.{name.upper()}"):
+        assert complaint(file, f"{key}=1") == f"{file}: {key} is not a setting; did you mean {ours}?"
+
+
 def test_far_from_every_key_there_is_no_suggestion(file: Path) -> None:
     assert complaint(file, "model.xyzzy=1") == f"{file}: model.xyzzy is not a setting"
 
@@ -370,8 +395,20 @@ def test_broken_files(tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
     broken.write_text("[data\nroot = 1")
     assert complaint(broken).startswith(f"{broken} is not TOML: ")
-    broken.write_bytes(b"\xff\xfe\x00")
+    broken.write_text("x = " + "[" * 100_000)
     assert complaint(broken).startswith(f"{broken} is not TOML: ")
+    broken.write_text('[data]\nroot = "hier"', encoding="utf-16")
+    assert complaint(broken).startswith(f"{broken} is not UTF-8 text (")
+    assert complaint(broken).endswith("); save it as UTF-8")
+    os.mkfifo(tmp_path / "fifo.toml")
+    with pytest.raises(ValueError, match=r"fifo\.toml is not a regular file"):
+        read_settings(tmp_path / "fifo.toml")
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "windows.toml"
+    file.write_text('[data]\nroot = "hier"', encoding="utf-8-sig")
+    assert read_settings(file).data.root == Path("hier")
 
 
 def test_everything_survives_writing_and_reading(tmp_path: Path) -> None:

@@ -26,15 +26,60 @@ Box = tuple[float, float, float, float]
 
 
 class Findings(list[Problem]):
-    """The problems met while a data set was read, and how much is left out because of them."""
+    """The problems met while a data set was read, and how much is left out because of them.
+
+    What is odd but can be learnt from is a warning: it is kept, counted, and shown by its first example.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.objects = 0  # left out of pictures that are kept
         self.pictures = 0  # left out with all their objects
+        self.warnings: dict[str, tuple[int, Problem]] = {}  # what is odd -> how often, and the first
 
     def add(self, file: Path, where: str, message: str) -> None:
         self.append(Problem(str(file), where, message))
+
+    def warn(self, what: str, file: Path, where: str, message: str) -> None:
+        number, first = self.warnings.get(what, (0, None))
+        self.warnings[what] = number + 1, first or Problem(str(file), where, message)
+
+
+class Shares:
+    """Boxes in shares of the picture's sides, 0 to 1, where pixels belong: told one by one, or as the whole they are.
+
+    A box whose numbers are all 1 at most lies within the picture's first pixel, where no object is.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[tuple[Path, str, str]] = []  # of each: its file, where in it, and the box as it is written
+        self._boxes = 0
+
+    def take(self, numbers: Sequence[float], size: Size, file: Path, where: str, written: str) -> bool:
+        """Whether a good box of a picture of this (height, width) is in shares; it is remembered then."""
+        self._boxes += 1
+        if max(numbers) > 1 or min(size) == 1:
+            return False
+        self._found.append((file, where, written))
+        return True
+
+    def tell(self, source: Path, findings: Findings) -> bool:
+        """Add what was found; True where most boxes are in shares, so that the others are not to be trusted either."""
+        fix = "multiply them by the picture's width and height"
+        if len(self._found) < 2 or 2 * len(self._found) <= self._boxes:
+            for file, where, written in self._found:
+                findings.add(file, where, f"{written} is not in pixels: all four numbers lie between 0 and 1; {fix}")
+            findings.objects += len(self._found)
+            return False
+        file, where, written = self._found[0]
+        named = where if file == source else f"{file.name}, {where}"
+        findings.add(
+            source,
+            "",
+            f"{len(self._found)} of {self._boxes} boxes are not in pixels: all four numbers lie between 0 and 1"
+            f" (the first is {named}: {written}); {fix}",
+        )
+        return True
 
 
 def check_box(box: Sequence[float], size: Size, written: str) -> Box:

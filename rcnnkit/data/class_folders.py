@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from rcnnkit.data.checks import Findings, count, is_picture, picture_sizes
+from rcnnkit.data.file_names import composed
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.images import Array, read_picture
 
@@ -74,10 +75,13 @@ def read_class_folders(
         for folder in folders
     }
     known = (
-        sorted({folder.name for folder in folders if pictures[folder]}) if class_names is None else list(class_names)
+        sorted({composed(folder.name) for folder in folders if pictures[folder]})
+        if class_names is None
+        else list(class_names)
     )
     if len(set(known)) < len(known):
         raise ValueError(f"class_names holds a name twice: {', '.join(known)}")
+    label_of = {composed(name): label for label, name in enumerate(known)}
     findings, found = Findings(), []
     for split in splits:
         if stray := [path for path in _visible(root / split) if is_picture(path) and path.is_file()]:
@@ -86,12 +90,12 @@ def read_class_folders(
     for folder in folders:
         if not pictures[folder]:
             findings.add(folder, "", "there is no picture of this class; give it some, or delete the folder")
-        elif folder.name not in known:
+        elif composed(folder.name) not in label_of:
             those = f"{count(len(pictures[folder]), 'picture')} of a class that is not one of {few(known)}"
             findings.add(folder, "", f"{those}; rename the folder, or train with the class")
             findings.pictures += len(pictures[folder])
         else:
-            label = known.index(folder.name)
+            label = label_of[composed(folder.name)]
             found += [Example(path, label) for path in pictures[folder]]
     records = []
     for record, size in zip(found, picture_sizes(record.path for record in found), strict=True):
@@ -135,7 +139,9 @@ def read_class_splits(
         except BadData as error:
             bad.append(error)
             if class_names is None:  # what is bad with the names in `val` is told as well
-                class_names = sorted({folder.name for split in parts for folder in _class_folders(root, split)})
+                class_names = sorted(
+                    {composed(folder.name) for split in parts for folder in _class_folders(root, split)}
+                )
     if bad:
         problems = [problem for e in bad for problem in e.problems]
         raise BadData(" and ".join(e.name for e in bad), problems, thing="problem", skip_bad=skip_bad)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,9 +20,11 @@ from typing import Any
 
 import torch
 
-from rcnnkit.data.checks import Box, Findings, check_box, check_size, count, picture_sizes
+from rcnnkit.data.checks import ROUNDING, Box, Findings, Shares, check_box, check_size, count, picture_sizes
 from rcnnkit.data.decimals import shortest
+from rcnnkit.data.file_names import StoredNames, composed, is_there
 from rcnnkit.data.records import Dataset, Record
+from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, Targets
 
 PARTS = ("images", "annotations", "categories")
@@ -45,9 +48,10 @@ def read_coco(
 
     Raises:
         FileNotFoundError: there is no such file, or `images` is not a folder.
-        ValueError: the file lists no picture, or a class name is given twice.
+        ValueError: the file lists no picture or is not a regular file, or a class name is given twice.
     """
     file = Path(file)
+    check_regular(file)
     if not file.is_file():
         raise FileNotFoundError(f"there is no {file}")
     if images is not None and not Path(images).is_dir():
@@ -61,10 +65,11 @@ def read_coco(
     if not content["images"]:
         raise ValueError(f"{file} lists no picture: its `images` is empty")
 
-    names = _categories(content["categories"], file, findings)
+    names, ambiguous = _categories(content["categories"], content["annotations"], file, findings)
     known = [names[i] for i in sorted(names)] if class_names is None else list(class_names)
     entries, rejected = _images(content["images"], file, findings)
     paths = _picture_paths(entries, file, images, findings)
+    _leave_out_twice(paths, entries, file, findings)
     shown = dict(zip(paths, picture_sizes(paths.values()), strict=True))
 
     sizes: dict[int | str, Size] = {}
@@ -79,7 +84,8 @@ def read_coco(
             findings.add(file, where, wrong)
             continue
         sizes[key] = annotated
-    objects = _objects(content["annotations"], file, sizes, set(entries) | rejected, names, known, findings)
+    listed = set(entries) | rejected
+    objects = _objects(content["annotations"], file, sizes, listed, names, known, ambiguous, findings)
     records = [
         Record(id=key, path=paths[key], size=sizes[key], targets=objects[key].targets())
         for key in entries
@@ -159,6 +165,46 @@ class _Objects:
         )
 
 
+@dataclass(slots=True)
+class _Corners:
+    """Whether the boxes of a file are x1, y1, x2, y2, where x, y, width, height belongs.
+
+    Of one box nobody can tell; all of a file tell it together. Where the file is right, few third numbers exceed their
+    first and few fourth ones their second, but for objects that fill their pictures, and no box reaches far beyond.
+    """
+
+    boxes: int = 0
+    fit: int = 0  # lie in the picture if they are corners
+    beyond: int = 0  # of those, reach beyond the picture by a tenth of its side if they are not
+    areas: int = 0  # of those, have an area that tells one from the other …
+    between: int = 0  # … and have that between the corners
+
+    def take(self, box: Sequence[float], size: Size, area: float | None) -> None:
+        """A box as it is written, the (height, width) of its picture, and its `area`."""
+        a, b, c, d = box
+        self.boxes += 1
+        if not (-ROUNDING <= a < c <= size[1] + ROUNDING and -ROUNDING <= b < d <= size[0] + ROUNDING):
+            return
+        self.fit += 1
+        self.beyond += a + c > 1.1 * size[1] or b + d > 1.1 * size[0]
+        between = (c - a) * (d - b)
+        if area and not math.isclose(between, c * d, rel_tol=0.01):
+            self.areas += 1
+            self.between += math.isclose(area, between, rel_tol=0.001)
+
+    def problem(self) -> str | None:
+        """What is wrong with all boxes, or None."""
+        if self.fit < 0.95 * self.boxes:  # some may be bad besides
+            return None
+        if self.beyond and self.beyond >= 0.1 * self.boxes:
+            reason = f"{self.beyond} of its {count(self.boxes, 'annotation')} would reach far beyond their pictures"
+        elif self.between and self.between >= 0.9 * self.areas:
+            reason = f"`area` is (x2 - x1) (y2 - y1) in {self.between} of its {count(self.boxes, 'annotation')}"
+        else:
+            return None
+        return f"`bbox` seems to be x1, y1, x2, y2, expected x, y, width, height: {reason}; write x2 - x1 and y2 - y1"
+
+
 def _root(file: Path) -> Path:
     return file.parent.parent if file.parent.name == "annotations" else file.parent
 
@@ -180,6 +226,9 @@ def _load(file: Path, findings: Findings) -> dict[str, list[Entry]] | None:
         content = json.loads(file.read_bytes())
     except json.JSONDecodeError as error:
         findings.add(file, f"line {error.lineno}", f"this is not JSON ({error}); restore the file")
+        return None
+    except UnicodeDecodeError as error:  # UTF-16 and UTF-32 are seen by their zeros
+        findings.add(file, "", f"this is not UTF-8 text ({error}); save it as UTF-8")
         return None
     except (ValueError, RecursionError) as error:  # its text, a number of thousands of digits, lists within lists
         findings.add(file, "", f"this is not JSON ({error}); restore the file")
@@ -211,20 +260,46 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _categories(entries: list[Any], file: Path, findings: Findings) -> dict[int, str]:
-    """Id -> name."""
-    names: dict[int, str] = {}
+def _categories(
+    entries: list[Any], annotations: list[Any], file: Path, findings: Findings
+) -> tuple[dict[int, str], set[int]]:
+    """Id -> name of the good ones; and the ids of bad ones, whose annotations go with them unmentioned."""
+    named: dict[int, dict[str, None]] = defaultdict(dict)  # id -> its names in their order
+    bad: set[int] = set()
     for index, entry in enumerate(entries):
-        where = f"categories[{index}]"
         if not isinstance(entry, dict) or not _whole(entry.get("id")) or not isinstance(entry.get("name"), str):
-            findings.add(file, where, f"{_short(entry)} needs a whole number `id` and a text `name`")
-        elif entry["id"] in names:
-            findings.add(file, where, f"id {entry['id']} is {names[entry['id']]!r} already; give each its own")
-        elif entry["name"] in names.values():
-            findings.add(file, where, f"the name {entry['name']!r} is used already; give each its own")
+            findings.add(file, f"categories[{index}]", f"{_short(entry)} needs a whole number `id` and a text `name`")
+            if isinstance(entry, dict) and _whole(entry.get("id")):
+                bad.add(entry["id"])
         else:
-            names[entry["id"]] = entry["name"]
-    return names
+            named[entry["id"]][composed(entry["name"])] = None
+    ids: dict[str, list[int]] = defaultdict(list)
+    for key, names in named.items():
+        if len(names) > 1:
+            several = _some(repr(name) for name in names)
+            findings.add(file, f"category {key}", f"{several} have the id {key}; give each its own")
+            bad.add(key)
+        elif key not in bad:
+            ids[next(iter(names))].append(key)
+    good = {keys[0]: name for name, keys in ids.items() if len(keys) == 1}
+    if len(good) < len(ids):
+        used = Counter(e["category_id"] for e in annotations if isinstance(e, dict) and _whole(e.get("category_id")))
+    for name, keys in ids.items():
+        if len(keys) == 1:
+            continue
+        # A supercategory may have the name of its only class, as in Roboflow's exports. Nothing is annotated with it.
+        real = [key for key in keys if used[key]]
+        if len(real) < 2:
+            good[real[0] if real else keys[-1]] = name
+            continue
+        uses = _some(f"{count(used[key], 'annotation')} of category {key}" for key in real)
+        findings.add(
+            file,
+            f"categories {_some(map(str, real))}",
+            f"they have one name, {name!r}, for {uses}; rename all but one, or give these annotations one category_id",
+        )
+        bad |= set(real)
+    return good, bad
 
 
 def _category_ids(names: dict[int, str], known: Sequence[str]) -> list[int]:
@@ -280,21 +355,56 @@ def _picture_paths(
 ) -> dict[int | str, Path]:
     """Where each picture should be. Nothing, and one problem, where no folder has any of them."""
     folders = [Path(images)] if images is not None else _folders(file)
+    stored = StoredNames()
     # The first picture decides; the next ones only where it is nowhere, since it may be the one missing.
     for entry in entries.values():
-        for folder in folders:
-            if (folder / entry["file_name"]).is_file():
-                return {key: folder / entry["file_name"] for key, entry in entries.items()}
+        for cut in range(-1, len(_parts(entry["file_name"]))):
+            for folder in folders:
+                if is_there(stored.find(folder / _cut(entry["file_name"], cut))):
+                    return {key: stored.find(folder / _cut(e["file_name"], cut)) for key, e in entries.items()}
     if entries:
         first = next(iter(entries.values()))["file_name"]
         places = ", ".join(str(folder) for folder in folders)
         findings.add(
             file,
             "",
-            f"none of its {count(len(entries), 'picture')} was found ({first} is the first);"
-            f" looked in {places}; give the folder as `images`",
+            f"none of its {count(len(entries), 'picture')} was found ({first} is the first); looked in {places}; give"
+            " the folder that has them as data.images in settings, --images on the command line",
         )
     return {}
+
+
+def _parts(name: str) -> list[str]:
+    return re.split(r"[/\\]+", name)
+
+
+def _cut(name: str, cut: int) -> str:
+    """A picture's name: as it is (-1), with the slashes of Windows turned (0), without its first folders (1, 2, …).
+
+    Names may begin in another folder than that of the pictures, or with a disk that is elsewhere.
+    """
+    parts = _parts(name)
+    return name if cut < 0 else "/".join(parts[min(cut, len(parts) - 1) :])
+
+
+def _leave_out_twice(
+    paths: dict[int | str, Path], entries: dict[int | str, Entry], file: Path, findings: Findings
+) -> None:
+    """Take the pictures that several entries name out of `paths`: each entry may have some of the objects only."""
+    keys: dict[str, list[int | str]] = defaultdict(list)
+    for key, path in paths.items():
+        keys[os.path.normpath(path)].append(key)
+    for same in keys.values():
+        if len(same) == 1:
+            continue
+        findings.add(
+            file,
+            f"image {same[0]} ({entries[same[0]]['file_name']})",
+            f"{len(same)} images are this picture (ids {_some(map(str, same))}); give all their annotations one"
+            " image_id, and delete the other images",
+        )
+        for key in same:
+            del paths[key]
 
 
 def _objects(
@@ -304,22 +414,39 @@ def _objects(
     listed: set[int | str],
     names: dict[int, str],
     known: Sequence[str],
+    ambiguous: set[int],
     findings: Findings,
 ) -> defaultdict[int | str, _Objects]:
-    """The good annotations of the pictures in `sizes`; bad ones go to `findings`."""
-    labels = {key: known.index(name) for key, name in names.items() if name in known}
+    """The good annotations of the pictures in `sizes`; bad ones go to `findings`.
+
+    Where most boxes are in another form than COCO's there is one problem, and no picture is left in `sizes`.
+    """
+    label_of = {composed(name): label for label, name in enumerate(known)}
+    labels = {key: label_of[name] for key, name in names.items() if name in label_of}
+    ids = _some(map(str, sorted(names)))
     objects: defaultdict[int | str, _Objects] = defaultdict(_Objects)
     strangers: Counter[int] = Counter()
+    corners, shares, told = _Corners(), Shares(), len(findings)
+    first_of_id: dict[int | str, int] = {}
+    first_of_box: dict[tuple[object, ...], int] = {}
     for index, entry in enumerate(entries):
         try:
             _check_keys(entry)
             key, category = entry["image_id"], entry["category_id"]
             if key not in listed:
-                raise ValueError(f"image_id {key} is not the id of an image; correct it or delete the annotation")
+                key = _other_type(key)
+            if key not in listed:
+                raise ValueError(
+                    f"image_id {_short(entry['image_id'])} is not the id of an image; correct it or delete the"
+                    " annotation"
+                )
             if key not in sizes:
                 continue  # its picture has been left out, and said so
+            corners.take(entry["bbox"], sizes[key], entry.get("area"))
+            if category in ambiguous:
+                findings.objects += 1
+                continue  # and so has its category
             if category not in names:
-                ids = _some(str(i) for i in sorted(names))
                 raise ValueError(f"category_id {category} is not among the categories ({ids}); correct it")
             if category not in labels:
                 strangers[category] += 1
@@ -332,19 +459,49 @@ def _objects(
             findings.add(file, _where(entry, index), str(error))
             findings.objects += 1
             continue
+        where = _where(entry, index)
+        if shares.take(entry["bbox"], sizes[key], file, where, written):
+            continue
+        if min(width, height) <= 1:
+            findings.warn(
+                "a box that is at most 1 pixel wide or high", file, where, f"{written}; delete it unless it is meant"
+            )
+        own = entry.get("id")
+        if isinstance(own, int | str) and (other := first_of_id.setdefault(own, index)) != index:
+            message = f"annotations[{other}] has the id {_short(own)} too; give each its own"
+            findings.warn("an annotation id that is used already", file, f"annotations[{index}]", message)
+        if (other := first_of_box.setdefault((key, category, *box), index)) != index:
+            message = f"its box and class are those of {_where(entries[other], other)} too; delete one"
+            findings.warn("an object that is annotated twice", file, where, message)
         found = objects[key]
         found.boxes.append(box)
         found.labels.append(labels[category])
         found.crowd.append(bool(entry.get("iscrowd", 0)))
         found.areas.append(float(entry.get("area", (box[2] - box[0]) * (box[3] - box[1]))))
+    if wrong := corners.problem():
+        del findings[told:]  # all for the same reason
+        findings.add(file, "", wrong)
+    if wrong or shares.tell(file, findings):
+        sizes.clear()
+        findings.objects = 0
+        return objects
+    classes = _some(known)
     for category, number in sorted(strangers.items()):
         findings.add(
             file,
             f"category {category} ({names[category]!r})",
-            f"{count(number, 'annotation')} of this class, which is not one of {_some(known)};"
-            " add it to the class names or delete them",
+            f"{count(number, 'annotation')} of this class, which is not one of {classes};"
+            " add it to data.class_names in settings, or delete them",
         )
     return objects
+
+
+def _other_type(key: int | str) -> int | str:
+    """An id as text where it is a number, and as a number where it is text: VGG's annotator (VIA) writes both."""
+    if isinstance(key, int):
+        return str(key)
+    number = int(key) if key.isdecimal() and len(key) < 20 else 0
+    return number if str(number) == key else key
 
 
 def _check_keys(entry: Any) -> None:

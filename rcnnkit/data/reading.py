@@ -9,8 +9,9 @@ from pathlib import Path
 
 from rcnnkit.data.checks import count
 from rcnnkit.data.coco import read_coco
-from rcnnkit.data.records import BadData, Dataset
+from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.voc import read_voc
+from rcnnkit.files import check_regular
 
 log = logging.getLogger("rcnnkit")
 
@@ -25,6 +26,8 @@ def read_data(
 ) -> Dataset:
     """A split of a data set in COCO's or Pascal VOC's format, checked.
 
+    What is odd but no mistake for certain, such as an object that is annotated twice, is logged with its number.
+
     Args:
         root: the data set's folder, or COCO's JSON file itself.
         split: a `.json` file below `root` (COCO), or the name of a list in ImageSets/Main (VOC), behind the name
@@ -36,7 +39,7 @@ def read_data(
 
     Raises:
         FileNotFoundError: nothing is there, or it has neither format; the message lists what is there.
-        ValueError: the split is empty, or `images` was given for VOC.
+        ValueError: the split is empty or not a regular file, or `images` was given for VOC.
         BadData: something is bad and `skip_bad` is off, or nothing good is left.
     """
     root = Path(root)
@@ -44,11 +47,13 @@ def read_data(
         root, split = root / split.rpartition("/")[0], split.rpartition("/")[2]
     if not root.exists():
         raise FileNotFoundError(f"the data set {root} does not exist")
+    check_regular(root)
     if root.suffix == ".json" and root.is_file():
         data, findings = read_coco(root, images, class_names)
     elif not root.is_dir():
         raise FileNotFoundError(f"{root} is neither a folder nor a COCO .json file")
     elif split.endswith(".json"):
+        check_regular(root / split)
         if not (root / split).is_file():
             raise FileNotFoundError(f"there is no {root / split}; {_json_files(root)}")
         data, findings = read_coco(root / split, images, class_names)
@@ -58,10 +63,14 @@ def read_data(
             f" for COCO's format the split is a .json file: {_json_files(root)}"
         )
     elif images is not None:
-        raise ValueError(f"images = {images} is for COCO's format; in VOC's the pictures are in JPEGImages")
+        raise ValueError(
+            f"data.images or --images, {images}, is for COCO's format; in VOC's the pictures are in JPEGImages"
+        )
     else:
         data, findings = read_voc(root, split, class_names)
 
+    for what, (number, first) in findings.warnings.items():
+        log.warning("%s: %s (%s); the first: %s", data.name, what, count(number, "time"), first)
     if findings and (not skip_bad or not data.records):
         raise BadData(data.name, findings, skip_bad=skip_bad)
     if findings:
@@ -78,24 +87,29 @@ def read_data(
 
 
 def join_data(parts: Sequence[Dataset]) -> Dataset:
-    """Several data sets of the same classes as one.
+    """Several data sets of the same classes as one; the classes' ids are those of the first.
 
     Raises:
-        ValueError: the classes differ, or two pictures have one id.
+        ValueError: the classes differ, two pictures have one id, or one picture is in two of them.
     """
     first, *others = parts
     for other in others:
-        if (other.class_names, other.category_ids) != (first.class_names, first.category_ids):
+        if list(other.class_names) != list(first.class_names):
             raise ValueError(
-                f"{first.name} has the classes {', '.join(first.class_names)}, and {other.name} has"
-                f" {', '.join(other.class_names)}; name those of both as data.class_names"
+                f"{first.name} has the classes {few(first.class_names)}, and {other.name} has"
+                f" {few(other.class_names)}; read both with the same class_names"
             )
     records = [record for part in parts for record in part.records]
     twice = [key for key, number in Counter(record.id for record in records).items() if number > 1]
     if twice:
         raise ValueError(
             f"{len(twice)} pictures of {' and '.join(part.name for part in parts)} have the same ids, such as"
-            f" {twice[0]}; rename them in one of the data sets, or leave one out"
+            f" {twice[0]}; give them other ids (COCO) or names (VOC) in one of the data sets, or leave one out"
+        )
+    if same := [path for path, number in Counter(record.path for record in records).items() if number > 1]:
+        raise ValueError(
+            f"{len(same)} pictures are in several of {' and '.join(part.name for part in parts)}, such as {same[0]};"
+            " leave them out of all but one"
         )
     return Dataset(" + ".join(part.name for part in parts), records, first.class_names, first.category_ids)
 

@@ -7,11 +7,12 @@ writer adds it again.
 
 from __future__ import annotations
 
+import codecs
 import re
 import shutil
 import xml.etree.ElementTree as ET
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import add
@@ -19,9 +20,11 @@ from pathlib import Path
 
 import torch
 
-from rcnnkit.data.checks import Findings, check_box, check_size, count, is_picture, picture_sizes
+from rcnnkit.data.checks import Findings, Shares, check_box, check_size, count, is_picture, picture_sizes
 from rcnnkit.data.decimals import shortest
-from rcnnkit.data.records import Dataset, Record
+from rcnnkit.data.file_names import StoredNames, composed
+from rcnnkit.data.records import Dataset, Record, few
+from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, Targets
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -43,7 +46,8 @@ def read_voc(root: Path, split: str, class_names: Sequence[str] | None = None) -
 
     Args:
         root: the folder with JPEGImages, Annotations and ImageSets.
-        split: the name of a list in ImageSets/Main, without `.txt`.
+        split: the name of a list in ImageSets/Main, without `.txt`. Its lines name pictures by their paths in
+            JPEGImages, with or without the ending: `000005`, `cam1/000005`, `000005.jpg`.
         class_names: in the order of the labels. Left out, they are the sorted names found in all of
             Annotations, so that every split numbers its classes alike.
 
@@ -54,42 +58,43 @@ def read_voc(root: Path, split: str, class_names: Sequence[str] | None = None) -
 
     Raises:
         FileNotFoundError: a folder or the split's list is missing.
-        ValueError: the split lists no picture, or a class name is given twice.
+        ValueError: the split lists no picture, its list is not a regular file, or a class name is given twice.
     """
     root = Path(root)
     for folder in ("Annotations", "JPEGImages"):
         if not (root / folder).is_dir():
             raise FileNotFoundError(f"{root / folder} is missing; VOC's layout has its files there")
-    pictures: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted((root / "JPEGImages").iterdir()):
-        if is_picture(path):
-            pictures[path.stem].append(path)
+    pictures = _Pictures(root / "JPEGImages")
+    stored_names = StoredNames()
 
     findings = Findings()
-    lines = _read_list(root, split, known=pictures)
-    names = _once_each(lines, root / "ImageSets" / "Main" / f"{split}.txt", findings)
-    parsed = {name: tree for name in names if (tree := _parse(_xml(root, name), findings)) is not None}
-    known = _class_names(root, parsed) if class_names is None else list(class_names)
+    split_list = stored_names.find(root / "ImageSets" / "Main" / f"{split}.txt")
+    lines = _read_list(split_list, pictures)
+    names = _once_each(lines, split_list, findings)
+    files = {name: stored_names.find(_xml(root, name)) for name in names}
+    parsed = {name: tree for name, file in files.items() if (tree := _parse(file, findings)) is not None}
+    if class_names is None:
+        known = _class_names(root, {files[name]: tree for name, tree in parsed.items()})
+    else:
+        known = list(class_names)
     if len(set(known)) < len(known):
         raise ValueError(f"class_names holds a name twice: {', '.join(known)}")
 
     paths: dict[str, Path] = {}
     for name in names:
-        found = _choose(pictures[name], parsed.get(name)) if name in pictures else None
+        found = _choose(pictures[name], names[name], parsed.get(name))
         if found is not None:
             paths[name] = found
         elif len(pictures[name]) > 1:
             several = ", ".join(path.name for path in pictures[name])
-            findings.add(_xml(root, name), "", f"it could be of any of {several}; name one in <filename>")
+            findings.add(files[name], "", f"it could be of any of {several}; name one in <filename>")
         else:
-            findings.add(
-                root / "JPEGImages" / name,
-                "",
-                f"there is no picture {name} of any type in {root / 'JPEGImages'}",
-            )
+            findings.add(root / "JPEGImages" / name, "", pictures.missing(name))
     shown = dict(zip(paths, picture_sizes(paths.values()), strict=True))
 
     records = []
+    labels = {composed(name): label for label, name in enumerate(known)}
+    shares = Shares()
     strangers: dict[str, list[tuple[str, int]]] = defaultdict(list)  # unknown class -> where it is used
     for name in paths:
         size = shown[name]
@@ -99,20 +104,23 @@ def read_voc(root: Path, split: str, class_names: Sequence[str] | None = None) -
             continue
         try:
             annotated = _annotated_size(parsed[name]) or size
+            _check_boxes_are_read(parsed[name])
         except ValueError as error:
-            findings.add(_xml(root, name), "", str(error))
+            findings.add(files[name], "", str(error))
             continue
         if wrong := check_size(paths[name], annotated, size):
-            findings.add(_xml(root, name), "", wrong)
+            findings.add(files[name], "", wrong)
             continue
-        targets = _targets(parsed[name], annotated, known, _xml(root, name), findings, strangers)
+        targets = _targets(parsed[name], annotated, labels, files[name], findings, strangers, shares)
         records.append(Record(id=name, path=paths[name], size=annotated, targets=targets))
+    if shares.tell(root / "Annotations", findings):
+        records = []
     for stranger, uses in sorted(strangers.items()):
         findings.add(
             root / "Annotations",
             f"class {stranger!r}",
             f"{count(len(uses), 'object')} of this class (the first is object {uses[0][1]} of {uses[0][0]}),"
-            f" which is not one of {', '.join(known)}; correct the name or add it to the class names",
+            f" which is not one of {few(known)}; correct the name, or add it to data.class_names in settings",
         )
     findings.pictures = len(lines) - len(records)
     data = Dataset(f"{root.resolve().name}/{split}", records, known, list(range(1, len(known) + 1)))
@@ -166,75 +174,177 @@ def _xml(root: Path, name: str) -> Path:
     return root / "Annotations" / f"{name}.xml"
 
 
-def _read_list(root: Path, split: str, known: dict[str, list[Path]]) -> list[tuple[int, str]]:
-    """(line number, name) of every picture in a split's list."""
-    file = root / "ImageSets" / "Main" / f"{split}.txt"
+class _Pictures:
+    """The pictures in a folder and those below it, by their names without endings: `000005`, `cam1/000005`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._paths: dict[str, list[Path]] = defaultdict(list)
+        for path in sorted(root.rglob("*")):
+            if is_picture(path):
+                self._paths[path.relative_to(root).with_suffix("").as_posix()].append(path)
+        self._composed = {composed(name): name for name in self._paths if not name.isascii()}
+        self._below: dict[str, list[str]] = defaultdict(list)  # the last part of a name -> the names
+        for name in self._paths:
+            if "/" in name:
+                self._below[name.rpartition("/")[2]].append(name)
+
+    def __getitem__(self, name: str) -> list[Path]:
+        """Those of this name, which differ in their endings; none where there is no such picture."""
+        return self._paths.get(name) or self._paths.get(self._composed.get(composed(name), ""), [])
+
+    def missing(self, name: str) -> str:
+        """What to say where there is none of this name."""
+        said = f"there is no picture {name} of any type in {self._root}"
+        if name not in self._below:
+            return f"{said}; put it there, or delete its line in the list"
+        return (
+            f"{said}, but {few(self._below[name])} is there; write that in the list, and name its annotation the same"
+        )
+
+
+def _read_list(file: Path, pictures: _Pictures) -> list[tuple[int, str, str]]:
+    """(line number, name, what is written) of every picture in a split's list."""
+    check_regular(file)
     if not file.is_file():
         splits = sorted(path.stem for path in file.parent.glob("*.txt"))
         there = f"the splits there are {', '.join(splits)}" if splits else f"{file.parent} holds no split"
         raise FileNotFoundError(f"there is no {file}; {there}")
-    names = []
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 text ({error}); save it as UTF-8") from None
-    for number, line in enumerate(lines, start=1):
-        # VOC's lists per class have a second column: 1 has it, -1 has it not, 0 only difficult ones.
-        name = line.strip() if line.strip() in known else re.sub(r"\s+(-1|0|1)$", "", line.strip())
-        if name:
-            names.append((number, name))
-    if not names:
+    named = [(number, *_named(line.strip(), pictures)) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not named:
         raise ValueError(f"{file} lists no picture; write one name a line")
-    return names
+    return named
 
 
-def _once_each(lines: list[tuple[int, str]], file: Path, findings: Findings) -> list[str]:
+def _named(line: str, pictures: _Pictures) -> tuple[str, str]:
+    """The name of the picture that a line means, and what is written of it: `a`, `cam1/a.jpg`, `JPEGImages/a.jpg`."""
+    # VOC's lists per class have a second column: 1 has it, -1 has it not, 0 only difficult ones.
+    for written in (line, re.sub(r"\s+(-1|0|1)$", "", line)):
+        inside = written.replace("\\", "/").rpartition("JPEGImages/")[2]
+        plain = inside.rpartition(".")[0] if is_picture(Path(inside)) or inside.endswith(".xml") else inside
+        for name in (written, inside, plain):
+            if pictures[name]:
+                return name, written
+    return plain or written, written
+
+
+def _once_each(lines: list[tuple[int, str, str]], file: Path, findings: Findings) -> dict[str, str]:
+    """Name -> what is written, of each picture once."""
     first: dict[str, int] = {}
-    for number, name in lines:
-        if name in first:
-            findings.add(file, f"line {number}", f"{name} is listed in line {first[name]} already; delete one")
-        first.setdefault(name, number)
-    return list(first)
+    once: dict[str, str] = {}
+    for number, name, written in lines:
+        if (already := first.setdefault(composed(name), number)) != number:
+            findings.add(file, f"line {number}", f"{name} is listed in line {already} already; delete one")
+        else:
+            once[name] = written
+    return once
 
 
-# Of an encoding that Python lacks ElementTree raises the last two.
-UNREADABLE = (ET.ParseError, OSError, ValueError, LookupError)
+# ElementTree reads no encodings of several bytes a letter; these are read here, by their names in Python. In place of
+# some a larger one is taken, as browsers do: files hold more than they declare.
+SEVERAL_BYTES = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "gb18030": "gb18030",
+    "big5": "cp950",
+    "cp950": "cp950",
+    "shift_jis": "cp932",
+    "cp932": "cp932",
+    "euc_jp": "euc_jp",
+    "euc_kr": "cp949",
+    "cp949": "cp949",
+}
+DECLARED = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
+
+
+def _read_xml(file: Path) -> ET.Element:
+    """The outermost element of a file.
+
+    Raises:
+        OSError: it cannot be read.
+        ET.ParseError: it is not XML.
+        LookupError, UnicodeError: it has an encoding that is not known, or another than it declares.
+        ValueError: it is not a regular file.
+    """
+    check_regular(file)
+    content = file.read_bytes()
+    declared = DECLARED.match(content)
+    encoding = codecs.lookup(declared[1].decode()).name if declared else "utf-8"
+    if encoding in SEVERAL_BYTES:
+        text = content.decode(SEVERAL_BYTES[encoding])
+        return ET.fromstring(text.encode(), ET.XMLParser(encoding="utf-8"))
+    try:
+        return ET.fromstring(content)
+    except ET.ParseError:
+        if encoding == "utf-8" and not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            content.decode()  # bytes that are no text of this encoding are the better reason
+        raise
+    except ValueError as error:  # another encoding of several bytes a letter
+        raise LookupError(str(error)) from None
 
 
 def _parse(file: Path, findings: Findings) -> ET.Element | None:
     try:
-        tree = ET.parse(file).getroot()
+        tree = _read_xml(file)
     except FileNotFoundError:
         findings.add(file, "", "there is no such annotation; a picture without objects needs one as well")
-        return None
-    except UNREADABLE as error:
-        line = f"line {error.position[0]}" if isinstance(error, ET.ParseError) else ""
-        findings.add(file, line, f"this is not XML ({error}); restore or annotate the picture anew")
-        return None
-    if tree.tag != "annotation":
+    except ET.ParseError as error:
+        where = f"line {error.position[0]}"
+        findings.add(file, where, f"this is not XML ({error}); restore or annotate the picture anew")
+    except (LookupError, UnicodeError) as error:
+        findings.add(file, "", f"its letters cannot be read ({error}); save it as UTF-8, and declare no other encoding")
+    except OSError as error:
+        findings.add(file, "", f"it cannot be read ({error.strerror}); make it readable, or restore it")
+    except ValueError as error:
+        findings.add(file, "", str(error))
+    else:
+        if tree.tag == "annotation":
+            return tree
         findings.add(file, "", f"the outermost element is <{tree.tag}>, expected <annotation>")
-        return None
-    return tree
+    return None
 
 
-def _class_names(root: Path, parsed: dict[str, ET.Element]) -> list[str]:
+def _class_names(root: Path, parsed: Mapping[Path, ET.Element]) -> list[str]:
     """The sorted names of all objects in Annotations; files of this split are parsed already."""
     names: set[str] = set()
-    for file in (root / "Annotations").glob("*.xml"):
+    for file in (root / "Annotations").rglob("*.xml"):
         try:
-            tree = parsed[file.stem] if file.stem in parsed else ET.parse(file).getroot()
-        except UNREADABLE:
+            tree = parsed[file] if file in parsed else _read_xml(file)
+        except (ET.ParseError, LookupError, OSError, ValueError):
             continue  # in this split it has been found already; in others it is not ours to tell
-        names.update((thing.findtext("name") or "").strip() for thing in tree.findall("object"))
+        names.update(composed((thing.findtext("name") or "").strip()) for thing in tree.findall("object"))
     return sorted(names - {""})
 
 
-def _choose(pictures: list[Path], tree: ET.Element | None) -> Path | None:
-    """The picture, by its name in the annotation where several have the same stem."""
+def _choose(pictures: list[Path], written: str, tree: ET.Element | None) -> Path | None:
+    """The picture; where several differ in their endings, by its name in the list or in the annotation."""
     if len(pictures) == 1:
         return pictures[0]
     wanted = "" if tree is None else (tree.findtext("filename") or "").strip()
-    return next((path for path in pictures if path.name == wanted), None)
+    for name in (written, wanted):
+        for path in pictures:
+            if path.name == name.replace("\\", "/").rpartition("/")[2]:
+                return path
+    return None
+
+
+def _check_boxes_are_read(tree: ET.Element) -> None:
+    """Raise ValueError where a box is not in an <object> that is directly in <annotation>, but in <objects>, say."""
+    read = {*map(id, tree.findall("object/bndbox")), *map(id, tree.findall("object/part/bndbox"))}  # VOC's people
+    lost = [each for each in tree.iter() if each.tag.lower() == "bndbox" and id(each) not in read]
+    if not lost:
+        return
+    parents = {child: parent for parent in tree.iter() for child in parent}
+    each, path = lost[0], f"<{lost[0].tag}>"
+    while each in parents:
+        each = parents[each]
+        path = f"<{each.tag}>{path}"
+    number = "1 box is" if len(lost) == 1 else f"{len(lost)} boxes are"
+    raise ValueError(f"{number} not read: in {path}, expected in <annotation><object><bndbox>; correct the file")
 
 
 def _annotated_size(tree: ET.Element) -> Size | None:
@@ -253,13 +363,15 @@ def _annotated_size(tree: ET.Element) -> Size | None:
 def _targets(
     tree: ET.Element,
     size: Size,
-    class_names: Sequence[str],
+    label_of: Mapping[str, int],
     file: Path,
     findings: Findings,
     strangers: dict[str, list[tuple[str, int]]],
+    shares: Shares,
 ) -> Targets:
     """The good objects of one annotation; bad ones go to `findings`, unknown classes to `strangers`."""
     boxes, labels, difficult, truncated = [], [], [], []
+    seen: dict[tuple[object, ...], int] = {}
     for index, element in enumerate(tree.findall("object")):
         try:
             thing = _parse_object(element)
@@ -273,12 +385,18 @@ def _targets(
             findings.add(file, f"object {index}", str(error))
             findings.objects += 1
             continue
-        if thing.name not in class_names:
+        if thing.name not in label_of:
             strangers[thing.name].append((file.name, index))
             findings.objects += 1
             continue
+        where = f"object {index}"
+        if shares.take(thing.corners, size, file, where, written):
+            continue
+        if (other := seen.setdefault((thing.name, *box), index)) != index:
+            message = f"its box and class are those of object {other} too; delete one"
+            findings.warn("an object that is annotated twice", file, where, message)
         boxes.append(box)
-        labels.append(class_names.index(thing.name))
+        labels.append(label_of[thing.name])
         difficult.append(thing.difficult)
         truncated.append(thing.truncated)
     return Targets(
@@ -290,12 +408,15 @@ def _targets(
 
 
 def _parse_object(element: ET.Element) -> _Object:
-    """Raises ValueError, saying what is missing or not a number."""
-    name = (element.findtext("name") or "").strip()
+    """Raises ValueError, saying what is missing, there twice, or not a number."""
+    name = composed((element.findtext("name") or "").strip())
     if not name:
         raise ValueError("there is no <name>; give the object its class")
     if element.find("bndbox") is None:
         raise ValueError("there is no <bndbox>; give one with xmin, ymin, xmax and ymax")
+    for tag in ("name", "bndbox", *(f"bndbox/{corner}" for corner in CORNERS)):
+        if (number := len(element.findall(tag))) > 1:
+            raise ValueError(f"there are {number} <{tag.rpartition('/')[2]}>; give each box an <object> of its own")
     corners = []
     for corner in CORNERS:
         text = (element.findtext(f"bndbox/{corner}") or "").strip()

@@ -1,6 +1,9 @@
 """COCO's format: real files against pycocotools, the way back, and every kind of broken file."""
 
 import json
+import os
+import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +156,15 @@ def test_no_picture_anywhere_is_one_problem(tmp_path: Path) -> None:
     data, problems = read_coco(file)
     assert len(data) == 0
     assert len(problems) == 1
-    for words in ("none of its 2 pictures", "a.jpg is the first", f"{tmp_path / 'images/train'}", "`images`"):
-        assert words in problems[0].message
+    names = ("train", "images/train", "images", "", "annotations")
+    assert problems[0].message == (
+        "none of its 2 pictures was found (a.jpg is the first);"
+        f" looked in {', '.join(str(tmp_path / name) for name in names)}; give the folder that has them as data.images"
+        " in settings, --images on the command line"
+    )
+    for name in ("a", "b"):
+        Image.new("RGB", (40, 30)).save(tmp_path / f"{name}.jpg")
+    assert len(read_coco(file, images=tmp_path)[0]) == 2
 
 
 @pytest.mark.parametrize(
@@ -173,6 +183,8 @@ def test_no_picture_anywhere_is_one_problem(tmp_path: Path) -> None:
         ({"bbox": None}, "`bbox` is null"),
         ({"bbox": [1, "1", 5, 5]}, '`bbox` is [1, "1", 5, 5]'),
         ({"image_id": 99}, "image_id 99 is not the id of an image"),
+        ({"image_id": "99"}, 'image_id "99" is not the id of an image'),
+        ({"image_id": "07"}, 'image_id "07" is not the id of an image'),
         ({"image_id": [7]}, "`image_id` is [7]"),
         ({"category_id": 4}, "category_id 4 is not among the categories (3, 9)"),
         ({"category_id": "3"}, '`category_id` is "3"'),
@@ -282,15 +294,219 @@ def test_broken_file(tmp_path: Path, text: str, where: str, words: str) -> None:
 
 
 def test_bytes_that_are_not_text(tmp_path: Path) -> None:
-    (tmp_path / "d.json").write_bytes(b'{"images": "\xff\xfe\xfa"}')
-    assert "not JSON" in read_coco(tmp_path / "d.json")[1][0].message
+    file = small(tmp_path, categories=[{"id": 9, "name": "Löwe"}, {"id": 3, "name": "cat"}])
+    text = json.dumps(json.loads(file.read_text()), ensure_ascii=False)
+    file.write_text(text, encoding="latin-1")
+    message = read_coco(file)[1][0].message
+    assert message.startswith("this is not UTF-8 text ('utf-8' codec can't decode byte 0xf6")
+    assert message.endswith("; save it as UTF-8")
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"):
+        file.write_text(text, encoding=encoding)
+        data, problems = read_coco(file)
+        assert (data.class_names, problems) == (["cat", "Löwe"], [])
 
 
 def test_bad_categories(tmp_path: Path) -> None:
     categories = [{"id": 3, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 4, "name": "cat"}, {"id": "9"}]
     _, problems = read_coco(small(tmp_path, annotations=[], categories=categories))
-    assert [p.where for p in problems] == ["categories[1]", "categories[2]", "categories[3]"]
-    assert "id 3 is 'cat' already" in problems[0].message
+    assert [p.where for p in problems] == ["categories[3]", "category 3"]
+    assert problems[1].message == "'cat', 'dog' have the id 3; give each its own"
+
+
+def test_a_supercategory_may_have_the_name_of_its_class(tmp_path: Path) -> None:
+    categories = [{"id": 0, "name": "ant"}, {"id": 9, "name": "ant", "supercategory": "ant"}, {"id": 3, "name": "cat"}]
+    data, problems = read_coco(small(tmp_path, categories=categories))
+    assert problems == []
+    assert (data.class_names, data.category_ids) == (["cat", "ant"], [3, 9])
+    assert data.records[0].targets.labels.tolist() == [1, 0]
+    data, _ = read_coco(small(tmp_path, categories=categories, annotations=[]))  # a split without any object
+    assert (data.class_names, data.category_ids) == (["cat", "ant"], [3, 9])
+
+
+@pytest.mark.parametrize(
+    ("categories", "where", "message"),
+    [
+        (
+            [{"id": 9, "name": "ant"}, {"id": 3, "name": "ant"}],
+            "categories 9, 3",
+            "they have one name, 'ant', for 1 annotation of category 9, 1 annotation of category 3; rename all but one,"
+            " or give these annotations one category_id",
+        ),
+        (
+            [{"id": 9, "name": "ant"}, {"id": 9, "name": "bee"}, {"id": 3}],
+            "category 9",
+            "'ant', 'bee' have the id 9; give each its own",
+        ),
+    ],
+)
+def test_bad_categories_take_their_annotations_along(
+    tmp_path: Path, categories: list, where: str, message: str
+) -> None:
+    data, problems = read_coco(small(tmp_path, categories=categories))
+    assert (problems[-1].where, problems[-1].message) == (where, message)
+    assert [p.where for p in problems[:-1]] == ["categories[2]"] * (len(categories) - 2)
+    assert problems.objects == 2
+    assert [len(record.targets) for record in data.records] == [0, 0]
+
+
+@pytest.mark.parametrize(("listed", "used"), [((7, 5), ("7", "5")), (("7", "5"), (7, 5))])
+def test_ids_may_be_numbers_here_and_text_there(tmp_path: Path, listed: tuple, used: tuple) -> None:
+    file = small(tmp_path)
+    content = json.loads(file.read_text())
+    for image, key in zip(content["images"], listed, strict=True):
+        image["id"] = key
+    for entry in content["annotations"]:
+        entry["image_id"] = used[0]
+    file.write_text(json.dumps(content))
+    data, problems = read_coco(file)
+    assert problems == []
+    assert [(record.id, len(record.targets)) for record in data.records] == [(listed[0], 2), (listed[1], 0)]
+
+
+@pytest.mark.parametrize("images", [None, "images", "."])
+@pytest.mark.parametrize(
+    "prefix", ["images\\", "images/", "C:\\data\\images\\", "/data/upload/images/", "..\\..\\images\\"]
+)
+def test_pictures_named_by_another_computers_paths(tmp_path: Path, prefix: str, images: str | None) -> None:
+    names = [{"id": key, "file_name": f"{prefix}{name}.jpg"} for key, name in ((7, "a"), (5, "b"))]
+    file = small(tmp_path, images=names).rename(tmp_path / "result.json")
+    (tmp_path / "train").rename(tmp_path / "images")
+    data, problems = read_coco(file, images=None if images is None else tmp_path / images)
+    assert problems == []
+    pictures = [tmp_path / "images/a.jpg", tmp_path / "images/b.jpg"]
+    assert [record.path.resolve() for record in data.records] == pictures
+
+
+@pytest.mark.parametrize(("stored", "named"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_may_be_composed_otherwise(tmp_path: Path, stored: str, named: str) -> None:
+    names = {key: unicodedata.normalize(key, "é.jpg") for key in ("NFC", "NFD")}
+    file = small(tmp_path, images=[{"id": 7, "file_name": names[named]}, {"id": 5, "file_name": "b.jpg"}])
+    (tmp_path / "train/a.jpg").rename(tmp_path / "train" / names[stored])
+    data, problems = read_coco(file)
+    assert problems == []
+    assert data.records[0].path.name == names[stored]
+
+
+def test_one_picture_in_two_entries(tmp_path: Path) -> None:
+    images = [{"id": key, "file_name": name} for key, name in ((7, "a.jpg"), (5, "b.jpg"), (4, "./a.jpg"))]
+    data, problems = read_coco(small(tmp_path, images=images))
+    assert [record.id for record in data.records] == [5]
+    assert (len(problems), problems.pictures) == (1, 2)
+    assert problems[0].where == "image 7 (a.jpg)"
+    assert problems[0].message == (
+        "2 images are this picture (ids 7, 4); give all their annotations one image_id, and delete the other images"
+    )
+
+
+def test_a_box_in_shares_among_boxes_in_pixels(tmp_path: Path) -> None:
+    data, problems = read_coco(small_with(tmp_path, bbox=[0.25, 0.5, 0.5, 0.25]))
+    assert [len(record.targets) for record in data.records] == [2, 0]
+    assert [(p.where, p.message) for p in problems] == [
+        (
+            "annotation 3 (image 7)",
+            "bbox [0.25, 0.5, 0.5, 0.25] (x, y, width, height) is not in pixels: all four numbers lie between 0 and 1;"
+            " multiply them by the picture's width and height",
+        )
+    ]
+    assert problems.objects == 1
+
+
+def boxes(root: Path, *bboxes: list, **more: Any) -> Path:
+    """`small` with these boxes as its annotations, all of picture 7."""
+    annotations = [{"id": i, "image_id": 7, "category_id": 3, "bbox": bbox} | more for i, bbox in enumerate(bboxes)]
+    return small(root, annotations=annotations)
+
+
+def test_a_file_in_shares_is_one_problem(tmp_path: Path) -> None:
+    data, problems = read_coco(boxes(tmp_path, [0.25, 0.5, 0.5, 0.25], [1, 2, 3, 4], [0, 0, 1, 1]))
+    assert len(data) == 0  # the third box is not trusted either
+    assert [p.message for p in problems] == [
+        "2 of 3 boxes are not in pixels: all four numbers lie between 0 and 1 (the first is annotation 0 (image 7):"
+        " bbox [0.25, 0.5, 0.5, 0.25] (x, y, width, height)); multiply them by the picture's width and height"
+    ]
+    assert (problems.objects, problems.pictures) == (0, 2)
+
+
+def test_corners_are_told_by_all_boxes_together(tmp_path: Path) -> None:
+    """Of the first and the last, one cannot see what they are."""
+    corners = [[1, 2, 20, 20], [20, 10, 30, 20], [30, 20, 40, 30], [2, 2, 12, 7]]
+    data, problems = read_coco(boxes(tmp_path, *corners))
+    assert len(data) == 0
+    assert [p.message for p in problems] == [
+        "`bbox` seems to be x1, y1, x2, y2, expected x, y, width, height: 2 of its 4 annotations would reach far beyond"
+        " their pictures; write x2 - x1 and y2 - y1"
+    ]
+    assert (problems.objects, problems.pictures) == (0, 2)
+    right = [[a, b, c - a, d - b] for a, b, c, d in corners]
+    data, problems = read_coco(boxes(tmp_path, *right))
+    assert problems == []
+    assert data.records[0].targets.boxes.tolist() == corners
+
+
+def test_corners_that_happen_to_fit_are_told_by_their_areas(tmp_path: Path) -> None:
+    data, problems = read_coco(boxes(tmp_path, [1, 2, 11, 12], [2, 2, 12, 12], area=100))
+    assert len(data) == 0
+    assert [p.message for p in problems] == [
+        "`bbox` seems to be x1, y1, x2, y2, expected x, y, width, height: `area` is (x2 - x1) (y2 - y1) in 2 of its 2"
+        " annotations; write x2 - x1 and y2 - y1"
+    ]
+
+
+@pytest.mark.parametrize("area", [{}, {"area": 132}, {"area": 90}])  # none, the box's own, a mask's
+def test_large_objects_are_not_taken_for_corners(tmp_path: Path, area: dict) -> None:
+    _, problems = read_coco(boxes(tmp_path, [1, 2, 11, 12], [2, 2, 12, 11], **area))
+    assert problems == []
+
+
+def test_what_is_odd_is_kept_and_counted(tmp_path: Path) -> None:
+    same = {"image_id": 7, "category_id": 9, "bbox": [1, 2, 3, 4]}
+    thin = {"image_id": 7, "category_id": 9, "bbox": [5, 5, 1, 8]}
+    annotations = [{"id": key} | entry for key, entry in ((1, same), (2, same), (2, thin), (3, same))]
+    annotations.append(same | {"id": 4, "category_id": 3})  # another class is another object
+    data, problems = read_coco(small(tmp_path, annotations=annotations))
+    assert problems == []
+    assert len(data.records[0].targets) == 5
+    assert {what: (number, first.where, first.message) for what, (number, first) in problems.warnings.items()} == {
+        "an object that is annotated twice": (
+            2,
+            "annotation 2 (image 7)",
+            "its box and class are those of annotation 1 (image 7) too; delete one",
+        ),
+        "an annotation id that is used already": (
+            1,
+            "annotations[2]",
+            "annotations[1] has the id 2 too; give each its own",
+        ),
+        "a box that is at most 1 pixel wide or high": (
+            1,
+            "annotation 2 (image 7)",
+            "bbox [5, 5, 1, 8] (x, y, width, height); delete it unless it is meant",
+        ),
+    }
+
+
+@pytest.mark.parametrize("split", ["train2017", "val2017"])
+def test_good_data_are_not_accused(coco256: Path, split: str) -> None:
+    _, problems = read_coco(coco256 / f"annotations/instances_{split}.json")
+    assert (problems, problems.warnings) == ([], {})
+
+
+def test_many_categories_take_no_square_of_time(tmp_path: Path) -> None:
+    many = range(20_000)
+    categories = [{"id": i, "name": f"class {i}"} for i in many]
+    annotations = [{"image_id": 7, "category_id": i, "bbox": [1, 1, 2, 2]} for i in many]
+    file = small(tmp_path, categories=categories, annotations=annotations)
+    began = time.process_time()
+    data, _ = read_coco(file)
+    _, problems = read_coco(file, class_names=[f"kind {i}" for i in many])
+    assert time.process_time() - began < 10  # each square alone took more
+    assert (len(data.class_names), len(data.records[0].targets), len(problems)) == (20_000,) * 3
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(ValueError, match=r"a\.json is not a regular file; copy what it gives into one"):
+        read_coco(tmp_path / "a.json")
 
 
 def test_missing_and_empty_files(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,7 +65,11 @@ def test_wrong_places(digits: Path, tmp_path: Path) -> None:
         read_data(digits, "test")
     with pytest.raises(FileNotFoundError, match="neither a folder nor"):
         read_data(digits / "JPEGImages/000001.jpg", "train")
-    with pytest.raises(ValueError, match="is for COCO's format"):
+    os.mkfifo(tmp_path / "fifo.json")
+    for place in ((tmp_path, "fifo.json"), (tmp_path / "fifo.json", "")):
+        with pytest.raises(ValueError, match=r"fifo\.json is not a regular file"):
+            read_data(*place)
+    with pytest.raises(ValueError, match=r"data\.images or --images, .*, is for COCO's format"):
         read_data(digits, "train", images=digits)
 
 
@@ -92,5 +98,50 @@ def test_several_as_one(digits: Path) -> None:
     assert (both.class_names, both.category_ids) == (train.class_names, train.category_ids)
     with pytest.raises(ValueError, match="4 pictures of digits/train and digits/train have the same ids, such as 0000"):
         join_data([train, train])
-    with pytest.raises(ValueError, match=r"name those of both as data\.class_names"):
-        join_data([train, read_data(digits, "val", class_names=["7", "6", "4", "3", "0"])])
+    other_ids = replace(val, category_ids=[9, 8, 7, 6, 5])
+    assert join_data([train, other_ids]).category_ids == train.category_ids
+    names = ["7", "6", "4", "3", "0"]
+    with pytest.raises(ValueError, match=r"has 7, 6, 4, 3, 0; read both with the same class_names"):
+        join_data([train, read_data(digits, "val", class_names=names)])
+    assert len(join_data([read_data(digits, split, class_names=names) for split in ("train", "val")])) == 6
+    renamed = replace(train, records=[replace(record, id=f"again {record.id}") for record in train.records])
+    with pytest.raises(ValueError, match=r"4 pictures are in several of .*1\.jpg; leave them out of all but one"):
+        join_data([train, renamed])
+
+
+def test_files_with_other_ids_for_their_classes_are_learnt_from_together(digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    for split, turn in (("train", 0), ("val", 5)):
+        content = json.loads((digits / f"annotations/instances_{split}.json").read_text())
+        for category in content["categories"]:
+            category["id"] = abs(turn - category["id"])
+        for entry in content["annotations"]:
+            entry["category_id"] = abs(turn - entry["category_id"])
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    names = ["0", "3", "4", "6", "7"]
+    parts = [
+        read_data(tmp_path, f"{split}.json", images=digits / "JPEGImages", class_names=names)
+        for split in ("train", "val")
+    ]
+    assert parts[0].category_ids != parts[1].category_ids
+    both = join_data(parts)
+    expected = [read_data(digits, split) for split in ("train", "val")]
+    assert [record.targets.labels.tolist() for record in both.records] == [
+        record.targets.labels.tolist() for data in expected for record in data.records
+    ]
+
+
+def test_what_is_odd_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_digits(tmp_path, train=2, val=1, size=(96, 112))
+    file = tmp_path / "annotations/instances_train.json"
+    content = json.loads(file.read_text())
+    first = content["annotations"][0]
+    content["annotations"] += [first | {"id": 100}, first | {"id": 101}]
+    file.write_text(json.dumps(content))
+    with caplog.at_level(logging.WARNING, "rcnnkit"):
+        data = read_data(tmp_path, "annotations/instances_train.json")
+    assert sum(len(record.targets) for record in data.records) == len(content["annotations"])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{data.name}: an object that is annotated twice (2 times); the first: {file}: annotation 100 (image 1): its"
+        " box and class are those of annotation 1 (image 1) too; delete one"
+    ]

@@ -1,5 +1,7 @@
 """VOC's layout: real files, the 1-based shift, the way back, and every kind of broken file."""
 
+import os
+import unicodedata
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -25,6 +27,8 @@ def add_picture(root: Path, name: str, *objects: str, size: str = SIZE, suffix: 
     """A 40 x 30 picture, its annotation, and its line in train.txt."""
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / folder).mkdir(parents=True, exist_ok=True)
+    for folder in ("JPEGImages", "Annotations"):
+        (root / folder / name).parent.mkdir(exist_ok=True)
     Image.new("RGB", (40, 30)).save(root / "JPEGImages" / f"{name}{suffix}")
     (root / "Annotations" / f"{name}.xml").write_text(f"<annotation>{size}{''.join(objects)}</annotation>")
     with (root / "ImageSets/Main/train.txt").open("a") as file:
@@ -185,6 +189,13 @@ def test_writing_refuses_two_pictures_of_one_stem(tmp_path: Path) -> None:
         (voc_object((5, 5, 9, 9), name=" "), "no <name>"),
         (voc_object((5, 5, 9, 9), extra="<difficult>yes</difficult>"), "difficult is 'yes'"),
         ("<object><name>cat</name></object>", "no <bndbox>"),
+        (voc_object((5, 5, 9, 9)).replace("</bndbox>", "</bndbox><bndbox/>"), "there are 2 <bndbox>; give each box an"),
+        (
+            voc_object((5, 5, 9, 9), extra="<name>dog</name>"),
+            "there are 2 <name>; give each box an <object> of its own",
+        ),
+        (voc_object((5, 5, 9, 9)).replace("<ymin>", "<xmin>1</xmin><ymin>"), "there are 2 <xmin>"),
+        (voc_object((0.25, 0.5, 0.75, 1)), "is not in pixels: all four numbers lie between 0 and 1; multiply them"),
     ],
 )
 def test_bad_object_is_left_out_alone(tmp_path: Path, thing: str, words: str) -> None:
@@ -231,7 +242,7 @@ def test_bad_pictures_and_annotations_are_all_told_together(tmp_path: Path) -> N
     data, problems = read_voc(tmp_path, "train")
     assert [record.id for record in data.records] == ["good"]
     assert {(Path(p.file).name, p.where, p.message.split(";")[0]) for p in problems} == {
-        ("klingon.xml", "", "this is not XML (unknown encoding: klingon)"),
+        ("klingon.xml", "", "its letters cannot be read (unknown encoding: klingon)"),
         ("train.txt", "line 10", "good is listed in line 1 already"),
         ("no_picture", "", f"there is no picture no_picture of any type in {tmp_path / 'JPEGImages'}"),
         ("no_xml.xml", "", "there is no such annotation"),
@@ -256,6 +267,152 @@ def test_pictures_of_every_format_that_is_read(tmp_path: Path, suffix: str) -> N
     assert problems == []
     assert [record.path.name for record in data.records] == [f"a{suffix}"]
     assert read_picture(data.records[0].path, data.records[0].size).shape == (30, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("objects", "said"),
+    [
+        ("<objects>{0}{0}</objects>", "2 boxes are not read: in <annotation><objects><object><bndbox>"),
+        ("{1}{0}", "1 box is not read: in <annotation><Object><bndbox>"),
+        ("<object><name>cat</name>{0}</object>", "1 box is not read: in <annotation><object><object><bndbox>"),
+        ("{2}", "1 box is not read: in <annotation><object><BndBox>"),
+    ],
+)
+def test_boxes_that_are_elsewhere_are_not_left_in_silence(tmp_path: Path, objects: str, said: str) -> None:
+    one = voc_object((2, 2, 9, 9))
+    others = (one.replace("object", "Object"), one.replace("bndbox", "BndBox"))
+    add_picture(tmp_path, "a", voc_object((1, 1, 9, 9)), objects.format(one, *others))
+    data, problems = read_voc(tmp_path, "train")
+    assert (len(data), problems.pictures) == (0, 1)  # its other objects would be learnt as background
+    assert [(Path(p.file).name, p.where, p.message) for p in problems] == [
+        ("a.xml", "", f"{said}, expected in <annotation><object><bndbox>; correct the file")
+    ]
+
+
+def test_parts_of_people_have_boxes(tmp_path: Path) -> None:
+    part = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>4</ymax></bndbox></part>"
+    add_picture(tmp_path, "a", voc_object((1, 1, 9, 9), "person", extra=part))
+    data, problems = read_voc(tmp_path, "train")
+    assert problems == []
+    assert data.records[0].targets.boxes.tolist() == [[0, 0, 9, 9]]
+
+
+def test_an_object_that_is_there_twice_is_kept_and_counted(tmp_path: Path) -> None:
+    add_picture(tmp_path, "a", *(voc_object((1, 1, 9, 9), name) for name in ("cat", "dog", "cat", "cat")))
+    add_picture(tmp_path, "b", voc_object((1, 1, 9, 9)))
+    data, problems = read_voc(tmp_path, "train")
+    assert (problems, len(data.records[0].targets)) == ([], 4)
+    ((what, (number, first)),) = problems.warnings.items()
+    assert (what, number) == ("an object that is annotated twice", 2)
+    assert (Path(first.file).name, first.where) == ("a.xml", "object 2")
+    assert first.message == "its box and class are those of object 0 too; delete one"
+
+
+def test_a_data_set_in_shares_is_one_problem(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        add_picture(tmp_path, name, voc_object((0.25, 0.5, 0.75, 1)))
+    data, problems = read_voc(tmp_path, "train")
+    assert (len(data), problems.pictures, problems.objects) == (0, 2, 0)
+    assert [str(p) for p in problems] == [
+        f"{tmp_path / 'Annotations'}: 2 of 2 boxes are not in pixels: all four numbers lie between 0 and 1 (the first"
+        " is a.xml, object 0: xmin 0.25, ymin 0.5, xmax 0.75, ymax 1); multiply them by the picture's width and height"
+    ]
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_blood_cells_are_not_accused(bccd: Path, split: str) -> None:
+    _, problems = read_voc(bccd, split)
+    assert (len(problems), problems.warnings) == ({"train": 1, "val": 1, "test": 0}[split], {})
+
+
+@pytest.mark.parametrize(
+    "line", ["cam1/a", "cam1/a.jpg", "cam1\\a.JPG", "JPEGImages/cam1/a.jpg", "/x/VOC/JPEGImages/cam1/a", "cam1/a.xml 1"]
+)
+def test_lists_may_name_folders_and_endings(tmp_path: Path, line: str) -> None:
+    add_picture(tmp_path, "cam1/a", voc_object((1, 1, 9, 9)))
+    add_picture(tmp_path, "cam2/a", voc_object((1, 1, 9, 9), "dog"))
+    (tmp_path / "ImageSets/Main/train.txt").write_text(f"{line}\n")
+    data, problems = read_voc(tmp_path, "train")
+    assert problems == []
+    assert data.class_names == ["cat", "dog"]  # of every file in Annotations
+    assert [(record.id, record.path) for record in data.records] == [("cam1/a", tmp_path / "JPEGImages/cam1/a.jpg")]
+
+
+def test_an_ending_in_the_list_chooses_the_picture(tmp_path: Path) -> None:
+    for suffix in (".jpg", ".png"):
+        add_picture(tmp_path, "a", suffix=suffix)
+    (tmp_path / "ImageSets/Main/train.txt").write_text("a.png\n")
+    data, problems = read_voc(tmp_path, "train")
+    assert (problems, [record.path.name for record in data.records]) == ([], ["a.png"])
+
+
+def test_a_picture_in_a_folder_is_pointed_out(tmp_path: Path) -> None:
+    add_picture(tmp_path, "cam1/a")
+    (tmp_path / "Annotations/a.xml").write_text("<annotation/>")
+    listed = tmp_path / "ImageSets/Main/train.txt"
+    listed.write_text("a\n")
+    _, problems = read_voc(tmp_path, "train")
+    assert [p.message for p in problems] == [
+        f"there is no picture a of any type in {tmp_path / 'JPEGImages'}, but cam1/a is there; write that in the list,"
+        " and name its annotation the same"
+    ]
+    listed.write_text("cam1/a\n")
+    (tmp_path / "Annotations/a.xml").rename(tmp_path / "Annotations/cam1/a.xml")
+    assert read_voc(tmp_path, "train")[1] == []
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD", "NFC"), ("NFD", "NFC", "NFC"), ("NFC", "NFC", "NFD")])
+def test_names_may_be_composed_otherwise(tmp_path: Path, forms: tuple[str, str, str]) -> None:
+    listed, picture, annotation = (unicodedata.normalize(form, "é1") for form in forms)
+    add_picture(tmp_path, picture, voc_object((1, 1, 9, 9), unicodedata.normalize("NFD", "chaîne")))
+    (tmp_path / f"Annotations/{picture}.xml").rename(tmp_path / f"Annotations/{annotation}.xml")
+    (tmp_path / "ImageSets/Main/train.txt").write_text(f"{listed}\n{unicodedata.normalize('NFD', 'é1')}\n")
+    data, problems = read_voc(tmp_path, "train", [unicodedata.normalize("NFC", "chaîne")])
+    assert [(record.id, record.path.stem) for record in data.records] == [(listed, picture)]
+    assert data.records[0].targets.labels.tolist() == [0]
+    assert [(p.where, p.message.partition(" ")[2]) for p in problems] == [
+        ("line 2", "is listed in line 1 already; delete one")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("gb2312", "猫"), ("GBK", "镕"), ("Shift_JIS", "猫"), ("latin-1", "Löwe"), ("utf-16", "猫")]
+)
+def test_an_xml_may_declare_its_encoding(tmp_path: Path, encoding: str, name: str) -> None:
+    add_picture(tmp_path, "a")
+    text = f'<?xml version="1.0" encoding="{encoding}"?><annotation>{voc_object((1, 1, 9, 9), name)}</annotation>'
+    (tmp_path / "Annotations/a.xml").write_bytes(text.encode(encoding))
+    data, problems = read_voc(tmp_path, "train")
+    assert (problems, data.class_names, len(data.records[0].targets)) == ([], [name], 1)
+
+
+@pytest.mark.parametrize(
+    "declared", ["", '<?xml version="1.0" encoding="utf-8"?>', '<?xml version="1.0" encoding="euc-jp"?>']
+)
+def test_an_xml_in_another_encoding_than_it_declares(tmp_path: Path, declared: str) -> None:
+    add_picture(tmp_path, "a")
+    file = tmp_path / "Annotations/a.xml"
+    text = f"{declared}<annotation>{voc_object((1, 1, 9, 9), 'Löwe')}</annotation>"
+    file.write_text(text, encoding="latin-1")
+    _, problems = read_voc(tmp_path, "train")
+    assert [(p.file, p.where) for p in problems] == [(str(file), "")]
+    assert problems[0].message.startswith("its letters cannot be read (")
+    assert problems[0].message.endswith("; save it as UTF-8, and declare no other encoding")
+    file.write_text(text.removeprefix(declared), encoding="utf-8")
+    assert read_voc(tmp_path, "train")[0].class_names == ["Löwe"]
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    add_picture(tmp_path, "a")
+    os.mkfifo(tmp_path / "ImageSets/Main/val.txt")
+    with pytest.raises(ValueError, match=r"val\.txt is not a regular file"):
+        read_voc(tmp_path, "val")
+    (tmp_path / "Annotations/a.xml").unlink()
+    for name in ("a", "of_another_split"):
+        os.mkfifo(tmp_path / f"Annotations/{name}.xml")
+    _, problems = read_voc(tmp_path, "train")
+    assert len(problems) == 1
+    assert "a.xml is not a regular file; copy what it gives into one" in problems[0].message
 
 
 def test_two_pictures_of_one_name(tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""File names beyond ASCII: one text can be written in two ways, and macOS writes the other one than everybody else."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+
+def composed(text: str) -> str:
+    """The same text with each accented letter as one character (Unicode NFC): two that read alike are equal then."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def is_there(path: Path) -> bool:
+    """`path.exists()`, and False where the name cannot be a file's, such as one that is too long."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+class StoredNames:
+    """Finds files whatever way their names are composed in. Folders are listed once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, str]] = {}  # composed name -> the name that the folder has
+
+    def find(self, path: Path) -> Path:
+        """`path` where it exists; else what has the same name there, composed otherwise; else `path`."""
+        if str(path).isascii() or is_there(path):
+            return path
+        folder = self.find(path.parent)
+        if folder not in self._folders:
+            names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
+            self._folders[folder] = {composed(name): name for name in names if not name.isascii()}
+        return folder / self._folders[folder].get(composed(path.name), path.name)
