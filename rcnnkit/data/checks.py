@@ -46,7 +46,7 @@ class Findings(list[Problem]):
 
 
 class Shares:
-    """Boxes in shares of the picture's sides, 0 to 1, where pixels belong: told one by one, or as the whole they are.
+    """Boxes in shares of the picture's sides, 0 to 1, where pixels belong: one problem each, or one for most of all.
 
     A box whose numbers are all 1 at most lies within the picture's first pixel, where no object is.
     """

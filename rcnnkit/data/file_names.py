@@ -1,4 +1,4 @@
-"""File names beyond ASCII: one text can be written in two ways, and macOS writes the other one than everybody else."""
+"""File names beyond ASCII: an accented letter is one character or two, and macOS splits what others keep as one."""
 
 from __future__ import annotations
 

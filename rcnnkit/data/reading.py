@@ -64,7 +64,7 @@ def read_data(
         )
     elif images is not None:
         raise ValueError(
-            f"data.images or --images, {images}, is for COCO's format; in VOC's the pictures are in JPEGImages"
+            f"data.images or --images, {images}, is for COCO's format; leave it out, VOC's pictures are in JPEGImages"
         )
     else:
         data, findings = read_voc(root, split, class_names)
