@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 from typing import IO
 
@@ -101,7 +102,13 @@ def jpeg_damage(picture: Image.Image, data: Array) -> str | None:
 
 
 class TooManyPixels(ValueError):
-    """A picture with more pixels than are meant to be decoded."""
+    """A picture with more pixels than are meant to be decoded; the text goes on after its name."""
+
+    def __init__(self, pixels: str, limit: int) -> None:
+        super().__init__(
+            f"has {pixels} pixels, more than {limit:,}; cut it into tiles, or set the environment variable"
+            " RCNNKIT_MAX_PIXELS to more"
+        )
 
 
 def open_picture(file: Path | IO[bytes]) -> Image.Image:
@@ -119,15 +126,13 @@ def open_picture(file: Path | IO[bytes]) -> Image.Image:
         picture = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])  # older ones lack AVIF
     except UnidentifiedImageError:  # whose text names an object in memory
         raise ValueError("no known kind of picture") from None
-    except Image.DecompressionBombError as error:
-        raise TooManyPixels(f"has more pixels than Pillow takes ({error}); cut it into tiles") from None
+    except Image.DecompressionBombError as error:  # Pillow's limit is the same one, unless somebody has changed it
+        number = re.search(r"\d+", str(error))
+        raise TooManyPixels(f"{int(number[0]):,}" if number else "too many", limit) from None
     width, height = picture.size
     if width * height > limit:
         picture.close()
-        raise TooManyPixels(
-            f"is {width} wide and {height} high, which is {width * height:,} pixels; cut it into tiles, or set the"
-            f" environment variable RCNNKIT_MAX_PIXELS, now {limit}, to more"
-        )
+        raise TooManyPixels(f"{width} × {height}", limit)
     return picture
 
 

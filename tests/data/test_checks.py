@@ -100,8 +100,8 @@ def test_too_many_pixels_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "a.png").write_bytes(encoded("PNG"))
     monkeypatch.setenv("RCNNKIT_MAX_PIXELS", "2999")
     assert check_picture(tmp_path / "a.png") == (
-        "the picture is 60 wide and 50 high, which is 3,000 pixels; cut it into tiles, or set the environment variable"
-        " RCNNKIT_MAX_PIXELS, now 2999, to more"
+        "the picture has 60 × 50 pixels, more than 2,999; cut it into tiles, or set the environment variable"
+        " RCNNKIT_MAX_PIXELS to more"
     )
 
 
