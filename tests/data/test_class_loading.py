@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rcnnkit.backbones.classifier import SEEN
 from rcnnkit.config import AugmentSettings, ClassifierSettings
 from rcnnkit.data.class_folders import Example
 from rcnnkit.data.class_loading import ClassBatch, load_class_batches, shuffled
@@ -61,6 +62,11 @@ def test_pictures_and_labels_belong_together(records: list[Example]) -> None:
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_the_classifier_need_not_look_at_its_labels(records: list[Example]) -> None:
+    _, labels = load(records, 1)[0].to(torch.device("cpu"), Preprocessing())
+    assert getattr(labels, SEEN) == 1 + int(labels.max())
+
+
 def test_workers_and_a_later_start_change_nothing(records: list[Example], tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
