@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rcnnkit.boxes import check_inside, scale
 from rcnnkit.images import Picture, Preprocessing
+from rcnnkit.processes import say_forked
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
 
@@ -101,6 +102,7 @@ class Detector(nn.Module):
             return self.forward([pictures], given)[0]  # type: ignore[list-item, index]  # one of each
         if not pictures:
             return []
+        say_forked()
         with torch.inference_mode():
             images = self.preprocessing(pictures, self.device)
             if proposals is not None:
