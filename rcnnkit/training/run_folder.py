@@ -99,9 +99,10 @@ def _hold(file: Path) -> int:
         if _is_at(descriptor, file):  # not one that its holder has just removed
             break
         os.close(descriptor)
-    os.truncate(descriptor, 0)
     since = time.strftime("%Y-%m-%d %H:%M:%S")
-    os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}, started {since},".encode(), 0)
+    with suppress(OSError):  # a full disk: a run may end there all the same
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}, started {since},".encode(), 0)
     return descriptor
 
 
