@@ -169,7 +169,7 @@ def _complain(path: Path, reason: str) -> None:
 def _cut(path: Path, progress: checkpoint.Progress) -> None:
     """Leave out the lines that a run which goes on from `progress` will write again."""
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []  # a device may have no end
     except OSError:
         return
     kept = [line for line in lines if _stays(line, progress)]

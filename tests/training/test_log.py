@@ -82,18 +82,18 @@ def test_no_half_line_is_left_when_the_disk_is_full(tmp_path: Path, caplog: pyte
 def test_a_run_whose_folder_is_taken_away_is_trained_on(
     tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run, real, calls = tmp_path / "run", loop.step, []
+    run, real, calls = tmp_path / "runs" / "one", loop.step, []
 
     def taken(*arguments: Any) -> dict[str, float]:
         calls.append(1)
         if len(calls) == 2:
-            shutil.rmtree(run)
+            shutil.rmtree(run.parent)
         return real(*arguments)
 
     monkeypatch.setattr(loop, "step", taken)
     best = train(settings(tiny, save_every=3), run, QUIET)
     assert best.exists()
-    assert iterations(run) == [4, 4]  # the checkpoint of iteration 3 made the folder again
+    assert iterations(run) == [4, 4]  # the checkpoint of iteration 3 made the folders again
     messages = [record.getMessage() for record in caplog.records]
     assert f"{run}/log.jsonl cannot be written (No such file or directory). Training goes on without it" in messages
     assert len(messages) == 2  # and of TensorBoard
