@@ -484,7 +484,7 @@ def _run() -> None:
 
         if isinstance(error, Interrupted):
             console.print(str(error))
-            sys.exit(130)
+            sys.exit(128 + error.signal)
         if not isinstance(error, (ValueError, OSError, NonFiniteLoss)):
             raise
         _complain(error)

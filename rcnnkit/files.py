@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -54,8 +57,11 @@ def whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; `path` is as it was, and nothing half remains.
     """
-    half = path.with_name(f".{uuid.uuid4().hex}")  # processes on several machines may write the same file
+    # Processes on several machines may write the same file. A folder holds what a library writes on its way, too.
+    folder = path.with_name(f".half-{os.getpid()}-{os.uname().nodename}-{uuid.uuid4().hex}")
+    half = folder / path.name
     try:
+        folder.mkdir()
         half.touch()  # with the user's own permissions; safetensors would let nobody else read it
         yield half
         half.replace(path)
@@ -63,8 +69,20 @@ def whole(path: Path) -> Iterator[Path]:
         reason = getattr(error, "strerror", None) or error
         raise OSError(f"{path} cannot be written ({reason}); mend that, or choose another folder") from None
     finally:
-        with suppress(OSError):
-            half.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_halves(folder: Path, *, alone: bool = False) -> None:
+    """Remove what processes that were killed in `whole` left in a folder.
+
+    Args:
+        alone: nobody else writes into it. Otherwise what is of another machine stays, as its process may be alive.
+    """
+    for half in folder.glob(".half-*"):
+        if named := re.fullmatch(r"\.half-(\d+)-(.+)-[0-9a-f]{32}", half.name):
+            process, machine = int(named[1]), named[2]
+            if alone or (machine == os.uname().nodename and not Path(f"/proc/{process}").exists()):
+                shutil.rmtree(half, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

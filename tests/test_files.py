@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rcnnkit.files import check_new, check_regular, sha256, whole
+from rcnnkit.files import check_new, check_regular, remove_halves, sha256, whole
 
 
 def test_nothing_is_in_the_way_of_a_new_file(tmp_path: Path) -> None:
@@ -73,6 +73,33 @@ def test_what_safetensors_cannot_write(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match=r"a\.safetensors cannot be written \(.*directory"):
         save()
+
+
+def killed_in_whole(path: Path) -> Path:
+    """What a process leaves that is killed while it writes."""
+    if (process := os.fork()) == 0:
+        with whole(path) as half:
+            half.write_bytes(b"much")
+            (half.parent / ".tmpA1b2C3").touch()  # as safetensors has on its way
+            os._exit(0)
+    os.waitpid(process, 0)
+    (left,) = [each for each in path.parent.iterdir() if each.name.startswith(f".half-{process}-")]
+    return left
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    own, elsewhere = killed_in_whole(path), killed_in_whole(path)
+    elsewhere = elsewhere.rename(tmp_path / f".half-1-another-machine-{'0' * 32}")
+    mine = tmp_path / ".half-finished"  # a user's
+    mine.touch()
+    with whole(path) as living:
+        remove_halves(tmp_path)
+        assert {*tmp_path.iterdir()} == {path, elsewhere, mine, living.parent}
+        assert not own.exists()
+    remove_halves(tmp_path, alone=True)
+    assert {*tmp_path.iterdir()} == {path, mine}
 
 
 def test_sha256(tmp_path: Path) -> None:

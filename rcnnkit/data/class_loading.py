@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset as TorchDataset
 
 from rcnnkit.backbones.classifier import SEEN
 from rcnnkit.data.class_folders import Example
@@ -52,7 +50,7 @@ def shuffled(number: int, batch: int, seed: int) -> Iterator[list[Draw]]:
                 group.clear()
 
 
-class _Pictures(TorchDataset[Sample | Exception]):
+class _Pictures:
     def __init__(self, records: Sequence[Example], augmentation: ClassifierAugmentation) -> None:
         self.records, self.augmentation = records, augmentation
 
@@ -65,9 +63,9 @@ class _Pictures(TorchDataset[Sample | Exception]):
             return error
 
 
-def _collate(samples: list[Sample]) -> tuple[Any, ...]:
+def _collate(samples: list[Sample]) -> ClassBatch:
     pictures, labels, paths = zip(*samples, strict=True)
-    return torch.stack(pictures), torch.tensor(labels), paths
+    return ClassBatch(torch.stack(pictures), torch.tensor(labels), paths)
 
 
 def load_class_batches(
@@ -78,12 +76,12 @@ def load_class_batches(
     seed: int,
     start: int = 0,
     workers: int = -1,
-) -> Iterator[ClassBatch]:
+) -> Generator[ClassBatch, None, None]:
     """Augmented batches without end; see `rcnnkit.data.loading.load_batches`.
 
     Raises:
+        ChildProcessError: a process that reads was killed.
         ValueError, FileNotFoundError: a picture cannot be read; names it.
     """
     source, drawn = _Pictures(records, augmentation), shuffled(len(records), batch, seed)
-    for pictures, labels, paths in read_ahead(source, drawn, _collate, start=start, workers=workers, seed=seed):
-        yield ClassBatch(pictures, labels, paths)
+    return read_ahead(source, drawn, _collate, start=start, workers=workers)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from rcnnkit.data.records import Record
 from rcnnkit.data.transforms import NO_PROPOSALS, Augmentation
 from rcnnkit.images import Preprocessing, read_picture
+from rcnnkit.processes import map_ahead
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import ImageBatch, Proposals, Size, Targets
 
@@ -69,10 +65,11 @@ def draws(records: Sequence[Record], batch: int, seed: int) -> Iterator[list[Dra
 
 
 Sample = tuple[Tensor, Size, Targets, Path, Proposals]
+Made = TypeVar("Made")
 Unreadable = (OSError, ValueError)  # what `read_picture` raises
 
 
-class _Pictures(TorchDataset[Sample | Exception]):
+class _Pictures:
     def __init__(
         self,
         records: Sequence[Record],
@@ -101,61 +98,48 @@ class _Pictures(TorchDataset[Sample | Exception]):
         return pixels, record.size, targets, record.path, proposals
 
 
-def _first_error_or(collate: Callable[[list[Any]], Any], samples: list[Any]) -> Any:
-    return next((sample for sample in samples if isinstance(sample, Exception)), None) or collate(samples)
-
-
-def _collate(samples: list[Sample]) -> tuple[Any, ...]:
+def _collate(samples: list[Sample]) -> Batch:
     pictures, sizes, targets, paths, proposals = zip(*samples, strict=True)
-    return pictures, sizes, [_arrays(each) for each in targets], paths, [_arrays(each) for each in proposals]
+    for picture, target in zip(pictures, targets, strict=True):  # which were right when they were read
+        target.see((picture.shape[1], picture.shape[2]), max(target.labels.tolist(), default=-1) + 1)
+    return Batch(pictures, sizes, targets, paths, proposals)
 
 
-def _arrays(piece: Targets | Proposals) -> dict[str, np.ndarray]:
-    """Every tensor that crosses to another process holds a file open there; arrays do not."""
-    return {f.name: getattr(piece, f.name).numpy() for f in fields(piece) if f.init}
+class Source(Protocol):
+    """What a draw is read from; an exception stands for a picture that cannot be read."""
 
-
-def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(value) for name, value in arrays.items()}
-
-
-def _start_worker(_: int) -> None:
-    cv2.setNumThreads(0)  # the processes are the threads
-    for number in (signal.SIGINT, signal.SIGTERM):  # these are for the loop, which ends its workers
-        signal.signal(number, signal.SIG_IGN)
+    def __getitem__(self, draw: Draw) -> Any: ...
 
 
 def read_ahead(
-    source: TorchDataset[Any],
+    source: Source,
     drawn: Iterator[list[Draw]],
-    collate: Callable[[list[Any]], Any],
+    collate: Callable[[list[Any]], Made],
     *,
     start: int,
     workers: int,
-    seed: int,
-) -> Iterator[Any]:
+) -> Generator[Made, None, None]:
     """What `collate` makes of each of the batches `drawn`, from the `start`-th on; see `load_batches`.
 
     Raises:
+        ChildProcessError: a process that reads was killed.
         Exception: one that `source` answered with in place of a picture.
     """
     if workers < 0:
         workers = min(8, os.cpu_count() or 1)
-    # Forked workers share the records; spawned ones would be sent a copy of every tensor in them.
-    context = "fork" if workers and "fork" in multiprocessing.get_all_start_methods() else None
-    loader = DataLoader(
-        source,
-        batch_sampler=islice(drawn, start, None),
-        num_workers=workers,
-        collate_fn=partial(_first_error_or, collate),
-        worker_init_fn=_start_worker,
-        multiprocessing_context=context,
-        generator=torch.Generator().manual_seed(seed),  # of the workers' seeds; by default the global one
-    )
-    for item in loader:
-        if isinstance(item, Exception):
-            raise item
-        yield item
+
+    def read(draws: list[Draw]) -> Made | Exception:
+        samples = [source[draw] for draw in draws]
+        return next((each for each in samples if isinstance(each, Exception)), None) or collate(samples)
+
+    coming = islice(drawn, start, None)
+    advice = "set data.workers lower, which is how many there are"
+    ahead = map_ahead(read, coming, workers, "reads pictures", advice)
+    with closing(ahead if workers else (read(draws) for draws in coming)) as items:
+        for item in items:
+            if isinstance(item, Exception):
+                raise item
+            yield item
 
 
 def load_batches(
@@ -169,26 +153,20 @@ def load_batches(
     use_difficult: bool = False,
     store: Store | None = None,
     count: int = 2000,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Augmented batches without end, read by `workers` processes (-1: one a core, at most 8; 0: in this one).
+
+    The processes end when the iterator is closed or forgotten, or this process ends.
 
     Args:
         start: how many batches to skip, to continue a run.
         store: proposals of every picture; the best `count` of each come with it.
 
     Raises:
+        ChildProcessError: a process that reads was killed.
         ValueError, FileNotFoundError: a picture or its proposals cannot be read; names it.
     """
     source, drawn = _Pictures(records, augmentation, use_difficult, store, count), draws(records, batch, seed)
-    for item in read_ahead(source, drawn, _collate, start=start, workers=workers, seed=seed):
-        pictures, sizes, arrays, paths, proposals = item
-        targets = [Targets(**_tensors(each)) for each in arrays]
-        for picture, target in zip(pictures, targets, strict=True):  # which were right when they were read
-            target.see((picture.shape[1], picture.shape[2]), max(target.labels.tolist(), default=-1) + 1)
-        yield Batch(
-            pictures,
-            sizes,
-            targets,
-            paths,
-            [Proposals(**_tensors(each)) for each in proposals] if store else (),
-        )
+    with closing(read_ahead(source, drawn, _collate, start=start, workers=workers)) as batches:
+        for each in batches:
+            yield each if store else replace(each, proposals=())

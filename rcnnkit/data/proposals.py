@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rcnnkit.data.checks import count
 from rcnnkit.data.records import Dataset, Record
+from rcnnkit.files import remove_halves
 from rcnnkit.images import read_picture
 from rcnnkit.proposals.methods import PictureMethod
 from rcnnkit.proposals.released import Released
@@ -52,6 +53,7 @@ def compute_proposals(
     """
     if (store.method, store.settings) != (method.name, method.settings):
         raise ValueError(f"{store.folder} is for {store.describe()}; make a store for {method.name}'s own settings")
+    remove_halves(store.folder)
     number, processes = share
     mine = dataset.records[number::processes]
     missing = [record for record in mine if not _is_in(store, record)]

@@ -13,6 +13,7 @@ from rcnnkit.boxes import check_inside, scale
 from rcnnkit.detectors.inputs import check_batch
 from rcnnkit.images import Picture, Preprocessing, list_pictures
 from rcnnkit.precision import DTYPES, check_stays_float32
+from rcnnkit.processes import say_forked
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
 
@@ -150,6 +151,7 @@ class Detector(nn.Module):
             raise ValueError("proposals of several pictures are a list with one Proposals for each picture")
         if not listed:
             return []
+        say_forked()
         with torch.no_grad():  # not inference_mode, whose tensors refuse to be changed in place
             images = self.preprocessing(listed, self.device)
             if proposals is not None:

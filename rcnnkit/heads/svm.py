@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-import time
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,6 +12,8 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
+
+from rcnnkit.processes import map_ahead
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Fit = tuple[Array, float]  # weight (D,) and bias of one SVM
@@ -201,22 +198,14 @@ class SVMTrainer:
 
 
 def _fit_all(fit: Callable[..., Fit], sets: Sequence[tuple[Array, Array]], processes: int) -> list[Fit]:
-    """`fit` of each set. In processes: liblinear's threads would share one random generator."""
+    """`fit` of each set. In processes: liblinear's threads would share one random generator.
+
+    Raises:
+        ChildProcessError: one was killed.
+    """
     if min(processes, len(sets)) <= 1:
         return [fit(*each) for each in sets]
-    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
-    with ProcessPoolExecutor(min(processes, len(sets)), context, _start_worker) as pool:
-        return [job.result() for job in [pool.submit(fit, *each) for each in sets]]
-
-
-def _start_worker() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # these are for the main process, which ends its workers
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent was killed and so could not end it."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+    advice = "give it fewer windows a picture: proposals.train_count"
+    jobs = iter(range(len(sets)))
+    with closing(map_ahead(lambda i: fit(*sets[i]), jobs, min(processes, len(sets)), "trains SVMs", advice)) as fits:
+        return list(fits)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import warnings
 from pathlib import Path
 
 import torch
+
+from rcnnkit.processes import after_fork
+
+os.register_at_fork(after_in_child=after_fork)
 
 
 def find(name: str) -> Path | None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rcnnkit.ops.library import load, miss_cuda
+from rcnnkit.processes import say_forked
 
 HAS_CUDA = load()
 
@@ -80,6 +81,7 @@ def _floats(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
+    say_forked()
     if not (isinstance(boxes, Tensor) and isinstance(scores, Tensor)):
         given = type(scores if isinstance(boxes, Tensor) else boxes).__name__
         raise TypeError(f"boxes and scores must be tensors, not {given}; torch.as_tensor makes one")

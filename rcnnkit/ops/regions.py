@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from rcnnkit.processes import say_forked
+
 
 def regions(input: Tensor, boxes: Tensor | Sequence[Tensor]) -> Tensor:
     """(R, 5) rows (picture, x1, y1, x2, y2) from those, or from one (N, 4) tensor for each picture.
@@ -17,6 +19,7 @@ def regions(input: Tensor, boxes: Tensor | Sequence[Tensor]) -> Tensor:
         TypeError: boxes are no tensors.
         ValueError: a shape or the device is wrong, or there are not as many tensors as pictures.
     """
+    say_forked()
     if input.ndim != 4:
         raise ValueError(f"input has shape {tuple(input.shape)}, expected (B, C, H, W)")
     boxes = boxes if isinstance(boxes, Tensor) else list(boxes)

@@ -32,6 +32,7 @@ from torch import Tensor
 from rcnnkit.boxes import scale
 from rcnnkit.images import Array, Picture, read_picture
 from rcnnkit.ops.library import load
+from rcnnkit.processes import say_forked
 from rcnnkit.structures import Proposals, Size
 
 load()
@@ -132,6 +133,7 @@ def hierarchy(image: Picture, colour: str = "hsv", k: float = 100, similarities:
 
 def _tensor(pixels: Array) -> Tensor:
     """(H, W, 3) uint8."""
+    say_forked()
     _check_size(pixels.shape[0], pixels.shape[1])
     return torch.from_numpy(np.require(pixels, requirements=["C", "W"]))  # torch warns of what is read-only
 

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,15 @@ from rcnnkit.files import sha256
 from rcnnkit.inference import prepare
 from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST
+from rcnnkit.training.log import write_evaluation
 from rcnnkit.training.loop import Interrupted, finite, read_splits, train
-from rcnnkit.training.run_folder import claim, keep_settings
+from rcnnkit.training.run_folder import alone, claim, keep_settings
 
 ALL = 1_000_000_000
 STEPS = ("1-rpn", "2-fast-rcnn", "3-rpn", "4-fast-rcnn")
 
 
+@alone
 def train_alternating(settings: Settings, run: Path | str, console: Console | None = None) -> Path:
     """Train a Faster R-CNN in four steps, each a run in a folder of its own below `run`.
 
@@ -67,7 +68,7 @@ def train_alternating(settings: Settings, run: Path | str, console: Console | No
         shared["init"] = rpn
         fast = _step(_head_settings(settings, store, **shared), fourth, console)
     except Interrupted as stop:
-        raise Interrupted(run / LAST, stop.iteration) from None  # the whole is what goes on
+        raise Interrupted(run / LAST, stop.iteration, stop.signal) from None  # the whole is what goes on
 
     detector = weights.load(rpn, settings.train.device)
     _, tensors = weights.read(fast)
@@ -78,7 +79,7 @@ def train_alternating(settings: Settings, run: Path | str, console: Console | No
     about: dict[str, Any] = {"iteration": 2 * (options.rpn_iterations + options.head_iterations), "data": training.name}
     if validation is not None:
         evaluation = evaluate(prepare(detector, settings.train.precision), validation)
-        (run / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
+        write_evaluation(run, evaluation.to_json())
         numbers = evaluation.coco.numbers
         shown = headline(validation)
         printed = ", ".join(f"{name} {numbers[name]:.3f}" for name in shown)

@@ -29,6 +29,7 @@ class Progress:
     best_ap: float = -1.0  # on the validation pictures; of a classifier, the top-1 accuracy
     seconds: float = 0.0  # spent training, without evaluation
     loss_scale: float = 65536.0  # fp16's
+    scale_steps: int = 0  # since it last changed
     evaluated: int = 0  # iterations done when it was last evaluated
 
 
@@ -53,7 +54,7 @@ def load_checkpoint(path: Path, detector: Detector | Classifier, optimizer: torc
             or of a detector with other settings or classes.
     """
     about, tensors = weights.read(path)
-    if not asdict(Progress()).keys() - {"evaluated"} <= about["training"].keys():
+    if not asdict(Progress()).keys() - {"evaluated", "scale_steps"} <= about["training"].keys():
         raise ValueError(f"{path} holds weights only; to start from them use train.init, not train.resume")
     if about["class_names"] != list(detector.class_names):
         raise ValueError(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from rich.console import Console
@@ -13,17 +12,19 @@ from rcnnkit import weights
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.config import Settings
 from rcnnkit.data.class_folders import read_class_splits
-from rcnnkit.data.class_loading import ClassBatch, load_class_batches
+from rcnnkit.data.class_loading import load_class_batches
 from rcnnkit.data.transforms import ClassifierAugmentation
 from rcnnkit.evaluation.accuracy import evaluate_classifier
 from rcnnkit.precision import autocast, pick_dtype
-from rcnnkit.training.loop import fit
-from rcnnkit.training.run_folder import claim
+from rcnnkit.training.log import write_evaluation
+from rcnnkit.training.loop import LabelledBatch, fit
+from rcnnkit.training.run_folder import alone, claim
 from rcnnkit.training.start import start_detector
 
 log = logging.getLogger("rcnnkit")
 
 
+@alone
 def train_classifier(settings: Settings, run: Path | str, console: Console | None = None) -> Path:
     """Train a classifier on class folders and leave it in a folder of its own; best is the best top-1 accuracy.
 
@@ -48,7 +49,7 @@ def train_classifier(settings: Settings, run: Path | str, console: Console | Non
     if settings.model.pretrained and not (options.init or resume):
         log.info("model.pretrained: the last layer is new, for the %d classes here", len(training.class_names))
 
-    def batches(start: int) -> Iterator[ClassBatch]:
+    def batches(start: int) -> Generator[LabelledBatch, None, None]:
         return load_class_batches(
             training.records,
             ClassifierAugmentation(settings.augment, settings.classifier),
@@ -62,7 +63,7 @@ def train_classifier(settings: Settings, run: Path | str, console: Console | Non
         assert validation is not None
         with autocast(device, dtype):
             found = evaluate_classifier(classifier, validation)
-        (run / "evaluation.json").write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
+        write_evaluation(run, found.to_json())
         return found.numbers
 
     shown = ("top1", "class_mean")

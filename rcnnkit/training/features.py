@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from rcnnkit.files import whole
+from rcnnkit.files import remove_halves, whole
 from rcnnkit.training.windows import Windows
 
 ABOUT = "about.json"
@@ -91,6 +91,7 @@ class Features:
         Raises:
             ValueError: the folder holds the features of another.
         """
+        remove_halves(self.folder)
         self.about["network"] = network
         if not self._compare():
             self.folder.mkdir(parents=True, exist_ok=True)

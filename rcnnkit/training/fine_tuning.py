@@ -19,7 +19,7 @@ from rcnnkit.heads.matching import BACKGROUND, match
 from rcnnkit.precision import autocast
 from rcnnkit.training.checkpoint import Progress, save_checkpoint
 from rcnnkit.training.log import RunLog
-from rcnnkit.training.loop import Interrupted, descend, stop_signals
+from rcnnkit.training.loop import Interrupted, descend, note_scale, start_scaler, stop_signals
 from rcnnkit.training.schedule import STATED_BATCH, learning_rate
 from rcnnkit.training.windows import Pictures, Windows
 
@@ -44,12 +44,12 @@ def fine_tune(
     options = settings.train.model_copy(update={"batch": STATED_BATCH})
     pools = _Pools(detector, pictures.windows)
     flips = (settings.augment.flip, settings.augment.flip_vertical)
-    scaler = torch.amp.GradScaler(detector.device.type, init_scale=progress.loss_scale, enabled=dtype == torch.float16)
+    scaler = start_scaler(progress, detector.device, dtype)
     workers = settings.data.workers if settings.data.workers >= 0 else min(8, os.cpu_count() or 1)
     detector.train()
     with (
         ThreadPoolExecutor(max(1, workers)) as pool,
-        RunLog(run, console, options.iterations, progress.iteration, "windows") as log,
+        RunLog(run, console, options.iterations, progress, "windows") as log,
         stop_signals() as stop,
     ):
         total, seen, clock = 0.0, 0, time.perf_counter()
@@ -72,7 +72,7 @@ def fine_tune(
             progress.iteration += 1
             total, seen = total + values["loss"], seen + len(windows)
             log.advance()
-            last, stopping = progress.iteration == options.iterations, bool(stop)
+            last, stopping = progress.iteration == options.iterations, stop.signal
             if progress.iteration % options.log_every == 0 or last or stopping:
                 seconds = time.perf_counter() - clock
                 progress.seconds += seconds
@@ -87,11 +87,11 @@ def fine_tune(
                     },
                 )
                 total, seen, clock = 0.0, 0, time.perf_counter()
-            progress.loss_scale = scaler.get_scale() if scaler.is_enabled() else progress.loss_scale
+            note_scale(scaler, progress)
             if progress.iteration % options.save_every == 0 or last or stopping:
                 path = save_checkpoint(run, detector, optimizer, settings, progress)
             if stopping and not last:
-                raise Interrupted(path, progress.iteration)
+                raise Interrupted(path, progress.iteration, stopping)
 
 
 class _Pools:

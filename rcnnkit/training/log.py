@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
-from collections.abc import Sequence
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,25 +24,31 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from rcnnkit.files import whole
+from rcnnkit.training import checkpoint
+
+LOG = "log.jsonl"
+log = logging.getLogger("rcnnkit")
+
 
 class RunLog:
     """Writes run/log.jsonl and, where tensorboard is installed, run/tensorboard; shows a progress bar.
 
+    What cannot be written is left out, which is said once: a log is not worth a training.
+
     Args:
-        iterations, done: of the whole run, and before it began or went on.
+        iterations: of the whole run.
+        progress: of the run before it began or went on; what log.jsonl has beyond that is cut off.
         things: what a batch is made of, which `step` is told the number of a second: images or windows.
     """
 
-    def __init__(self, run: Path, console: Console, iterations: int, done: int, things: str = "images") -> None:
-        self.console, self.things = console, things
-        self.file = (run / "log.jsonl").open("a", encoding="utf-8")
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-
-            # What was logged after the checkpoint that a run goes on from is drawn no more.
-            self.board: Any = SummaryWriter(str(run / "tensorboard"), purge_step=done + 1)
-        except ImportError:
-            self.board = None
+    def __init__(
+        self, run: Path, console: Console, iterations: int, progress: checkpoint.Progress, things: str = "images"
+    ) -> None:
+        self.run, self.console, self.things = run, console, things
+        _cut(run / LOG, progress)
+        self.board = _Board.of(run / "tensorboard", progress.iteration)
+        done = progress.iteration
         self.bar = Progress(
             TextColumn("training"),
             BarColumn(bar_width=24),
@@ -57,9 +69,6 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.stop()
-        self.file.close()
-        if self.board:
-            self.board.close()
 
     def advance(self) -> None:
         self.bar.advance(self.task)
@@ -82,10 +91,101 @@ class RunLog:
         self.console.print(f"after {iteration} iterations, {name}: {printed}", highlight=False)
 
     def _write(self, values: dict[str, float]) -> None:
-        # JSON has no NaN; an undefined number is null
-        clean = {k: None if v != v else round(v, 6) for k, v in values.items()}
-        self.file.write(json.dumps(clean) + "\n")
-        self.file.flush()
-        for name, value in values.items():
-            if self.board and name != "iteration":
-                self.board.add_scalar(name, value, values["iteration"])
+        write_line(self.run, values)
+        if self.board:
+            self.board.write({k: v for k, v in values.items() if k != "iteration"}, values["iteration"])
+
+
+def write_line(run: Path, values: Mapping[str, Any]) -> None:
+    """Add a line to run/log.jsonl, or say that it cannot be written. JSON has no NaN; it becomes null."""
+    clean = {k: None if v != v else round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+    _append(run / LOG, f"{json.dumps(clean)}\n".encode())
+
+
+def write_evaluation(run: Path, values: Mapping[str, Any]) -> None:
+    """Write run/evaluation.json, or say that it cannot be written."""
+    try:
+        with whole(run / "evaluation.json") as half:
+            half.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    except OSError as error:
+        log.warning("%s. Training goes on without it", error)
+
+
+class _Board:
+    """TensorBoard's file. torch's SummaryWriter writes in a thread, whose errors nobody can catch."""
+
+    @classmethod
+    def of(cls, folder: Path, done: int) -> _Board | None:
+        """None where tensorboard is not installed."""
+        try:
+            return cls(folder, done)
+        except ImportError:
+            return None
+
+    def __init__(self, folder: Path, done: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self.event, self.summary, self.writer = Event, Summary, RecordWriter
+        self.path = folder / f"events.out.tfevents.{time.time():.6f}.{os.uname().nodename}.{os.getpid()}"
+        self._add(file_version="brain.Event:2")
+        # What was logged after the checkpoint that a run goes on from is drawn no more.
+        self._add(step=done + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def write(self, values: Mapping[str, float], step: float) -> None:
+        scalars = [self.summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._add(step=int(step), summary=self.summary(value=scalars))
+
+    def _add(self, **fields: Any) -> None:
+        record = io.BytesIO()
+        self.writer(record).write(self.event(wall_time=time.time(), **fields).SerializeToString())
+        _append(self.path, record.getvalue())
+
+
+def _append(path: Path, data: bytes) -> None:
+    """Add to a file, all or nothing. It is opened anew each time: the folder may have been moved and made again."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with path.open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                written = file.write(data)
+                if written < len(data):  # the system says why only when it can write nothing at all
+                    file.write(data[written:])
+            except OSError:
+                with suppress(OSError):  # a device
+                    file.truncate(end)
+                raise
+    except OSError as error:
+        _complain(path, error.strerror or str(error))
+
+
+@functools.cache  # once
+def _complain(path: Path, reason: str) -> None:
+    log.warning("%s cannot be written (%s). Training goes on without it", path, reason)
+
+
+def _cut(path: Path, progress: checkpoint.Progress) -> None:
+    """Leave out the lines that a run which goes on from `progress` will write again."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []  # a device may have no end
+    except OSError:
+        return
+    kept = [line for line in lines if _stays(line, progress)]
+    if kept != lines:
+        try:
+            with whole(path) as half:
+                half.write_bytes(b"".join(kept))
+        except OSError as error:
+            log.warning("%s. Lines after iteration %d will be there twice", error, progress.iteration)
+
+
+def _stays(line: bytes, progress: checkpoint.Progress) -> bool:
+    try:
+        iteration = (values := json.loads(line))["iteration"]
+    except KeyError:  # a stage of R-CNN's
+        return True
+    except (ValueError, TypeError):  # cut short when the machine went down
+        return False
+    return bool(iteration <= (progress.iteration if "loss" in values else progress.evaluated))

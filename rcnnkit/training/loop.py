@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from rcnnkit import weights
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.config import PROPOSALS_PER_OBJECT, DataSettings, Settings, TrainSettings
 from rcnnkit.data.class_folders import ClassFolders
-from rcnnkit.data.loading import Batch, load_batches
+from rcnnkit.data.loading import load_batches
 from rcnnkit.data.reading import join_data, read_data
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.transforms import Augmentation
@@ -33,10 +33,10 @@ from rcnnkit.images import Preprocessing
 from rcnnkit.inference import prepare
 from rcnnkit.precision import autocast, pick_dtype
 from rcnnkit.proposals.store import Store
-from rcnnkit.training.checkpoint import BEST, Progress, load_checkpoint, save_checkpoint
-from rcnnkit.training.log import RunLog
+from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
+from rcnnkit.training.log import RunLog, write_evaluation
 from rcnnkit.training.proposals import stored_proposals
-from rcnnkit.training.run_folder import claim, goes_on, keep_settings
+from rcnnkit.training.run_folder import alone, claim, goes_on, keep_settings
 from rcnnkit.training.schedule import STATED_BATCH, learning_rate
 from rcnnkit.training.start import leave_alone, measure_targets, start_detector
 
@@ -48,14 +48,15 @@ class NonFiniteLoss(RuntimeError):
 
 
 class Interrupted(Exception):  # not an error: somebody pressed Ctrl-C
-    """Stopped by Ctrl-C or SIGTERM, after the checkpoint that `path` names."""
+    """Stopped by Ctrl-C or SIGTERM, which `signal` tells, after the checkpoint that `path` names."""
 
-    def __init__(self, path: Path, iteration: int, unit: str = "iterations") -> None:
+    def __init__(self, path: Path, iteration: int, signal: int, unit: str = "iterations") -> None:
         go_on = f"rcnnkit train {path.parent}/settings.toml train.resume={path.parent}"
         super().__init__(f"stopped after {iteration} {unit}; continue with {go_on}")
-        self.path, self.iteration = path, iteration
+        self.path, self.iteration, self.signal = path, iteration, signal
 
 
+@alone
 def train(settings: Settings, run: Path | str, console: Console | None = None) -> Path:
     """Train a detector and leave it in a folder of its own.
 
@@ -72,7 +73,7 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         The path of best.safetensors.
 
     Raises:
-        FileExistsError: `run` holds something already.
+        FileExistsError: `run` holds something already, or another process trains there.
         BadData: annotations are bad, all listed, and `data.skip_bad` is off.
         NonFiniteLoss: the loss is NaN or infinite; the last checkpoint stays.
         Interrupted: Ctrl-C; the last checkpoint was written just before.
@@ -99,7 +100,7 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
     if store and settings.head.measured_targets and not resume:
         measure_targets(detector, training, store, settings)
 
-    def batches(start: int) -> Iterator[Batch]:
+    def batches(start: int) -> Generator[LabelledBatch, None, None]:
         return load_batches(
             training.records,
             Augmentation(settings.augment, settings.input),
@@ -133,7 +134,7 @@ def fit(
     detector: Detector | Classifier,
     training: Dataset | ClassFolders,
     validation: Dataset | ClassFolders | None,
-    batches: Callable[[int], Iterator[LabelledBatch]],
+    batches: Callable[[int], Generator[LabelledBatch, None, None]],
     judge: Callable[[], dict[str, float]],
     shown: Sequence[str],
     settings: Settings,
@@ -182,9 +183,12 @@ def fit(
         f" run folder {run}",
         highlight=False,
     )
-    scaler = torch.amp.GradScaler(device.type, init_scale=progress.loss_scale, enabled=dtype == torch.float16)
-    coming = batches(progress.iteration)
-    with RunLog(run, console, options.iterations, progress.iteration) as log, stop_signals() as stop:
+    scaler = start_scaler(progress, device, dtype)
+    with (
+        closing(batches(progress.iteration)) as coming,
+        RunLog(run, console, options.iterations, progress) as log,
+        stop_signals() as stop,
+    ):
         sums: dict[str, float] = {}
         pictures, clock = 0, time.perf_counter()
 
@@ -193,7 +197,13 @@ def fit(
             about = {"iteration": progress.iteration, "data": training.name}
             best = progress.best_ap
             if validation is not None:
-                numbers = judge()
+                try:
+                    with stop.at_once():  # an evaluation takes long, and a checkpoint was written before it
+                        numbers = judge()
+                except KeyboardInterrupt:
+                    if stop.signal is None:
+                        raise
+                    raise Interrupted(run / LAST, progress.iteration, stop.signal) from None
                 log.evaluation(progress.iteration, validation.name, numbers, shown)
                 best = finite(numbers[shown[0]])
                 about |= {"val": validation.name, shown[0]: best}
@@ -204,6 +214,7 @@ def fit(
             save_checkpoint(run, detector, optimizer, settings, progress)  # which knows of it
 
         if left:
+            save_checkpoint(run, detector, optimizer, settings, progress)  # which may be of another folder so far
             keep_best()
             clock = time.perf_counter()
         while progress.iteration < options.iterations:
@@ -219,7 +230,7 @@ def fit(
                 sums[name] = sums.get(name, 0.0) + value
             log.advance()
 
-            stopping = bool(stop)
+            stopping = stop.signal
             if progress.iteration % options.log_every == 0 or due() or stopping:
                 seconds, steps = time.perf_counter() - clock, pictures / options.batch
                 progress.seconds += seconds
@@ -234,11 +245,11 @@ def fit(
                     },
                 )
                 sums, pictures, clock = {}, 0, time.perf_counter()
-            progress.loss_scale = scaler.get_scale() if scaler.is_enabled() else progress.loss_scale
+            note_scale(scaler, progress)
             if progress.iteration % options.save_every == 0 or due() or stopping:
                 path = save_checkpoint(run, detector, optimizer, settings, progress)
             if stopping and progress.iteration < options.iterations:
-                raise Interrupted(path, progress.iteration)
+                raise Interrupted(path, progress.iteration, stopping)
             if due():
                 keep_best()
                 clock = time.perf_counter()  # evaluation is no training time
@@ -307,6 +318,22 @@ def descend(
     scaler.step(optimizer)
     scaler.update()
     return values
+
+
+def start_scaler(progress: Progress, device: torch.device, dtype: torch.dtype) -> torch.amp.GradScaler:
+    """fp16's, as it was."""
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    if scaler.is_enabled():
+        state = {"scale": progress.loss_scale, "_growth_tracker": progress.scale_steps}
+        scaler.load_state_dict(scaler.state_dict() | state)
+    return scaler
+
+
+def note_scale(scaler: torch.amp.GradScaler, progress: Progress) -> None:
+    """What `start_scaler` goes on from."""
+    if scaler.is_enabled():
+        state = scaler.state_dict()
+        progress.loss_scale, progress.scale_steps = state["scale"], state["_growth_tracker"]
 
 
 def sgd(detector: nn.Module, settings: Settings) -> torch.optim.SGD:
@@ -387,26 +414,47 @@ def evaluate_run(
 ) -> Evaluation:
     ready = prepare(detector, settings.train.precision)
     evaluation = evaluate(ready, data, proposals=store, batch_size=settings.train.batch, warn=False)
-    (run / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
+    write_evaluation(run, evaluation.to_json())
     return evaluation
 
 
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """A list that holds the signal once Ctrl-C or SIGTERM came; a second Ctrl-C interrupts at once."""
-    received: list[int] = []
+@dataclass
+class Stop:
+    """Whether Ctrl-C or SIGTERM came."""
 
-    def remember(number: int, _: object) -> None:
-        received.append(number)
+    signal: int | None = None  # its number
+    interrupts: bool = False
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt when a signal comes, or if one has come."""
+        if self.signal:
+            raise KeyboardInterrupt
+        self.interrupts = True
+        try:
+            yield
+        finally:
+            self.interrupts = False
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Notes that Ctrl-C or SIGTERM came; a second Ctrl-C interrupts at once."""
+    stop = Stop()
+
+    def note(number: int, _: object) -> None:
+        stop.signal = stop.signal or number
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if stop.interrupts:
+            raise KeyboardInterrupt
 
     try:
-        before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # only the main thread may; elsewhere the caller sees to it
-        yield received
+        yield stop
         return
     try:
-        yield received
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

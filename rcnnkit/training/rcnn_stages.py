@@ -47,9 +47,10 @@ from rcnnkit.proposals.store import Store
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.features import Array, Features, fingerprint, write_arrays
 from rcnnkit.training.fine_tuning import fine_tune, window_sgd
+from rcnnkit.training.log import write_line
 from rcnnkit.training.loop import Interrupted, evaluate_run, finite, read_splits, stop_signals, warn_of_crowds
 from rcnnkit.training.proposals import stored_proposals
-from rcnnkit.training.run_folder import claim, keep_settings
+from rcnnkit.training.run_folder import alone, claim, keep_settings
 from rcnnkit.training.start import start_detector
 from rcnnkit.training.windows import Pictures, Windows
 from rcnnkit.training.windows import fingerprint as fingerprint_of_windows
@@ -59,6 +60,7 @@ NORM_PICTURES, NORM_WINDOWS = 200, 200  # at most so many tell the features' mea
 SAVE_SECONDS = 60.0  # between states of the SVMs on disk
 
 
+@alone
 def train_rcnn(settings: Settings, run: Path | str, console: Console | None = None) -> Path:
     """Train R-CNN and leave it in a folder of its own.
 
@@ -114,7 +116,7 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
     if validation is not None:
         evaluation = evaluate_run(detector, validation, store, run, settings)
         numbers = evaluation.coco.numbers
-        _note(run, {"stage": "evaluation", **numbers})
+        write_line(run, {"stage": "evaluation", **numbers})
         shown = headline(validation)
         printed = ", ".join(f"{name} {numbers[name]:.3f}" for name in shown)
         console.print(f"{validation.name}: {printed}", highlight=False)
@@ -284,7 +286,9 @@ def train_svms(
             for label in trained:
                 negatives, trainings = len(trainer.negatives[label]), int(trainer.trainings[label])
                 values = {"picture": seen, "class": detector.class_names[label], "training": trainings}
-                _note(run, {"stage": "svms", **values, "positives": len(trainer.positives[label]), "kept": negatives})
+                write_line(
+                    run, {"stage": "svms", **values, "positives": len(trainer.positives[label]), "kept": negatives}
+                )
             if first is None and trainer.trainings.all():
                 first = trainer.weight.copy(), trainer.bias.copy()
                 if not options.mining:
@@ -382,11 +386,6 @@ def _digest(features: Features, *values: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _note(run: Path, values: dict[str, Any]) -> None:
-    with (run / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({k: None if v != v else v for k, v in values.items()}) + "\n")
-
-
 @contextmanager
 def _stage(
     console: Console, name: str, total: int, done: int, run: Path, save: Callable[[], None] = lambda: None
@@ -402,12 +401,12 @@ def _stage(
             nonlocal done
             done += 1
             bar.advance(task)
-            if stop and done < total:
+            if stop.signal and done < total:
                 save()
-                raise Interrupted(run / LAST, done, f"of {total} ({name})")
+                raise Interrupted(run / LAST, done, stop.signal, f"of {total} ({name})")
 
         yield advance
     if done > start:
         seconds = time.perf_counter() - began
         console.print(f"{name}: {seconds:.0f} s", highlight=False)
-        _note(run, {"stage": name, "seconds": round(seconds, 1), "done": done - start})
+        write_line(run, {"stage": name, "seconds": round(seconds, 1), "done": done - start})

@@ -1,13 +1,125 @@
-"""The folder of a run: whether it is free, and the settings that made it."""
+"""The folder of a run: whether it is free, that one process has it, and the settings that made it."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
 from itertools import chain, count
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from rcnnkit.config import Settings, write_settings
+from rcnnkit.files import remove_halves
 from rcnnkit.training.checkpoint import LAST
+
+log = logging.getLogger("rcnnkit")
+Trainer = TypeVar("Trainer", bound=Callable[..., Path])
+
+LOCK = ".lock"
+_locks: set[int] = set()  # descriptors; a forked process closes its copies, which would keep them locked
+
+
+def alone(train: Trainer) -> Trainer:
+    """A function of settings, a run's folder and more, that only one process at a time calls for that folder.
+
+    Raises:
+        FileExistsError: another trains there now; the text tells its process, machine and start.
+        ValueError: this is one of several processes that torchrun started.
+    """
+
+    @wraps(train)
+    def wrapped(settings: Settings, run: Path | str, *others: Any, **named: Any) -> Path:
+        if (processes := os.environ.get("WORLD_SIZE", "1")) not in ("", "0", "1"):
+            raise ValueError(
+                f"WORLD_SIZE={processes} is set, as by torchrun, but rcnnkit trains in one process, which would be"
+                " started so many times; start it without torchrun, or unset WORLD_SIZE"
+            )
+        resume, folder = settings.train.resume, Path(run)
+        if resume and not resume.exists() and not folder.exists():
+            return train(settings, run, *others, **named)  # `claim` says what is missing
+        with _locked(folder):
+            return train(settings, run, *others, **named)
+
+    return cast(Trainer, wrapped)
+
+
+@contextmanager
+def _locked(run: Path) -> Iterator[None]:
+    if run.exists() and not run.is_dir():  # `claim` says so
+        yield
+        return
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
+    file, descriptor = run / LOCK, None
+    try:
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+            descriptor = _hold(file)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise OSError(f"{run} cannot be written ({error.strerror}); fix that, or choose another folder") from None
+        _locks.add(descriptor)
+        remove_halves(run, alone=True)
+        yield
+    finally:
+        if descriptor is not None:
+            if _is_at(descriptor, file):  # the folder may have been moved away, and be another's now
+                file.unlink()
+            _locks.discard(descriptor)
+            os.close(descriptor)
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()  # only if nothing was left in it
+
+
+def _hold(file: Path) -> int:
+    """A descriptor of the file, locked; the system unlocks it when this process ends, however that is.
+
+    Raises:
+        FileExistsError: another process holds it.
+    """
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 1000, 0).decode(errors="replace") or "another process"
+            os.close(descriptor)
+            raise FileExistsError(
+                f"{file.parent} is in use: {holder} is training there. Choose another folder, or wait until it has"
+                " ended and continue it with train.resume"
+            ) from None
+        except OSError as error:  # a network drive without locks
+            log.warning("%s cannot be locked (%s); take care that no other run uses it", file.parent, error.strerror)
+        if _is_at(descriptor, file):  # not one that its holder has just removed
+            break
+        os.close(descriptor)
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    with suppress(OSError):  # a full disk: a run may end there all the same
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}, started {since},".encode(), 0)
+    return descriptor
+
+
+def _is_at(descriptor: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    except OSError:
+        return False
+
+
+def _leave_locks() -> None:
+    for descriptor in _locks:
+        os.close(descriptor)
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_leave_locks)
 
 
 def checkpoint_of(resume: Path) -> Path:
@@ -34,7 +146,7 @@ def claim(settings: Settings, run: Path, holds: str = LAST) -> Path | None:
     resume = checkpoint_of(settings.train.resume) if settings.train.resume else None
     if resume and not (wanted := resume if holds == LAST else resume.with_name(holds)).is_file():
         raise FileNotFoundError(f"train.resume: there is no {wanted}, so no run to go on with; leave it away")
-    if not goes_on(resume, run) and run.exists() and (not run.is_dir() or any(run.iterdir())):
+    if not goes_on(resume, run) and run.exists() and not _is_free(run):
         goes = f", or continue it with train.resume={run}" if (run / holds).exists() else ""
         raise FileExistsError(f"{run} is no empty folder; choose another{goes}")
     if settings.model.norm == "frozen" and not (settings.model.pretrained or settings.train.init or resume):
@@ -60,6 +172,10 @@ def keep_settings(settings: Settings, run: Path, iteration: int) -> None:
     except FileExistsError:
         raise FileExistsError(f"{run} holds a run already; choose another folder") from None
     write_settings(settings.model_copy(update={"train": settings.train.model_copy(update={"resume": None})}), file)
+
+
+def _is_free(run: Path) -> bool:
+    return run.is_dir() and all(path.name == LOCK for path in run.iterdir())
 
 
 def _free(wanted: Path) -> Path:

@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from rcnnkit.heads import svm
 from rcnnkit.heads.svm import NORM, SVMTrainer, feature_scale, fit_svm
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -179,3 +182,11 @@ def test_workers_end_with_a_process_that_is_killed() -> None:
     while any(map(runs, workers)):
         assert time.monotonic() - waited < 10, "a worker is left"
         time.sleep(0.1)
+
+
+def test_a_killed_worker_is_an_error() -> None:
+    def fit(*_: object) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(ChildProcessError, match=r"^a process that trains SVMs was ended by SIGKILL\. If the machine"):
+        svm._fit_all(fit, [(1, 0), (2, 0)], 2)

@@ -1,3 +1,4 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def test_the_new_layer_learns_faster_and_biases_do_not_decay(detector: RCNN) -> 
 
 def test_a_run_with_dropout_goes_on_as_if_it_had_not_stopped(windows: list[Windows], tmp_path: Path) -> None:
     model = {"detector": "rcnn", "backbone": "alexnet"}
-    options = {"iterations": 3, "save_every": 2, "log_every": 1, "warmup": 0, "lr": 0.01}
+    options = {"iterations": 4, "save_every": 2, "log_every": 1, "warmup": 0, "lr": 0.01}
     values = VALUES | {"model": model, "rcnn": {"size": 63, "samples": 8}, "head": {"hidden": 8}, "train": options}
     settings = check_settings(values, "test")
 
@@ -137,7 +138,7 @@ def test_a_run_with_dropout_goes_on_as_if_it_had_not_stopped(windows: list[Windo
 
         def killed(*arguments: Any) -> dict[str, float]:
             calls.append(1)
-            if len(calls) == 3:
+            if len(calls) == 4:
                 raise KeyboardInterrupt
             return real(*arguments)
 
@@ -147,3 +148,5 @@ def test_a_run_with_dropout_goes_on_as_if_it_had_not_stopped(windows: list[Windo
     again = run(tmp_path / "half", tmp_path / "half" / "last.safetensors")
     for a, b in zip(whole.parameters(), again.parameters(), strict=True):
         assert a.equal(b)
+    lines = (tmp_path / "half" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in lines] == [1, 2, 3, 4]

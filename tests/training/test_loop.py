@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import shutil
 import signal
@@ -17,7 +18,8 @@ from rcnnkit.data.digits import write_digits
 from rcnnkit.data.records import BadData
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
-from rcnnkit.training.loop import Interrupted, NonFiniteLoss, read_splits, sgd, train
+from rcnnkit.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from rcnnkit.training.loop import Interrupted, NonFiniteLoss, note_scale, read_splits, sgd, start_scaler, train
 from tests.training.runs import QUIET, Values, settings
 
 
@@ -78,13 +80,13 @@ def test_the_global_generator_is_left_alone(tiny: Values, tmp_path: Path) -> Non
 
 def test_a_resumed_run_ends_where_the_whole_one_does(tiny: Values, tmp_path: Path) -> None:
     train(settings(tiny, schedule="cosine"), tmp_path / "whole", QUIET)
-    # the same run, killed after two iterations: what it had is its checkpoint
+    # the same run, killed after three iterations: what it had is its checkpoint, which is of two
     half = settings(tiny, schedule="cosine", save_every=2)
     calls = []
 
     def killed(*arguments: Any) -> Any:
         calls.append(arguments)
-        if len(calls) == 3:
+        if len(calls) == 4:
             raise KeyboardInterrupt
         return step(*arguments)
 
@@ -95,6 +97,7 @@ def test_a_resumed_run_ends_where_the_whole_one_does(tiny: Values, tmp_path: Pat
         patch.setattr(loop, "step", killed)
         with pytest.raises(KeyboardInterrupt):
             train(half, tmp_path / "half", QUIET)
+    assert [line["iteration"] for line in log(tmp_path / "half") if "loss" in line] == [1, 2, 3]
     resumed = settings(tiny, schedule="cosine", resume=str(tmp_path / "half"))
     train(resumed, tmp_path / "half", QUIET)
     assert [line["iteration"] for line in log(tmp_path / "half") if "loss" in line] == [1, 2, 3, 4]
@@ -201,6 +204,29 @@ def test_weight_decay_spares_biases_and_norms(tiny: Values) -> None:
     assert {p.ndim for p in decayed["params"]} == {2, 4}
     assert {p.ndim for p in spared["params"]} == {1}
     assert len(decayed["params"]) + len(spared["params"]) == len(list(detector.parameters()))
+
+
+def test_the_scaler_of_fp16_goes_on_where_it_was(tiny: Values, tmp_path: Path) -> None:
+    made = settings(tiny)
+    detector = build(made, ["a"])
+    optimizer = sgd(detector, made)
+    save_checkpoint(tmp_path, detector, optimizer, made, Progress(1999, loss_scale=4.0, scale_steps=1999))
+    file = tmp_path / "last.safetensors"
+    progress = load_checkpoint(file, detector, optimizer)
+    scaler = start_scaler(progress, torch.device("cpu"), torch.float16)
+    layer = torch.nn.Linear(1, 1)
+    small, seen = torch.optim.SGD(layer.parameters()), []
+    for factor in (1, 1, math.inf):
+        scaler.scale(layer(torch.ones(1, 1)).sum() * factor).backward()
+        scaler.step(small)
+        scaler.update()
+        note_scale(scaler, progress)
+        seen.append((progress.loss_scale, progress.scale_steps))
+    assert seen == [(8.0, 0), (8.0, 1), (4.0, 0)]  # twice as much after 2000 iterations, half after an overflow
+    about, tensors = weights.read(file)
+    del about["training"]["scale_steps"]  # as older files are
+    save_file(tensors, file, {"rcnnkit": json.dumps(about)})
+    assert load_checkpoint(file, detector, optimizer) == Progress(1999, loss_scale=4.0)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -1,12 +1,18 @@
 """The folder of a run."""
 
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rcnnkit.config import check_settings, read_settings
+from rcnnkit.training import run_folder
 from rcnnkit.training.alternating import train_alternating
+from rcnnkit.training.classification import train_classifier
 from rcnnkit.training.loop import train
+from rcnnkit.training.rcnn_stages import train_rcnn
 from rcnnkit.training.run_folder import keep_settings
 from tests.training.runs import QUIET, Values, settings
 
@@ -53,3 +59,57 @@ def test_frozen_norms_need_weights_to_start_from(tiny: Values, tmp_path: Path) -
     with pytest.raises(ValueError, match=r"model\.pretrained = true"):
         train(settings(tiny), tmp_path / "run", QUIET)
     assert not (tmp_path / "run").exists()
+
+
+TRAINERS = [train, train_rcnn, train_classifier, train_alternating]
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_second_run_in_a_folder_is_refused_by_name_of_the_first(trainer: Any, tiny: Values, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "one"
+    first = rf"process {os.getpid()} on {os.uname().nodename}, started \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d"
+    with run_folder._locked(run):
+        for resume in ({}, {"resume": str(run)}):
+            with pytest.raises(FileExistsError, match=rf"^{run} is in use: {first}, is training there\. Choose"):
+                trainer(settings(tiny, **resume), run, QUIET)
+        assert [path.name for path in run.iterdir()] == [".lock"]
+    assert not (tmp_path / "runs").exists()  # as nothing was left in it
+
+
+def test_a_lock_ends_with_its_process_and_not_with_those_it_started(tmp_path: Path) -> None:
+    file = tmp_path / ".lock"
+    descriptor = run_folder._hold(file)
+    run_folder._locks.add(descriptor)
+    if (child := os.fork()) == 0:  # as workers, which may live a moment longer than a process that is killed
+        signal.pause()
+    try:
+        with pytest.raises(FileExistsError, match="is in use"):
+            run_folder._hold(file)
+        run_folder._locks.remove(descriptor)
+        os.close(descriptor)
+        os.close(run_folder._hold(file))  # the file, which is still there, does not matter
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_what_a_killed_run_left_is_no_obstacle_and_is_removed(tiny: Values, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    half = run / f".half-1-another-machine-{'0' * 32}"
+    half.mkdir(parents=True)
+    (half / "last.safetensors").touch()
+    (run / ".lock").write_text("process 1 on another-machine, started yesterday,")
+    train(settings(tiny, iterations=1), run, QUIET)
+    names = {"best.safetensors", "last.safetensors", "settings.toml", "log.jsonl", "evaluation.json", "tensorboard"}
+    assert {path.name for path in run.iterdir()} == names
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_torchrun_is_refused(trainer: Any, tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"WORLD_SIZE=2 is set, as by torchrun, .*; start it without torchrun, or"):
+        trainer(settings(tiny), tmp_path / "run", QUIET)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with run_folder._locked(tmp_path / "run"), pytest.raises(FileExistsError, match="is in use"):
+        trainer(settings(tiny), tmp_path / "run", QUIET)
