@@ -17,7 +17,7 @@ from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.config import DetectorSettings, kept_settings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
-from rcnnkit.files import whole
+from rcnnkit.files import check_regular, whole
 from rcnnkit.inference import prepare
 
 FORMAT = 2
@@ -77,6 +77,7 @@ def load(path: Path | str, device: torch.device | str = "auto", precision: str |
 
     Raises:
         FileNotFoundError: no such file.
+        PermissionError: it may not be read.
         ValueError: a folder; a file cut in half, of another kind, or of a later format; no such device or precision.
     """
     about, tensors = read(path)
@@ -130,6 +131,7 @@ def read_shapes(path: Path | str) -> tuple[dict[str, Any], dict[str, torch.Size]
 @contextmanager
 def _opened(path: Path | str) -> Iterator[tuple[dict[str, Any], Any]]:
     path = Path(path)
+    check_regular(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name the file in it")
     if not path.is_file():

@@ -112,6 +112,8 @@ def picture_size(path: Path) -> Size | str:
                 picture.load()  # raises where pixels are missing
     except FileNotFoundError:
         return "there is no such picture"
+    except PermissionError:
+        return "the picture may not be read (permission denied); change its permissions, or ask its owner to do so"
     except Image.DecompressionBombError:
         return f"the picture has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; cut it into tiles"
     except BAD_PICTURE as error:
