@@ -25,6 +25,7 @@ from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.images import Array
 from rcnnkit.structures import ImageBatch, Proposals
+from rcnnkit.terminal import say
 
 # What is varied, and what the others are meanwhile. R-CNN's time is nearly all proposals, so these are few.
 VALUES = {
@@ -104,7 +105,7 @@ def measure_growth(
             if number == 0:
                 base[variant.name] = seconds
         if number == 0:
-            console.print(f"growth: about {_work(base, points, load.threads) / 60:.1f} minutes")
+            say(console, f"growth: about {_work(base, points, load.threads) / 60:.1f} minutes")
 
 
 def _points(most: int) -> list[tuple[str, int]]:

@@ -30,6 +30,7 @@ from rcnnkit.evaluation.coco import coco_metrics
 from rcnnkit.images import read_picture
 from rcnnkit.precision import DTYPES, pick_dtype
 from rcnnkit.structures import Detections
+from rcnnkit.terminal import say, visible
 from rcnnkit.weights import pick_device
 
 SHOWN = 4  # pictures with what each detector finds
@@ -67,7 +68,7 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
             | {"weights": [str(path) for path in options.weights]},
             "dtype": load.precision,
             "device": load.device,
-            "pictures": {"name": data.name, "count": len(data), "annotated": annotated},
+            "pictures": {"name": visible(data.name), "count": len(data), "annotated": annotated},
             "contenders": {},
             "notes": [],
         }
@@ -96,7 +97,7 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
                 store.write(found, out)
                 page = write_report(out)
                 console.print(terminal(found))
-                console.print(f"wrote {page}" + ("" if found["complete"] else ", of what was measured until now"))
+                say(console, f"wrote {page}" + ("" if found["complete"] else ", of what was measured until now"))
             else:
                 _clear(out)
     return page
@@ -123,7 +124,7 @@ def _measure(
         measure(contender, data.records[: load.batch], torch.device(load.device))
     minutes = (time.perf_counter() - began) * len(data) / load.batch / 60
     titles = ", ".join(contender.title for contender in contenders)
-    console.print(f"{len(data)} pictures of {data.name}, {titles}: about {minutes:.1f} minutes at most")
+    say(console, f"{len(data)} pictures of {data.name}, {titles}: about {minutes:.1f} minutes at most")
     _take_turns(found, contenders, data, annotated, load, out, console)
     # In processes of their own, so that each detector's peak is its own.
     largest = sorted(data.records, key=lambda record: -record.size[0] * record.size[1])[: load.batch]
@@ -173,7 +174,7 @@ def _take_turns(
     steps: dict[str, list[Step]] = {contender.name: [] for contender in contenders}
     answers: dict[str, dict[object, Detections]] = {contender.name: {} for contender in contenders}
     shown = data.records[:: max(1, len(data) // SHOWN)][:SHOWN]
-    found["pictures"]["shown"] = [record.path.name for record in shown]
+    found["pictures"]["shown"] = [visible(record.path.name) for record in shown]
     written = time.perf_counter()
     try:
         with _bar(console) as bar:

@@ -31,6 +31,7 @@ from rcnnkit.images import Preprocessing
 from rcnnkit.inference import prepare
 from rcnnkit.precision import autocast, pick_dtype
 from rcnnkit.proposals.store import Store
+from rcnnkit.terminal import say, visible
 from rcnnkit.training.checkpoint import BEST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.log import RunLog
 from rcnnkit.training.proposals import stored_proposals
@@ -170,12 +171,12 @@ def fit(
 
     keep_settings(settings, run, progress.iteration)
     count = sum(p.numel() for p in detector.parameters() if p.requires_grad)
-    console.print(
+    say(
+        console,
         f"{training.name}: {len(training)} pictures, {len(training.class_names)} classes; {count / 1e6:.1f} M weights"
         f" to train on {device} in {str(dtype).removeprefix('torch.')}; batches of {options.batch}, learning rate"
         f" {options.lr * options.batch / STATED_BATCH:.4g} ({options.lr:g} stated for {STATED_BATCH});"
         f" run folder {run}",
-        highlight=False,
     )
     scaler = torch.amp.GradScaler(device.type, init_scale=progress.loss_scale, enabled=dtype == torch.float16)
     coming = batches(progress.iteration)
@@ -289,7 +290,7 @@ def descend(
     values = dict(zip([*losses, "loss"], torch.stack([*losses.values(), total]).tolist(), strict=True))
     if not math.isfinite(values["loss"]):
         named = ", ".join(f"{name} {value:g}" for name, value in values.items())
-        pictures = "\n".join(f"  {path}" for path in paths)
+        pictures = "\n".join(f"  {visible(str(path))}" for path in paths)
         raise NonFiniteLoss(
             f"the loss is not finite in iteration {iteration} ({named}), with the pictures\n{pictures}\n"
             "Lower train.lr, lengthen train.warmup, or look at these pictures and their boxes"
