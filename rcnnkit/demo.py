@@ -19,7 +19,7 @@ from rcnnkit.drawing import draw
 from rcnnkit.evaluation.report import Evaluation, evaluate
 from rcnnkit.proposals import selective_search
 from rcnnkit.proposals.recall import coverage
-from rcnnkit.terminal import say
+from rcnnkit.terminal import safe
 from rcnnkit.training.checkpoint import LAST
 from rcnnkit.training.loop import train
 from rcnnkit.training.rcnn_stages import train_rcnn
@@ -95,13 +95,13 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
         FileExistsError: `out` holds something already.
         ValueError: `only` is none of DETECTORS.
     """
-    began = time.perf_counter()
+    began, console = time.perf_counter(), safe(console)
     if only is not None and only not in DETECTORS:
         raise ValueError(f"--only {only} is not one of {', '.join(DETECTORS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not empty; choose another --out, nothing is overwritten")
     pick_device(device)  # before there is anything in the folder
-    say(console, f"Drawing handwritten digits into {out}/data, as Pascal VOC and as COCO data")
+    console.print(f"Drawing handwritten digits into {out}/data, as Pascal VOC and as COCO data")
     write_digits(out / "data", train=TRAINING_PICTURES)
     held_out = read_data(out / "data", "val")
     outcomes: dict[str, Outcome] = {}
@@ -110,7 +110,7 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
             # All start from one classifier, R-CNN's; alone, a detector starts from scratch.
             start = out / "rcnn" / LAST if "rcnn" in outcomes else None
             console.print()
-            say(console, f"{title} (ResNet-18) in {out}/{name}" + (f", from {start}" if start else ", from scratch"))
+            console.print(f"{title} (ResNet-18) in {out}/{name}" + (f", from {start}" if start else ", from scratch"))
             outcomes[name] = _train_and_evaluate(name, out, device, start, held_out, console)
     best = max(outcomes, key=lambda name: outcomes[name].evaluation.coco.numbers["AP"])
     console.print(outcomes[best].evaluation.table())
@@ -128,7 +128,7 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
         f'  detector = rcnnkit.load("{weights}")',
         f'  print(list(detector("{held_out.records[0].path}")))',
     ):
-        say(console, line)
+        console.print(line)
     return {name: outcome.evaluation.coco.numbers["AP50"] for name, outcome in outcomes.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import re
@@ -68,9 +69,16 @@ class Console(rich.console.Console):
             yield segment._replace(text=text)
 
 
-def say(console: rich.console.Console, text: str) -> None:
-    """Print the text as one line, on whatever console the caller has."""
-    console.print(visible(text, console.encoding), markup=False, emoji=False, highlight=False, soft_wrap=True)
+def safe(console: rich.console.Console | None) -> Console:
+    """The caller's console, with its file, width and record, as one of ours; by default that of the terminal."""
+    if console is None or isinstance(console, Console):
+        return console or Console()
+    ours = copy.copy(console)
+    ours.__class__ = Console
+    ours._markup = ours._highlight = ours._emoji = False
+    ours.soft_wrap = True
+    assert isinstance(ours, Console)
+    return ours
 
 
 class Formatter(logging.Formatter):

@@ -11,7 +11,7 @@ from rich.progress import Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from rcnnkit.terminal import Console, Formatter, escape_what_streams_lack, say, set_in, visible
+from rcnnkit.terminal import Console, Formatter, escape_what_streams_lack, safe, set_in, visible
 
 OBEYED = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories: control characters, surrogates, ends of lines and paragraphs
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # its classes of explicit directions
@@ -81,9 +81,10 @@ def test_colours_are_richs_own() -> None:
 
 def test_a_progress_bar_of_a_name() -> None:
     file = io.TextIOWrapper(io.BytesIO(), "ascii", errors="strict", newline="\n")
-    console = Console(file=file, force_terminal=True, color_system=None, width=60)
+    console = safe(rich.console.Console(file=file, force_terminal=True, color_system=None, width=40))
     with Progress(TextColumn("{task.description}", markup=False), console=console) as bar:
         bar.add_task("кот\x1b[2J", total=1)
+        bar.add_task("and one that is cut with an ellipsis, as it is too long", total=1)
     file.flush()
     assert rb"\u043a" in file.buffer.getvalue()  # as much of it as there are columns
     assert b"\x1b[2J" not in file.buffer.getvalue()
@@ -91,8 +92,12 @@ def test_a_progress_bar_of_a_name() -> None:
 
 def test_on_a_console_of_somebody_else() -> None:
     file = io.TextIOWrapper(io.BytesIO(), "ascii", errors="strict", newline="\n")
-    say(rich.console.Console(file=file, width=20), "data/[/red] :cat: é\x1b[2J, and more than the width")
+    theirs = rich.console.Console(file=file, width=20, record=True)
+    ours = safe(theirs)
+    ours.print("data/[/red] :cat: é\x1b[2J, and more than the width", highlight=False)
     file.flush()
+    assert theirs.export_text().startswith("data/[/red] :cat: ")  # what they record, they have
+    assert (safe(ours), type(theirs), safe(None).file) == (ours, rich.console.Console, sys.stdout)
     assert file.buffer.getvalue() == rb"data/[/red] :cat: \xe9\x1b[2J, and more than the width" + b"\n"
 
 

@@ -25,7 +25,6 @@ from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.images import Array
 from rcnnkit.structures import ImageBatch, Proposals
-from rcnnkit.terminal import say
 
 # What is varied, and what the others are meanwhile. R-CNN's time is nearly all proposals, so these are few.
 VALUES = {
@@ -105,7 +104,7 @@ def measure_growth(
             if number == 0:
                 base[variant.name] = seconds
         if number == 0:
-            say(console, f"growth: about {_work(base, points, load.threads) / 60:.1f} minutes")
+            console.print(f"growth: about {_work(base, points, load.threads) / 60:.1f} minutes")
 
 
 def _points(most: int) -> list[tuple[str, int]]:

@@ -30,7 +30,7 @@ from rcnnkit.evaluation.coco import coco_metrics
 from rcnnkit.images import read_picture
 from rcnnkit.precision import DTYPES, pick_dtype
 from rcnnkit.structures import Detections
-from rcnnkit.terminal import say, visible
+from rcnnkit.terminal import safe, visible
 from rcnnkit.weights import pick_device
 
 SHOWN = 4  # pictures with what each detector finds
@@ -49,7 +49,7 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not empty; choose another --out, nothing is overwritten")
-    device = pick_device(options.device)
+    device, console = pick_device(options.device), safe(console)
     dtype = pick_dtype(options.dtype, device)
     precision = next(name for name, each in DTYPES.items() if each == dtype)
     with threads(options.threads):
@@ -97,7 +97,7 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
                 store.write(found, out)
                 page = write_report(out)
                 console.print(terminal(found))
-                say(console, f"wrote {page}" + ("" if found["complete"] else ", of what was measured until now"))
+                console.print(f"wrote {page}" + ("" if found["complete"] else ", of what was measured until now"))
             else:
                 _clear(out)
     return page
@@ -124,7 +124,7 @@ def _measure(
         measure(contender, data.records[: load.batch], torch.device(load.device))
     minutes = (time.perf_counter() - began) * len(data) / load.batch / 60
     titles = ", ".join(contender.title for contender in contenders)
-    say(console, f"{len(data)} pictures of {data.name}, {titles}: about {minutes:.1f} minutes at most")
+    console.print(f"{len(data)} pictures of {data.name}, {titles}: about {minutes:.1f} minutes at most")
     _take_turns(found, contenders, data, annotated, load, out, console)
     # In processes of their own, so that each detector's peak is its own.
     largest = sorted(data.records, key=lambda record: -record.size[0] * record.size[1])[: load.batch]

@@ -13,7 +13,6 @@ from rcnnkit.benchmark.variants import TITLES, Variant, trained, untrained
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.records import Dataset
 from rcnnkit.demo import run_demo
-from rcnnkit.terminal import say
 
 BACKBONE = "resnet18"  # of untrained detectors, where nothing else is asked for
 
@@ -53,7 +52,7 @@ def subjects(options: Options, out: Path, console: Console) -> tuple[list[Varian
     files = list(options.weights)
     if not files and not options.random:
         if not options.demo.exists():
-            say(console, f"{options.demo} is not there, so the demo is trained first: some minutes")
+            console.print(f"{options.demo} is not there, so the demo is trained first: some minutes")
             run_demo(options.demo, options.device, console)
         files = [options.demo / name / "best.safetensors" for name in TITLES]
         if missing := [file for file in files if not file.is_file()]:

@@ -18,7 +18,7 @@ from rcnnkit.proposals.methods import PictureMethod
 from rcnnkit.proposals.released import Released
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals
-from rcnnkit.terminal import say, visible
+from rcnnkit.terminal import safe, visible
 
 log = logging.getLogger("rcnnkit")
 
@@ -180,7 +180,7 @@ class _Bar:
     """A progress bar; where the console is a file or a pipe, a line for every tenth of the work."""
 
     def __init__(self, name: str, total: int, done: int, console: Console | None) -> None:
-        self.console = console or Console(quiet=True)
+        self.console = safe(console or Console(quiet=True))
         self.name, self.total, self.done = visible(name, self.console.encoding), total, done
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
@@ -198,4 +198,4 @@ class _Bar:
         self.done += 1
         self.bar.advance(self.task)
         if not self.console.is_terminal and self.done * 10 // self.total > (self.done - 1) * 10 // self.total:
-            say(self.console, f"{self.name}: {self.done} of {self.total} pictures")
+            self.console.print(f"{self.name}: {self.done} of {self.total} pictures")

@@ -27,7 +27,7 @@ from rcnnkit.evaluation.report import evaluate
 from rcnnkit.files import sha256
 from rcnnkit.inference import prepare
 from rcnnkit.proposals.store import Store
-from rcnnkit.terminal import say
+from rcnnkit.terminal import safe
 from rcnnkit.training.checkpoint import BEST, LAST
 from rcnnkit.training.loop import Interrupted, finite, read_splits, train
 from rcnnkit.training.run_folder import claim, keep_settings
@@ -50,7 +50,7 @@ def train_alternating(settings: Settings, run: Path | str, console: Console | No
         As `rcnnkit.training.loop.train`; and
         ValueError: `run` is one step of such a run, or was begun with other settings.
     """
-    run, console = Path(run), console or Console(markup=False)
+    run, console = Path(run), safe(console)
     if claim(settings, run, "settings.toml"):
         _check_same(settings, run)
     training, validation = read_splits(settings.data)
@@ -80,7 +80,7 @@ def train_alternating(settings: Settings, run: Path | str, console: Console | No
         evaluation = evaluate(prepare(detector, settings.train.precision), validation)
         (run / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
         numbers = evaluation.coco.numbers
-        say(console, f"{validation.name}: AP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f}")
+        console.print(f"{validation.name}: AP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f}", highlight=False)
         about |= {"val": validation.name, "AP": finite(numbers["AP"])}
     weights.save(detector, settings, run / BEST, about)
     return run / BEST
@@ -108,7 +108,7 @@ def _step(settings: Settings, folder: Path, console: Console) -> Path:
     """The weights that a step ends with; nothing is left to do where they are there."""
     if (folder / BEST).exists():
         return folder / BEST
-    say(console, f"step {folder.name}")
+    console.print(f"step {folder.name}")
     if (folder / LAST).exists():
         settings = _changed(settings, train={"resume": folder})
     elif folder.exists():  # it was killed before its first checkpoint, and holds nothing but settings and log

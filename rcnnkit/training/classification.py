@@ -17,6 +17,7 @@ from rcnnkit.data.class_loading import ClassBatch, load_class_batches
 from rcnnkit.data.transforms import ClassifierAugmentation
 from rcnnkit.evaluation.accuracy import evaluate_classifier
 from rcnnkit.precision import autocast, pick_dtype
+from rcnnkit.terminal import safe
 from rcnnkit.training.loop import fit
 from rcnnkit.training.run_folder import claim
 from rcnnkit.training.start import start_detector
@@ -32,7 +33,7 @@ def train_classifier(settings: Settings, run: Path | str, console: Console | Non
     Raises:
         ValueError: there is one class only, or one without a picture.
     """
-    run, console = Path(run), console or Console(markup=False)
+    run, console = Path(run), safe(console)
     options, data = settings.train, settings.data
     resume = claim(settings, run)
     device = weights.pick_device(options.device)

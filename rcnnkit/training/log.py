@@ -18,8 +18,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from rcnnkit.terminal import say
-
 
 class RunLog:
     """Writes run/log.jsonl and, where tensorboard is installed, run/tensorboard; shows a progress bar.
@@ -75,13 +73,13 @@ class RunLog:
         if not self.console.is_terminal:  # a file or a pipe gets lines instead of a bar
             left = (self.bar.tasks[0].total or 0) - iteration
             seconds = left * values["batch"] / max(speed, 1e-9)
-            say(self.console, f"{iteration:>7}  {status}  lr {values['lr']:.2g}  {seconds / 60:.1f} min left")
+            self.console.print(f"{iteration:>7}  {status}  lr {values['lr']:.2g}  {seconds / 60:.1f} min left")
 
     def evaluation(self, iteration: int, name: str, numbers: dict[str, float], shown: Sequence[str]) -> None:
         """The numbers on the data set of that name; `shown` names those that are printed."""
         self._write({"iteration": iteration, **numbers})
         printed = ", ".join(f"{key} {numbers[key]:.3f}" for key in shown)
-        say(self.console, f"after {iteration} iterations, {name}: {printed}")
+        self.console.print(f"after {iteration} iterations, {name}: {printed}", highlight=False)
 
     def _write(self, values: dict[str, float]) -> None:
         # JSON has no NaN; an undefined number is null

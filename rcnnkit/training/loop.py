@@ -31,7 +31,7 @@ from rcnnkit.images import Preprocessing
 from rcnnkit.inference import prepare
 from rcnnkit.precision import autocast, pick_dtype
 from rcnnkit.proposals.store import Store
-from rcnnkit.terminal import say, visible
+from rcnnkit.terminal import safe, visible
 from rcnnkit.training.checkpoint import BEST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.log import RunLog
 from rcnnkit.training.proposals import stored_proposals
@@ -79,7 +79,7 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         raise ValueError('model.detector = "rcnn" is trained in stages, by rcnnkit.training.rcnn_stages.train_rcnn')
     if settings.model.detector == "classifier":
         raise ValueError('model.detector = "classifier" is for `rcnnkit.training.classification.train_classifier`')
-    run, console = Path(run), console or Console(markup=False)
+    run, console = Path(run), safe(console)
     options = settings.train
     if settings.alternating.enabled:
         raise ValueError("alternating.enabled = true is for `rcnnkit.training.alternating.train_alternating`")
@@ -171,12 +171,12 @@ def fit(
 
     keep_settings(settings, run, progress.iteration)
     count = sum(p.numel() for p in detector.parameters() if p.requires_grad)
-    say(
-        console,
+    console.print(
         f"{training.name}: {len(training)} pictures, {len(training.class_names)} classes; {count / 1e6:.1f} M weights"
         f" to train on {device} in {str(dtype).removeprefix('torch.')}; batches of {options.batch}, learning rate"
         f" {options.lr * options.batch / STATED_BATCH:.4g} ({options.lr:g} stated for {STATED_BATCH});"
         f" run folder {run}",
+        highlight=False,
     )
     scaler = torch.amp.GradScaler(device.type, init_scale=progress.loss_scale, enabled=dtype == torch.float16)
     coming = batches(progress.iteration)

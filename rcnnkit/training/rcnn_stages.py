@@ -42,7 +42,7 @@ from rcnnkit.heads.svm import SVMTrainer, feature_scale
 from rcnnkit.inference import prepare
 from rcnnkit.precision import pick_dtype
 from rcnnkit.proposals.store import Store
-from rcnnkit.terminal import say
+from rcnnkit.terminal import safe
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.features import Array, Features, fingerprint, write_arrays
 from rcnnkit.training.fine_tuning import fine_tune, window_sgd
@@ -67,7 +67,7 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
         ValueError: a class has no object, a picture has no proposals or another picture's, features on disk are of
             another network, or settings ask for what there is not: all before anything is trained.
     """
-    run, console = Path(run), console or Console(markup=False)
+    run, console = Path(run), safe(console)
     resume = claim(settings, run)
     device = weights.pick_device(settings.train.device)
     dtype = pick_dtype(settings.train.precision, device)
@@ -85,10 +85,10 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
     if tuning:
         features.renew(own=settings.features.folder is None)
     keep_settings(settings, run, progress.iteration)
-    say(
-        console,
+    console.print(
         f"{training.name}: {len(training)} pictures, {len(training.class_names)} classes,"
         f" {sum(map(len, windows)):,} windows; on {device} in {str(dtype).removeprefix('torch.')}; run folder {run}",
+        highlight=False,
     )
     if tuning:
         fine_tune(detector, optimizer, progress, pictures, settings, run, console, dtype)
@@ -113,7 +113,7 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
         evaluation = evaluate_run(detector, validation, store, run, settings)
         numbers = evaluation.coco.numbers
         _note(run, {"stage": "evaluation", **numbers})
-        say(console, f"{validation.name}: AP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f}")
+        console.print(f"{validation.name}: AP {numbers['AP']:.3f}, AP50 {numbers['AP50']:.3f}", highlight=False)
         weights.save(detector, settings, run / BEST, about | {"val": validation.name, "AP": finite(numbers["AP"])})
     return run / BEST
 
@@ -213,10 +213,10 @@ def make_features(detector: RCNN, features: Features, run: Path, console: Consol
     missing, total = features.begin(fingerprint(detector.backbone)), len(features.windows)
     if missing:
         rest = "; the others are computed again when they are needed" if features.stored < total else ""
-        say(
-            console,
+        console.print(
             f"features of {features.stored} of {total} pictures go to disk, {features.bytes / 1e9:.3g} GB in"
             f" {features.folder}{rest}",
+            highlight=False,
         )
     with _stage(console, "features", total, total - len(missing), run) as advance:
         for picture in missing:
@@ -365,5 +365,5 @@ def _stage(
         yield advance
     if done > start:
         seconds = time.perf_counter() - began
-        say(console, f"{name}: {seconds:.0f} s")
+        console.print(f"{name}: {seconds:.0f} s", highlight=False)
         _note(run, {"stage": name, "seconds": round(seconds, 1), "done": done - start})
