@@ -51,7 +51,7 @@ def _told(path: Path | str, said: dict[str, Any], shapes: dict[str, Size]) -> di
     }
 
 
-def summary(told: dict[str, Any]) -> str:
+def summary(told: dict[str, Any]) -> list[str]:
     """What `about` tells, in lines for people."""
     lines = {
         "file": f"{told['file']}, {told['bytes'] / 1e6:.1f} MB, format {told['format']}",
@@ -67,7 +67,7 @@ def summary(told: dict[str, Any]) -> str:
     if told["can_be_resumed"]:
         lines["training"] += "; can be resumed"
     width = max(map(len, lines))
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+    return [f"{name:<{width}}  {text}" for name, text in lines.items()]
 
 
 def _settings(values: dict[str, Any], detector: str) -> dict[str, str]:

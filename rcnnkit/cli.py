@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
 import os
 import re
 import sys
+import traceback
 import warnings
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.logging import RichHandler
-from rich.markup import escape
+from rich.text import Text
 
 from rcnnkit import cli_proposals, cli_see
+from rcnnkit.terminal import Console, Formatter, escape_what_streams_lack, set_in
+
+if TYPE_CHECKING:
+    from rcnnkit.detectors.detector import Detector
+    from rcnnkit.images import Array
+    from rcnnkit.structures import Detections
 
 # Each command imports what it needs: `rcnnkit --help` should not wait for torch.
 
@@ -30,7 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_proposals.app, name="proposals")
 app.add_typer(cli_see.app, name="see")
-console = Console(highlight=False, markup=False, soft_wrap=True)  # a file may be called "[red].jpg"
+console = Console()
 
 Weights = Annotated[Path, typer.Argument(help="A .safetensors file of rcnnkit.")]
 MaxDetections = Annotated[
@@ -117,7 +125,7 @@ def evaluate(
     from rcnnkit.evaluation.accuracy import Accuracy, evaluate_classifier
     from rcnnkit.evaluation.report import Evaluation
     from rcnnkit.evaluation.report import evaluate as evaluate_detector
-    from rcnnkit.files import check_new
+    from rcnnkit.files import check_new, whole
     from rcnnkit.precision import autocast, pick_dtype
     from rcnnkit.proposals.store import Store
     from rcnnkit.weights import load, load_classifier, read_shapes
@@ -143,9 +151,13 @@ def evaluate(
             raise ValueError(f"{weights} holds a Faster R-CNN, which makes its own proposals; leave --proposals away")
         dataset = read_data(data, split, images=images, class_names=detector.class_names, skip_bad=skip_bad)
         evaluation = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=True)
-    console.print(evaluation.table())
+    try:
+        if json_file:
+            with whole(json_file) as half:
+                half.write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
+    finally:  # where the file cannot be written, the numbers are seen all the same
+        console.print(evaluation.table())
     if json_file:
-        json_file.write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
         console.print(f"wrote {json_file}")
 
 
@@ -167,12 +179,13 @@ def detect(
 ) -> None:
     """Find things: pictures with boxes, and one JSON file in COCO's results format.
 
-    A result's image_id is the path of its picture as it was given. A picture that cannot be read is
-    named, the others are done, and the exit status is 1. Other files in the folders are counted in one line.
+    A result's image_id is the path of its picture as it was given. A picture that cannot be read,
+    searched or drawn is named, the others are done, and the exit status is 1. Other files in the
+    folders are counted in one line.
     """
     from rcnnkit.data.checks import pictures_in
-    from rcnnkit.drawing import draw
-    from rcnnkit.images import read_picture
+    from rcnnkit.drawing import draw, save_picture
+    from rcnnkit.files import whole
     from rcnnkit.weights import load
 
     pictures = list(dict.fromkeys(pictures_in(files, out)))
@@ -185,35 +198,69 @@ def detect(
     detector = load(weights, device, precision, max_detections)
     least = min_score if min_score is not None else 0.0 if detector.scores_are_margins else 0.5
     results: list[dict[str, object]] = []
-    done = unread = 0
-    queue = iter(pictures)
+    searched = saved = 0
     try:
-        while paths := list(islice(queue, batch)):
-            arrays = {}
-            for path in paths:
-                try:
-                    arrays[path] = read_picture(path)
-                except (OSError, ValueError) as error:
-                    unread += 1
-                    _complain(error)
-            found = detector(list(arrays.values()))
-            for (path, array), detections in zip(arrays.items(), found, strict=True):
-                drawn[path].parent.mkdir(parents=True, exist_ok=True)
-                results += detections.to_coco(str(path))
-                draw(array, detections, min_score=least).save(drawn[path], quality=92)
-                done += 1
-                seen = detections.above(least)
-                counts = {name: seen.names.count(name) for name in dict.fromkeys(seen.names)}
-                summary = ", ".join(f"{count} {name}" for name, count in counts.items())
-                summary = summary or f"nothing that scores {least:g}"
-                console.print(f"{path}: {summary}")
+        for path, array, detections in _found(detector, pictures, batch):
+            drawn[path].parent.mkdir(parents=True, exist_ok=True)
+            results += detections.to_coco(str(path))
+            searched += 1
+            try:
+                file = save_picture(draw(array, detections, min_score=least), drawn[path])
+            except FAILURES as error:
+                if getattr(error, "errno", None) in NO_ROOM:
+                    raise
+                _complain(
+                    f"{path}: the picture with its boxes cannot be written ({_reason(error)}); what was found is in"
+                    f" {out}/detections.json"
+                )
+                continue
+            saved += 1
+            seen = detections.above(least)
+            counts = {name: seen.names.count(name) for name in dict.fromkeys(seen.names)}
+            summary = ", ".join(f"{count} {name}" for name, count in counts.items())
+            summary = summary or f"nothing that scores {least:g}"
+            console.print(f"{path}: {summary}" + ("" if file == drawn[path] else f"; drawn in {file}"))
     finally:  # also of what a Ctrl-C leaves undone
-        if done:  # else a corrected call shall find nothing in its way
-            (out / "detections.json").write_text(json.dumps(results), encoding="utf-8")
-    if done:
-        console.print(f"wrote {done} pictures and {len(results)} detections in {out}/detections.json")
-    if unread:
+        if searched:  # else a corrected call shall find nothing in its way
+            with whole(out / "detections.json") as half:
+                half.write_text(json.dumps(results), encoding="utf-8")
+    if searched:
+        console.print(f"wrote {saved} pictures and {len(results)} detections in {out}/detections.json")
+    if saved < len(pictures):
         raise typer.Exit(1)
+
+
+# What one picture may raise where the next is well: too little memory is a RuntimeError of torch, too.
+FAILURES = (OSError, ValueError, RuntimeError, MemoryError)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the next one would fail as well
+
+
+def _found(detector: Detector, paths: Sequence[Path], batch: int) -> Iterator[tuple[Path, Array, Detections]]:
+    """Pictures with what is in them, `batch` at a time. One that cannot be read or searched is named and left out."""
+    import cv2
+
+    from rcnnkit.images import read_picture
+
+    failures = (*FAILURES, cv2.error)
+    queue = iter(paths)
+    while some := list(islice(queue, batch)):
+        arrays = {}
+        for path in some:
+            try:
+                arrays[path] = read_picture(path)
+            except failures as error:
+                _complain(error if isinstance(error, OSError | ValueError) else f"{path}: {_reason(error)}")
+        try:
+            found = dict(zip(arrays, detector(list(arrays.values())), strict=True))
+        except failures:
+            found = {}  # one of them may be at fault: each alone
+        for path, array in arrays.items():
+            try:
+                detections = found[path] if found else detector(array)
+            except failures as error:
+                _complain(f"{path}: the search failed ({_reason(error)}); a smaller picture takes less memory")
+                continue
+            yield path, array, detections
 
 
 @app.command("import")
@@ -249,7 +296,10 @@ def info(
     from rcnnkit.about import about, summary
 
     told = about(weights)
-    console.print(json.dumps(told, indent=1, ensure_ascii=False) if as_json else summary(told))
+    if as_json:
+        print(json.dumps(told, indent=1).replace("\x7f", "\\u007f"))  # ASCII, which JSON escapes but for this one
+    else:
+        console.print(*summary(told), sep="\n")
 
 
 @app.command()
@@ -452,18 +502,28 @@ def _drawn_names(pictures: list[Path], out: Path, folders: list[Path]) -> dict[P
     return drawn
 
 
-def _complain(error: BaseException) -> None:
-    Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+def _complain(error: BaseException | str) -> None:
+    if isinstance(error, OSError) and error.filename and error.strerror:  # the system's, in the words of the others
+        error = f"{error.filename}: {error.strerror[:1].lower()}{error.strerror[1:]}"
+    if "RCNNKIT_TRACEBACK" in os.environ:
+        traceback.print_exc()
+    Console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {set_in(str(error))}"))
+
+
+def _reason(error: BaseException) -> str:
+    return "out of memory" if isinstance(error, MemoryError) else (str(error) or type(error).__name__).splitlines()[0]
 
 
 def main() -> None:
     """Run the command; what the user can mend is told in words, without a stack trace."""
+    escape_what_streams_lack()
     handler: logging.Handler
     if sys.stderr.isatty():
         handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+        handler.setFormatter(Formatter())
     else:  # a file or a pipe gets a message in one line
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        handler.setFormatter(Formatter("%(levelname)s %(message)s"))
     log = logging.getLogger("rcnnkit")
     log.addHandler(handler)
     log.setLevel(logging.INFO)

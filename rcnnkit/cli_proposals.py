@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+
+from rcnnkit.terminal import Console
 
 if TYPE_CHECKING:
     from rcnnkit.proposals.methods import PictureMethod
@@ -18,7 +19,7 @@ app = typer.Typer(
     help="Proposals: compute and keep them, take over released ones, tell how well they cover the objects.",
     no_args_is_help=True,
 )
-console = Console(highlight=False, markup=False, soft_wrap=True)
+console = Console()
 
 Data = Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file.")]
 Split = Annotated[str | None, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.", show_default="train")]
@@ -94,7 +95,7 @@ def evaluate(
     """How well the first 100, 500, 1000 and 2000 proposals cover the objects: recall and mean average best overlap."""
     from rcnnkit.data.proposals import check_proposals, read_proposals
     from rcnnkit.data.reading import read_data
-    from rcnnkit.files import check_new
+    from rcnnkit.files import check_new, whole
     from rcnnkit.proposals.recall import coverage
     from rcnnkit.proposals.store import Store
 
@@ -106,11 +107,15 @@ def evaluate(
     check_proposals(dataset, store)
     targets = (record.targets for record in dataset.records)
     result = coverage(read_proposals(dataset, store), targets, dataset.class_names)
-    console.print(f"{dataset.name}, {len(dataset)} pictures: {store.describe()}")
-    console.print(result.table())
+    about = {"dataset": dataset.name, "method": store.method, "settings": store.settings}
+    try:
+        if json_file:
+            with whole(json_file) as half:
+                half.write_text(json.dumps(about | result.to_json(), indent=1), encoding="utf-8")
+    finally:  # where the file cannot be written, the numbers are seen all the same
+        console.print(f"{dataset.name}, {len(dataset)} pictures: {store.describe()}")
+        console.print(result.table())
     if json_file:
-        about = {"dataset": dataset.name, "method": store.method, "settings": store.settings}
-        json_file.write_text(json.dumps(about | result.to_json(), indent=1), encoding="utf-8")
         console.print(f"wrote {json_file}")
 
 

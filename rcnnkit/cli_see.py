@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from rcnnkit.terminal import Console
 
 app = typer.Typer(
     help="See what the channels of a network respond to, and which part of a picture a detection depends on.",
     no_args_is_help=True,
 )
 log = logging.getLogger("rcnnkit")
-console = Console(highlight=False, markup=False, soft_wrap=True)
+console = Console()
 
 WRITTEN = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -39,7 +40,7 @@ def channels(
     picture that cannot be read is named, the sheet is of the others, and the exit status is 1.
     """
     from rcnnkit.data.checks import pictures_in
-    from rcnnkit.drawing import draw_sheet, strongest_examples
+    from rcnnkit.drawing import draw_sheet, save_picture, strongest_examples
     from rcnnkit.drawing.deconvnet import check_layer, layers
     from rcnnkit.drawing.strongest import NoActivations
     from rcnnkit.weights import load, load_classifier, read_shapes
@@ -61,8 +62,7 @@ def channels(
         )
     except NoActivations as error:  # others name the picture
         raise ValueError(f"{weights}: {error}") from None
-    draw_sheet(examples, layer, network.preprocessing).save(out, quality=92)
-    console.print(f"wrote {out}")
+    console.print(f"wrote {save_picture(draw_sheet(examples, layer, network.preprocessing), out)}")
     if len(pictures) < len(given):
         raise typer.Exit(1)
 
@@ -101,7 +101,7 @@ def occlusion(
 
     Zeiler and Fergus' occlusion, for every detector.
     """
-    from rcnnkit.drawing import draw_occlusion
+    from rcnnkit.drawing import draw_occlusion, save_picture
     from rcnnkit.drawing import occlusion as find
     from rcnnkit.weights import load, read_shapes
 
@@ -118,12 +118,12 @@ def occlusion(
             raise ValueError(f"nothing{f' called {name}' if name else ''} is found in {picture}; say where with --box")
         (name, _, box), *_ = found
     shown = find(detector, picture, box, name, square=square, stride=stride, batch=batch, progress=console.is_terminal)
-    draw_occlusion(shown).save(out, quality=92)
+    file = save_picture(draw_occlusion(shown), out)
     console.print(
         f"{shown.name} scores {shown.score:.3f}; with a square of {shown.square} pixels, {shown.scores.min():.3f} to"
         f" {shown.scores.max():.3f}"
     )
-    console.print(f"wrote {out}")
+    console.print(f"wrote {file}")
 
 
 def _check_out(out: Path) -> None:

@@ -18,6 +18,7 @@ from rcnnkit.backbones.resnet import Norm
 from rcnnkit.backbones.window import Layer
 from rcnnkit.files import check_regular
 from rcnnkit.images import Preprocessing
+from rcnnkit.terminal import visible
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
@@ -462,6 +463,7 @@ def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
     Raises:
         FileNotFoundError: no such file.
         ValueError: not a regular file.
+        PermissionError: it may not be read.
         SettingsError: broken TOML, an unknown key, a value of the wrong type or range.
     """
     check_regular(file)
@@ -474,6 +476,10 @@ def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{file} is not TOML: {error}") from None
     for override in overrides:
+        try:
+            override.encode()
+        except UnicodeEncodeError:  # a path of other bytes
+            raise SettingsError(f"{override} is not UTF-8, as the run's settings.toml has to be; rename it") from None
         key, equals, text = override.partition("=")
         section, dot, name = key.strip().partition(".")
         if not equals or not dot or "." in name:
@@ -496,7 +502,7 @@ def check_settings(values: dict[str, Any], source: str) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError("\n".join(f"{source}: {_explain(e)}" for e in error.errors())) from None
+        raise SettingsError("\n".join(visible(f"{source}: {_explain(e)}") for e in error.errors())) from None
 
 
 def kept_settings(values: dict[str, Any]) -> DetectorSettings:

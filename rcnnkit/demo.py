@@ -19,6 +19,7 @@ from rcnnkit.drawing import draw
 from rcnnkit.evaluation.report import Evaluation, evaluate
 from rcnnkit.proposals import selective_search
 from rcnnkit.proposals.recall import coverage
+from rcnnkit.terminal import safe
 from rcnnkit.training.checkpoint import LAST
 from rcnnkit.training.loop import train
 from rcnnkit.training.rcnn_stages import train_rcnn
@@ -94,7 +95,7 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
         FileExistsError: `out` holds something already.
         ValueError: `only` is none of DETECTORS.
     """
-    began = time.perf_counter()
+    began, console = time.perf_counter(), safe(console)
     if only is not None and only not in DETECTORS:
         raise ValueError(f"--only {only} is not one of {', '.join(DETECTORS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -108,7 +109,8 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
         if only in (None, name):
             # All start from one classifier, R-CNN's; alone, a detector starts from scratch.
             start = out / "rcnn" / LAST if "rcnn" in outcomes else None
-            console.print(f"\n{title} (ResNet-18) in {out}/{name}" + (f", from {start}" if start else ", from scratch"))
+            console.print()
+            console.print(f"{title} (ResNet-18) in {out}/{name}" + (f", from {start}" if start else ", from scratch"))
             outcomes[name] = _train_and_evaluate(name, out, device, start, held_out, console)
     best = max(outcomes, key=lambda name: outcomes[name].evaluation.coco.numbers["AP"])
     console.print(outcomes[best].evaluation.table())
@@ -118,14 +120,15 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
     (out / "detections").mkdir()
     for record in held_out.records[:SHOWN]:
         draw(record.path, detector(record.path)).save(out / "detections" / record.path.name, quality=92)
-    console.print(
+    for line in (
         f"{SHOWN} pictures with what {DETECTORS[best]} finds are in {out}/detections;"
-        f" {time.perf_counter() - began:.0f} s in all. To use it:\n\n"
-        "  import rcnnkit\n"
-        f'  detector = rcnnkit.load("{weights}")\n'
+        f" {time.perf_counter() - began:.0f} s in all. To use it:",
+        "",
+        "  import rcnnkit",
+        f'  detector = rcnnkit.load("{weights}")',
         f'  print(list(detector("{held_out.records[0].path}")))',
-        soft_wrap=True,
-    )
+    ):
+        console.print(line)
     return {name: outcome.evaluation.coco.numbers["AP50"] for name, outcome in outcomes.items()}
 
 

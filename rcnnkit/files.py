@@ -35,15 +35,23 @@ def check_new(path: Path, suffix: str = "") -> None:
 
 
 def check_regular(path: Path) -> None:
-    """Raise unless `path` is a regular file, or a folder or nothing at all, which its reader reports in its own words.
+    """Raise unless `path` is a file to read, or a folder or nothing at all, which its reader reports in its own words.
 
-    A FIFO would keep its reader waiting, and a device such as /dev/zero has no end.
+    A FIFO would keep its reader waiting, and a device such as /dev/zero has no end. Of a file that may not be read
+    some readers say that it is not there.
 
     Raises:
+        PermissionError: it may not be read.
         ValueError: it is a FIFO, a socket or a device.
     """
     try:
         mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            path.open("rb").close()
+    except PermissionError:
+        raise PermissionError(
+            f"{path} may not be read (permission denied); change its permissions, or ask its owner to do so"
+        ) from None
     except OSError:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -62,8 +70,11 @@ def whole(path: Path) -> Iterator[Path]:
     half = folder / path.name
     try:
         folder.mkdir()
-        half.touch()  # with the user's own permissions; safetensors would let nobody else read it
+        half.touch()
+        mode = half.stat().st_mode  # as the umask has it
         yield half
+        if half.stat().st_mode != mode:  # safetensors puts a file in its place that nobody else may read
+            half.chmod(stat.S_IMODE(mode))
         half.replace(path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error

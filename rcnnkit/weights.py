@@ -85,6 +85,7 @@ def load(
 
     Raises:
         FileNotFoundError: no such file.
+        PermissionError: it may not be read.
         ValueError: a folder or device; a file cut in half, of another kind, or of a later format; weights that are NaN
             or infinite; no such device or precision; `max_detections` is negative.
     """
@@ -168,9 +169,9 @@ def read_shapes(path: Path | str) -> tuple[dict[str, Any], dict[str, torch.Size]
 @contextmanager
 def _opened(path: Path | str) -> Iterator[tuple[dict[str, Any], Any]]:
     path = Path(path)
+    check_regular(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name the file in it")
-    check_regular(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such weights file")
     try:

@@ -1,6 +1,8 @@
 """What several tests share: where real data lies, and the GPU where there is one."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +77,21 @@ def tiny(digits: Path) -> dict[str, dict[str, Any]]:
             "precision": "float32",
         },
     }
+
+
+@pytest.fixture
+def forbidden() -> Iterator[Path]:
+    """A file that the test may not read; where root runs it, who may read all, it runs as nobody meanwhile."""
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        file = Path(folder) / "forbidden"
+        file.write_bytes(b"secret")
+        file.chmod(0)
+        try:
+            if root:
+                os.seteuid(65534)
+            yield file
+        finally:
+            if root:
+                os.seteuid(0)

@@ -42,7 +42,7 @@ def test_a_detector_from_elsewhere(tmp_path: Path) -> None:
     assert told["origin"] == ORIGIN
     assert told["bytes"] == file.stat().st_size
     assert DetectorSettings.model_validate(json.loads(json.dumps(told))["settings"]).model.fpn_channels == 16
-    lines = {line.split()[0]: line for line in summary(told).splitlines()}
+    lines = {line.split()[0]: line for line in summary(told)}
     assert f"Faster R-CNN, {told['weights'] / 1e6:.2f} M weights" in lines["detector"]
     assert lines["backbone"].endswith("resnet18, FPN of 16 channels, batch norm")
     assert lines["classes"].endswith("2: cat, dog")
@@ -54,7 +54,7 @@ def test_a_detector_from_elsewhere(tmp_path: Path) -> None:
 
 def test_a_classifier_of_many(tmp_path: Path) -> None:
     values = {"model": {"detector": "classifier", "backbone": "resnet18", "norm": "batch"}}
-    text = summary(about(saved(tmp_path / "a.safetensors", values, [f"c{i}" for i in range(30)])))
+    text = "\n".join(summary(about(saved(tmp_path / "a.safetensors", values, [f"c{i}" for i in range(30)]))))
     assert "classifier, 11.19 M weights" in text  # torchvision's 11.69 without 970 × 513 of its last layer
     assert "resnet18, batch norm\n" in text
     assert "shorter side 256, of which the middle 224; mean" in text

@@ -1,5 +1,8 @@
+import errno
+import io
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +18,8 @@ from rcnnkit import weights
 from rcnnkit.cli import free_folder, main
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.structures import Detections, ImageBatch
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 Values = dict[str, dict[str, Any]]
@@ -298,3 +303,195 @@ def test_help_in_a_process_of_its_own() -> None:
     shown = subprocess.run([sys.executable, "-m", "rcnnkit", "--help"], capture_output=True, text=True, check=True)
     for command in ("train", "evaluate", "detect", "crop", "demo"):
         assert command in shown.stdout
+
+
+STRANGE = "a\x1b[2J\n\u202eb"  # clears the screen, begins a line, turns what follows round
+STRANGE_SEEN = r"a\x1b[2J\n\u202eb"
+
+
+def stdout_in(monkeypatch: pytest.MonkeyPatch, encoding: str) -> io.BytesIO:
+    """What the command prints, on a terminal of that encoding."""
+    file = io.TextIOWrapper(io.BytesIO(), encoding, errors="strict", write_through=True)
+    monkeypatch.setattr(sys, "stdout", file)
+    return file.buffer
+
+
+def test_a_picture_wider_than_jpeg_is_drawn_as_png(
+    untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, width in (("a", 64), ("b", 65_501), ("c", 64)):
+        Image.new("RGB", (width, 8), "red").save(f"{name}.png")
+    assert rcnnkit(monkeypatch, "detect", untrained, "a.png", "b.png", "c.png", "--out", "o", "--batch", "3") == 0
+    assert {path.name for path in Path("o").iterdir()} == {"a.jpg", "b.png", "c.jpg", "detections.json"}
+    assert Image.open("o/b.png").size == (65_501, 8)
+    assert "b.png: nothing that scores 0.5; drawn in o/b.png\n" in capsys.readouterr().out
+
+
+def test_a_picture_that_cannot_be_written_stands_alone(
+    untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, width in (("a", 64), ("b", 65_501), ("c", 64)):
+        Image.new("RGB", (width, 8), "red").save(f"{name}.png")
+    Path("o").mkdir()
+    Path("o/b.png").write_text("mine")
+    assert rcnnkit(monkeypatch, "detect", untrained, "a.png", "b.png", "c.png", "--out", "o", "--min-score", "0") == 1
+    shown = capsys.readouterr()
+    assert shown.err == (
+        "error: b.png: the picture with its boxes cannot be written (o/b.png is there already; choose another file,"
+        " nothing is overwritten); what was found is in o/detections.json\n"
+    )
+    assert Path("o/b.png").read_text() == "mine"
+    assert {path.name for path in Path("o").iterdir()} == {"a.jpg", "b.png", "c.jpg", "detections.json"}
+    results = json.loads(Path("o/detections.json").read_text())
+    assert f"wrote 2 pictures and {len(results)} detections in o/detections.json\n" in shown.out
+
+
+def test_a_full_disk_stops_detection(
+    untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next picture would fail as well; and what was found is written."""
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        Image.new("RGB", (64, 64), "red").save(f"{name}.png")
+
+    def save(*_: object) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device", "o/a.jpg")
+
+    monkeypatch.setattr("rcnnkit.drawing.save_picture", save)
+    assert rcnnkit(monkeypatch, "detect", untrained, "a.png", "b.png", "--out", "o") == 1
+    assert capsys.readouterr().err == "error: o/a.jpg: no space left on device\n"
+    assert Path("o/detections.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "out of memory"),
+        (RuntimeError("[enforce fail] not enough memory\nmore"), "[enforce fail] not enough memory"),
+    ],
+)
+def test_a_picture_that_cannot_be_searched_stands_alone(
+    untrained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    reason: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, width in (("a", 64), ("b", 77), ("c", 64)):
+        Image.new("RGB", (width, 48), "red").save(f"{name}.png")
+    detect = FasterRCNN.detect
+
+    def fails(self: FasterRCNN, images: ImageBatch) -> list[Detections]:
+        if (48, 77) in images.original_sizes:
+            raise error
+        return detect(self, images)
+
+    monkeypatch.setattr(FasterRCNN, "detect", fails)
+    assert rcnnkit(monkeypatch, "detect", untrained, "a.png", "b.png", "c.png", "--out", "o") == 1
+    said = capsys.readouterr()
+    assert said.err == f"error: b.png: the search failed ({reason}); a smaller picture takes less memory\n"
+    assert {path.name for path in Path("o").iterdir()} == {"a.jpg", "c.jpg", "detections.json"}
+
+
+def test_names_of_files_may_be_any_bytes(untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [b"a.png", b"caf\xe9.png", b"x\x1b[2J\nwrote it.png", b"z.png"]
+    for name in names:
+        Image.new("RGB", (64, 48), "red").save(os.fsdecode(name), "png")
+    printed = stdout_in(monkeypatch, "utf-8")
+    files = [os.fsdecode(name) for name in names]
+    assert rcnnkit(monkeypatch, "detect", untrained, *files, "--out", "o", "--min-score", "0") == 0
+    shown = printed.getvalue().decode()
+    assert "caf\\xe9.png: " in shown
+    assert "x\\x1b[2J\\nwrote it.png: " in shown
+    assert len(shown.splitlines()) == 5
+    assert {path.suffix for path in Path("o").iterdir()} == {".jpg", ".json"}
+    assert len(list(Path("o").iterdir())) == 5
+    found = {os.fsencode(each["image_id"]) for each in json.loads(Path("o/detections.json").read_text())}
+    assert found == set(names)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_numbers_are_written_and_printed_on_any_terminal(
+    tiny: Values, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    content = json.loads((digits / "annotations" / "instances_val.json").read_text())
+    names = ["Löwe", "кот", STRANGE, "4", "6", "7"][: len(content["categories"])]
+    file = strange_weights(tiny, tmp_path, names)
+    for category, name in zip(content["categories"], names, strict=True):
+        category["name"] = name
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    printed = stdout_in(monkeypatch, encoding)
+    arguments = ("evaluate", file, tmp_path / "val.json", "--images", digits)
+    assert rcnnkit(monkeypatch, *arguments, "--json", tmp_path / "e.json") == 0
+    numbers = json.loads((tmp_path / "e.json").read_text())
+    assert [each["name"] for each in numbers["classes"]] == names
+    shown = printed.getvalue().decode(encoding)
+    assert "≤ 100" in shown if encoding == "utf-8" else "<= 100" in shown
+    assert STRANGE_SEEN in shown
+    assert not set(shown) & {"\x1b", "\u202e"}
+    assert ("Löwe" in shown) == (encoding != "ascii")
+
+
+def test_numbers_that_cannot_be_written_are_printed(
+    untrained: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    file = tmp_path / "e.json"
+    assert rcnnkit(monkeypatch, "evaluate", untrained, digits, "--split", "val", "--json", file) == 1
+    said = capsys.readouterr()
+    assert "VOC 11-point" in said.out
+    assert f"{file} cannot be written (No space left on device)" in said.err
+    assert not list(tmp_path.glob(".*"))
+
+
+def strange_weights(tiny: Values, folder: Path, names: list[str]) -> Path:
+    settings = DetectorSettings.model_validate({name: tiny[name] for name in ("model", "rpn", "head", "input")})
+    weights.save(build(settings, names).eval(), settings, folder / "w.safetensors")
+    return folder / "w.safetensors"
+
+
+def test_names_of_classes_are_only_text(
+    tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = strange_weights(tiny, tmp_path, [STRANGE, "b\x7f"])
+    assert rcnnkit(monkeypatch, "info", file) == 0
+    assert f"classes   2: {STRANGE_SEEN}, b\\x7f\n" in capsys.readouterr().out
+    assert rcnnkit(monkeypatch, "info", file, "--json") == 0
+    shown = capsys.readouterr().out
+    assert json.loads(shown)["classes"] == [{"id": 1, "name": STRANGE}, {"id": 2, "name": "b\x7f"}]
+    assert not {letter for letter in shown if not " " <= letter < "\x7f"} - {"\n"}
+
+
+def test_an_error_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert rcnnkit(monkeypatch, "info", "a\x1b]0;title\x07\nwrote it") == 1
+    assert capsys.readouterr().err == "error: a\\x1b]0;title\\x07\n  wrote it: no such weights file\n"
+
+
+def test_weights_that_may_not_be_read(
+    forbidden: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rcnnkit(monkeypatch, "info", forbidden) == 1
+    assert capsys.readouterr().err == (
+        f"error: {forbidden} may not be read (permission denied); change its permissions, or ask its owner to do so\n"
+    )
+    assert rcnnkit(monkeypatch, "evaluate", forbidden, ".", "--json", forbidden.parent / "none" / "e.json") == 1
+    assert "none is not a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_help_on_any_terminal(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    printed = stdout_in(monkeypatch, encoding)
+    for command in ("train", "detect", "benchmark", "see"):
+        assert rcnnkit(monkeypatch, command, "--help") == 0
+    assert "--device" in printed.getvalue().decode(encoding)

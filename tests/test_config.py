@@ -389,6 +389,17 @@ def test_a_section_that_is_none(file: Path) -> None:
     assert "train = 5" in complaint(file)
 
 
+def test_a_file_that_may_not_be_read(forbidden: Path) -> None:
+    with pytest.raises(PermissionError, match=rf"^{forbidden} may not be read \(permission denied\); change its"):
+        read_settings(forbidden)
+
+
+def test_paths_that_toml_cannot_hold(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('[data]\nroot = "x"')
+    with pytest.raises(SettingsError, match=r"^data\.root=.* is not UTF-8, as the run's settings.toml has to be"):
+        read_settings(tmp_path / "a.toml", ["data.root=caf\udce9"])
+
+
 def test_broken_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.toml: no such settings file"):
         read_settings(tmp_path / "none.toml")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,18 @@ def test_an_error_leaves_what_was_there(tmp_path: Path, error: BaseException, wo
     with pytest.raises(type(error), match=words):
         write(path, error)
     assert (list(tmp_path.iterdir()), path.read_text()) == ([path], "old")
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_the_umask_says_who_may_read_it(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        for name in ("text", "weights"):
+            with whole(tmp_path / name) as half:
+                save_file({"a": torch.zeros(1)}, half) if name == "weights" else half.write_text("new")
+            assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o666 & ~umask, name
+    finally:
+        os.umask(before)
 
 
 def test_no_folder(tmp_path: Path) -> None:
@@ -115,3 +128,11 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     for path in (tmp_path / "fifo", Path("/dev/null")):
         with pytest.raises(ValueError, match=f"{path} is not a regular file; copy what it gives into one"):
             check_regular(path)
+
+
+def test_what_may_not_be_read(forbidden: Path) -> None:
+    with pytest.raises(PermissionError) as caught:
+        check_regular(forbidden)
+    assert str(caught.value) == (
+        f"{forbidden} may not be read (permission denied); change its permissions, or ask its owner to do so"
+    )

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,20 @@ def test_no_such_file(tmp_path: Path) -> None:
         load(tmp_path / "none.safetensors")
     with pytest.raises(ValueError, match="is a folder; name the file in it"):
         load(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_not_missing(forbidden: Path) -> None:
+    with pytest.raises(PermissionError, match=rf"^{forbidden} may not be read \(permission denied\); change"):
+        weights.load(forbidden)
+
+
+def test_the_umask_says_who_may_read_them(detector: FasterRCNN, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        weights.save(detector, SETTINGS, tmp_path / "w.safetensors")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "w.safetensors").stat().st_mode) == 0o640
 
 
 def test_a_later_format(file: Path) -> None:

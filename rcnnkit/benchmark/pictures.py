@@ -14,6 +14,7 @@ from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.images import read_picture
 from rcnnkit.structures import Targets
+from rcnnkit.terminal import visible
 
 LEAST = 10  # pictures; a median of fewer says little
 SHOWN = 20  # bad files that an error lists
@@ -47,7 +48,7 @@ def read_pictures(source: Path, split: str, class_names: Sequence[str] | None, l
             height, width, _ = read_picture(record.path, record.size if annotated else None).shape
             records.append(replace(record, size=(height, width)))
         except (OSError, ValueError) as error:
-            bad.append(str(error))
+            bad.append(visible(str(error)))
     if bad:
         more = [f"… and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
         lines = "\n  ".join(bad[:SHOWN] + more)

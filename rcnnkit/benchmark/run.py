@@ -30,6 +30,7 @@ from rcnnkit.evaluation.coco import coco_metrics
 from rcnnkit.images import read_picture
 from rcnnkit.precision import DTYPES, pick_dtype
 from rcnnkit.structures import Detections
+from rcnnkit.terminal import safe, visible
 from rcnnkit.weights import pick_device
 
 SHOWN = 4  # pictures with what each detector finds
@@ -48,7 +49,7 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not empty; choose another --out, nothing is overwritten")
-    device = pick_device(options.device)
+    device, console = pick_device(options.device), safe(console)
     dtype = pick_dtype(options.dtype, device)
     precision = next(name for name, each in DTYPES.items() if each == dtype)
     with threads(options.threads):
@@ -67,7 +68,7 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
             | {"weights": [str(path) for path in options.weights]},
             "dtype": load.precision,
             "device": load.device,
-            "pictures": {"name": data.name, "count": len(data), "annotated": annotated},
+            "pictures": {"name": visible(data.name), "count": len(data), "annotated": annotated},
             "contenders": {},
             "notes": [],
         }
@@ -173,7 +174,7 @@ def _take_turns(
     steps: dict[str, list[Step]] = {contender.name: [] for contender in contenders}
     answers: dict[str, dict[object, Detections]] = {contender.name: {} for contender in contenders}
     shown = data.records[:: max(1, len(data) // SHOWN)][:SHOWN]
-    found["pictures"]["shown"] = [record.path.name for record in shown]
+    found["pictures"]["shown"] = [visible(record.path.name) for record in shown]
     written = time.perf_counter()
     try:
         with _bar(console) as bar:

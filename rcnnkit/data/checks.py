@@ -177,7 +177,7 @@ def picture_size(path: Path) -> Size | str:
     """
     try:
         check_regular(path)
-    except ValueError as error:
+    except (PermissionError, ValueError) as error:
         return str(error)
     try:
         data = np.fromfile(path, np.uint8)

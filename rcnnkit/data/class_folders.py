@@ -15,10 +15,14 @@ from PIL import Image
 
 from rcnnkit.data.checks import Findings, count, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
-from rcnnkit.data.records import BadData, Dataset, few
+from rcnnkit.data.records import BadData, Dataset, Record, few
 from rcnnkit.images import Array, read_picture
+from rcnnkit.terminal import visible
 
 log = logging.getLogger("rcnnkit")
+
+LONGEST_NAME = 255  # bytes, of most file systems
+DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +184,16 @@ def write_class_folders(dataset: Dataset, out: Path, context: float = 0.0) -> di
     if not (context >= 0 and math.isfinite(context)):
         raise ValueError(f"context = {context:g}; it is a share of the box's sides, 0 or more")
     for name in dataset.class_names:
-        if "/" in name or "\0" in name or name.startswith(".") or not name:
-            raise ValueError(f"the class {name!r} cannot be a folder's name; rename it in the annotations")
+        if fault := _no_folder_name(name):
+            raise ValueError(f"the class {name!r} cannot be a folder's name: {fault}; rename it in the annotations")
     if twice := [stem for stem, n in Counter(record.path.stem for record in dataset.records).items() if n > 1]:
         raise ValueError(f"two pictures are called {twice[0]}, and so would be their objects; rename one")
     wanted = [record.targets[~record.targets.difficult & ~record.targets.crowd] for record in dataset.records]
     if not any(map(len, wanted)):
         raise ValueError(f"{dataset.name} has no object to cut out in any of its {len(dataset)} pictures")
+    for record, targets in zip(dataset.records, wanted, strict=True):
+        if len(os.fsencode(_file_name(record, len(targets)))) > LONGEST_NAME:
+            raise ValueError(f"the name of {record.path} is too long for those of its objects; shorten it")
     written = dict.fromkeys(dataset.class_names, 0)
     half = out.with_name(f".{out.name}.{os.getpid()}")
     try:
@@ -197,12 +204,33 @@ def write_class_folders(dataset: Dataset, out: Path, context: float = 0.0) -> di
             for index, (box, label) in enumerate(zip(targets.boxes.tolist(), targets.labels.tolist(), strict=True)):
                 name = dataset.class_names[label]
                 (half / name).mkdir(parents=True, exist_ok=True)
-                _cut(picture, box, context).save(half / name / f"{record.path.stem}_{index}.png")
+                _cut(picture, box, context).save(half / name / _file_name(record, index))
                 written[name] += 1
         half.replace(out)  # also of an empty folder
     finally:
         shutil.rmtree(half, ignore_errors=True)
     return written
+
+
+def _no_folder_name(name: str) -> str | None:
+    """Why a class's name cannot be a folder's, here or where the folder may be copied to; None where it can."""
+    if not name:
+        return "it is empty"
+    if visible(name) != name:
+        return "it holds control characters"
+    if "/" in name:
+        return "it holds a /"
+    if name.startswith("."):
+        return "it begins with a dot"
+    if name.partition(".")[0].rstrip().upper() in DEVICES:
+        return "Windows has a device of that name"
+    if len(name.encode()) > LONGEST_NAME:
+        return f"it is longer than {LONGEST_NAME} bytes"
+    return None
+
+
+def _file_name(record: Record, index: int) -> str:
+    return f"{record.path.stem}_{index}.png"
 
 
 def _cut(picture: Array, box: Sequence[float], context: float) -> Image.Image:

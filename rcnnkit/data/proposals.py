@@ -19,6 +19,7 @@ from rcnnkit.proposals.methods import PictureMethod
 from rcnnkit.proposals.released import Released
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals
+from rcnnkit.terminal import safe, visible
 
 log = logging.getLogger("rcnnkit")
 
@@ -49,7 +50,7 @@ def compute_proposals(
     Raises:
         OSError: the store cannot be written; the text says how much is safe.
         ValueError: the store is of another method or settings or data set; nothing is computed then. Or pictures could
-            not be read; they are named, and the others are done.
+            not be read or searched; they are named, and the others are done.
     """
     if (store.method, store.settings) != (method.name, method.settings):
         raise ValueError(f"{store.folder} is for {store.describe()}; make a store for {method.name}'s own settings")
@@ -65,7 +66,11 @@ def compute_proposals(
             picture = read_picture(record.path, record.size)
         except (OSError, ValueError) as error:
             return str(error)
-        store.write(record.id, method.find(picture), record.size, record.path)
+        try:
+            found = method.find(picture)
+        except (MemoryError, torch.OutOfMemoryError) as error:  # a smaller one may do
+            return f"{record.path}: out of memory {error}".rstrip()
+        store.write(record.id, found, record.size, record.path)
         return None
 
     threads = torch.get_num_threads()
@@ -84,9 +89,10 @@ def compute_proposals(
     finally:
         torch.set_num_threads(threads)
     if unread:
-        listed = "\n".join(f"  {each}" for each in unread)
+        listed = "\n".join(f"  {visible(each)}" for each in unread)
         raise ValueError(
-            f"{dataset.name}: {count(len(unread), 'picture')} could not be read, the others are done:\n{listed}"
+            f"{dataset.name}: {count(len(unread), 'picture')} could not be read or searched, the others are done:"
+            f"\n{listed}"
         )
     return len(missing)
 
@@ -176,12 +182,12 @@ class _Bar:
     """A progress bar; where the console is a file or a pipe, a line for every tenth of the work."""
 
     def __init__(self, name: str, total: int, done: int, console: Console | None) -> None:
-        self.name, self.total, self.done = name, total, done
-        self.console = console or Console(quiet=True)
+        self.console = safe(console or Console(quiet=True))
+        self.name, self.total, self.done = visible(name, self.console.encoding), total, done
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
         self.bar = Progress(*columns, *times, console=self.console, disable=not self.console.is_terminal)
-        self.task = self.bar.add_task(name, total=total, completed=done)
+        self.task = self.bar.add_task(self.name, total=total, completed=done)
 
     def __enter__(self) -> _Bar:
         self.bar.start()

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from rcnnkit.structures import Size, Targets
+from rcnnkit.terminal import visible
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +71,7 @@ class BadData(ValueError):
     ) -> None:
         self.name, self.problems = name, tuple(problems)
         lines = [f"{name} has {len(problems)} {thing}{'s' * (len(problems) != 1)}:"]
-        lines += [f"  {problem}" for problem in problems[:shown]]
+        lines += [f"  {visible(str(problem))}" for problem in problems[:shown]]
         if len(problems) > shown:
             lines.append(f"  … and {len(problems) - shown} more")
         if skip_bad:

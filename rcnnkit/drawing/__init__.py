@@ -1,6 +1,7 @@
 """What is found, and what the networks see, as pictures."""
 
 from rcnnkit.drawing.boxes import class_colour, draw, draw_proposals
+from rcnnkit.drawing.canvas import save_picture
 from rcnnkit.drawing.deconvnet import Projection, deconvnet
 from rcnnkit.drawing.occlusion import Occlusion, draw_occlusion, occlusion
 from rcnnkit.drawing.segments import draw_segments
@@ -18,5 +19,6 @@ __all__ = [
     "draw_segments",
     "draw_sheet",
     "occlusion",
+    "save_picture",
     "strongest_examples",
 ]

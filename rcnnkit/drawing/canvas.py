@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from rcnnkit.boxes import clip
+from rcnnkit.drawing.fonts import Run, plain, runs
+from rcnnkit.files import check_new
 from rcnnkit.images import Picture, read_picture
+from rcnnkit.terminal import visible
 
 Colour = tuple[int, int, int]
 Frame = tuple[int, int, int, int]  # first and last pixel column and row: x, y, x, y
@@ -25,6 +29,8 @@ HUES: tuple[Colour, ...] = (
     (0, 114, 178),  # blue
     (204, 121, 167),  # reddish purple
 )
+
+LARGEST = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535}  # pixels of a side
 
 
 class Canvas:
@@ -58,24 +64,48 @@ class Canvas:
     def write(self, frame: Frame, text: str, colour: Colour) -> None:
         """The text in one line on a plate of the colour: above the frame, or within it at the top of a picture.
 
-        The font has Latin letters alone; others are drawn as empty boxes.
+        Letters that no font of the system has are drawn as their code points.
         """
-        text = " ".join(text.split())
+        text = visible(" ".join(text.split()))
         width, height = self.image.size
         size = self.font_size
         margin = max(1, size // 6)
-        while size > 6 and self.pencil.textlength(text, ImageFont.load_default(size)) + 2 * margin > width:
+        while size > 6 and self._length(runs(text, size)) + 2 * margin > width:
             size -= 1
-        font = ImageFont.load_default(size)
-        assert isinstance(font, ImageFont.FreeTypeFont)
-        # From the font and not from this text's letters, so that all plates are equally high.
-        plate_width, plate_height = math.ceil(self.pencil.textlength(text, font)) + 2 * margin, sum(font.getmetrics())
+        parts = runs(text, size)
+        # From the fonts and not from this text's letters, so that all plates are equally high.
+        metrics = [font.getmetrics() for font in (plain(size), *(font for _, font in parts))]
+        ascent, descent = (max(each) for each in zip(*metrics, strict=True))
+        plate_width, plate_height = math.ceil(self._length(parts)) + 2 * margin, ascent + descent
         left = max(0, min(frame[0], width - plate_width))
         top = frame[1] - plate_height
         if top < 0:
             top = max(0, min(frame[1], height - plate_height))
         self.pencil.rectangle((left, top, left + plate_width - 1, top + plate_height - 1), fill=colour)
-        self.pencil.text((left + margin, top), text, fill=_readable_on(colour), font=font)
+        x: float = left + margin
+        for part, font in parts:
+            self.pencil.text((x, top + ascent), part, fill=_readable_on(colour), font=font, anchor="ls")
+            x += self.pencil.textlength(part, font)
+
+    def _length(self, parts: Sequence[Run]) -> float:
+        return sum(self.pencil.textlength(part, font) for part, font in parts)
+
+
+def save_picture(picture: Image.Image, path: Path) -> Path:
+    """Write a picture; as a PNG instead where the format that `path` ends with does not hold so many pixels a side.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        FileExistsError: the PNG is there already.
+        OSError: the file cannot be written.
+    """
+    if max(picture.size) > LARGEST.get(path.suffix.lower(), math.inf):
+        path = path.with_suffix(".png")
+        check_new(path)
+    picture.save(path, quality=92)
+    return path
 
 
 def _frame(box: list[float], size: tuple[int, int], thickness: int) -> Frame | None:

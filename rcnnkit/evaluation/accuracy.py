@@ -17,6 +17,7 @@ from rcnnkit.data.checks import READERS
 from rcnnkit.data.class_folders import ClassFolders, Example
 from rcnnkit.evaluation.report import in_eval_mode, or_none, percent, progress_bar
 from rcnnkit.images import centre_crop, read_picture
+from rcnnkit.terminal import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def evaluate_classifier(
 
     scores = []
     with in_eval_mode(classifier), torch.no_grad(), progress_bar(progress) as bar, ThreadPoolExecutor(READERS) as pool:
-        task = bar.add_task(data.name, total=len(data))
+        task = bar.add_task(visible(data.name, bar.console.encoding), total=len(data))
         for start in range(0, len(data), batch_size):
             crops = list(pool.map(read, data.records[start : start + batch_size]))
             scores.append(classifier.logits(classifier.pixels(crops)).cpu())

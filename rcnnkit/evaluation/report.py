@@ -24,6 +24,7 @@ from rcnnkit.evaluation.voc import VocResult, voc_ap
 from rcnnkit.images import read_picture
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Detections, Proposals
+from rcnnkit.terminal import Console, visible
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,7 +166,7 @@ def evaluate(
     order = sorted(range(len(dataset)), key=lambda i: _aspect(dataset.records[i]))
     # no_grad and not inference_mode: what a detector caches meanwhile must serve training too.
     with in_eval_mode(detector), torch.no_grad(), progress_bar(progress) as bar:
-        task = bar.add_task(dataset.name, total=len(dataset))
+        task = bar.add_task(visible(dataset.name, bar.console.encoding), total=len(dataset))
         for batch, given in _batches(order, dataset.records, proposals, batch_size):
             records = [dataset.records[i] for i in batch]
             began = time.perf_counter()
@@ -214,7 +215,7 @@ def _aspect(record: Record) -> float:
 
 def progress_bar(shown: bool) -> Progress:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, transient=True, disable=not shown)
+    return Progress(*columns, console=Console(), transient=True, disable=not shown)
 
 
 @contextmanager

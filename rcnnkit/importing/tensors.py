@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rcnnkit.files import check_regular
 from rcnnkit.pickles import read_pickle
+from rcnnkit.terminal import visible
 
 Tensors = dict[str, Tensor]
 WRAPPED = ("model", "state_dict", "model_state_dict")  # what training scripts keep the weights under
@@ -176,4 +177,4 @@ def _renamed(name: str, places: Mapping[str, str]) -> str:
 
 def _listed(kind: str, names: list[str]) -> str:
     more = [f"… and {len(names) - LISTED} more"] if len(names) > LISTED else []
-    return "\n  ".join([f"{len(names)} {kind}:", *names[:LISTED], *more])
+    return "\n  ".join([f"{len(names)} {kind}:", *map(visible, names[:LISTED]), *more])

@@ -21,8 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from rcnnkit.boxes import check_inside, clip
-from rcnnkit.files import whole
+from rcnnkit.files import check_regular, whole
 from rcnnkit.structures import Proposals, Size
+from rcnnkit.terminal import visible
 
 FORMAT = 1
 ABOUT = "about.json"
@@ -82,7 +83,7 @@ class Store:
             if not inside:
                 raise FileNotFoundError(f"{folder} holds no proposals; `rcnnkit proposals compute` makes them")
             if len(inside) > 1:
-                listed = "\n".join(f"  {each}: {store.describe()}" for each in inside for store in [cls.open(each)])
+                listed = "\n".join(visible(f"  {each}: {cls.open(each).describe()}") for each in inside)
                 raise ValueError(f"{folder} holds proposals of {len(inside)} kinds; name the folder of one:\n{listed}")
             folder = inside[0]
         try:
@@ -165,6 +166,7 @@ class Store:
     def _load(self, key: int | str, *names: str) -> tuple[Any, ...]:
         """What the file of a picture says of itself, and the named tensors."""
         path = self.path(key)
+        check_regular(path)
         try:
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {})["rcnnkit"])

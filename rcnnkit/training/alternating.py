@@ -27,6 +27,7 @@ from rcnnkit.evaluation.report import evaluate
 from rcnnkit.files import sha256
 from rcnnkit.inference import prepare
 from rcnnkit.proposals.store import Store
+from rcnnkit.terminal import safe
 from rcnnkit.training.checkpoint import BEST, LAST
 from rcnnkit.training.log import write_evaluation
 from rcnnkit.training.loop import Interrupted, finite, read_splits, train
@@ -51,7 +52,7 @@ def train_alternating(settings: Settings, run: Path | str, console: Console | No
         As `rcnnkit.training.loop.train`; and
         ValueError: `run` is one step of such a run, or was begun with other settings.
     """
-    run, console = Path(run), console or Console(markup=False)
+    run, console = Path(run), safe(console)
     if claim(settings, run, "settings.toml"):
         _check_same(settings, run)
     training, validation = read_splits(settings.data)

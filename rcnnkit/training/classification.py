@@ -16,6 +16,7 @@ from rcnnkit.data.class_loading import load_class_batches
 from rcnnkit.data.transforms import ClassifierAugmentation
 from rcnnkit.evaluation.accuracy import evaluate_classifier
 from rcnnkit.precision import autocast, pick_dtype
+from rcnnkit.terminal import safe
 from rcnnkit.training.log import write_evaluation
 from rcnnkit.training.loop import LabelledBatch, fit
 from rcnnkit.training.run_folder import alone, claim
@@ -33,7 +34,7 @@ def train_classifier(settings: Settings, run: Path | str, console: Console | Non
     Raises:
         ValueError: there is one class only, or one without a picture.
     """
-    run, console = Path(run), console or Console(markup=False)
+    run, console = Path(run), safe(console)
     options, data = settings.train, settings.data
     resume = claim(settings, run)
     device = weights.pick_device(options.device)

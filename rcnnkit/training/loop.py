@@ -33,6 +33,7 @@ from rcnnkit.images import Preprocessing
 from rcnnkit.inference import prepare
 from rcnnkit.precision import autocast, pick_dtype
 from rcnnkit.proposals.store import Store
+from rcnnkit.terminal import safe, visible
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.log import RunLog, write_evaluation
 from rcnnkit.training.proposals import stored_proposals
@@ -82,7 +83,7 @@ def train(settings: Settings, run: Path | str, console: Console | None = None) -
         raise ValueError('model.detector = "rcnn" is trained in stages, by rcnnkit.training.rcnn_stages.train_rcnn')
     if settings.model.detector == "classifier":
         raise ValueError('model.detector = "classifier" is for `rcnnkit.training.classification.train_classifier`')
-    run, console = Path(run), console or Console(markup=False)
+    run, console = Path(run), safe(console)
     options = settings.train
     if settings.alternating.enabled:
         raise ValueError("alternating.enabled = true is for `rcnnkit.training.alternating.train_alternating`")
@@ -305,7 +306,7 @@ def descend(
     values = dict(zip([*losses, "loss"], torch.stack([*losses.values(), total]).tolist(), strict=True))
     if not math.isfinite(values["loss"]):
         named = ", ".join(f"{name} {value:g}" for name, value in values.items())
-        pictures = "\n".join(f"  {path}" for path in paths)
+        pictures = "\n".join(f"  {visible(str(path))}" for path in paths)
         raise NonFiniteLoss(
             f"the loss is not finite in iteration {iteration} ({named}), with the pictures\n{pictures}\n"
             "Lower train.lr, lengthen train.warmup, or look at these pictures and their boxes"

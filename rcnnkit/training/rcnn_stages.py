@@ -44,6 +44,7 @@ from rcnnkit.heads.svm import SVMTrainer, feature_scale
 from rcnnkit.inference import prepare
 from rcnnkit.precision import pick_dtype
 from rcnnkit.proposals.store import Store
+from rcnnkit.terminal import safe
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.features import Array, Features, fingerprint, write_arrays
 from rcnnkit.training.fine_tuning import fine_tune, window_sgd
@@ -70,7 +71,7 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
         ValueError: a class has no object, a picture has no proposals or another picture's, features on disk are of
             another network, or settings ask for what there is not: all before anything is trained.
     """
-    run, console = Path(run), console or Console(markup=False)
+    run, console = Path(run), safe(console)
     resume = claim(settings, run)
     device = weights.pick_device(settings.train.device)
     dtype = pick_dtype(settings.train.precision, device)

@@ -141,8 +141,13 @@ def claim(settings: Settings, run: Path, holds: str = LAST) -> Path | None:
     Raises:
         FileExistsError: `run` holds something already, and `train.resume` does not name it.
         FileNotFoundError: `train.resume` names no run.
-        ValueError: there are no weights whose statistics `model.norm = "frozen"` could keep.
+        ValueError: TensorBoard could not write into a folder of this name; or there are no weights whose statistics
+            `model.norm = "frozen"` could keep.
     """
+    try:
+        str(run).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the run folder {run} is not UTF-8, as TensorBoard needs it; choose another name") from None
     resume = checkpoint_of(settings.train.resume) if settings.train.resume else None
     if resume and not (wanted := resume if holds == LAST else resume.with_name(holds)).is_file():
         raise FileNotFoundError(f"train.resume: there is no {wanted}, so no run to go on with; leave it away")

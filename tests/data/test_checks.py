@@ -105,6 +105,12 @@ def test_too_many_pixels_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
 
 
+def test_a_picture_that_may_not_be_read(forbidden: Path) -> None:
+    assert check_picture(forbidden) == (
+        "the picture may not be read (permission denied); change its permissions, or ask its owner to do so"
+    )
+
+
 def test_missing_picture(tmp_path: Path) -> None:
     assert "no such picture" in check_picture(tmp_path / "a.jpg")
 

@@ -1,5 +1,6 @@
 """Class folders: what is found in them, what is wrong with them, and objects cut into them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -141,9 +142,25 @@ def test_nothing_is_overwritten_and_names_are_checked_first(tmp_path: Path) -> N
         write_class_folders(data, tmp_path / "mine")
     with pytest.raises(ValueError, match="context = -1"):
         write_class_folders(data, tmp_path / "out", context=-1)
-    for name in ("a/b", "..", ""):
-        with pytest.raises(ValueError, match="cannot be a folder's name"):
+    for name, fault in (
+        ("a/b", "it holds a /"),
+        ("..", "it begins with a dot"),
+        ("", "it is empty"),
+        ("cat\x1b[2J", "it holds control characters"),
+        ("cat\n", "it holds control characters"),
+        ("\u202etac", "it holds control characters"),
+        ("\ud800", "it holds control characters"),
+        ("Aux.x", "Windows has a device of that name"),
+        ("é" * 128, "it is longer than 255 bytes"),
+    ):
+        with pytest.raises(ValueError) as caught:  # noqa: PT011  # the whole text is checked
             write_class_folders(Dataset("made", data.records, ["x", name, "z"], [1, 2, 3]), tmp_path / "out")
+        assert str(caught.value) == (
+            f"the class {name!r} cannot be a folder's name: {fault}; rename it in the annotations"
+        )
+    long = replace(data.records[0], path=tmp_path / f"{'a' * 250}.png")  # of whose first object the name has 256 bytes
+    with pytest.raises(ValueError, match=r"the name of .*aaa\.png is too long for those of its objects; shorten it"):
+        write_class_folders(Dataset("made", [*data.records, long], ["x", "y", "z"], [1, 2, 3]), tmp_path / "out")
     with pytest.raises(ValueError, match="two pictures are called a"):
         write_class_folders(Dataset("made", [data.records[0]] * 2, ["x", "y", "z"], [1, 2, 3]), tmp_path / "out")
     with pytest.raises(ValueError, match="made has no object to cut out in any of its 1 pictures"):

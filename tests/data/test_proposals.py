@@ -20,6 +20,7 @@ from rich.console import Console
 from rcnnkit.data.proposals import check_proposals, compute_proposals, cores, import_proposals, read_proposals
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset
+from rcnnkit.images import read_picture
 from rcnnkit.proposals.methods import PictureMethod, SlidingWindows
 from rcnnkit.proposals.released import Released
 from rcnnkit.proposals.store import Store
@@ -106,9 +107,22 @@ def test_pictures_that_cannot_be_read_are_named_and_the_others_done(data, store,
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no picture")
     records = [replace(record, path=bad) if i == 1 else record for i, record in enumerate(data.records)]
-    with pytest.raises(ValueError, match=r"1 picture could not be read, the others are done:\n  .*bad\.jpg cannot be"):
+    with pytest.raises(ValueError, match=r"1 picture could not be read or searched, the .*:\n  .*bad\.jpg cannot be"):
         compute_proposals(replace(data, records=records), Grey(), store)
     assert [record.id in store for record in records] == [True, False, *[True] * 6]
+
+
+def test_a_picture_that_takes_too_much_memory_stands_alone(data, store):
+    class Large(Grey):
+        def find(self, picture):
+            if (picture == large).all():
+                raise MemoryError
+            return super().find(picture)
+
+    large, path = read_picture(data.records[1].path), data.records[1].path
+    with pytest.raises(ValueError, match=f"1 picture could not be .*, the others are done:\n  {path}: out of memory$"):
+        compute_proposals(data, Large(), store)
+    assert [record.id in store for record in data.records] == [True, False, *[True] * 6]
 
 
 def test_a_full_disk_stops_with_the_count_that_is_safe(data, store, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rcnnkit.data.records import Dataset, Record, few
+from rcnnkit.data.records import BadData, Dataset, Problem, Record, few
 from rcnnkit.structures import Targets
 
 
@@ -25,6 +25,11 @@ def test_classes_without_objects(use_difficult: bool, expected: list[str]) -> No
     names = ["plain", "crowd", "difficult", "both", "absent"]
     assert Dataset("made", records, names, [1, 2, 3, 4, 5]).without_objects(use_difficult) == expected
     assert Dataset("none", [], names, [1, 2, 3, 4, 5]).without_objects(use_difficult) == names
+
+
+def test_a_problem_is_one_line_whatever_it_names() -> None:
+    problems = [Problem("a\x1b.xml", "object 1", "bad\nx is good")]
+    assert str(BadData("d", problems)).splitlines()[1:-1] == [r"  a\x1b.xml: object 1: bad\nx is good"]
 
 
 def test_few() -> None:

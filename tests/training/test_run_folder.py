@@ -31,6 +31,12 @@ def test_a_run_is_never_overwritten(tiny: Values, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
 
 
+def test_a_name_that_tensorboard_cannot_write_is_refused(tiny: Values, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"run.* is not UTF-8, as TensorBoard needs it; choose another name"):
+        train(settings(tiny), tmp_path / "run\udce9", QUIET)
+    assert not list(tmp_path.iterdir())
+
+
 def test_there_is_a_run_to_go_on_with(tiny: Values, tmp_path: Path) -> None:
     for resume in (tmp_path / "run", tmp_path / "run" / "last.safetensors"):
         with pytest.raises(FileNotFoundError, match=rf"there is no {resume}, so no run to go on with"):
