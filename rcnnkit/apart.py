@@ -48,13 +48,13 @@ def read_apart(module: str, path: Path, *more: str) -> bytes:
         )
     except subprocess.TimeoutExpired:
         raise ValueError(f"it cannot be read within {seconds:.0f} s; it is damaged, so copy it again") from None
-    said = done.stderr.decode("utf-8", "replace").strip()
+    said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]  # Python may have written before it
     if done.returncode == REFUSED:
-        raise ValueError(said)
+        raise ValueError(*said)
     if done.returncode < 0:
         raise ValueError(f"it is damaged: reading it crashes the reader (signal {-done.returncode}); copy it again")
     if done.returncode:
-        raise ValueError(f"its reader failed ({said.splitlines()[-1] if said else done.returncode})")
+        raise ValueError(f"its reader failed ({said[0] if said else done.returncode})")
     return done.stdout
 
 
@@ -71,9 +71,10 @@ def serve(read: Callable[..., bytes]) -> None:
     try:
         data = read(path, *sys.argv[4:])
     except ValueError as error:
-        sys.stderr.write(f"{error}\n"[:2000])
+        text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(error)[:2000])
+        sys.stderr.write(f"\n{text}\n")
         sys.exit(REFUSED)
     except MemoryError:
-        sys.stderr.write(f"it needs more than {memory >> 30} GB to be read\n")
+        sys.stderr.write(f"\nit needs more than {memory >> 30} GB to be read\n")
         sys.exit(REFUSED)
     sys.stdout.buffer.write(data)

@@ -262,6 +262,16 @@ def test_what_crashes_or_never_ends_is_one_error(tmp_path, monkeypatch):
         read_pickle(path)
 
 
+def test_an_error_is_one_line_whatever_the_file_names(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x04\x8c\x04a\nb\x1b\x8c\x01c\x93.")
+    with pytest.raises(ValueError, match="is not read") as error:
+        read_pickle(tmp_path / "a.pkl")
+    assert str(error.value).endswith(
+        "it asks for a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}.c, and only arrays and plain containers are"
+        " admitted: a pickle can run code"
+    )
+
+
 def test_flipped_bytes():
     good = pickle.dumps(VALUES, 2)
     refused = 0

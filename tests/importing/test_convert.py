@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.models import resnet18
 from torchvision.models.detection import (
     FasterRCNN,
     FasterRCNN_ResNet50_FPN_V2_Weights,
@@ -183,3 +184,13 @@ def test_a_file_of_your_own(
     ours = weights.load(tmp_path / "a.safetensors", "cpu")
     assert ours.backbone.body.stem[1].eps == eps
     assert read(tmp_path / "a.safetensors")[0]["origin"]["licence"] == sources.UNKNOWN_LICENCE
+
+
+def test_a_compiled_network_in_a_lightning_checkpoint(tmp_path: Path) -> None:
+    state = resnet18(num_classes=2).state_dict()
+    content = {"state_dict": {f"model._orig_mod.{name}": value for name, value in state.items()}, "epoch": 3}
+    torch.save(content, tmp_path / "mine.ckpt")
+    import_weights(str(tmp_path / "mine.ckpt"), tmp_path / "a.safetensors", ["cat", "dog"])
+    found = weights.load_classifier(tmp_path / "a.safetensors", "cpu").state_dict()
+    assert found["backbone.body.stem.0.weight"].equal(state["conv1.weight"])
+    assert found["classifier.weight"].equal(state["fc.weight"])

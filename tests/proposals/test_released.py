@@ -131,6 +131,39 @@ def test_hostile_and_damaged_files(tmp_path):
         read_released(tmp_path / "a.npz")
 
 
+def flipped(good, seed):
+    rng = np.random.default_rng(seed)
+    text = bytearray(good)
+    for _ in range(rng.integers(1, 9)):
+        text[rng.integers(128, len(text))] = rng.integers(256)
+    return bytes(text)
+
+
+def test_mat_files_with_flipped_bytes_are_one_error(tmp_path):
+    """SciPy's reader crashes on the first two and asks for more memory than there is for the third."""
+    savemat(tmp_path / "good.mat", {"boxes": cell(MATLAB), "images": cell(["000005", "000007"])})
+    for seed in (50, 61, 67, 0, 1):
+        (tmp_path / "bad.mat").write_bytes(flipped((tmp_path / "good.mat").read_bytes(), seed))
+        with pytest.raises(ValueError, match=r"^[^\n]*bad\.mat is not read: it [^\n]+$"):
+            read_released(tmp_path / "bad.mat")
+
+
+def test_what_a_mat_file_may_hold(tmp_path):
+    savemat(tmp_path / "a.mat", {"boxes": cell([{"a": 1.0}])})
+    with pytest.raises(ValueError, match="it holds a ndarray where cells, texts and numbers are read"):
+        read_released(tmp_path / "a.mat")
+    savemat(tmp_path / "a.mat", {"boxes": cell(MATLAB), "images": cell([MATLAB[0], "000005"])})
+    with pytest.raises(ValueError, match="its `images` is no cell of names"):
+        read_released(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("suffix", [".mat", ".pkl"])
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"a{suffix}")
+    with pytest.raises(ValueError, match=rf"a\{suffix} is not a regular file; copy what it gives into one"):
+        read_released(tmp_path / f"a{suffix}")
+
+
 def test_boxes_without_scores_come_in_a_random_order(tmp_path):
     """From the top to the bottom, as the authors have them, the first hundred would leave out the lower half."""
     top = np.arange(200.0)

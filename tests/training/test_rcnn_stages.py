@@ -220,6 +220,31 @@ def test_a_killed_stage_goes_on(
     assert_same(run / "before-mining.safetensors", whole / "before-mining.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"weight": np.zeros((2, 3))}, "it has no seen"),
+        ({"weight": np.zeros((2, 4)), "seen": np.array([1])}, "its weight is float64 (2, 4)"),
+        ({"weight": np.zeros((2, 3), int), "seen": np.array([1])}, "its weight is int64 (2, 3)"),
+        ({"weight": np.zeros((2, 3)), "seen": np.array([1.5])}, "its seen is float64 (1,)"),
+        ({"weight": np.full((2, 3), np.nan), "seen": np.array([1])}, "its weight holds numbers that cannot be"),
+        ({"weight": np.zeros((2, 3)), "seen": np.array([-1])}, "its seen holds numbers that cannot be"),
+        ({"weight": np.zeros((2, 3)), "seen": np.array([1]), "first": np.zeros(3)}, "its first is float64 (3,)"),
+        (None, "Error while deserializing header"),
+    ],
+)
+def test_what_a_stage_kept_is_checked(state: dict[str, np.ndarray] | None, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "svms-01234567.safetensors"
+    if state is None:
+        file.write_bytes(b"damaged, and longer than a header")
+    else:
+        features_module.write_arrays(state, file)
+    with pytest.raises(ValueError, match="is damaged") as error:
+        rcnn_stages.read_stage(file, {"weight": (2, 3)}, {"seen": (1,)}, {"first": (2,)})
+    assert str(error.value).startswith(f"{file} is damaged ({words}")
+    assert str(error.value).endswith("; delete it, and this stage begins again")
+
+
 def test_without_mining_the_svms_are_those_of_the_first_training(values: Values, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     same_network = {"train": {"init": str(whole / "best.safetensors")}, "features": {"folder": str(whole / "features")}}
