@@ -60,12 +60,12 @@ def evaluating(*arguments, **options):
     if way == "evaluation":
         raise RuntimeError("CUDA out of memory")
     print("ready", flush=True)
-    time.sleep(60)
+    time.sleep(600)  # until it is stopped
 
-def reading(*arguments):
+def reading(*arguments, **options):
     if way == "worker" and os.getpid() != main:
         raise AssertionError("a bug in a worker")
-    return read(*arguments)
+    return read(*arguments, **options)
 
 if way in ("script", "script-error"):
     settings = read_settings(settings)

@@ -177,7 +177,9 @@ def picture_size(path: Path) -> Size | str:
     """
     try:
         check_regular(path)
-    except (PermissionError, ValueError) as error:
+    except PermissionError:
+        return "the picture may not be read (permission denied); change its permissions, or ask its owner to do so"
+    except ValueError as error:
         return str(error)
     try:
         data = np.fromfile(path, np.uint8)

@@ -86,9 +86,12 @@ def test_a_lock_ends_with_its_process_and_not_with_those_it_started(tmp_path: Pa
     file = tmp_path / ".lock"
     descriptor = run_folder._hold(file)
     run_folder._locks.add(descriptor)
+    ours, childs = os.pipe()
     if (child := os.fork()) == 0:  # as workers, which may live a moment longer than a process that is killed
+        os.write(childs, b"forked")
         signal.pause()
     try:
+        os.read(ours, 6)
         with pytest.raises(FileExistsError, match="is in use"):
             run_folder._hold(file)
         run_folder._locks.remove(descriptor)
@@ -97,6 +100,8 @@ def test_a_lock_ends_with_its_process_and_not_with_those_it_started(tmp_path: Pa
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        os.close(ours)
+        os.close(childs)
 
 
 def test_what_a_killed_run_left_is_no_obstacle_and_is_removed(tiny: Values, tmp_path: Path) -> None:
