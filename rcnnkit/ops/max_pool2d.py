@@ -24,15 +24,15 @@ def max_pool2d(input: Tensor, size: int, stride: int, padding: int = 0, ceil_mod
     """
     refuse_gradient("max_pool2d", input)
 
-    def count(side: int) -> int:
-        steps = side + 2 * padding - size
-        windows = (steps + stride - 1 if ceil_mode else steps) // max(stride, 1) + 1  # the operator refuses less
-        return windows - (ceil_mode and (windows - 1) * stride >= side + padding)
-
-    sides = [count(side) for side in input.shape[2:]]
-    return torch.ops.rcnnkit.max_pool2d(channels_last(input), size, stride, padding, *sides).permute(0, 3, 1, 2)
+    rows = torch.ops.rcnnkit.max_pool2d(channels_last(input), size, stride, padding, ceil_mode)
+    return rows.permute(0, 3, 1, 2)
 
 
 @torch.library.register_fake("rcnnkit::max_pool2d")
-def _(input: Tensor, size: int, stride: int, padding: int, height: int, width: int) -> Tensor:
-    return input.new_empty(input.shape[0], height, width, input.shape[3])
+def _(input: Tensor, size: int, stride: int, padding: int, ceil_mode: bool) -> Tensor:
+    def count(side: int) -> int:
+        steps = side + 2 * padding - size
+        windows = (steps + stride - 1 if ceil_mode else steps) // stride + 1
+        return windows - (ceil_mode and (windows - 1) * stride >= side + padding)
+
+    return input.new_empty(input.shape[0], *map(count, input.shape[1:3]), input.shape[3])

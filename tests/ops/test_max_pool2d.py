@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_refused():
         ("multiple of 16", maps(1, 8, 4, 4), 2, 2),
         ("rank 4", maps(16, 4, 4), 2, 2),
         ("float32 or bfloat16", maps(1, 16, 4, 4).double(), 2, 2),
-        ("of a map of 4 × 1", maps(1, 16, 4, 1), 2, 2),
+        ("do not fit on a map of 4 × 1", maps(1, 16, 4, 1), 2, 2),
         ("padding 2", maps(1, 16, 4, 4), 2, 2, 2),
         ("stride 0", maps(1, 16, 4, 4), 2, 0),
         ("stride -1", maps(1, 16, 4, 4), 2, -1),

@@ -1,5 +1,5 @@
 // See kernels.h. CMake compiles this file once a level, with RCNNKIT_LEVEL naming the level's namespace.
-#include "../vector_bytes.h"
+#include "../vectors.h"
 #include "kernels.h"
 
 #ifdef __AVX512F__
@@ -11,15 +11,12 @@ namespace {
 
 using namespace rcnnkit::convolution;
 
-constexpr int lanes = RCNNKIT_VECTOR_BYTES / 4;
-typedef float Wide __attribute__((vector_size(RCNNKIT_VECTOR_BYTES)));
-typedef float Loose __attribute__((vector_size(RCNNKIT_VECTOR_BYTES), aligned(4), may_alias));  // in memory
-typedef uint32_t Bits __attribute__((vector_size(RCNNKIT_VECTOR_BYTES)));
+using Floats = Wide<float>;
+using Bits = Wide<uint32_t>;
 typedef uint32_t LooseBits __attribute__((vector_size(RCNNKIT_VECTOR_BYTES), aligned(2), may_alias));
 typedef uint16_t Half __attribute__((vector_size(RCNNKIT_VECTOR_BYTES / 2), aligned(2), may_alias));
+constexpr int lanes = Vectors<float>::lanes;
 
-inline Wide load(const float* from) { return *reinterpret_cast<const Loose*>(from); }
-inline void store(float* to, Wide x) { *reinterpret_cast<Loose*>(to) = x; }
 inline Bits widened(Half half) {
 #ifdef __AVX512F__  // GCC would do it in two halves
   return (Bits)_mm512_cvtepu16_epi32((__m256i)half);
@@ -34,25 +31,24 @@ inline Half narrowed(Bits bits) {
   return __builtin_convertvector(bits, Half);
 #endif
 }
-inline Wide load(const uint16_t* from) { return (Wide)(widened(*reinterpret_cast<const Half*>(from)) << 16); }
-inline void store(uint16_t* to, Wide x) {  // to nearest, ties to even
+inline Floats load(const uint16_t* from) { return (Floats)(widened(*reinterpret_cast<const Half*>(from)) << 16); }
+inline void store(uint16_t* to, Floats x) {  // to nearest, ties to even
 #ifdef __AVX512BF16__
   *reinterpret_cast<Half*>(to) = (Half)_mm512_cvtneps_pbh((__m512)x);
 #else
-  const Bits bits = (Bits)x, rounded = bits + 0x7fffu + ((bits >> 16) & 1);
-  *reinterpret_cast<Half*>(to) = narrowed((x == x ? rounded : bits | 0x400000u) >> 16);
+  *reinterpret_cast<Half*>(to) = narrowed(rounded_to_bfloat16((Bits)x, x) >> 16);
 #endif
 }
 
 // Of a value that was loaded, with nothing to round.
-inline void keep(float* to, Wide x) { store(to, x); }
-inline void keep(uint16_t* to, Wide x) { *reinterpret_cast<Half*>(to) = narrowed((Bits)x >> 16); }
+inline void keep(float* to, Floats x) { store(to, x); }
+inline void keep(uint16_t* to, Floats x) { *reinterpret_cast<Half*>(to) = narrowed((Bits)x >> 16); }
 
-// Six inputs, or as many sums of weights, to six coefficients (Bᵗ d), `step` apart.
-inline void forward(const Wide* d, int step, Wide* out, int out_step) {
-  const Wide d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
+// Six inputs to six coefficients (Bᵗ d), `step` apart.
+inline void data_transform(const Floats* d, int step, Floats* out, int out_step) {
+  const Floats d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
   constexpr float a2 = kInner * kInner, b2 = kOuter * kOuter;
-  const Wide even = d4 - b2 * d2, odd = kInner * (d3 - b2 * d1), near = d4 - a2 * d2, far = kOuter * (d3 - a2 * d1);
+  const Floats even = d4 - b2 * d2, odd = kInner * (d3 - b2 * d1), near = d4 - a2 * d2, far = kOuter * (d3 - a2 * d1);
   out[0] = a2 * b2 * d0 - (a2 + b2) * d2 + d4;
   out[out_step] = even + odd;
   out[2 * out_step] = even - odd;
@@ -62,9 +58,9 @@ inline void forward(const Wide* d, int step, Wide* out, int out_step) {
 }
 
 // Six coefficients to four outputs (Aᵗ m).
-inline void backward(const Wide* m, int step, Wide* out, int out_step) {
-  const Wide s = m[step] + m[2 * step], d = m[step] - m[2 * step];
-  const Wide s2 = m[3 * step] + m[4 * step], d2 = m[3 * step] - m[4 * step];
+inline void inverse_transform(const Floats* m, int step, Floats* out, int out_step) {
+  const Floats s = m[step] + m[2 * step], d = m[step] - m[2 * step];
+  const Floats s2 = m[3 * step] + m[4 * step], d2 = m[3 * step] - m[4 * step];
   constexpr float a = kInner, b = kOuter;
   out[0] = m[0] + s + s2;
   out[out_step] = a * d + b * d2;
@@ -81,22 +77,22 @@ void read(Map<const S> map, int64_t top, int64_t left, S* out, int64_t stride) {
     cells[i] = inside ? map.cells + (y * map.width + x) * map.channels : nullptr;
   }
   for (int64_t c = 0; c < map.channels; c += lanes) {
-    Wide half[kCoefficients], full[kCoefficients];
+    Floats half[kCoefficients], full[kCoefficients];
     for (int i = 0; i < kInputs; ++i) {
-      Wide row[kInputs];
+      Floats row[kInputs];
       for (int j = 0; j < kInputs; ++j) {
         const S* cell = cells[i * kInputs + j];
-        row[j] = cell ? load(cell + c) : Wide{};
+        row[j] = cell ? load(cell + c) : Floats{};
       }
-      forward(row, 1, half + i * kInputs, 1);
+      data_transform(row, 1, half + i * kInputs, 1);
     }
-    for (int j = 0; j < kInputs; ++j) forward(half + j, kInputs, full + j, kInputs);
+    for (int j = 0; j < kInputs; ++j) data_transform(half + j, kInputs, full + j, kInputs);
     for (int i = 0; i < kCoefficients; ++i) store(out + i * stride + c, full[i]);
   }
 }
 
 template <class S>
-inline void put(Wide sum, const S* residual, Wide least, S* out) {
+inline void put(Floats sum, const S* residual, Floats least, S* out) {
   if (residual) sum += load(residual);
   store(out, sum < least ? least : sum);  // NaN stays
 }
@@ -106,18 +102,18 @@ void write(const float* coefficients, int64_t stride, const float* bias, const S
            int channels, int64_t top, int64_t left) {
   const int rows = int(map.height - top < kOutputs ? map.height - top : kOutputs);
   const int columns = int(map.width - left < kOutputs ? map.width - left : kOutputs);
-  const Wide bound = Wide{} + least;
+  const Floats bound = Floats{} + least;
   for (int c = 0; c < channels; c += lanes) {
-    Wide half[kInputs * kOutputs];
+    Floats half[kInputs * kOutputs];
     for (int i = 0; i < kInputs; ++i) {
-      Wide row[kInputs];
+      Floats row[kInputs];
       for (int j = 0; j < kInputs; ++j) row[j] = load(coefficients + (i * kInputs + j) * stride + c);
-      backward(row, 1, half + i * kOutputs, 1);
+      inverse_transform(row, 1, half + i * kOutputs, 1);
     }
-    const Wide offset = load(bias + c);
+    const Floats offset = load(bias + c);
     for (int j = 0; j < columns; ++j) {
-      Wide column[kOutputs];
-      backward(half + j, kOutputs, column, 1);
+      Floats column[kOutputs];
+      inverse_transform(half + j, kOutputs, column, 1);
       for (int i = 0; i < rows; ++i) {
         const int64_t at = ((top + i) * map.width + left + j) * map.channels + c;
         put(column[i] + offset, residual ? residual + at : nullptr, bound, map.cells + at);
@@ -139,9 +135,9 @@ constexpr int kBlockRows = 4, kBlockVectors = 2;
 struct Singles {
   using S = float;
   static constexpr int kChannels = 1;
-  typedef Wide Weights;
+  typedef Floats Weights;
   static Weights weights(const float* from) { return load(from); }
-  static Wide add(Wide sum, const float* row, Weights weights) { return sum + row[0] * weights; }
+  static Floats add(Floats sum, const float* row, Weights weights) { return sum + row[0] * weights; }
 };
 
 struct Pairs {
@@ -150,18 +146,18 @@ struct Pairs {
 #ifdef __AVX512BF16__
   typedef __m512bh Weights;
   static Weights weights(const uint16_t* from) { return (__m512bh)_mm512_loadu_si512(from); }
-  static Wide add(Wide sum, const uint16_t* row, Weights weights) {
+  static Floats add(Floats sum, const uint16_t* row, Weights weights) {
     uint32_t pair;
     __builtin_memcpy(&pair, row, sizeof pair);
-    return (Wide)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(int(pair)), weights);
+    return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(int(pair)), weights);
   }
 #else
-  struct Weights { Wide first, second; };
+  struct Weights { Floats first, second; };
   static Weights weights(const uint16_t* from) {
     const Bits both = *reinterpret_cast<const LooseBits*>(from);
-    return {(Wide)(both << 16), (Wide)(both & 0xffff0000u)};  // little-endian: the first lies low
+    return {(Floats)(both << 16), (Floats)(both & 0xffff0000u)};  // little-endian: the first lies low
   }
-  static Wide add(Wide sum, const uint16_t* row, Weights weights) {
+  static Floats add(Floats sum, const uint16_t* row, Weights weights) {
     sum += __builtin_bit_cast(float, uint32_t(row[0]) << 16) * weights.first;
     return sum + __builtin_bit_cast(float, uint32_t(row[1]) << 16) * weights.second;
   }
@@ -176,7 +172,7 @@ inline void products(const S* rows, int64_t row_stride, const S* panel, int64_t 
     for (int column = 0; column < kPanel; column += kBlockVectors * lanes) {
       const S* a = rows + row * row_stride;
       const S* b = panel + column * kTaken;
-      Wide block[kBlockRows][kBlockVectors];
+      Floats block[kBlockRows][kBlockVectors];
 #pragma GCC unroll 16
       for (int i = 0; i < kBlockRows; ++i)
 #pragma GCC unroll 4
@@ -200,9 +196,9 @@ inline void products(const S* rows, int64_t row_stride, const S* panel, int64_t 
 template <class Kind, class S = typename Kind::S>
 void multiply(const S* rows, int64_t row_stride, const S* panel, int64_t channels, bool more, float* out,
               int64_t out_stride) {
-  const auto zero = [](int, int) { return Wide{}; };
+  const auto zero = [](int, int) { return Floats{}; };
   const auto before = [=](int row, int column) { return load(out + row * out_stride + column); };
-  const auto keep = [=](int row, int column, Wide sum) { store(out + row * out_stride + column, sum); };
+  const auto keep = [=](int row, int column, Floats sum) { store(out + row * out_stride + column, sum); };
   if (more)
     products<Kind>(rows, row_stride, panel, channels, before, keep);
   else
@@ -212,7 +208,7 @@ void multiply(const S* rows, int64_t row_stride, const S* panel, int64_t channel
 template <class Kind, class S = typename Kind::S>
 void outputs(const S* rows, int64_t row_stride, const S* panel, int64_t channels, const float* sums, int count,
              int width, const float* bias, const S* residual, float least, S* out, int64_t out_stride) {
-  const Wide bound = Wide{} + least;
+  const Floats bound = Floats{} + least;
   const auto offset = [=](int, int column) { return load(bias + column); };
   if (sums || count < kRows || width < kPanel) {
     float all[kRows * kPanel] = {};
@@ -227,12 +223,12 @@ void outputs(const S* rows, int64_t row_stride, const S* panel, int64_t channels
       }
   } else if (residual) {
     for (int i = 0; i < kRows; ++i) __builtin_prefetch(residual + i * out_stride);
-    products<Kind>(rows, row_stride, panel, channels, offset, [=](int row, int column, Wide sum) {
+    products<Kind>(rows, row_stride, panel, channels, offset, [=](int row, int column, Floats sum) {
       const int64_t at = row * out_stride + column;
       put(sum, residual + at, bound, out + at);
     });
   } else {
-    products<Kind>(rows, row_stride, panel, channels, offset, [=](int row, int column, Wide sum) {
+    products<Kind>(rows, row_stride, panel, channels, offset, [=](int row, int column, Floats sum) {
       put<S>(sum, nullptr, bound, out + row * out_stride + column);
     });
   }
@@ -242,10 +238,10 @@ template <class S>
 void largest(Map<const S> map, int64_t top, int64_t left, int64_t bottom, int64_t right, S* out) {
   for (int64_t c = 0; c < map.channels; c += lanes) {
     const S* first = map.cells + (top * map.width + left) * map.channels + c;
-    Wide most = load(first);
+    Floats most = load(first);
     for (int64_t y = top; y < bottom; ++y, first += map.width * map.channels)
       for (int64_t x = left; x < right; ++x) {
-        const Wide one = load(first + (x - left) * map.channels);
+        const Floats one = load(first + (x - left) * map.channels);
         most = (one > most) | (one != one) ? one : most;
       }
     keep(out + c, most);

@@ -27,6 +27,20 @@ inline int64_t block_of(int64_t count, int64_t most) {
   return best;
 }
 
+// The shape of maps (B, H, W, C), whose values must be float or bfloat16.
+inline Shape maps_shape(const Tensor& maps, const char* op) {
+  const auto type = maps.scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::BFloat16, op, ": input must be float32 or bfloat16");
+  return {maps.size(0), maps.size(3), maps.size(1), maps.size(2)};
+}
+
+// f(S()) with the type of such maps' values.
+template <class F>
+void with_type_of(const Tensor& maps, F f) {
+  if (maps.scalar_type() == ScalarType::Float) f(float());
+  else f(uint16_t());
+}
+
 // The arguments, checked: maps (B, H, W, C), and weights that end in panels of outputs.
 struct Arguments {
   Tensor input, weight, bias;
@@ -39,14 +53,12 @@ struct Arguments {
   // f(S(), input, weight, bias, residual, output): the values' type and where they are.
   template <class F>
   void run(F f) const {
-    const auto call = [&]<class S>(S) {
+    if (output.numel() == 0) return;
+    with_type_of(input, [&]<class S>(S) {
       f(S(), static_cast<const S*>(input.data_ptr()), static_cast<const S*>(weight.data_ptr()),
         static_cast<const float*>(bias.data_ptr()),
         residual ? static_cast<const S*>(residual->data_ptr()) : nullptr, static_cast<S*>(output.data_ptr()));
-    };
-    if (output.numel() == 0) return;
-    if (input.scalar_type() == ScalarType::Float) call(float());
-    else call(uint16_t());
+    });
   }
 };
 
@@ -56,8 +68,8 @@ inline int64_t together(ScalarType type) { return type == ScalarType::Float ? 1 
 // `deep`: the values of a row; `height` and `width`: of the output.
 inline Arguments read_arguments(Tensor input, Tensor weight, Tensor bias, std::optional<Tensor> residual, bool relu,
                                 int64_t deep, int64_t height, int64_t width, const char* op) {
+  const Shape shape = maps_shape(input, op);
   const auto type = input.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::BFloat16, op, ": input must be float32 or bfloat16");
   STD_TORCH_CHECK(weight.scalar_type() == type && bias.scalar_type() == ScalarType::Float, op,
                   ": weight must be of the input's type, and bias float32");
   const int64_t outputs = bias.size(0), panels = divide_up(outputs, kPanel), dims = weight.dim(), pair = together(type);
@@ -65,7 +77,6 @@ inline Arguments read_arguments(Tensor input, Tensor weight, Tensor bias, std::o
   STD_TORCH_CHECK(weight.size(dims - 3) == panels && weight.size(dims - 2) == divide_up(deep, pair) &&
                       weight.size(dims - 1) == pair * kPanel,
                   op, ": the weights are not for ", input.size(3), " → ", outputs, " channels");
-  const Shape shape = {input.size(0), input.size(3), input.size(1), input.size(2)};
   if (residual) {
     STD_TORCH_CHECK(residual->dim() == 4 && residual->size(0) == shape.batch && residual->size(1) == height &&
                         residual->size(2) == width && residual->size(3) == outputs &&

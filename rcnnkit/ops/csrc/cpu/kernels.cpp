@@ -1,5 +1,5 @@
 // See kernels.h. CMake compiles this file once a level, with RCNNKIT_LEVEL naming the level's namespace.
-#include "../vector_bytes.h"
+#include "../vectors.h"
 #include "kernels.h"
 
 namespace rcnnkit::RCNNKIT_LEVEL {
@@ -12,23 +12,8 @@ template <> struct IndexOf<double> { using type = int64_t; };
 template <> struct IndexOf<int64_t> { using type = int64_t; };
 template <class T> using Index = typename IndexOf<T>::type;  // as wide as T
 
-template <class T> struct Vectors {
-  typedef T Wide __attribute__((vector_size(RCNNKIT_VECTOR_BYTES)));
-  typedef T Loose __attribute__((vector_size(RCNNKIT_VECTOR_BYTES), aligned(sizeof(T)), may_alias));  // in memory
-  static constexpr int lanes = RCNNKIT_VECTOR_BYTES / sizeof(T);
-  static constexpr int per_block = kBlock / lanes;
-};
-template <class T> using Wide = typename Vectors<T>::Wide;
-
 template <class T, class Order> inline Wide<T> shuffle(Wide<T> a, Wide<T> b, Order order) {
   return __builtin_shuffle(a, b, order);
-}
-
-template <class T> inline Wide<T> load(const T* from) {
-  return *reinterpret_cast<const typename Vectors<T>::Loose*>(from);
-}
-template <class T> inline void store(T* to, Wide<T> vector) {
-  *reinterpret_cast<typename Vectors<T>::Loose*>(to) = vector;
 }
 
 // --- half and bfloat16, in integer arithmetic that every level vectorises --------------------------------------
@@ -51,9 +36,7 @@ inline void narrow(double x, double* to) { *to = x; }
 inline void narrow(int32_t x, int32_t* to) { *to = x; }
 inline void narrow(int64_t x, int32_t* to) { *to = int32_t(x); }
 inline void narrow(float x, BFloat16* to) {
-  const uint32_t bits = as_bits(x);
-  const uint32_t rounded = bits + 0x7fffu + ((bits >> 16) & 1);  // to nearest, ties to even
-  to->bits = uint16_t((x == x ? rounded : bits | 0x400000u) >> 16);
+  to->bits = uint16_t(rounded_to_bfloat16(as_bits(x), x) >> 16);
 }
 inline void narrow(float x, Half* to) {
   const uint32_t bits = as_bits(x), sign = (bits >> 16) & 0x8000u, size = bits & 0x7fffffffu;
@@ -189,7 +172,7 @@ constexpr int kSlots = 8, kTogether = 4;  // rows kept; rows added up at a time
 
 template <class T>
 inline void sum_columns(const T* row, int64_t column_stride, Taps<T> columns, int bins, T* out) {
-  constexpr int n = Vectors<T>::per_block, lanes = Vectors<T>::lanes;
+  constexpr int n = kBlock / Vectors<T>::lanes, lanes = Vectors<T>::lanes;
   for (int b = 0; b < bins; ++b) {
     Wide<T> sum[n] = {};
     for (int i = columns.first[b]; i < columns.first[b + 1]; ++i) {
@@ -204,7 +187,7 @@ inline void sum_columns(const T* row, int64_t column_stride, Taps<T> columns, in
 template <class S, class T>
 void align(const T* cells, int64_t row_stride, int64_t column_stride, Taps<T> rows, Taps<T> columns, int row_bins,
            int column_bins, int channels, T* scratch, S* out) {
-  constexpr int n = Vectors<T>::per_block, lanes = Vectors<T>::lanes;
+  constexpr int n = kBlock / Vectors<T>::lanes, lanes = Vectors<T>::lanes;
   const int64_t slot_size = int64_t(column_bins) * kBlock;
   T* result = scratch + kSlots * slot_size;
   int held[kSlots], used[kSlots], next = 0, turn = 0;
@@ -250,7 +233,7 @@ void align(const T* cells, int64_t row_stride, int64_t column_stride, Taps<T> ro
 
 template <class T>
 inline void spread_columns(const T* sums, Taps<T> columns, int bins, T* row, int64_t column_stride) {
-  constexpr int n = Vectors<T>::per_block, lanes = Vectors<T>::lanes;
+  constexpr int n = kBlock / Vectors<T>::lanes, lanes = Vectors<T>::lanes;
   for (int b = 0; b < bins; ++b) {
     Wide<T> sum[n];
     for (int v = 0; v < n; ++v) sum[v] = load(sums + b * kBlock + v * lanes);
@@ -303,7 +286,7 @@ void align_backward(const S* grad, Taps<T> rows, Taps<T> columns, int row_bins, 
 template <class T, bool with_argmax>
 inline void pool_bins(const T* cells, int64_t row_stride, int64_t column_stride, Spans rows, Spans columns,
                       int row_bins, int column_bins, int map_width, T* best_out, Index<T>* argmax_out) {
-  constexpr int n = Vectors<T>::per_block, lanes = Vectors<T>::lanes;
+  constexpr int n = kBlock / Vectors<T>::lanes, lanes = Vectors<T>::lanes;
   for (int r = 0; r < row_bins; ++r)
     for (int b = 0; b < column_bins; ++b) {
       Wide<T> best[n];
