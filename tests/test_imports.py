@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1] / "rcnnkit"
 
 # Each may import those above it and, where a name ends with /, what is beside it in its folders.
 TIERS = [
-    ["boxes", "files", "pickles", "precision"],
+    ["boxes", "colours", "files", "pickles", "precision"],
     ["downloads", "structures"],
     ["images"],
     ["ops/"],
