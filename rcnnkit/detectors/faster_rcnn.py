@@ -30,6 +30,14 @@ class FasterRCNN(Detector):
         preprocessing: what the network's pixels are.
     """
 
+    stages = Detector.stages | {
+        "proposals": ("rpn.propose",),
+        "backbone": ("backbone.forward",),
+        "regions": ("pool.forward",),
+        "heads": ("head.features.forward", "head.scores.forward", "head.deltas.forward", "head.svms.forward"),
+        "suppression": ("head.detect",),  # scores, thresholds, boxes and NMS
+    }
+
     def __init__(
         self,
         backbone: FPN | ResNetC4 | GoogLeNet | SingleMap,
@@ -42,6 +50,14 @@ class FasterRCNN(Detector):
         self.backbone, self.rpn, self.pool, self.head = backbone, rpn, pool, head
         self.preprocessing = preprocessing
         self.class_names, self.category_ids = head.class_names, head.category_ids
+
+    @property
+    def count(self) -> int:
+        return self.rpn.keep[1]
+
+    @count.setter
+    def count(self, count: int) -> None:
+        self.rpn.keep = (max(count, self.rpn.pre_nms), count)  # no more come out of the suppression than go into it
 
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
