@@ -25,15 +25,14 @@ def markdown(results: Results) -> str:
 
 def about(results: Results) -> str:
     """One paragraph: on what, with what, when."""
-    machine, pictures, threads = results.machine, results.pictures, results.options.threads
+    machine, pictures, options = results.machine, results.pictures, results.options
     backbones = {contender.backbone for contender in results.contenders.values() if contender.backbone}
     memory = f", {machine.memory_gb:g} GB" if machine.memory_gb else ""
-    trained = any(contender.weights for contender in results.contenders.values())
     return (
-        f"{pictures.count} pictures of {pictures.name}, {results.options.batch} at a time;"
-        f" {', '.join(sorted(backbones))}, {'trained' if trained else 'untrained'}, {results.options.dtype}."
+        f"{pictures.count} pictures of {pictures.name}, {options.batch} at a time;"
+        f" {', '.join(sorted(backbones))}, {'untrained' if options.random else 'trained'}, {options.dtype}."
         f" {machine.gpu + ' beside ' if machine.gpu else ''}{machine.cpu}, {machine.cores} cores"
-        f"{memory}, {threads} thread{'s' * (threads != 1)},"
+        f"{memory}, {options.threads} thread{'s' * (options.threads != 1)},"
         f" load {machine.load:g} at the start;"
         f" torch {machine.versions['torch']}, rcnnkit {machine.versions.get('rcnnkit', '')}"
         f"{' at ' + machine.commit if machine.commit else ''}; {results.date[:10]}."
