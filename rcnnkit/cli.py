@@ -436,8 +436,8 @@ def benchmark(
 
     Writes results.json, report.md, report.html and plots. Ctrl-C ends it with a report of what was measured.
     """
+    from rcnnkit.benchmark.results import Options
     from rcnnkit.benchmark.run import run_benchmark
-    from rcnnkit.benchmark.subjects import Options
 
     options = Options(
         demo=demo,

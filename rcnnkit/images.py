@@ -262,6 +262,11 @@ class Preprocessing(BaseModel):
                 picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
         return torch.from_numpy(np.require(picture, requirements=["C", "W"])).permute(2, 0, 1)
 
+    def canvas(self, sizes: Sequence[Size]) -> Size:
+        """The size (height, width) of a batch with pictures of these sizes."""
+        height, width = (math.ceil(max(side) / self.divisor) * self.divisor for side in zip(*sizes, strict=True))
+        return height, width
+
     def _normalise(self, unit: Tensor) -> Tensor:
         mean, std = (torch.tensor(v, device=unit.device)[:, None, None] for v in (self.mean, self.std))
         return (unit - mean) / std
@@ -284,7 +289,7 @@ class Preprocessing(BaseModel):
     ) -> ImageBatch:
         """Pictures (3, h, w) from `resize` on one canvas, normalised, zero where there is no picture."""
         sizes = [(p.shape[1], p.shape[2]) for p in pictures]
-        height, width = (math.ceil(max(side) / self.divisor) * self.divisor for side in zip(*sizes, strict=True))
+        height, width = self.canvas(sizes)
         pixels = torch.zeros(len(pictures), 3, height, width, device=device)
         for slot, picture, (h, w) in zip(pixels, pictures, sizes, strict=True):
             picture = picture.to(device, non_blocking=True)

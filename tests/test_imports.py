@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1] / "rcnnkit"
 
 # Each may import those above it and, where a name ends with /, what is beside it in its folders.
 TIERS = [
-    ["apart", "boxes", "files", "precision", "processes", "terminal"],
+    ["apart", "boxes", "colours", "files", "precision", "processes", "terminal"],
     ["downloads", "pickles", "structures"],
     ["mat_files"],
     ["ops/"],

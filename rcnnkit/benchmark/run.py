@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rcnnkit.benchmark import results as store
-from rcnnkit.benchmark.compare import Turn, measure, turns
-from rcnnkit.benchmark.contenders import Contender, ready
-from rcnnkit.benchmark.growth import measure_growth
-from rcnnkit.benchmark.machine import describe
-from rcnnkit.benchmark.memory import Load, check_memory, peaks
-from rcnnkit.benchmark.peers import searches, torchvision_contender
-from rcnnkit.benchmark.report import terminal, write_report
-from rcnnkit.benchmark.subjects import Options, subjects
-from rcnnkit.benchmark.summary import Step
-from rcnnkit.benchmark.threads import threads
-from rcnnkit.benchmark.variants import TITLES, Variant
-from rcnnkit.data.records import Dataset
-from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.benchmark.measure.choice import choose
+from rcnnkit.benchmark.measure.contenders import Contender, ReadyContender
+from rcnnkit.benchmark.measure.growth import measure_growth
+from rcnnkit.benchmark.measure.machine import describe, threads
+from rcnnkit.benchmark.measure.memory import check_memory, peaks
+from rcnnkit.benchmark.measure.searches import searches
+from rcnnkit.benchmark.measure.turns import Turn, measure, turns
+from rcnnkit.benchmark.measure.twin import torchvision_contender
+from rcnnkit.benchmark.report.write import terminal, write_report
+from rcnnkit.benchmark.results import MeasuredContender, Options, Pictures, Results, Step, Summary, picture_file, write
+from rcnnkit.data.records import Dataset, Record
 from rcnnkit.evaluation.coco import coco_metrics
 from rcnnkit.images import read_picture
 from rcnnkit.precision import DTYPES, pick_dtype
@@ -37,6 +37,28 @@ SHOWN = 4  # pictures with what each detector finds
 SHOWN_SIDE = 640  # pixels of the longer side
 SEARCHED = 16  # pictures for the two selective searches
 WRITE_EVERY = 2.0  # seconds between two versions of the results
+
+
+class Journal:
+    """The results so far, and the folder that keeps them."""
+
+    def __init__(self, results: Results, folder: Path) -> None:
+        self.results, self.folder = results, folder
+
+    def add(self, **changes: Any) -> None:
+        """Results with these fields instead."""
+        self.results = replace(self.results, **changes)
+
+    def contender(self, name: str, **changes: Any) -> None:
+        """Results with these fields of a contender instead."""
+        contenders = self.results.contenders
+        self.add(contenders=contenders | {name: replace(contenders[name], **changes)})
+
+    def note(self, text: str) -> None:
+        self.add(notes=(*self.results.notes, text))
+
+    def save(self) -> None:
+        write(self.results, self.folder)
 
 
 def run_benchmark(options: Options, out: Path, console: Console) -> Path:
@@ -51,56 +73,55 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
         raise FileExistsError(f"{out} is not empty; choose another --out, nothing is overwritten")
     device, console = pick_device(options.device), safe(console)
     dtype = pick_dtype(options.dtype, device)
-    precision = next(name for name, each in DTYPES.items() if each == dtype)
+    precision = next(name for name, known in DTYPES.items() if known == dtype)
     with threads(options.threads):
-        load = Load(str(device), precision, options.batch, options.proposals, torch.get_num_threads())
+        options = replace(options, device=str(device), dtype=precision, threads=torch.get_num_threads())
         try:
-            variants, data, annotated = subjects(options, out, console)
-            check_memory(variants, [record.size for record in data.records], load)
+            contenders, data, annotated = choose(options, out, console)
+            check_memory(contenders, [record.size for record in data.records], options)
         except BaseException:
             _clear(out)
             raise
-        found: store.Results = {
-            **describe(device),
-            "complete": False,
-            "stopped": None,
-            "options": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
-            | {"weights": [str(path) for path in options.weights]},
-            "dtype": load.precision,
-            "device": load.device,
-            "pictures": {"name": visible(data.name), "count": len(data), "annotated": annotated},
-            "contenders": {},
-            "notes": [],
-        }
-        store.add_steps(found, {})
+        shown = data.records[:: max(1, len(data) // SHOWN)][:SHOWN]
+        pictures = Pictures(
+            visible(data.name), len(data), annotated, tuple(visible(record.path.name) for record in shown)
+        )
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        journal = Journal(Results(now, options, describe(device), pictures), out)
         out.mkdir(parents=True, exist_ok=True)
-        try:
-            _measure(found, variants, data, annotated, load, out, console)
+        with _reported(journal, console):
+            _measure(journal, contenders, data, [record.id for record in shown], console)
             if options.growth:
-                first = data.records[0]
-                picture, backbone = read_picture(first.path, first.size), variants[0].settings.model.backbone
-                measure_growth(found, picture, backbone, load, console, lambda: store.write(found, out))
-            found["complete"] = True
-        except KeyboardInterrupt:
-            found["stopped"] = "interrupted"
+                _measure_growth(journal, data.records[0], contenders[0].settings.model.backbone, console)
+    return out / "report.html"
+
+
+@contextmanager
+def _reported(journal: Journal, console: Console) -> Iterator[None]:
+    """What was measured inside is written and reported, also where this was stopped."""
+    out = journal.folder
+    try:
+        yield
+        journal.add(complete=True)
+    except KeyboardInterrupt:
+        journal.add(stopped="interrupted")
+        raise
+    except (RuntimeError, MemoryError) as error:  # torch's words for too little memory
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
-        except (RuntimeError, MemoryError) as error:  # torch's words for too little memory
-            if not _is_memory(error):
-                raise
-            found["stopped"] = "too little memory"
-            raise ValueError(
-                f"the memory of {device} did not suffice ({str(error).splitlines()[0]}); lower --batch or --proposals;"
-                f" what was measured is in {out}"
-            ) from None
-        finally:
-            if store.measured(found):
-                store.write(found, out)
-                page = write_report(out)
-                console.print(terminal(found))
-                console.print(f"wrote {page}" + ("" if found["complete"] else ", of what was measured until now"))
-            else:
-                _clear(out)
-    return page
+        journal.add(stopped="too little memory")
+        raise ValueError(
+            f"the memory of {journal.results.options.device} did not suffice ({str(error).splitlines()[0]}); lower"
+            f" --batch or --proposals; what was measured is in {out}"
+        ) from None
+    finally:
+        if journal.results.summaries:
+            journal.save()
+            page = write_report(out)
+            console.print(terminal(journal.results))
+            console.print(f"wrote {page}" + ("" if journal.results.complete else ", of what was measured until now"))
+        else:
+            _clear(out)
 
 
 def _clear(out: Path) -> None:
@@ -109,97 +130,88 @@ def _clear(out: Path) -> None:
 
 
 def _measure(
-    found: store.Results,
-    variants: Sequence[Variant],
-    data: Dataset,
-    annotated: bool,
-    load: Load,
-    out: Path,
-    console: Console,
+    journal: Journal, contenders: Sequence[Contender], data: Dataset, shown: Sequence[object], console: Console
 ) -> None:
-    """Everything but growth, put into `found` as it comes; `annotated`: with the accuracy."""
-    contenders = _contenders(found, variants, load)
+    """Everything but growth, put into the journal as it comes."""
+    options = journal.results.options
+    ready = _prepare(journal, contenders)
     began = time.perf_counter()
-    for contender in contenders:  # warm-up: first calls pay for what later ones find
-        measure(contender, data.records[: load.batch], torch.device(load.device))
-    minutes = (time.perf_counter() - began) * len(data) / load.batch / 60
-    titles = ", ".join(contender.title for contender in contenders)
+    for ready_contender in ready:  # warm-up: first calls pay for what later ones find
+        measure(ready_contender, data.records[: options.batch], options.device)
+    minutes = (time.perf_counter() - began) * len(data) / options.batch / 60
+    titles = ", ".join(contender.title for contender in ready)
     console.print(f"{len(data)} pictures of {data.name}, {titles}: about {minutes:.1f} minutes at most")
-    _take_turns(found, contenders, data, annotated, load, out, console)
+    _take_turns(journal, ready, data, shown, console)
     # In processes of their own, so that each detector's peak is its own.
-    largest = sorted(data.records, key=lambda record: -record.size[0] * record.size[1])[: load.batch]
-    for variant in variants:
+    largest = sorted(data.records, key=lambda record: -record.size[0] * record.size[1])[: options.batch]
+    for contender in contenders:
         try:
-            found["contenders"][variant.name]["memory"] = peaks(variant, largest, load)
+            journal.contender(contender.name, memory=peaks(contender, largest, options))
         except OSError as error:  # a pity, but no reason to lose the rest
-            found["notes"].append(f"{error}.")
-        store.write(found, out)
-    found["searches"] = searches(data.records[:SEARCHED])
-    if not found["searches"]:
-        found["notes"].append("No peer for selective search: OpenCV's contrib build is not installed.")
+            journal.note(f"{error}.")
+        journal.save()
+    journal.add(searches=searches(data.records[:SEARCHED]))
+    if not journal.results.searches:
+        journal.note("No other contender for selective search: OpenCV's contrib build is not installed.")
 
 
-def _contenders(found: store.Results, variants: Sequence[Variant], load: Load) -> list[Contender]:
-    """The detectors, and torchvision's where it can be had, each with its place in `found`."""
-    contenders = []
-    for variant in variants:
-        detector = variant.load(torch.device(load.device), load.proposals)
-        contenders.append(ready(variant.name, TITLES[variant.name], detector, load.precision))
-        found["contenders"][variant.name] = {
-            "title": TITLES[variant.name],
-            "weights": str(variant.weights) if variant.weights else None,
-            "backbone": variant.settings.model.backbone,
-            "settings": variant.settings.model_dump(mode="json"),
-        }
-        if isinstance(detector, FasterRCNN):
+def _prepare(journal: Journal, contenders: Sequence[Contender]) -> list[ReadyContender]:
+    """The detectors, and torchvision's where it can be had, each with its place in the journal."""
+    options, ready, places = journal.results.options, [], {}
+    for contender in contenders:
+        weights, settings = str(contender.weights or "") or None, contender.settings
+        ready.append(contender.ready(options))
+        places[contender.name] = MeasuredContender(
+            contender.title, weights, settings.model.backbone, settings.model_dump(mode="json")
+        )
+        if contender.name == "faster-rcnn":
             try:
-                contenders.append(torchvision_contender(detector, variant.settings, load.precision))
-                found["contenders"]["torchvision"] = {"title": contenders[-1].title, "weights": "the same"}
-                found["notes"].append("torchvision: its Faster R-CNN, eager, with the weights of this one.")
+                ready.append(torchvision_contender(contender, options))
+                places["torchvision"] = MeasuredContender(ready[-1].title, "the same")
+                journal.note("torchvision: its Faster R-CNN, eager, with the weights of this one.")
             except ValueError as error:
-                found["notes"].append(f"No peer from torchvision: {error}.")
-    return contenders
+                journal.note(f"No contender from torchvision: {error}.")
+    journal.add(contenders=places)
+    return ready
 
 
 def _take_turns(
-    found: store.Results,
-    contenders: Sequence[Contender],
-    data: Dataset,
-    annotated: bool,
-    load: Load,
-    out: Path,
-    console: Console,
+    journal: Journal, contenders: Sequence[ReadyContender], data: Dataset, shown: Sequence[object], console: Console
 ) -> None:
-    """Every picture to every contender; what was measured is in `found`, and on disk, also where this is stopped."""
+    """Every picture to every contender; what was measured is in the journal also where this is stopped."""
+    batch = journal.results.options.batch
     steps: dict[str, list[Step]] = {contender.name: [] for contender in contenders}
     answers: dict[str, dict[object, Detections]] = {contender.name: {} for contender in contenders}
-    shown = data.records[:: max(1, len(data) // SHOWN)][:SHOWN]
-    found["pictures"]["shown"] = [visible(record.path.name) for record in shown]
-    written = time.perf_counter()
+
+    def add_steps() -> None:
+        for name, some in steps.items():
+            journal.contender(name, steps=tuple(some), summary=Summary.of(some) if some else None)
+
+    saved = time.perf_counter()
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("turns"), TimeRemainingColumn())
     try:
-        with _bar(console) as bar:
-            task = bar.add_task("", total=-(-len(data) // load.batch) * len(contenders))
-            for turn in turns(contenders, data.records, load.batch, torch.device(load.device)):
-                name = turn.contender.name
-                steps[name].append(turn.step)
-                answers[name] |= {record.id: each for record, each in zip(turn.records, turn.found, strict=True)}
-                _keep_pictures(turn, [record.id for record in shown], out)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("", total=-(-len(data) // batch) * len(contenders))
+            for turn in turns(contenders, data.records, batch, journal.results.options.device):
+                steps[turn.contender.name].append(turn.step)
+                ids = [record.id for record in turn.records]
+                answers[turn.contender.name] |= dict(zip(ids, turn.detections, strict=True))
+                _keep_pictures(turn, shown, journal.folder)
                 bar.advance(task)
-                if time.perf_counter() - written > WRITE_EVERY:
-                    store.add_steps(found, steps)
-                    store.write(found, out)
-                    written = time.perf_counter()
+                if time.perf_counter() - saved > WRITE_EVERY:
+                    add_steps()
+                    journal.save()
+                    saved = time.perf_counter()
     finally:
-        store.add_steps(found, steps)
-        for name, each in answers.items():
-            found["contenders"][name]["accuracy"] = _accuracy(each, data) if annotated else None
+        add_steps()
+        if journal.results.pictures.annotated:
+            for name, of_pictures in answers.items():
+                journal.contender(name, accuracy=_accuracy(of_pictures, data) if of_pictures else None)
 
 
-def _accuracy(answers: dict[object, Detections], data: Dataset) -> dict[str, float | None] | None:
-    """COCO's AP and AP50 on the pictures that were looked at; None without any."""
+def _accuracy(answers: dict[object, Detections], data: Dataset) -> dict[str, float | None]:
+    """COCO's AP and AP50 on the pictures that were looked at."""
     records = [record for record in data.records if record.id in answers]
-    if not records:
-        return None
     numbers = coco_metrics([answers[record.id] for record in records], replace(data, records=records)).numbers
     return {name: None if numbers[name] != numbers[name] else numbers[name] for name in ("AP", "AP50")}
 
@@ -207,16 +219,17 @@ def _accuracy(answers: dict[object, Detections], data: Dataset) -> dict[str, flo
 def _keep_pictures(turn: Turn, shown: Sequence[object], folder: Path) -> None:
     for record, drawn in zip(turn.records, turn.drawn, strict=True):
         if record.id in shown:
-            file = store.picture_file(folder, shown.index(record.id), turn.contender.name)
+            file = picture_file(folder, shown.index(record.id), turn.contender.name)
             file.parent.mkdir(exist_ok=True)
             drawn.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
             drawn.save(file, quality=85)
 
 
-def _is_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
-def _bar(console: Console) -> Progress:
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("turns"), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+def _measure_growth(journal: Journal, record: Record, backbone: str, console: Console) -> None:
+    picture = read_picture(record.path, record.size)
+    for news in measure_growth(picture, backbone, journal.results.options, console):
+        if isinstance(news, str):
+            journal.note(news)
+        else:
+            journal.add(growth=news)
+            journal.save()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from rcnnkit.boxes import check_inside, scale
 from rcnnkit.detectors.inputs import check_batch
+from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.images import Picture, Preprocessing, list_pictures
 from rcnnkit.precision import DTYPES, check_stays_float32
 from rcnnkit.processes import say_forked
-from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
+from rcnnkit.structures import Detections, ImageBatch, Proposals, Size, Targets
 
 
 class ProposalMethod(Protocol):
@@ -34,7 +35,13 @@ class Limit(NamedTuple):
 class Detector(nn.Module):
     """Three methods: `losses` to train with, `detect` for a batch, and the call for pictures of any kind."""
 
+    # What is timed: stage of `rcnnkit benchmark` → methods, by their paths. What one calls of another is the other's.
+    stages: ClassVar[dict[str, tuple[str, ...]]] = {"resize": ("forward",), "other": ("detect",)}
+    shares_features = True  # all regions of a picture take theirs from the same maps
+    backbone: nn.Module
+    pool: RegionPool
     preprocessing: Preprocessing
+    count: int  # proposals of a picture, at most, when detecting
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     takes_proposals = False  # the call's
@@ -64,6 +71,16 @@ class Detector(nn.Module):
     def limits(self, training: bool = False) -> list[Limit]:
         """How many objects of a picture can be found at most, setting by setting; with `training`, learnt from too."""
         raise NotImplementedError
+
+    def sketch(self, size: Size, batch: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """What `detect` holds of a batch of pictures (height, width): the backbone's input and output, and the regions.
+
+        The pixels are any, so that on the meta device shapes alone are computed.
+        """
+        canvas = self.preprocessing.canvas([self.preprocessing.at(max(self.short_sides)).resized(size)])
+        pixels = torch.empty(batch, 3, *canvas, device=self.device)
+        features = self.backbone(pixels)
+        return pixels, features, [self.pool.empty(features, batch * self.count)]
 
     def propose(self, images: ImageBatch, features: Sequence[Tensor], count: int) -> list[Proposals]:
         """The best `count` regions of each image: those that came with it, or else the proposer's.
@@ -112,6 +129,11 @@ class Detector(nn.Module):
     def scores_are_margins(self) -> bool:
         """Whether detections have the margins of SVMs, without bounds, in place of probabilities."""
         return False
+
+    @property
+    def short_sides(self) -> Sequence[int]:
+        """Of every picture as the network sees it, pixels; 0: as it is."""
+        return (self.preprocessing.short_side,)
 
     @property
     def device(self) -> torch.device:

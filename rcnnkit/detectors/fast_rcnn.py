@@ -31,6 +31,14 @@ class FastRCNN(Detector):
         train_count, count: how many of the best proposals of a picture are used to train and to detect with.
     """
 
+    stages = Detector.stages | {
+        "resize": ("forward", "pool_from_scales"),
+        "proposals": ("propose",),
+        "backbone": ("backbone.forward",),
+        "regions": ("pool.forward",),
+        "heads": ("head.features.forward", "head.scores.forward", "head.deltas.forward", "head.svms.forward"),
+        "suppression": ("head.detect",),  # scores, thresholds, boxes and NMS
+    }
     takes_proposals = True
 
     def __init__(
@@ -56,6 +64,10 @@ class FastRCNN(Detector):
     def limits(self, training: bool = False) -> list[Limit]:
         known = Limit("head.max_detections", self.head.max_detections), Limit("proposals.count", self.count)
         return [*known, Limit("proposals.train_count", self.train_count)] if training else [*known]
+
+    @property
+    def short_sides(self) -> Sequence[int]:
+        return self.preprocessing.scales or super().short_sides
 
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
@@ -103,7 +115,7 @@ class FastRCNN(Detector):
         """
         if len(images.pictures) != len(images):
             raise ValueError("input.scales needs the pictures as they were given, and this batch came without them")
-        scales = [self.preprocessing.at(side) for side in self.preprocessing.scales]
+        scales = [self.preprocessing.at(side) for side in self.short_sides]
         # The proposals of all images at each scale, and the scale of each.
         moved = [
             torch.cat(

@@ -30,6 +30,14 @@ class FasterRCNN(Detector):
         preprocessing: what the network's pixels are.
     """
 
+    stages = Detector.stages | {
+        "proposals": ("rpn.propose",),
+        "backbone": ("backbone.forward",),
+        "regions": ("pool.forward",),
+        "heads": ("head.features.forward", "head.scores.forward", "head.deltas.forward", "head.svms.forward"),
+        "suppression": ("head.detect",),  # scores, thresholds, boxes and NMS
+    }
+
     def __init__(
         self,
         backbone: FPN | ResNetC4 | GoogLeNet | SingleMap,
@@ -50,6 +58,14 @@ class FasterRCNN(Detector):
         if training:
             counts |= dict(zip(("rpn.train_pre_nms", "rpn.train_post_nms"), self.rpn.train_keep, strict=True))
         return [Limit(setting, count) for setting, count in counts.items()]
+
+    @property
+    def count(self) -> int:
+        return self.rpn.keep[1]
+
+    @count.setter
+    def count(self, count: int) -> None:
+        self.rpn.keep = (max(count, self.rpn.pre_nms), count)  # no more come out of the suppression than go into it
 
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None

@@ -50,7 +50,16 @@ class RCNN(Detector):
         train_count, count: how many of the best proposals of a picture are used to train and to detect with.
     """
 
+    stages = Detector.stages | {
+        "proposals": ("propose",),
+        "backbone": ("features", "backbone.forward"),  # windows, put together again after their chunks
+        "regions": ("warp",),
+        "heads": ("scores", "deltas"),  # SVMs and ridge regression
+        "suppression": ("suppress",),
+    }
+    shares_features = False
     takes_proposals = True
+    backbone: WindowNetwork
     svm_weight: Tensor  # (K, D)
     svm_bias: Tensor  # (K,)
     ridge_weight: Tensor  # (K, 4, D of pool5)
@@ -108,6 +117,11 @@ class RCNN(Detector):
         known = Limit("rcnn.max_detections", self.max_detections, of_class=True), Limit("proposals.count", self.count)
         return [*known, Limit("proposals.train_count", self.train_count)] if training else [*known]
 
+    @property
+    def last_layer(self) -> Layer:
+        """The last one that detecting needs."""
+        return "fc7" if self.score_kind == "softmax" else self.layer
+
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
@@ -149,14 +163,19 @@ class RCNN(Detector):
             found.append(self.suppress(proposal.boxes, scores, deltas, images.sizes[i], images.original_sizes[i]))
         return found
 
+    def sketch(self, size: Size, batch: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """As of every detector; of one picture after the other, and one chunk of windows after the other."""
+        windows = torch.empty(min(self.batch, self.count), 3, self.size, self.size, device=self.device)
+        layers = list(self.backbone(windows, self.last_layer).values())
+        return windows, layers, [layer.new_empty(self.count, layer.shape[1]) for layer in layers]
+
     def warp(self, picture: Tensor, boxes: Tensor) -> Tensor:
         """(3, h, w) normalised and (R, 4) → (R, 3, S, S); what is off the picture is 0, the mean."""
         return warp_regions(picture[None], [boxes], self.size, self.context, square=self.square)
 
     def features(self, picture: Tensor, boxes: Tensor) -> dict[str, Tensor]:
         """{layer: (R, D) float32} of regions (R, 4) of a picture (3, h, w): all that detecting needs."""
-        last: Layer = "fc7" if self.score_kind == "softmax" else self.layer
-        parts = [self.backbone(self.warp(picture, part), last) for part in boxes.split(self.batch)]
+        parts = [self.backbone(self.warp(picture, part), self.last_layer) for part in boxes.split(self.batch)]
         return {name: torch.cat([part[name].float() for part in parts]) for name in parts[0]}
 
     def scores(self, features: dict[str, Tensor]) -> Tensor:

@@ -1,6 +1,7 @@
 """What is found, and what the networks see, as pictures."""
 
-from rcnnkit.drawing.boxes import class_colour, draw, draw_proposals
+from rcnnkit.colours import class_colour
+from rcnnkit.drawing.boxes import draw, draw_proposals
 from rcnnkit.drawing.canvas import save_picture
 from rcnnkit.drawing.deconvnet import Projection, deconvnet
 from rcnnkit.drawing.occlusion import Occlusion, draw_occlusion, occlusion

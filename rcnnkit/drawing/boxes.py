@@ -6,21 +6,10 @@ import torch
 from PIL import Image
 
 from rcnnkit.boxes import iou
-from rcnnkit.drawing.canvas import HUES, Canvas, Colour
+from rcnnkit.colours import HUES, class_colour
+from rcnnkit.drawing.canvas import Canvas
 from rcnnkit.images import Picture
 from rcnnkit.structures import Detections, Proposals, Targets
-
-
-def class_colour(label: int) -> Colour:
-    """RGB, 0-255, of a class: always the same for a label; 21 colours, then from the start again.
-
-    Seven hues, then each of them darker, then lighter. More cannot be told apart at a glance;
-    the name beside the box does the rest.
-    """
-    shade, hue = divmod(label % (3 * len(HUES)), len(HUES))
-    towards, share = ((0, 0.0), (0, 0.4), (255, 0.5))[shade]
-    red, green, blue = (round(v + (towards - v) * share) for v in HUES[hue])
-    return red, green, blue
 
 
 def draw(picture: Picture, detections: Detections, *, min_score: float = 0.5) -> Image.Image:

@@ -10,25 +10,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from rcnnkit.boxes import clip
+from rcnnkit.colours import Colour
 from rcnnkit.drawing.fonts import Run, plain, runs
 from rcnnkit.files import check_new
 from rcnnkit.images import Picture, read_picture
 from rcnnkit.terminal import visible
 
-Colour = tuple[int, int, int]
 Frame = tuple[int, int, int, int]  # first and last pixel column and row: x, y, x, y
-
-# Seven hues that people with any colour vision tell apart: Okabe and Ito, "Color Universal
-# Design" (2002), without black, ordered so that neighbours differ much.
-HUES: tuple[Colour, ...] = (
-    (230, 159, 0),  # orange
-    (86, 180, 233),  # sky blue
-    (213, 94, 0),  # vermilion
-    (0, 158, 115),  # bluish green
-    (240, 228, 66),  # yellow
-    (0, 114, 178),  # blue
-    (204, 121, 167),  # reddish purple
-)
 
 LARGEST = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535}  # pixels of a side
 

@@ -13,11 +13,12 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 from torch import Tensor
 
+from rcnnkit.colours import HUES
 from rcnnkit.detectors.detector import Detector, with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.rcnn import RCNN, picture_of
-from rcnnkit.drawing.canvas import HUES, Canvas
+from rcnnkit.drawing.canvas import Canvas
 from rcnnkit.images import Picture, read_picture
 from rcnnkit.structures import Proposals, closest_name
 

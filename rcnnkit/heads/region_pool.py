@@ -56,10 +56,14 @@ class RegionPool(nn.Module):
         if torch.is_grad_enabled():
             return torch.cat(list(pooled)).index_select(0, order.argsort())
         # Half the copies; their gradients would be whole ones, map after map.
-        regions = maps[0].new_empty(len(rois), maps[0].shape[1], self.size, self.size)
+        regions = self.empty(maps, len(rois))
         for rows, some in zip(rows_of_map, pooled, strict=True):
             regions.index_copy_(0, rows, some)
         return regions
+
+    def empty(self, features: Sequence[Tensor], count: int) -> Tensor:
+        """(R, C, size, size): a place for `count` regions, in the features' dtype, on their device."""
+        return features[0].new_empty(count, features[0].shape[1], self.size, self.size)
 
     def level(self, boxes: Tensor) -> Tensor:
         """(N,) index into `strides` for each of (N, 4) boxes: floor(4 + log2(√(wh) / 224)) (FPN, equation 1)."""

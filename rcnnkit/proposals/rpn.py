@@ -82,6 +82,7 @@ class RPN(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=0.01)
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # these have one
+        self.pre_nms = pre_nms
         self.keep, self.train_keep = (pre_nms, post_nms), (train_pre_nms, train_post_nms)
         self.nms_iou, self.min_side = nms_iou, min_side
         self.foreground_iou, self.background_iou = foreground_iou, background_iou

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from rich.console import Console
 
 from rcnnkit import weights
 from rcnnkit.benchmark import run
+from rcnnkit.benchmark.measure.choice import choose
+from rcnnkit.benchmark.results import Memory, Options, read
 from rcnnkit.benchmark.run import run_benchmark
-from rcnnkit.benchmark.subjects import Options, subjects
 from rcnnkit.config import DetectorSettings
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.reading import read_data
@@ -47,12 +47,12 @@ def options(tiny: dict[str, dict[str, Any]], pictures: Path, tmp_path: Path) -> 
         torch.manual_seed(0)
         files.append(tmp_path / f"{name}.safetensors")
         weights.save(build(settings, classes).eval(), settings, files[-1])
-    return Options(weights=files, images=pictures, split="val", device="cpu", batch=3)
+    return Options(weights=tuple(files), images=pictures, split="val", device="cpu", batch=3)
 
 
 @pytest.fixture
 def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "peaks", lambda *arguments: {"process": 1_000_000_000, "device": None})
+    monkeypatch.setattr(run, "peaks", lambda *arguments: Memory(1_000_000_000, None))
 
 
 @pytest.mark.usefixtures("no_processes")
@@ -61,19 +61,22 @@ def test_the_whole_benchmark(options: Options, pictures: Path, tmp_path: Path) -
     before = cv2.getNumThreads()
     assert run_benchmark(replace(options, threads=1), out, CONSOLE) == out / "report.html"
     assert (torch.get_num_threads(), cv2.getNumThreads()) == (threads, before)
-    found = json.loads((out / "results.json").read_text())
-    assert found["complete"]
-    assert found["machine"]["threads"] == 1
-    assert list(found["contenders"]) == [*NAMES, "torchvision"]
+    results = read(out)
+    assert results.complete
+    assert (results.options.threads, results.options.device, results.options.dtype) == (1, "cpu", "float32")
+    assert list(results.contenders) == [*NAMES, "torchvision"]
     data = read_data(pictures, "val")
-    for name, each in found["contenders"].items():
-        assert [step["pictures"] for step in each["steps"]] == [3, 3, 3, 1]
-        assert each["summary"]["missing"] < 0.2  # 0.03 where a picture takes more than the milliseconds it takes here
-        assert each["summary"]["proposals"] > 0 or name == "torchvision"
+    for name, contender in results.contenders.items():
+        assert [step.pictures for step in contender.steps] == [3, 3, 3, 1]
+        assert contender.summary is not None
+        assert contender.summary.missing < 0.2  # 0.03 where a picture takes more than the milliseconds it takes here
+        assert contender.summary.proposals > 0 or name == "torchvision"
     for path, name in zip(options.weights, NAMES, strict=True):
         numbers = evaluate(weights.load(path, "cpu"), data).coco.numbers
         # The same as of the detector that is not prepared, but for what rounding does to scores that are nearly ties.
-        assert found["contenders"][name]["accuracy"]["AP50"] == pytest.approx(numbers["AP50"], abs=0.02)
+        accuracy = results.contenders[name].accuracy
+        assert accuracy is not None
+        assert accuracy["AP50"] == pytest.approx(numbers["AP50"], abs=0.02)
     assert "AP50" in (out / "report.md").read_text()
     assert (out / "stages.png").exists()
     drawn = sorted((out / "pictures").iterdir())
@@ -104,10 +107,10 @@ def test_what_was_measured_is_kept(options: Options, tmp_path: Path, monkeypatch
     ):
         run_benchmark(options, tmp_path / "full", CONSOLE)
     for name, why in (("stopped", "interrupted"), ("full", "too little memory")):
-        found = json.loads((tmp_path / name / "results.json").read_text())
-        assert (found["complete"], found["stopped"]) == (False, why)
-        assert [len(each["steps"]) for each in found["contenders"].values()] == [2, 2, 3, 2]
-        assert found["contenders"]["rcnn"]["accuracy"] is not None
+        results = read(tmp_path / name)
+        assert (results.complete, results.stopped) == (False, why)
+        assert [len(contender.steps) for contender in results.contenders.values()] == [2, 2, 3, 2]
+        assert results.contenders["rcnn"].accuracy is not None
         assert f"Not complete ({why})" in (tmp_path / name / "report.html").read_text()
 
 
@@ -122,7 +125,7 @@ def test_bad_input(options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyP
     ):
         with pytest.raises(ValueError, match=words):
             run_benchmark(replace(options, **changed), tmp_path / "out", CONSOLE)  # type: ignore[arg-type]
-    monkeypatch.setattr("rcnnkit.benchmark.memory.free_memory", lambda device: 1000)
+    monkeypatch.setattr("rcnnkit.benchmark.measure.memory.free_memory", lambda device: 1000)
     with pytest.raises(ValueError, match=r"R-CNN needs about .* GB on cpu"):
         run_benchmark(options, tmp_path / "out", CONSOLE)
     assert not (tmp_path / "out").exists()  # all before anything is written
@@ -138,20 +141,20 @@ def test_the_demo_is_trained_where_it_is_not_there(tmp_path: Path, monkeypatch: 
         asked.append(folder)
         (folder / "rcnn").mkdir(parents=True)
 
-    monkeypatch.setattr("rcnnkit.benchmark.subjects.run_demo", run_demo)
+    monkeypatch.setattr("rcnnkit.benchmark.measure.choice.run_demo", run_demo)
     options = Options(demo=tmp_path / "demo")
     for _ in range(2):
         with pytest.raises(FileNotFoundError, match=r"rcnn/best\.safetensors is not there; train the whole demo"):
-            subjects(options, tmp_path / "out", CONSOLE)
+            choose(options, tmp_path / "out", CONSOLE)
     assert asked == [tmp_path / "demo"]  # once
 
 
 def test_untrained_detectors_need_no_demo(tmp_path: Path) -> None:
     options = Options(demo=tmp_path / "demo", random=True, backbone="alexnet", limit=12)
-    variants, data, annotated = subjects(options, tmp_path / "out", CONSOLE)
-    assert [variant.name for variant in variants] == NAMES
-    assert {variant.settings.model.backbone for variant in variants} == {"alexnet"}
+    contenders, data, annotated = choose(options, tmp_path / "out", CONSOLE)
+    assert [contender.name for contender in contenders] == NAMES
+    assert {contender.settings.model.backbone for contender in contenders} == {"alexnet"}
     assert not annotated  # there is no accuracy to tell
     assert len(data) == 12
-    assert variants[0].class_names == tuple(data.class_names)
+    assert contenders[0].class_names == tuple(data.class_names)
     assert not (tmp_path / "demo").exists()

@@ -1,9 +1,13 @@
 """What every detector shares: proposals that a caller gives arrive in the frame of the network's pixels."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from rcnnkit.config import DetectorSettings
+from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.images import Preprocessing
 from rcnnkit.structures import Detections, ImageBatch, Proposals
@@ -91,3 +95,42 @@ def test_what_is_found_can_be_changed_in_place() -> None:
     for tensor in (found.boxes, found.scores, found.labels):
         assert not tensor.is_inference()
         assert not tensor.requires_grad
+
+
+@pytest.mark.parametrize("scales", [(), (64, 96)])
+@pytest.mark.parametrize("name", ["rcnn", "fast_rcnn", "faster_rcnn"])
+def test_a_sketch_has_the_shapes_of_detecting(
+    tiny: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, name: str, scales: tuple[int, ...]
+) -> None:
+    """Of the largest input of the backbone and of all regions, as `detect` has them with `count` proposals."""
+    values: dict[str, dict[str, Any]] = {section: tiny[section] for section in ("model", "rpn", "head", "input")}
+    values["model"] = values["model"] | {"detector": name}
+    values["input"] = {"short_side": 64, "scales": scales}
+    values |= {"rcnn": {"size": 32, "context": 4, "batch": 5}, "proposals": {"method": "sliding_windows"}}
+    settings = DetectorSettings.model_validate(values)
+    detector = build(settings, ["a", "b"]).eval()
+    with torch.device("meta"):
+        sketched = build(settings, ["a", "b"]).eval()
+    assert isinstance(detector, Detector)
+    assert isinstance(sketched, Detector)
+    detector.count = sketched.count = 7
+    inputs: list[torch.Tensor] = []
+    regions: list[torch.Tensor] = []
+    detector.backbone.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+    if name == "rcnn":
+        features = detector.features
+
+        def seen(*arguments: Any) -> dict[str, torch.Tensor]:
+            layers = features(*arguments)
+            regions.extend(layers.values())
+            return layers
+
+        monkeypatch.setattr(detector, "features", seen)
+    else:
+        detector.pool.register_forward_hook(lambda *arguments: regions.append(arguments[-1]))
+    detector([np.zeros((70, 100, 3), np.uint8)])
+    pixels, maps, sketched_regions = sketched.sketch((70, 100), 1)
+    assert pixels.shape == max((batch.shape for batch in inputs), key=lambda shape: shape.numel())
+    assert sum(len(part) for part in regions) == sum(len(part) for part in sketched_regions)
+    assert {part.shape[1:] for part in regions} == {part.shape[1:] for part in sketched_regions}
+    assert all(part.is_meta for part in (pixels, *maps, *sketched_regions))

@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from rcnnkit.benchmark.compare import turns
-from rcnnkit.benchmark.contenders import Contender, ready
-from rcnnkit.benchmark.stages import CALL, STAGES
+from rcnnkit.benchmark.measure.contenders import Contender, ReadyContender
+from rcnnkit.benchmark.measure.turns import turns
+from rcnnkit.benchmark.results import CALL, STAGES, Options
 from rcnnkit.config import DetectorSettings
 from rcnnkit.data.reading import read_data
-from rcnnkit.detectors.build import build
 from rcnnkit.structures import Detections
 
 NOTHING = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
@@ -22,21 +20,21 @@ CPU = torch.device("cpu")
 def test_every_batch_begins_with_another_contender(digits: Path) -> None:
     seen: list[tuple[str, list[int]]] = []
 
-    def contender(name: str) -> Contender:
-        def detect(pictures: Sequence[np.ndarray]) -> list[Detections]:
+    def contender(name: str) -> ReadyContender:
+        def detect(pictures: list[np.ndarray]) -> list[Detections]:
             seen.append((name, [int(picture.sum()) for picture in pictures]))
             return [NOTHING] * len(pictures)
 
-        return Contender(name, name, detect)
+        return ReadyContender(name, name, detect)
 
     records = read_data(digits, "train").records[:7]
-    found = list(turns([contender(name) for name in "abc"], records, 2, CPU))
+    seen_turns = list(turns([contender(name) for name in "abc"], records, 2, CPU))
     assert "".join(name for name, _ in seen) == "abc" + "bca" + "cab" + "abc"
-    assert [turn.contender.name for turn in found] == [name for name, _ in seen]
-    assert [turn.step.pictures for turn in found[::3]] == [2, 2, 2, 1]
+    assert [turn.contender.name for turn in seen_turns] == [name for name, _ in seen]
+    assert [turn.step.pictures for turn in seen_turns[::3]] == [2, 2, 2, 1]
     for i in range(0, 12, 3):  # the same pictures to each
         assert seen[i][1] == seen[i + 1][1] == seen[i + 2][1]
-    for turn in found:
+    for turn in seen_turns:
         assert turn.step.stages.keys() == {"decode", CALL, "drawing", "other"}
         assert sum(turn.step.stages.values()) <= turn.step.whole
 
@@ -49,9 +47,9 @@ def test_prepared_detectors_are_seen_stage_by_stage(
     values: dict[str, Any] = {section: tiny[section] for section in ("model", "rpn", "head", "input")}
     values |= {"model": tiny["model"] | {"detector": name}, "rcnn": {"size": 32, "context": 4}}
     values["proposals"] = {"count": 20, "min_side": 8}
-    detector = build(DetectorSettings.model_validate(values), ["a", "b"]).eval()
+    contender = Contender(name.replace("_", "-"), DetectorSettings.model_validate(values), ("a", "b"))
     records = [replace(record, size=(96, 96)) for record in read_data(digits, "train").records[:2]]
-    (turn,) = turns([ready(name, name, detector, precision)], records, 2, CPU)
+    (turn,) = turns([contender.ready(Options(device="cpu", dtype=precision))], records, 2, CPU)
     assert set(turn.step.stages) == set(STAGES)
     assert min(turn.step.stages.values()) > 0
     assert 0 < turn.step.proposals <= (100 if name == "faster_rcnn" else 40)

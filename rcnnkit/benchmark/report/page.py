@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 
-from rcnnkit.benchmark.markdown import Rows, about, notes, seconds, tables, title
-from rcnnkit.benchmark.plots import AXES, contender_colour, stage_colour
-from rcnnkit.benchmark.results import Results, curves, measured, picture_file, stage_names
-from rcnnkit.benchmark.variants import TITLES
+from rcnnkit.benchmark.report.markdown import TITLE, Rows, about, notes, seconds, tables
+from rcnnkit.benchmark.report.papers import ratios, seconds_here
+from rcnnkit.benchmark.report.plots import AXES, contender_colour, stage_colour
+from rcnnkit.benchmark.results import Curve, Results, picture_file
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2126; --paper: #fff; --soft: #5b6570; --line: #d5dae0; --plate: #f4f6f8; }
@@ -63,11 +64,11 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 20, 10, 36
 
 def page(results: Results, folder: Path) -> str:
     """The whole page; the pictures in `folder` become part of it."""
-    parts = [f"<h1>{escape(title(results))}</h1>", f'<p class="soft">{escape(about(results))}</p>']
-    if said := notes(results):
-        parts.append("<ul>" + "".join(f"<li>{escape(note)}</li>" for note in said) + "</ul>")
+    parts = [f"<h1>{escape(TITLE)}</h1>", f'<p class="soft">{escape(about(results))}</p>']
+    if items := "".join(f"<li>{escape(note)}</li>" for note in notes(results)):
+        parts.append(f"<ul>{items}</ul>")
     parts.append(_cards(results))
-    if measured(results):
+    if results.summaries:
         parts += ["<h2>Where the time goes</h2>", _bars(results)]
     parts += [f"<h2>{escape(heading)}</h2>{_table(rows)}" for heading, rows in tables(results).items()]
     parts.append(_curves(results))
@@ -75,39 +76,38 @@ def page(results: Results, folder: Path) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title(results))}</title><style>{STYLE}</style></head>\n"
+        f"<title>{escape(TITLE)}</title><style>{STYLE}</style></head>\n"
         f"<body>{chr(10).join(filter(None, parts))}\n</body></html>\n"
     )
 
 
 def _cards(results: Results) -> str:
     """Each detector's seconds in large figures."""
-    here = results["ratios"]["here"]
+    here = seconds_here(results)
     cards = []
-    for name, taken in here["seconds"].items():
-        ratio = here["ratios"].get(name)
+    for name, median in here.items():
+        title, ratio = results.contenders[name].title, ratios(here).get(name)
         times = f"{seconds(ratio)} × Faster R-CNN's" if ratio and name != "faster-rcnn" else "&nbsp;"
         cards.append(
-            f'<div class="card">{TITLES[name]}<b>{seconds(taken)} s</b><span class="soft">{times}</span></div>'
+            f'<div class="card">{escape(title)}<b>{seconds(median)} s</b><span class="soft">{times}</span></div>'
         )
     return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
 
 
 def _bars(results: Results) -> str:
     """A legend; each contender's time as long as it is, then as shares of itself."""
-    names, contenders = stage_names(results), list(measured(results).values())
-    means = [1 / each["summary"]["images_per_second"] for each in contenders]
+    means = {name: 1 / summary.images_per_second for name, summary in results.summaries.items()}
+    names = results.stages
     items = "".join(f'<li><i style="background:{stage_colour(name)}"></i>{escape(name)}</li>' for name in names)
     parts = [f'<ul class="legend">{items}</ul><p class="soft">Mean seconds a picture, on one scale:</p>']
     for by_share in (False, True):
         if by_share:
             parts.append('<p class="soft">Each one\'s own time as a whole:</p>')
-        for each, mean in zip(contenders, means, strict=True):
-            stages = each["summary"]["stages"]
+        for contender, mean in means.items():
             spans = []
             for name in names:
-                share = stages.get(name, {"share": 0.0})["share"]
-                width = 100 * share * (1.0 if by_share else mean / max(means))
+                share = results.summaries[contender].share(name)
+                width = 100 * share * (1.0 if by_share else mean / max(means.values()))
                 label = f"{share:.0%}" if by_share and share >= 0.07 else ""
                 hint = f"{name}: {1e3 * share * mean:.3g} ms, {share:.1%}"
                 if width > 0:
@@ -115,8 +115,8 @@ def _bars(results: Results) -> str:
                         f'<span style="width:{width:.3f}%;background:{stage_colour(name)}"'
                         f' title="{escape(hint)}">{label}</span>'
                     )
-            told = "" if by_share else f"<span>{seconds(mean)} s</span>"
-            parts.append(f'<div class="name"><span>{escape(each["title"])}</span>{told}</div>')
+            title, length = results.contenders[contender].title, "" if by_share else f"<span>{seconds(mean)} s</span>"
+            parts.append(f'<div class="name"><span>{escape(title)}</span>{length}</div>')
             parts.append(f'<div class="bar">{"".join(spans)}</div>')
     return "".join(parts)
 
@@ -132,20 +132,22 @@ def _table(rows: Rows) -> str:
 
 
 def _curves(results: Results) -> str:
-    found = curves(results)
-    if not found:
+    if not results.growth or not (curves := results.growth.curves()):
         return ""
-    names = [name for name in TITLES if any(name in lines for lines in found.values())]
-    items = "".join(f'<li><i style="background:{contender_colour(name)}"></i>{TITLES[name]}</li>' for name in names)
-    base = "; ".join(f"{AXES[name]}: {value}" for name, value in results["growth"]["base"].items())
-    plots = "".join(f"<figure>{_plot(dimension, lines)}</figure>" for dimension, lines in found.items())
+    names = {name for lines in curves.values() for name in lines}
+    titles = {name: contender.title for name, contender in results.contenders.items() if name in names}
+    items = "".join(
+        f'<li><i style="background:{contender_colour(name)}"></i>{escape(title)}</li>' for name, title in titles.items()
+    )
+    base = "; ".join(f"{AXES[name]}: {value}" for name, value in asdict(results.growth.base).items())
+    plots = "".join(f"<figure>{_plot(dimension, lines, titles)}</figure>" for dimension, lines in curves.items())
     return (
         f'<h2>How it grows</h2><p class="soft">Seconds a picture, untrained detectors; both axes are logarithmic. Where'
         f' it is not varied: {escape(base)}.</p><ul class="legend">{items}</ul><div class="plots">{plots}</div>'
     )
 
 
-def _plot(dimension: str, lines: dict[str, list[tuple[int, float]]]) -> str:
+def _plot(dimension: str, lines: dict[str, Curve], titles: dict[str, str]) -> str:
     """Log-log curves as SVG."""
     values = sorted({value for points in lines.values() for value, _ in points})
     times = [taken for points in lines.values() for _, taken in points]
@@ -174,7 +176,7 @@ def _plot(dimension: str, lines: dict[str, list[tuple[int, float]]]) -> str:
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [
             f'<circle cx="{x(value):.1f}" cy="{y(taken):.1f}" r="3.5" fill="{colour}">'
-            f"<title>{TITLES[name]}, {value}: {seconds(taken)} s</title></circle>"
+            f"<title>{escape(titles[name])}, {value}: {seconds(taken)} s</title></circle>"
             for value, taken in points
         ]
     label = f"Seconds a picture over {AXES[dimension]}"
@@ -184,15 +186,15 @@ def _plot(dimension: str, lines: dict[str, list[tuple[int, float]]]) -> str:
 def _pictures(results: Results, folder: Path) -> str:
     """What each contender found in the same pictures, side by side."""
     rows = []
-    for i, shown in enumerate(results["pictures"].get("shown", [])):
+    for i, shown in enumerate(results.pictures.shown):
         figures = []
-        for name, each in measured(results).items():
-            file = picture_file(folder, i, name)
+        for name in results.summaries:
+            file, title = picture_file(folder, i, name), escape(results.contenders[name].title)
             if file.is_file():
                 data = base64.b64encode(file.read_bytes()).decode()
                 figures.append(
-                    f'<figure><img alt="{escape(shown)}: what {escape(each["title"])} found"'
-                    f' src="data:image/jpeg;base64,{data}"><figcaption>{escape(each["title"])}</figcaption></figure>'
+                    f'<figure><img alt="{escape(shown)}: what {title} found" src="data:image/jpeg;base64,{data}">'
+                    f"<figcaption>{title}</figcaption></figure>"
                 )
         if figures:
             rows.append(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
-from rcnnkit.benchmark.contenders import Contender
-from rcnnkit.benchmark.stages import CALL, StageClock, timed
-from rcnnkit.benchmark.summary import Step
+from rcnnkit.benchmark.measure.contenders import ReadyContender
+from rcnnkit.benchmark.measure.stages import StageClock, timed
+from rcnnkit.benchmark.results import CALL, Step
 from rcnnkit.data.records import Record
 from rcnnkit.drawing import draw
 from rcnnkit.images import read_picture
@@ -22,15 +22,15 @@ from rcnnkit.structures import Detections
 class Turn:
     """What one contender did with one batch."""
 
-    contender: Contender
+    contender: ReadyContender
     records: Sequence[Record]
     step: Step
-    found: Sequence[Detections]
+    detections: Sequence[Detections]
     drawn: Sequence[Image.Image]
 
 
 def turns(
-    contenders: Sequence[Contender], records: Sequence[Record], batch: int, device: torch.device
+    contenders: Sequence[ReadyContender], records: Sequence[Record], batch: int, device: torch.device | str
 ) -> Iterator[Turn]:
     """Every batch to every contender. Another one begins each time, so that a drifting machine favours none."""
     for number, start in enumerate(range(0, len(records), batch)):
@@ -38,7 +38,7 @@ def turns(
             yield measure(contenders[(number + i) % len(contenders)], records[start : start + batch], device)
 
 
-def measure(contender: Contender, records: Sequence[Record], device: torch.device) -> Turn:
+def measure(contender: ReadyContender, records: Sequence[Record], device: torch.device | str) -> Turn:
     """One batch from its files to drawn boxes."""
     clock = StageClock(device)
     detector = contender.detector
@@ -49,11 +49,11 @@ def measure(contender: Contender, records: Sequence[Record], device: torch.devic
                 # As annotated: only the record knows the orientation that its boxes speak of.
                 pictures = [read_picture(record.path, record.size) for record in records]
             with nullcontext() if detector else clock.stage(CALL):
-                found = [each.to("cpu") for each in contender.detect(pictures)]
+                detections = [each.to("cpu") for each in contender.detect(pictures)]
             with clock.stage("drawing"):
                 drawn = [
-                    draw(picture, each, min_score=contender.least)
-                    for picture, each in zip(pictures, found, strict=True)
+                    draw(picture, each, min_score=contender.min_score)
+                    for picture, each in zip(pictures, detections, strict=True)
                 ]
         whole = clock.now() - began
-    return Turn(contender, records, Step(len(records), whole, clock.seconds, clock.proposals), found, drawn)
+    return Turn(contender, records, Step(len(records), whole, clock.seconds, clock.proposals), detections, drawn)

@@ -5,38 +5,13 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from operator import attrgetter
 from typing import Any
 
 import torch
 
 from rcnnkit.detectors.detector import Detector
-
-# In the order in which they are shown. "other" is what no stage claims.
-STAGES = ("decode", "resize", "proposals", "backbone", "regions", "heads", "suppression", "drawing", "other")
-CALL = "whole call"  # of a contender whose parts are not ours
-
-# (part, its method, stage). What a part calls of other parts is theirs, so the outer ones keep only what is between:
-# of a call, resizing and normalising; of `detect`, next to nothing.
-PARTS = (
-    ("", "forward", "resize"),
-    ("", "pool_from_scales", "resize"),
-    ("", "detect", "other"),
-    ("", "propose", "proposals"),  # R-CNN and Fast R-CNN
-    ("rpn", "propose", "proposals"),
-    ("", "features", "backbone"),  # R-CNN's windows, put together again after their chunks
-    ("backbone", "forward", "backbone"),
-    ("", "warp", "regions"),
-    ("pool", "forward", "regions"),
-    ("", "scores", "heads"),  # R-CNN's SVMs …
-    ("", "deltas", "heads"),  # … and ridge regression
-    ("head.features", "forward", "heads"),
-    ("head.scores", "forward", "heads"),
-    ("head.deltas", "forward", "heads"),
-    ("head.svms", "forward", "heads"),
-    ("", "suppress", "suppression"),
-    ("head", "detect", "suppression"),  # scores, thresholds, boxes and NMS
-)
 
 
 class StageClock:
@@ -84,30 +59,18 @@ class StageClock:
 
 @contextmanager
 def timed(detector: Detector, clock: StageClock) -> Iterator[None]:
-    """While inside, `detector` tells `clock` when its parts begin and end; its own code runs unchanged."""
-    before: list[tuple[dict[str, Any], str, Any]] = []
-    try:
-        for path, method, stage in PARTS:
-            part = _part(detector, path)
-            call = getattr(part, method, None)
-            if call is not None:  # another kind of detector's
-                own = vars(part)
-                before.append((own, method, own.get(method)))
+    """While inside, the methods in `detector.stages` tell `clock` when they begin and end; their code is unchanged."""
+    with ExitStack() as stack:
+        for stage, paths in detector.stages.items():
+            for path in paths:
+                owner, _, method = path.rpartition(".")
+                part = attrgetter(owner)(detector) if owner else detector
+                if part is None:  # as the SVMs of a head that has none
+                    continue
+                own, call = vars(part), getattr(part, method)
+                stack.callback(own.update, {method: call}) if method in own else stack.callback(own.pop, method)
                 own[method] = _timed(call, stage, clock)
         yield
-    finally:
-        for own, method, call in before:
-            if call is None:  # it was the class's
-                del own[method]
-            else:
-                own[method] = call
-
-
-def _part(detector: Detector, path: str) -> Any:
-    part: Any = detector
-    for name in filter(None, path.split(".")):
-        part = getattr(part, name, None)
-    return part
 
 
 def _timed(call: Callable[..., Any], stage: str, clock: StageClock) -> Callable[..., Any]:

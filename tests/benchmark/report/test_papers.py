@@ -1,10 +1,10 @@
 import pytest
 
-from rcnnkit.benchmark.papers import PAPERS, ratios
+from rcnnkit.benchmark.report.papers import PAPERS, ratios
 
 
 def test_the_papers_whole_times() -> None:
-    assert {name: paper.whole for name, paper in PAPERS.items()} == pytest.approx(
+    assert {name: paper.seconds for name, paper in PAPERS.items()} == pytest.approx(
         {"rcnn": 48.51, "fast-rcnn": 1.83, "faster-rcnn": 0.198}
     )
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from rcnnkit.benchmark.results import Results, curves, measured, stage_names
-from rcnnkit.benchmark.stages import CALL, STAGES
-from rcnnkit.benchmark.variants import TITLES
-from rcnnkit.drawing import class_colour
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from rcnnkit.benchmark.results import CALL, STAGES, Curve, Results
+from rcnnkit.colours import class_colour
 
 # Blue, vermilion, green: apart for any colour vision, and in grey.
 COLOURS = {"rcnn": 5, "fast-rcnn": 2, "faster-rcnn": 3}
@@ -36,36 +33,25 @@ def contender_colour(name: str) -> str:
     return "#{:02x}{:02x}{:02x}".format(*class_colour(COLOURS[name]))
 
 
-def write_plots(results: Results, folder: Path) -> list[Path]:
+def write_plots(results: Results, folder: Path) -> None:
     """stages.png, and growth.png where it was measured."""
-    from matplotlib.figure import Figure  # imported late: it is slow, and detecting needs none of it
-
-    written = []
-    if measured(results):
-        written.append(_save(_stages(results, Figure), folder / "stages.png"))
-    if curves(results):
-        written.append(_save(_growth(results, Figure), folder / "growth.png"))
-    return written
+    if results.summaries:
+        _stages(results).savefig(folder / "stages.png", dpi=150)
+    if results.growth and results.growth.curves():
+        _growth(results, results.growth.curves()).savefig(folder / "growth.png", dpi=150)
 
 
-def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=150)
-    return path
-
-
-def _stages(results: Results, new: Any) -> Figure:
+def _stages(results: Results) -> Figure:
     """Each contender's mean picture: in seconds, and as shares of its own time."""
-    contenders = list(reversed(measured(results).values()))
-    figure: Figure = new(figsize=(9, 1.8 + 0.45 * len(contenders)), layout="constrained")
-    titles = [each["title"] for each in contenders]
+    summaries = list(reversed(results.summaries.values()))
+    figure = Figure(figsize=(9, 1.8 + 0.45 * len(summaries)), layout="constrained")
+    titles = [results.contenders[name].title for name in reversed(results.summaries)]
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, by_share in ((left, False), (right, True)):
-        start = [0.0] * len(contenders)
-        for name in stage_names(results):
+        start = [0.0] * len(summaries)
+        for name in results.stages:
             widths = [
-                each["summary"]["stages"].get(name, {"share": 0})["share"]
-                * (100 if by_share else 1 / each["summary"]["images_per_second"])
-                for each in contenders
+                summary.share(name) * (100 if by_share else 1 / summary.images_per_second) for summary in summaries
             ]
             axes.barh(titles, widths, left=start, color=stage_colour(name), label=name)
             start = [a + b for a, b in zip(start, widths, strict=True)]
@@ -79,18 +65,15 @@ def _stages(results: Results, new: Any) -> Figure:
     return figure
 
 
-def _growth(results: Results, new: Any) -> Figure:
-    from matplotlib.ticker import LogLocator
-
-    found = curves(results)
-    columns = min(3, len(found))
-    rows = -(-len(found) // columns)
-    figure: Figure = new(figsize=(max(6.0, 3.4 * columns), 2.9 * rows + 0.4), layout="constrained")
+def _growth(results: Results, curves: dict[str, dict[str, Curve]]) -> Figure:
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(max(6.0, 3.4 * columns), 2.9 * rows + 0.4), layout="constrained")
     every = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes, (dimension, lines) in zip(every, found.items(), strict=False):
+    for axes, (dimension, lines) in zip(every, curves.items(), strict=False):
         for name, points in lines.items():
             x, y = zip(*points, strict=True)
-            axes.plot(x, y, MARKERS[name] + "-", color=contender_colour(name), label=TITLES[name])
+            axes.plot(x, y, MARKERS[name] + "-", color=contender_colour(name), label=results.contenders[name].title)
         axes.set(xscale="log", yscale="log", xlabel=AXES[dimension], ylabel="seconds a picture")
         ticks = sorted({value for points in lines.values() for value, _ in points})
         axes.set_xticks(ticks, labels=[f"{value:g}" for value in ticks])
@@ -99,7 +82,7 @@ def _growth(results: Results, new: Any) -> Figure:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in every[len(found) :]:
+    for axes in every[len(curves) :]:
         axes.set_visible(False)
     figure.legend(*every[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rcnnkit import weights
-from rcnnkit.benchmark.variants import trained, untrained
+from rcnnkit.benchmark.measure.contenders import trained, untrained
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.fast_rcnn import FastRCNN
@@ -28,9 +28,9 @@ def written(tiny: Values, folder: Path, detector: str, names: tuple[str, ...] = 
 
 def test_trained_ones_in_the_order_of_their_papers(tiny: Values, tmp_path: Path) -> None:
     files = [written(tiny, tmp_path, name) for name in ("faster_rcnn", "rcnn", "fast_rcnn")]
-    variants = trained(files)
-    assert [variant.name for variant in variants] == ["rcnn", "fast-rcnn", "faster-rcnn"]
-    fast, faster = variants[1].load(CPU, 7), variants[2].load(CPU, 7)
+    contenders = trained(files)
+    assert [contender.name for contender in contenders] == ["rcnn", "fast-rcnn", "faster-rcnn"]
+    fast, faster = contenders[1].load(CPU, 7), contenders[2].load(CPU, 7)
     assert isinstance(fast, FastRCNN)
     assert isinstance(faster, FasterRCNN)
     assert fast.count == 7
@@ -39,7 +39,7 @@ def test_trained_ones_in_the_order_of_their_papers(tiny: Values, tmp_path: Path)
     theirs = weights.load(files[0], CPU).state_dict()
     for name, value in faster.state_dict().items():
         assert torch.equal(value, theirs[name])
-    more = variants[2].load(CPU, 70)
+    more = contenders[2].load(CPU, 70)
     assert isinstance(more, FasterRCNN)
     assert more.rpn.keep == (70, 70)  # no more than go into suppression come out of it
 
@@ -68,3 +68,11 @@ def test_untrained_ones_are_the_same_every_time() -> None:
 def test_no_such_backbone() -> None:
     with pytest.raises(ValueError, match=r"--backbone resnet7: input should be .*'resnet18'"):
         untrained("resnet7", ["a"])
+
+
+def test_untrained_detectors_have_the_papers_sizes() -> None:
+    settings = {contender.name: contender.settings for contender in untrained("vgg16", ["a"])}
+    assert settings["rcnn"].window_size == 224
+    assert settings["fast-rcnn"].proposals.count == 2000
+    assert settings["faster-rcnn"].rpn.post_nms == 300
+    assert settings["faster-rcnn"].input.short_side == settings["fast-rcnn"].input.short_side == 600

@@ -1,8 +1,8 @@
-"""The three detectors that are compared: trained ones from their files, or untrained ones of one backbone."""
+"""What is compared: detectors, trained or not, and anything else that turns decoded pictures into detections."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,42 +10,69 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from rcnnkit.benchmark.results import Options
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
-from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.images import Array
+from rcnnkit.inference import prepare
+from rcnnkit.structures import Detections
 from rcnnkit.weights import load, read
 
 TITLES = {"rcnn": "R-CNN", "fast-rcnn": "Fast R-CNN", "faster-rcnn": "Faster R-CNN"}
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
-    """One detector, not loaded yet."""
+class ReadyContender:
+    """One that takes its turn with every batch."""
+
+    name: str
+    title: str
+    detect: Callable[[list[Array]], list[Detections]]
+    detector: Detector | None = None  # whose parts are timed; None: the call is one stage
+    min_score: float = 0.5  # of detections that are drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A detector that takes part, not loaded yet."""
 
     name: str  # one of TITLES
     settings: DetectorSettings
     class_names: tuple[str, ...]
     weights: Path | None = None  # None: untrained
 
-    def load(self, device: torch.device, proposals: int = 0) -> Detector:
-        """The detector, ready to detect with at most so many proposals a picture; 0: as many as it was made for."""
-        if self.weights:
+    @property
+    def title(self) -> str:
+        return TITLES[self.name]
+
+    def load(self, device: torch.device | str, proposals: int = 0) -> Detector:
+        """The detector, to detect with at most so many proposals a picture; 0: as many as it was made for.
+
+        Args:
+            device: on "meta" it has shapes and no numbers.
+        """
+        meta = str(device) == "meta"
+        if self.weights and not meta:
             detector = load(self.weights, device)
         else:
-            with torch.random.fork_rng(devices=[]):
+            model = self.settings.model.model_copy(update={"pretrained": False})
+            with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
                 torch.manual_seed(0)
-                built = build(self.settings, self.class_names)
+                built = build(self.settings.model_copy(update={"model": model}), self.class_names)
             assert isinstance(built, Detector)  # not a classifier
             detector = built.to(device).eval()
-        if proposals and isinstance(detector, FasterRCNN):
-            detector.rpn.keep = (max(proposals, detector.rpn.keep[0]), proposals)
-        elif proposals:
-            detector.count = proposals  # type: ignore[assignment]  # R-CNN's and Fast R-CNN's
+        if proposals:
+            detector.count = proposals
         return detector
 
+    def ready(self, options: Options) -> ReadyContender:
+        """As it is to be measured: a copy that is made for detecting alone (`rcnnkit.inference.prepare`)."""
+        detector = prepare(self.load(options.device, options.proposals), options.dtype)
+        return ReadyContender(self.name, self.title, detector, detector, 0.0 if detector.scores_are_margins else 0.5)
 
-def trained(files: Sequence[Path]) -> list[Variant]:
+
+def trained(files: Sequence[Path]) -> list[Contender]:
     """The detectors in these weights files, in the order of their papers.
 
     Raises:
@@ -53,37 +80,35 @@ def trained(files: Sequence[Path]) -> list[Variant]:
         ValueError: one finds no proposals itself; two are of one kind, or they differ in classes or backbone, so that
             they cannot be compared.
     """
-    found: dict[str, Variant] = {}
+    by_name: dict[str, Contender] = {}
     for file in files:
         about, _ = read(file)
         name = about["detector"].replace("_", "-")
         if name not in TITLES:
             raise ValueError(f"{file} holds a {name}, which is none of {', '.join(TITLES.values())}")
-        if name in found:
-            raise ValueError(f"{found[name].weights} and {file} both hold a {TITLES[name]}; give one of each kind")
+        if name in by_name:
+            raise ValueError(f"{by_name[name].weights} and {file} both hold a {TITLES[name]}; give one of each kind")
         settings = DetectorSettings.model_validate(about["settings"])
         if name != "faster-rcnn" and settings.proposals.method == "precomputed":
             raise ValueError(
                 f'{file} was made for proposals that are given to it (proposals.method = "precomputed"), which are no'
                 " part of a benchmark; take one that finds its own"
             )
-        found[name] = Variant(name, settings, tuple(about["class_names"]), file)
-    variants = [found[name] for name in TITLES if name in found]
-    for other in variants[1:]:
-        first = variants[0]
-        for what, one, two in (
-            ("classes", first.class_names, other.class_names),
-            ("backbones", (first.settings.model.backbone,), (other.settings.model.backbone,)),
-        ):
+        by_name[name] = Contender(name, settings, tuple(about["class_names"]), file)
+    contenders = [by_name[name] for name in TITLES if name in by_name]
+    for other in contenders[1:]:
+        first = contenders[0]
+        backbones = [[contender.settings.model.backbone] for contender in (first, other)]
+        for what, one, two in (("classes", first.class_names, other.class_names), ("backbones", *backbones)):
             if one != two:
                 raise ValueError(
                     f"{first.weights} and {other.weights} have different {what} ({', '.join(one)} and"
                     f" {', '.join(two)}); what is compared has to be the same, so train one of them again"
                 )
-    return variants
+    return contenders
 
 
-def untrained(backbone: str, class_names: Sequence[str]) -> list[Variant]:
+def untrained(backbone: str, class_names: Sequence[str]) -> list[Contender]:
     """The three detectors with random weights, at the papers' sizes: windows of 224 or 227 pixels, pictures of 600.
 
     Raises:
@@ -94,12 +119,12 @@ def untrained(backbone: str, class_names: Sequence[str]) -> list[Variant]:
         "fast-rcnn": {"input": {"short_side": 600, "long_side": 1000}},
         "faster-rcnn": {"input": {"short_side": 600, "long_side": 1000}, "rpn": {"post_nms": 300}},
     }
-    variants = []
+    contenders = []
     for name, section in sections.items():
         values = section | {"model": {"detector": name.replace("-", "_"), "backbone": backbone}}
         try:
             settings = DetectorSettings.model_validate(values)
         except ValidationError as error:
             raise ValueError(f"--backbone {backbone}: {error.errors()[0]['msg'].lower()}") from None
-        variants.append(Variant(name, settings, tuple(class_names)))
-    return variants
+        contenders.append(Contender(name, settings, tuple(class_names)))
+    return contenders

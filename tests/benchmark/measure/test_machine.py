@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rcnnkit.benchmark import machine
+from rcnnkit.benchmark.measure import machine
 
 CPU = torch.device("cpu")
 

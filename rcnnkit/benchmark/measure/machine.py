@@ -1,39 +1,52 @@
-"""On what, and with what, something was measured."""
+"""On what, and with what, something is measured: the machine, its memory, its threads."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
+import cv2
 import torch
 
 import rcnnkit
+from rcnnkit.benchmark.results import Machine
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "opencv-contrib-python-headless", "rcnnkit")
 GROUP = Path("/sys/fs/cgroup")  # a container's own limits
 
 
-def describe(device: torch.device) -> dict[str, Any]:
-    """The machine, its versions, the commit of rcnnkit (None outside its repository) and the time, for JSON."""
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(Path(rcnnkit.__file__).parent),
-        "machine": {
-            "cpu": _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "memory_gb": _gigabytes(_field("/proc/meminfo", "MemTotal")),
-            "load": round(os.getloadavg()[0], 2),  # of the last minute: work of others makes times longer
-            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-            "system": platform.platform(),
-        },
-        "versions": {"python": platform.python_version(), "cuda": torch.version.cuda, **_versions()},
-    }
+def describe(device: torch.device) -> Machine:
+    """This machine, its versions, and the commit of rcnnkit (None outside its repository)."""
+    memory = _field("/proc/meminfo", "MemTotal")
+    return Machine(
+        cpu=_field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        memory_gb=round(int(memory.split()[0]) / 2**20, 1) if memory else None,
+        load=round(os.getloadavg()[0], 2),
+        gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        system=platform.platform(),
+        versions={"python": platform.python_version(), "cuda": torch.version.cuda, **_versions()},
+        commit=_commit(Path(rcnnkit.__file__).parent),
+    )
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """While inside, torch and OpenCV get `count` threads; 0 leaves them alone."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    if count:
+        torch.set_num_threads(count)
+        cv2.setNumThreads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -70,18 +83,12 @@ def _field(file: str, name: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
-def _gigabytes(kilobytes: str) -> float | None:
-    return round(int(kilobytes.split()[0]) / 2**20, 1) if kilobytes else None
-
-
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def _commit(package: Path) -> str | None:

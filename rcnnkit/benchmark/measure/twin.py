@@ -1,13 +1,9 @@
-"""Other people's programs at the same work: torchvision's Faster R-CNN, OpenCV's selective search."""
+"""torchvision's Faster R-CNN at the same work, with the same weights."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Sequence
 
-import cv2
-import numpy as np
 import torch
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -17,15 +13,13 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from rcnnkit.backbones.resnet import norm_layer, torchvision_resnet
-from rcnnkit.benchmark.contenders import Contender
-from rcnnkit.benchmark.summary import Step, summarise
+from rcnnkit.benchmark.measure.contenders import Contender, ReadyContender
+from rcnnkit.benchmark.results import Options
 from rcnnkit.config import DetectorSettings
-from rcnnkit.data.records import Record
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
-from rcnnkit.images import Array, read_picture
+from rcnnkit.images import Array
 from rcnnkit.importing.torchvision_detectors import torchvision_places
 from rcnnkit.precision import DTYPES, autocast
-from rcnnkit.proposals import selective_search
 from rcnnkit.structures import Detections
 
 
@@ -55,8 +49,8 @@ def to_torchvision(detector: FasterRCNN, settings: DetectorSettings) -> Torchvis
         "input.short_side = 0": not input_.short_side,
         "input.scales": bool(input_.scales),
     }
-    if found := [name for name, wrong in differs.items() if wrong]:
-        raise ValueError(f"torchvision's Faster R-CNN knows no {', '.join(found)}")
+    if unknown := [name for name, wrong in differs.items() if wrong]:
+        raise ValueError(f"torchvision's Faster R-CNN knows no {', '.join(unknown)}")
     resnet = torchvision_resnet(model.backbone, model.norm, pretrained=False)  # type: ignore[arg-type]  # has an FPN
     wide = resnet.fc.in_features
     backbone = BackboneWithFPN(
@@ -68,8 +62,7 @@ def to_torchvision(detector: FasterRCNN, settings: DetectorSettings) -> Torchvis
     )
     sizes = rpn.anchor_sizes or [[32], [64], [128], [256], [512]]
     anchors = AnchorGenerator(tuple(map(tuple, sizes)), (tuple(rpn.anchor_ratios),) * len(sizes))
-    size = model.pool_size or 7
-    hidden = head.hidden or 1024
+    size, hidden = detector.pool.size, detector.head.scores.in_features
     twin = TorchvisionFasterRCNN(
         backbone,
         rpn_anchor_generator=anchors,
@@ -104,55 +97,19 @@ def to_torchvision(detector: FasterRCNN, settings: DetectorSettings) -> Torchvis
     return twin.to(detector.device).eval()
 
 
-def torchvision_contender(detector: FasterRCNN, settings: DetectorSettings, precision: str) -> Contender:
-    """torchvision's Faster R-CNN as one who takes part. Raises as `to_torchvision`."""
-    twin, device = to_torchvision(detector, settings), detector.device
+def torchvision_contender(contender: Contender, options: Options) -> ReadyContender:
+    """torchvision's Faster R-CNN, to take turns with ours. Raises as `to_torchvision`."""
+    detector = contender.load(options.device, options.proposals)
+    assert isinstance(detector, FasterRCNN)
+    twin, device = to_torchvision(detector, contender.settings), detector.device
     names, ids = detector.class_names, detector.category_ids  # and not the detector, which may go
 
-    def detect(pictures: Sequence[Array]) -> list[Detections]:
+    def detect(pictures: list[Array]) -> list[Detections]:
         tensors = [torch.from_numpy(picture).to(device).permute(2, 0, 1) / 255 for picture in pictures]
-        with torch.inference_mode(), autocast(device, DTYPES[precision]):
-            found = twin(tensors)
+        with torch.inference_mode(), autocast(device, DTYPES[options.dtype]):
+            answers = twin(tensors)
         return [
-            Detections(
-                each["boxes"].float(),
-                each["scores"].float(),
-                each["labels"] - 1,
-                names,
-                ids,
-            )
-            for each in found
+            Detections(one["boxes"].float(), one["scores"].float(), one["labels"] - 1, names, ids) for one in answers
         ]
 
-    return Contender("torchvision", "torchvision", detect)
-
-
-def searches(records: Sequence[Record]) -> dict[str, object] | None:
-    """Our selective search and OpenCV's on the same pictures in turns, fast mode; None without OpenCV's.
-
-    OpenCV's is part of its contrib build alone.
-    """
-    if not hasattr(cv2, "ximgproc"):
-        return None
-    contenders: dict[str, Callable[[Array], int]] = {"rcnnkit": _search, "OpenCV": _opencv_search}
-    steps: dict[str, list[Step]] = {name: [] for name in contenders}
-    for number, record in enumerate(records):
-        picture = read_picture(record.path, record.size)
-        names = list(contenders)
-        for name in names[number % 2 :] + names[: number % 2]:
-            began = time.perf_counter()
-            boxes = contenders[name](picture)
-            took = time.perf_counter() - began
-            steps[name].append(Step(1, took, {"proposals": took}, boxes))
-    return {name: summarise(each[1:] or each) for name, each in steps.items()}  # the first ones warm up
-
-
-def _search(picture: Array) -> int:
-    return len(selective_search(picture))
-
-
-def _opencv_search(picture: Array) -> int:
-    search = getattr(cv2, "ximgproc").segmentation.createSelectiveSearchSegmentation()  # noqa: B009  # of contrib alone
-    search.setBaseImage(np.ascontiguousarray(picture[:, :, ::-1]))
-    search.switchToSelectiveSearchFast()
-    return len(search.process())
+    return ReadyContender("torchvision", "torchvision", detect)

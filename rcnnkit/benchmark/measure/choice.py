@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
-from rcnnkit.benchmark.pictures import read_pictures
-from rcnnkit.benchmark.variants import TITLES, Variant, trained, untrained
+from rcnnkit.benchmark.measure.contenders import TITLES, Contender, trained, untrained
+from rcnnkit.benchmark.measure.pictures import read_pictures
+from rcnnkit.benchmark.results import Options
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.records import Dataset
 from rcnnkit.demo import run_demo
@@ -17,26 +16,7 @@ from rcnnkit.demo import run_demo
 BACKBONE = "resnet18"  # of untrained detectors, where nothing else is asked for
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What `rcnnkit benchmark` was asked for."""
-
-    demo: Path = Path("rcnnkit-demo")
-    random: bool = False
-    backbone: str = ""  # the weights' own; untrained: BACKBONE
-    images: Path | None = None  # the demo's
-    split: str = "test"
-    weights: Sequence[Path] = field(default_factory=tuple)  # the demo's
-    device: str = "auto"
-    dtype: str = "float32"
-    proposals: int = 0
-    batch: int = 1
-    threads: int = 0
-    limit: int = 64
-    growth: bool = False
-
-
-def subjects(options: Options, out: Path, console: Console) -> tuple[list[Variant], Dataset, bool]:
+def choose(options: Options, out: Path, console: Console) -> tuple[list[Contender], Dataset, bool]:
     """The detectors, the pictures, and whether there is an accuracy to tell.
 
     Args:
@@ -46,7 +26,7 @@ def subjects(options: Options, out: Path, console: Console) -> tuple[list[Varian
         FileNotFoundError, ValueError: options that exclude each other, or as `trained`, `untrained`, `read_pictures`.
     """
     if options.random and options.weights:
-        raise ValueError("--random and --weights exclude each other: leave one away")
+        raise ValueError("--random and --weights exclude each other: leave one out")
     if options.weights and not options.images:
         raise ValueError("--weights needs pictures to detect in: give --images, annotated ones for the accuracy too")
     files = list(options.weights)
@@ -60,14 +40,14 @@ def subjects(options: Options, out: Path, console: Console) -> tuple[list[Varian
                 f"{missing[0]} is not there; train the whole demo with `rcnnkit demo --out FOLDER`, name it with"
                 " --demo, or use --weights or --random"
             )
-    variants = trained(files)
-    backbones = {variant.settings.model.backbone for variant in variants}
-    if variants and options.backbone and {options.backbone} != backbones:
+    contenders = trained(files)
+    backbones = {contender.settings.model.backbone for contender in contenders}
+    if contenders and options.backbone and {options.backbone} != backbones:
         raise ValueError(
-            f"--backbone {options.backbone}, but {variants[0].weights} has {', '.join(backbones)}; add --random, or"
+            f"--backbone {options.backbone}, but {contenders[0].weights} has {', '.join(backbones)}; add --random, or"
             " give --weights with that backbone"
         )
-    names = variants[0].class_names if variants else None
+    names = contenders[0].class_names if contenders else None
     if options.images:
         data, annotated = read_pictures(options.images, options.split, names, options.limit)
     else:
@@ -76,6 +56,6 @@ def subjects(options: Options, out: Path, console: Console) -> tuple[list[Varian
             root = out / "data"
             write_digits(root, train=1)
         data, annotated = read_pictures(root, "val", names, options.limit)
-    if not variants:
-        variants = untrained(options.backbone or BACKBONE, data.class_names or [f"class {i}" for i in range(1, 21)])
-    return variants, data, annotated and not options.random
+    if not contenders:
+        contenders = untrained(options.backbone or BACKBONE, data.class_names or [f"class {i}" for i in range(1, 21)])
+    return contenders, data, annotated and not options.random

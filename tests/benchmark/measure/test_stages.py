@@ -4,11 +4,14 @@ from typing import Any
 import pytest
 import torch
 
-from rcnnkit.benchmark.stages import STAGES, StageClock, timed
-from rcnnkit.benchmark.variants import untrained
+from rcnnkit.benchmark.measure.stages import StageClock, timed
+from rcnnkit.benchmark.results import STAGES
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.structures import Detections, ImageBatch
 
 PICTURE = torch.rand(3, 90, 110, generator=torch.Generator().manual_seed(0))
 NETWORK = {"resize", "proposals", "backbone", "regions", "heads", "suppression", "other"}
@@ -128,9 +131,32 @@ def test_an_error_leaves_the_detector_as_it_was(tiny: dict[str, Any]) -> None:
     assert "forward" not in vars(detector.get_submodule("backbone"))
 
 
-def test_untrained_detectors_have_the_papers_sizes() -> None:
-    settings = {variant.name: variant.settings for variant in untrained("vgg16", ["a"])}
-    assert settings["rcnn"].window_size == 224
-    assert settings["fast-rcnn"].proposals.count == 2000
-    assert settings["faster-rcnn"].rpn.post_nms == 300
-    assert settings["faster-rcnn"].input.short_side == settings["fast-rcnn"].input.short_side == 600
+def test_a_new_detector_says_itself_what_is_timed(tiny: dict[str, Any]) -> None:
+    class Attention(FastRCNN):
+        stages = FastRCNN.stages | {"attention": ("attend",)}
+
+        def attend(self, regions: torch.Tensor) -> torch.Tensor:
+            hands.time += 9
+            return regions
+
+        def detect(self, images: ImageBatch) -> list[Detections]:
+            self.attend(torch.zeros(1))
+            return super().detect(images)
+
+    hands = Hands()
+    detector = detector_of(tiny, "fast_rcnn")
+    detector.__class__ = Attention
+    clock = StageClock(now=hands)
+    with timed(detector, clock):
+        detector(PICTURE)
+    assert {stage for stage, seconds in clock.seconds.items() if seconds} == {"attention"}
+    assert clock.seconds["attention"] == 9
+    assert clock.seconds.keys() > NETWORK - {"other"}
+
+
+def test_a_part_that_is_not_there_is_an_error(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = detector_of(tiny, "faster_rcnn")
+    monkeypatch.setattr(FasterRCNN, "stages", FasterRCNN.stages | {"heads": ("head.scorse.forward",)})
+    with pytest.raises(AttributeError, match="scorse"), timed(detector, StageClock()):
+        pass
+    assert "forward" not in vars(detector)  # what was wrapped before the error is as it was

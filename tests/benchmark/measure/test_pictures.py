@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rcnnkit.benchmark.pictures import read_pictures
+from rcnnkit.benchmark.measure.pictures import read_pictures
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -5,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from rcnnkit.benchmark.peers import to_torchvision, torchvision_contender
+from rcnnkit import weights
+from rcnnkit.benchmark.measure.contenders import trained
+from rcnnkit.benchmark.measure.twin import to_torchvision, torchvision_contender
+from rcnnkit.benchmark.results import Options
 from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
@@ -49,9 +53,11 @@ def test_there_and_back(tiny: Values) -> None:
         assert torch.equal(value, state[name]), name
 
 
-def test_the_contender_takes_decoded_pictures(tiny: Values) -> None:
+def test_the_contender_takes_decoded_pictures(tiny: Values, tmp_path: Path) -> None:
     detector, settings = ours(tiny)
-    contender = torchvision_contender(detector, settings, "float32")
+    weights.save(detector, settings, tmp_path / "ours.safetensors")
+    ready = trained([tmp_path / "ours.safetensors"])[0]
+    contender = torchvision_contender(ready, Options(device="cpu"))
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
     pictures = [cv2.resize(pixels, (width, 96), interpolation=cv2.INTER_CUBIC) for width in (96, 96)]
     for theirs, mine in zip(contender.detect(pictures), detector(pictures), strict=True):

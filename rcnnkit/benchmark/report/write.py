@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Group
 from rich.table import Table
 
-from rcnnkit.benchmark.markdown import markdown, notes, tables
-from rcnnkit.benchmark.page import page
-from rcnnkit.benchmark.plots import write_plots
+from rcnnkit.benchmark.report.markdown import markdown, notes, tables
+from rcnnkit.benchmark.report.page import page
+from rcnnkit.benchmark.report.plots import write_plots
 from rcnnkit.benchmark.results import Results, read
 
 
