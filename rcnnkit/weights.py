@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rcnnkit.backbones.classifier import Classifier
-from rcnnkit.config import DetectorSettings, kept_settings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.files import whole
 from rcnnkit.inference import prepare
 
@@ -103,7 +103,7 @@ def load_classifier(path: Path | str, device: torch.device | str = "auto") -> Cl
 
 def _filled(about: dict[str, Any], tensors: dict[str, Tensor], path: Path | str) -> Detector | Classifier:
     try:
-        detector = build(kept_settings(about["settings"]), about["class_names"], about["category_ids"])
+        detector = build(DetectorSettings.of_weights(about["settings"]), about["class_names"], about["category_ids"])
         detector.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(TRAINING)})
         detector.origin = about.get("origin")
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

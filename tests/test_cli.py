@@ -13,8 +13,8 @@ from PIL import Image
 
 from rcnnkit import weights
 from rcnnkit.cli import free_folder, main
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.settings import DetectorSettings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 Values = dict[str, dict[str, Any]]

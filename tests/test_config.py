@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rcnnkit.config import Settings, SettingsError, check_settings, read_settings, write_settings
+from rcnnkit.config import Settings
+from rcnnkit.config_files import SettingsError, check_settings, read_settings, write_settings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -19,8 +19,8 @@ from rcnnkit.benchmark.stages import StageClock, timed
 from rcnnkit.benchmark.summary import Step
 from rcnnkit.benchmark.threads import threads
 from rcnnkit.benchmark.variants import TITLES, Variant, untrained
-from rcnnkit.detectors.detector import Detector
-from rcnnkit.detectors.fast_rcnn import FastRCNN, ProposalMethod
+from rcnnkit.detectors.detector import Detector, ProposalMethod
+from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.images import Array

@@ -17,9 +17,9 @@ from rcnnkit.benchmark.compare import measure
 from rcnnkit.benchmark.contenders import ready
 from rcnnkit.benchmark.machine import free_memory, peak_memory
 from rcnnkit.benchmark.variants import TITLES, Variant
-from rcnnkit.config import DetectorSettings
 from rcnnkit.data.records import Record
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import Size, Targets
 
 PROCESS = 900e6  # bytes of a process that has imported torch and the rest, about

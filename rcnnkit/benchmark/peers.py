@@ -15,12 +15,13 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from rcnnkit.backbones.resnet import norm_layer, torchvision_resnet
+from rcnnkit.backbones.norms import norm_layer
+from rcnnkit.backbones.resnet import torchvision_resnet
 from rcnnkit.benchmark.contenders import Contender
 from rcnnkit.benchmark.summary import Step, summarise
-from rcnnkit.config import DetectorSettings
 from rcnnkit.data.records import Record
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import Array, read_picture
 from rcnnkit.importing.torchvision_detectors import torchvision_places
 from rcnnkit.precision import DTYPES, autocast

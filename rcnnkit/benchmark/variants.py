@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.weights import load, read
 
 TITLES = {"rcnn": "R-CNN", "fast-rcnn": "Fast R-CNN", "faster-rcnn": "Faster R-CNN"}

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rcnnkit.backbones.fpn import FPN
-from rcnnkit.backbones.googlenet import GoogLeNet
-from rcnnkit.backbones.resnet import ResNetC4
-from rcnnkit.backbones.single_map import SingleMap
+from rcnnkit.backbones.backbone import Backbone
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.region_pool import RegionPool
@@ -32,7 +29,7 @@ class FasterRCNN(Detector):
 
     def __init__(
         self,
-        backbone: FPN | ResNetC4 | GoogLeNet | SingleMap,
+        backbone: Backbone,
         rpn: RPN,
         pool: RegionPool,
         head: BoxHead,

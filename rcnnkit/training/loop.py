@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from rcnnkit import weights
 from rcnnkit.backbones.classifier import Classifier
-from rcnnkit.config import DataSettings, Settings, TrainSettings
+from rcnnkit.config import Settings
 from rcnnkit.data.class_folders import ClassFolders
 from rcnnkit.data.loading import Batch, load_batches
-from rcnnkit.data.reading import join_data, read_data
+from rcnnkit.data.reading import DataSettings, join_data, read_data
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.transforms import Augmentation
 from rcnnkit.detectors.detector import Detector
@@ -35,7 +35,7 @@ from rcnnkit.training.checkpoint import BEST, Progress, load_checkpoint, save_ch
 from rcnnkit.training.log import RunLog
 from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.run_folder import claim, goes_on, keep_settings
-from rcnnkit.training.schedule import STATED_BATCH, learning_rate
+from rcnnkit.training.schedule import STATED_BATCH, TrainSettings, learning_rate
 from rcnnkit.training.start import leave_alone, measure_targets, start_detector
 
 log = logging.getLogger("rcnnkit")

@@ -6,7 +6,8 @@ from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 
-from rcnnkit.config import Settings, write_settings
+from rcnnkit.config import Settings
+from rcnnkit.config_files import write_settings
 from rcnnkit.training.checkpoint import LAST
 
 

@@ -10,9 +10,9 @@ import torch
 from rcnnkit.benchmark.compare import turns
 from rcnnkit.benchmark.contenders import Contender, ready
 from rcnnkit.benchmark.stages import CALL, STAGES
-from rcnnkit.config import DetectorSettings
 from rcnnkit.data.reading import read_data
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import Detections
 
 NOTHING = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))

@@ -10,7 +10,7 @@ from rcnnkit.benchmark.growth import Exactly, measure_growth
 from rcnnkit.benchmark.memory import Load
 from rcnnkit.benchmark.results import curves
 from rcnnkit.benchmark.variants import Variant, untrained
-from rcnnkit.config import DetectorSettings
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import ImageBatch, Proposals
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)

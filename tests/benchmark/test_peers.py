@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from rcnnkit.benchmark.peers import to_torchvision, torchvision_contender
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.importing.torchvision_detectors import from_torchvision
 
 Values = dict[str, dict[str, Any]]

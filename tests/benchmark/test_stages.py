@@ -6,9 +6,9 @@ import torch
 
 from rcnnkit.benchmark.stages import STAGES, StageClock, timed
 from rcnnkit.benchmark.variants import untrained
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.settings import DetectorSettings
 
 PICTURE = torch.rand(3, 90, 110, generator=torch.Generator().manual_seed(0))
 NETWORK = {"resize", "proposals", "backbone", "regions", "heads", "suppression", "other"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rcnnkit.config import check_settings, read_settings
+from rcnnkit.config_files import check_settings, read_settings
 from rcnnkit.training.alternating import train_alternating
 from rcnnkit.training.loop import train
 from rcnnkit.training.run_folder import keep_settings

@@ -1,7 +1,7 @@
 import torch
 
 from rcnnkit.boxes import iou
-from rcnnkit.heads.matching import BACKGROUND, IGNORED, class_overlaps, match, sample
+from rcnnkit.matching import BACKGROUND, IGNORED, class_overlaps, match, sample
 from rcnnkit.structures import Targets
 
 
