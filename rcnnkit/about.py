@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Size
 
-from rcnnkit.config import kept_settings
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.weights import TRAINING, read_shapes
 
 NAMES = {"faster_rcnn": "Faster R-CNN", "fast_rcnn": "Fast R-CNN", "rcnn": "R-CNN", "classifier": "classifier"}
@@ -33,7 +33,7 @@ def about(path: Path | str) -> dict[str, Any]:
 
 
 def _told(path: Path | str, said: dict[str, Any], shapes: dict[str, Size]) -> dict[str, Any]:
-    kept_settings(said["settings"])
+    DetectorSettings.of_weights(said["settings"])
     counts = {name: shape.numel() for name, shape in shapes.items() if not name.endswith(STATISTICS)}
     return {
         "file": str(path),
@@ -71,7 +71,7 @@ def summary(told: dict[str, Any]) -> list[str]:
 
 
 def _settings(values: dict[str, Any], detector: str) -> dict[str, str]:
-    settings = kept_settings(values)
+    settings = DetectorSettings.of_weights(values)
     model, pixels = settings.model, settings.input
     necks = {"fpn": f", FPN of {model.fpn_channels} channels", "c4": ", C4", "none": ""}
     whole = detector in ("rcnn", "classifier")

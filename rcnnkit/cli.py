@@ -68,7 +68,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a detector, or a classifier to start one from; weights, settings and log go into a folder of its own."""
-    from rcnnkit.config import read_settings
+    from rcnnkit.config_files import read_settings
     from rcnnkit.training.alternating import train_alternating
     from rcnnkit.training.classification import train_classifier
     from rcnnkit.training.loop import train as train_detector

@@ -160,10 +160,10 @@ def _method(name: str, options: dict[str, Any], weights: Path | None, device: st
         if not isinstance(detector, FasterRCNN):
             raise ValueError(f"{weights} holds a detector without an RPN; --method rpn needs a Faster R-CNN")
         return TrainedRPN(detector, sha256(weights)[:16])
-    from rcnnkit.proposals.methods import SelectiveSearch, SlidingWindows
+    from rcnnkit.proposals.methods import SearchSettings, SelectiveSearch, SlidingWindows
 
     if name == "selective-search":
-        return SelectiveSearch(**options)
+        return SelectiveSearch(SearchSettings(**options))
     if name == "sliding-windows":
         return SlidingWindows()
     raise ValueError(f"--method {name} is not one of selective-search, sliding-windows, rpn")

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from rcnnkit import weights
-from rcnnkit.config import DetectorSettings
+from rcnnkit.backbones.two_fc import TwoFC, truncated
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.files import check_new
-from rcnnkit.heads.two_fc import TwoFC, truncated
 
 REGIONS = 300  # that the time is measured with
 TURNS = 5

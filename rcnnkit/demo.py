@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rcnnkit.config import check_settings
+from rcnnkit.config_files import check_settings
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from rcnnkit.decoding import Array, from_array, from_data, from_file, from_pil, orientation, turned
+from rcnnkit.settings import Section
 from rcnnkit.structures import ImageBatch, Size
 
 Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray | Tensor
@@ -210,10 +211,8 @@ def centre_crop(picture: Array, resize: int, crop: int) -> Tensor:
     return torch.from_numpy(small[top : top + crop, left : left + crop]).permute(2, 0, 1)
 
 
-class Preprocessing(BaseModel):
-    """What happens to a picture before the network sees it; kept with the weights."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Preprocessing(Section):
+    """[input]: what happens to a picture before the network sees it; kept with the weights."""
 
     short_side: Annotated[int, Field(ge=0)] = 800  # pixels of the shorter side (0: as it is), unless …
     long_side: Annotated[int, Field(gt=0)] = 1333  # … the longer one would exceed this

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from rcnnkit.backbones.resnet import FrozenNorm
+from rcnnkit.backbones.norms import FrozenNorm
 from rcnnkit.cpu_layers import replace_layers, served_types
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.precision import pick_dtype

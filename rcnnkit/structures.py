@@ -14,7 +14,6 @@ The conventions of the whole project, said once:
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
@@ -24,15 +23,10 @@ import torch
 from torch import Tensor
 
 from rcnnkit.boxes import area, check_boxes
+from rcnnkit.settings import closest_name
 
 Size = tuple[int, int]  # (height, width)
 Piece = TypeVar("Piece", "Targets", "Proposals", "Detections")
-
-
-def closest_name(name: str, names: Sequence[str]) -> str | None:
-    """The one of `names` that `name` is most like, capitals or not, if there is one."""
-    lower = {each.lower(): each for each in names}
-    return next((lower[each] for each in difflib.get_close_matches(name.lower(), lower, n=1)), None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: tensors have no single ==

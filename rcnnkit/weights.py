@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rcnnkit.backbones.classifier import Classifier
-from rcnnkit.config import DetectorSettings, kept_settings, with_max_detections
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.files import check_regular, whole
 from rcnnkit.inference import prepare
 
@@ -117,9 +117,9 @@ def _filled(
     about: dict[str, Any], tensors: dict[str, Tensor], path: Path | str, max_detections: int | None = None
 ) -> Detector | Classifier:
     try:
-        settings = kept_settings(about["settings"])
+        settings = DetectorSettings.of_weights(about["settings"])
         if max_detections is not None:
-            settings = with_max_detections(settings, max_detections)
+            settings = settings.with_max_detections(max_detections)
         detector = build(settings, about["class_names"], about["category_ids"])
         detector.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(TRAINING)})
         detector.origin = about.get("origin")

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from rcnnkit import weights
 from rcnnkit.about import about, summary
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.settings import DetectorSettings
 
 ORIGIN = {"source": "somebody's", "licence": "CC BY 4.0", "sha256": "00ff", "url": "https://example.org/a.pth"}
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 from rcnnkit import weights
 from rcnnkit.cli import free_folder, main
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import Detections, ImageBatch
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -11,9 +11,9 @@ import pytest
 
 from rcnnkit import weights
 from rcnnkit.cli import main
-from rcnnkit.config import DetectorSettings
 from rcnnkit.data.reading import read_data
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import read_picture
 from rcnnkit.proposals.methods import SlidingWindows
 from rcnnkit.proposals.store import Store

@@ -10,8 +10,8 @@ from PIL import Image
 
 from rcnnkit import weights
 from rcnnkit.cli import main
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.drawing import draw_occlusion, draw_sheet, occlusion, strongest_examples
 
 Values = dict[str, dict[str, Any]]

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from rcnnkit.backbones.two_fc import truncated
 from rcnnkit.cli import app
 from rcnnkit.compression import compress
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
-from rcnnkit.heads.two_fc import truncated
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.weights import load, read, save
 
 

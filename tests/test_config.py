@@ -5,15 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from rcnnkit.config import (
-    ELSEWHERE,
-    EPOCHS,
-    Settings,
-    SettingsError,
-    check_settings,
-    read_settings,
-    write_settings,
-)
+from rcnnkit.config import Settings
+from rcnnkit.config_files import SettingsError, check_settings, read_settings, write_settings
+from rcnnkit.settings import ELSEWHERE, EPOCHS
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

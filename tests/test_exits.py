@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rcnnkit import weights
-from rcnnkit.config import check_settings, write_settings
+from rcnnkit.config_files import check_settings, write_settings
 
 SECONDS = 60.0  # a few on a machine that has nothing else to do; a process that hangs takes for ever
 
@@ -20,7 +20,7 @@ import os, sys, time
 from pathlib import Path
 
 from rcnnkit import cli
-from rcnnkit.config import read_settings
+from rcnnkit.config_files import read_settings
 from rcnnkit.data import loading
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.transforms import Augmentation
@@ -168,7 +168,7 @@ FORKED = """
 import multiprocessing, os, sys, time
 import numpy as np
 import torch
-from rcnnkit.config import check_settings
+from rcnnkit.config_files import check_settings
 from rcnnkit.detectors.build import build
 from rcnnkit.inference import prepare
 from rcnnkit.ops import nms

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 
 from rcnnkit import weights
-from rcnnkit.config import check_settings
+from rcnnkit.config_files import check_settings
 from rcnnkit.data.reading import read_data
 from rcnnkit.evaluation.report import evaluate
 from rcnnkit.training.loop import train

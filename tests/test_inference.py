@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from rcnnkit import weights
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.inference import prepare
 from rcnnkit.structures import Detections, Proposals
 

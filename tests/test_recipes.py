@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from rcnnkit import weights
-from rcnnkit.config import read_settings
+from rcnnkit.config_files import read_settings
 from rcnnkit.data.digits import write_digits
 from rcnnkit.training.alternating import train_alternating
 from rcnnkit.training.loop import train

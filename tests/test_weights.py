@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rcnnkit import weights
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.weights import FORMAT, load, pick_device, read, save
 
 SETTINGS = DetectorSettings.model_validate(

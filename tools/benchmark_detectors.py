@@ -31,10 +31,12 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
-from rcnnkit.config import DetectorSettings, Settings, read_settings
+from rcnnkit.config import Settings
+from rcnnkit.config_files import read_settings
 from rcnnkit.data.loading import Batch, load_batches
 from rcnnkit.data.transforms import Augmentation
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import read_picture
 from rcnnkit.importing.torchvision_detectors import from_torchvision
 from rcnnkit.inference import prepare

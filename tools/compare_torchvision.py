@@ -28,11 +28,12 @@ from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from rcnnkit import weights
-from rcnnkit.config import AugmentSettings, Settings, read_settings
+from rcnnkit.config import Settings
+from rcnnkit.config_files import read_settings
 from rcnnkit.data.loading import load_batches
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset
-from rcnnkit.data.transforms import Augmentation
+from rcnnkit.data.transforms import Augmentation, AugmentSettings
 from rcnnkit.evaluation.report import Evaluation, evaluate
 from rcnnkit.images import Array
 from rcnnkit.precision import autocast, pick_dtype

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from rcnnkit.backbones.single_map import SingleMap
+from rcnnkit.backbones.single_map import SingleMap, SingleMapArchitecture
 
 
 def alexnet(frozen_stages: int = 0, *, padded: bool = True) -> SingleMap:
@@ -36,3 +36,8 @@ def alexnet(frozen_stages: int = 0, *, padded: bool = True) -> SingleMap:
         pool_size=6,
         frozen_stages=frozen_stages,
     )
+
+
+ALEXNET = SingleMapArchitecture(
+    "alexnet", lambda frozen, whole: alexnet(frozen, padded=not whole), window=227, smallest=63
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from rcnnkit.backbones.response_norm import AcrossChannelsNorm
-from rcnnkit.backbones.single_map import SingleMap
+from rcnnkit.backbones.single_map import SingleMap, SingleMapArchitecture
 
 # Channels, kernel, padding and groups of conv2 to conv5; conv1 is 11×11, stride 4.
 CONVOLUTIONS = [(256, 5, 2, 2), (384, 3, 1, 1), (384, 3, 1, 2), (256, 3, 1, 2)]
@@ -35,3 +35,8 @@ def caffenet(frozen_stages: int = 0, *, padded: bool = True) -> SingleMap:
         pool_size=6,
         frozen_stages=frozen_stages,
     )
+
+
+CAFFENET = SingleMapArchitecture(
+    "caffenet", lambda frozen, whole: caffenet(frozen, padded=not whole), window=227, smallest=39
+)

@@ -8,13 +8,37 @@ from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from rcnnkit.backbones.window import WindowNetwork
-from rcnnkit.images import Picture, Preprocessing, centre_crop, list_pictures, read_pictures
+from rcnnkit.images import Array, Picture, Preprocessing, centre_crop, list_pictures, read_pictures
 from rcnnkit.precision import check_stays_float32
+from rcnnkit.settings import Factor, Positive, PositiveShare, Section, Share
 
 SEEN = "_rcnnkit_seen"  # of a tensor of labels: for how many classes its values were found right
+
+
+class ClassifierSettings(Section):
+    """[classifier]: the sizes are those of torchvision's presets."""
+
+    resize: Positive = 256  # pixels of a picture's shorter side, before …
+    crop: Positive = 224  # … its middle is cut out, so many pixels each way
+    # Training cuts a random part out instead: its share of the picture's area and its width ÷ height, from and to.
+    area: tuple[PositiveShare, PositiveShare] = (0.08, 1.0)
+    ratio: tuple[Factor, Factor] = (3 / 4, 4 / 3)
+    # Probability that the loss shares out among all classes, the right one too (arXiv:1512.00567, section 7).
+    label_smoothing: Share = 0.0
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        for name in ("area", "ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} = {[low, high]} goes from large to small; write the smaller first")
+        if self.crop > self.resize:
+            raise ValueError(f"crop = {self.crop} is more than resize = {self.resize} leaves of a picture")
+        return self
 
 
 class Classifier(nn.Module):
@@ -27,8 +51,7 @@ class Classifier(nn.Module):
         class_names: K of them; there is no background.
         category_ids: the data set's own ids for these.
         preprocessing: gives mean and standard deviation; its sizes are a detector's.
-        resize, crop: see `rcnnkit.images.centre_crop`.
-        label_smoothing: probability that the loss shares out among all classes (arXiv:1512.00567, section 7).
+        settings: see `ClassifierSettings`.
     """
 
     origin: Mapping[str, str] | None = None  # of weights from elsewhere: their source, licence, url, sha256
@@ -39,10 +62,7 @@ class Classifier(nn.Module):
         class_names: Sequence[str],
         category_ids: Sequence[int],
         preprocessing: Preprocessing,
-        *,
-        resize: int = 256,
-        crop: int = 224,
-        label_smoothing: float = 0.0,
+        settings: ClassifierSettings,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -51,7 +71,7 @@ class Classifier(nn.Module):
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
         self.preprocessing = preprocessing.model_copy(update={"divisor": 1})  # all are of one size: nothing to pad
-        self.resize, self.crop, self.label_smoothing = resize, crop, label_smoothing
+        self.settings = settings
 
     @property
     def device(self) -> torch.device:
@@ -82,8 +102,12 @@ class Classifier(nn.Module):
         if not listed:
             return torch.zeros(0, len(self.class_names), device=self.device)
         with torch.no_grad():
-            crops = [centre_crop(picture, self.resize, self.crop) for picture in read_pictures(listed)]
+            crops = [self.see(picture) for picture in read_pictures(listed)]
             return self.logits(self.pixels(crops)).softmax(dim=1)
+
+    def see(self, picture: Array) -> Tensor:
+        """What it looks at of a picture (H, W, 3) uint8: its middle, (3, S, S) uint8."""
+        return centre_crop(picture, self.settings.resize, self.settings.crop)
 
     def pixels(self, crops: Sequence[Tensor]) -> Tensor:
         """Crops (3, S, S) uint8 → (N, 3, S, S) normalised, on the classifier's device."""
@@ -101,7 +125,7 @@ class Classifier(nn.Module):
                 a GPU has to be waited for, a label is no class or pixels are not normalised.
         """
         self._check(pixels, labels)
-        return {"class": F.cross_entropy(self.logits(pixels), labels, label_smoothing=self.label_smoothing)}
+        return {"class": F.cross_entropy(self.logits(pixels), labels, label_smoothing=self.settings.label_smoothing)}
 
     def _check(self, pixels: Tensor, labels: Tensor) -> None:
         classes = len(self.class_names)

@@ -5,23 +5,23 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcnnkit.backbones.resnet import Norm, ResNet, norm_layer
-from rcnnkit.backbones.vgg import VGGMaps
+from rcnnkit.backbones.backbone import Backbone
+from rcnnkit.backbones.norms import Norm, norm_layer
 
 
 class FPN(nn.Module):
-    """A ResNet or VGG, lateral connections and a way back down: maps of one width at strides 4 to 64.
+    """A network's maps, lateral connections and a way back down: maps of one width at strides 4 to 64.
 
     P2 to P5 as in the paper, and P6, every second cell of P5, for the largest anchors (its footnote 2).
     `strides` and `channels` tell of all five.
 
     Args:
-        body: a ResNet of four stages, or what takes its place.
+        body: a `Backbone` of four maps, strides 4 to 32.
         channels: of every map.
         norm: after each convolution; the paper has none, training from scratch wants one.
     """
 
-    def __init__(self, body: ResNet | VGGMaps, channels: int = 256, norm: Norm = "none") -> None:
+    def __init__(self, body: Backbone, channels: int = 256, norm: Norm = "none") -> None:
         super().__init__()
         self.body = body
         layer = norm_layer(norm)

@@ -14,10 +14,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from rcnnkit.backbones.architecture import Architecture, NetworkSettings, RegionNetwork
 from rcnnkit.backbones.imagenet import imagenet_weights
-from rcnnkit.backbones.resnet import Norm, norm_layer
+from rcnnkit.backbones.norms import Norm, norm_layer
 from rcnnkit.backbones.response_norm import AcrossChannelsNorm
 from rcnnkit.backbones.single_map import initialise
+from rcnnkit.backbones.two_fc import RegionSettings
+from rcnnkit.backbones.window import Averaged
 
 GoogLeNetName = Literal["googlenet", "googlenet_lrn"]
 # Channels of 1×1; 3×3 after its reduction; 5×5 after its reduction; 1×1 after pooling: the paper's table 1.
@@ -167,3 +170,29 @@ def _stage(number: int, name: GoogLeNetName, norm: Norm) -> nn.Sequential:
 def _fill(part: nn.Module, state: dict[str, Tensor]) -> None:
     """Its weights from those of torchvision's classifier, which calls them the same. Frozen norms count no batches."""
     part.load_state_dict({name: state[name] for name in part.state_dict()})
+
+
+class GoogLeNetArchitecture(Architecture):
+    """A GoogLeNet up to 4e, with 5a and 5b per region, or whole."""
+
+    last_stage = "the last inceptions"
+
+    def __init__(self, name: GoogLeNetName, norms: tuple[Norm, ...], smallest: int) -> None:
+        super().__init__(name)
+        self.googlenet: GoogLeNetName = name
+        self.norms, self.smallest = norms, smallest
+
+    def regions(self, settings: NetworkSettings, layers: RegionSettings) -> RegionNetwork:
+        body = GoogLeNet(self.googlenet, settings.norm, settings.pretrained, settings.frozen_stages)
+        inception5 = Inception5(self.googlenet, settings.norm, settings.pretrained)
+        return RegionNetwork(body, inception5, inception5.channels, settings.pool_size or 14)
+
+    def windows(self, settings: NetworkSettings, layers: RegionSettings, size: int) -> Averaged:
+        body = GoogLeNet(self.googlenet, settings.norm, settings.pretrained, settings.frozen_stages, whole=True)
+        return Averaged(body, size, DROPOUT)
+
+
+GOOGLENETS = [
+    GoogLeNetArchitecture("googlenet", ("frozen", "batch"), smallest=15),
+    GoogLeNetArchitecture("googlenet_lrn", ("none",), smallest=31),
+]

@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
+from rcnnkit.backbones.architecture import Architecture, NetworkSettings, RegionNetwork
 from rcnnkit.backbones.imagenet import imagenet_weights
+from rcnnkit.backbones.norms import Norm, norm_layer
+from rcnnkit.backbones.two_fc import RegionSettings
+from rcnnkit.backbones.window import Averaged
 
-Norm = Literal["batch", "frozen", "group", "none"]
 ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
-
-
-class FrozenNorm(FrozenBatchNorm2d):
-    """torchvision's, but half precision stays half: its float32 statistics would carry the rest along."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        bias = self.bias - self.running_mean * scale
-        return x * scale[:, None, None].to(x.dtype) + bias[:, None, None].to(x.dtype)
-
-
-def norm_layer(norm: Norm, eps: float = 1e-5) -> Callable[[int], nn.Module]:
-    """What makes a normalisation layer for so many channels; `eps` is added to the variance.
-
-    "frozen" keeps the statistics and scales of pretrained weights, as the Faster R-CNN of the ResNet paper
-    does; "batch" learns them, which training from scratch needs; "group" (arXiv:1803.08494) learns, and does
-    not look at the batch.
-    """
-    layers: dict[str, Callable[[int], nn.Module]] = {
-        "batch": lambda channels: nn.BatchNorm2d(channels, eps),
-        "frozen": lambda channels: FrozenNorm(channels, eps),
-        "group": lambda channels: nn.GroupNorm(32, channels, eps),
-        "none": lambda channels: nn.Identity(),
-    }
-    return layers[norm]
 
 
 class ResNet(nn.Module):
@@ -139,3 +116,35 @@ def torchvision_resnet(name: ResNetName, norm: Norm, pretrained: bool) -> torchv
     net = torchvision.models.get_model(name, norm_layer=norm_layer(norm))
     net.load_state_dict(imagenet_weights(name), strict=norm != "frozen")  # frozen norms count no batches
     return net
+
+
+class ResNetArchitecture(Architecture):
+    """A ResNet: a pyramid, C4, or whole."""
+
+    necks = ("fpn", "c4")
+    norms = ("frozen", "batch", "group")
+    last_stage = "stage 4"
+
+    def __init__(self, name: ResNetName) -> None:
+        super().__init__(name)
+        self.resnet: ResNetName = name
+
+    def pyramid(self, settings: NetworkSettings) -> ResNet:
+        return self._body(settings, stages=4)
+
+    def regions(self, settings: NetworkSettings, layers: RegionSettings) -> RegionNetwork:
+        body = self._body(settings, stages=3)
+        stage4 = Stage4(self.resnet, settings.norm, settings.pretrained)
+        set_variant(stage4, settings.norm_eps, settings.stride_in_1x1)
+        return RegionNetwork(ResNetC4(body), stage4, stage4.channels, settings.pool_size or 14)
+
+    def windows(self, settings: NetworkSettings, layers: RegionSettings, size: int) -> Averaged:
+        return Averaged(self._body(settings, stages=4), size)
+
+    def _body(self, settings: NetworkSettings, stages: int) -> ResNet:
+        body = ResNet(self.resnet, settings.norm, settings.pretrained, settings.frozen_stages, stages)
+        set_variant(body, settings.norm_eps, settings.stride_in_1x1)
+        return body
+
+
+RESNETS = [ResNetArchitecture(name) for name in get_args(ResNetName)]

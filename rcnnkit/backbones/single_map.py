@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from rcnnkit.backbones.architecture import Architecture, NetworkSettings, RegionNetwork
 from rcnnkit.backbones.imagenet import imagenet_weights
-from rcnnkit.heads.two_fc import TwoFC
+from rcnnkit.backbones.two_fc import RegionSettings, TwoFC
+from rcnnkit.backbones.window import Layer, WindowNetwork
 
 HIDDEN = 4096  # width of the fc6 and fc7 of all but VGG_CNN_M_1024
 
@@ -49,6 +51,66 @@ class SingleMap(nn.Module):
         for stage in self.stages:
             pixels = stage(pixels)
         return [pixels]
+
+
+class SingleMapWindows(WindowNetwork):
+    """The whole network of warped regions: pool5, fc6 and fc7.
+
+    Args:
+        body: the convolutions.
+        head: fc6 and fc7.
+    """
+
+    body: SingleMap
+
+    def __init__(self, body: SingleMap, head: TwoFC) -> None:
+        super().__init__()
+        self.body, self.head = body, head
+        fc6, fc7 = head.widths
+        self.widths = {"pool5": body.channels[-1] * body.pool_size**2, "fc6": fc6, "fc7": fc7}
+
+    def forward(self, windows: Tensor, last: Layer = "fc7") -> dict[str, Tensor]:
+        (cells,) = self.body(windows)
+        layers = {"pool5": self.body.pool5(cells).flatten(1)}
+        if last != "pool5":
+            layers["fc6"] = self.head.dropout(self.head.relu(self.head.fc6(layers["pool5"])))
+        if last == "fc7":
+            layers["fc7"] = self.head.dropout(self.head.relu(self.head.fc7(layers["fc6"])))
+        return layers
+
+
+class SingleMapArchitecture(Architecture):
+    """A network with conv1 to conv5, fc6 and fc7.
+
+    Args:
+        name: what `model.backbone` calls it.
+        make: (frozen_stages, whole) → its convolutions, as a detector or as a classifier has them.
+        window, smallest: see `Architecture`.
+    """
+
+    fc6 = True
+
+    def __init__(self, name: str, make: Callable[[int, bool], SingleMap], window: int = 224, smallest: int = 1) -> None:
+        super().__init__(name)
+        self.make, self.window, self.smallest = make, window, smallest
+
+    def regions(self, settings: NetworkSettings, layers: RegionSettings) -> RegionNetwork:
+        body = self.make(settings.frozen_stages, False)
+        size = settings.pool_size or body.pool_size
+        head = self._two_fc(body, size, settings, layers)
+        return RegionNetwork(body, head, head.widths[1], size)
+
+    def windows(self, settings: NetworkSettings, layers: RegionSettings, size: int) -> SingleMapWindows:
+        body = self.make(settings.frozen_stages, True)
+        return SingleMapWindows(body, self._two_fc(body, body.pool_size, settings, layers))
+
+    def _two_fc(self, body: SingleMap, size: int, settings: NetworkSettings, layers: RegionSettings) -> TwoFC:
+        """Its own fc6 and fc7, filled with ImageNet's weights, as `body` is, where these are asked for."""
+        ranks = {"fc6_rank": layers.fc6_rank, "fc7_rank": layers.fc7_rank}
+        head = TwoFC(body.channels[0], size, layers.hidden or body.fc, dropout=0.5, **ranks)
+        if settings.pretrained:
+            fill_from_imagenet(self.name, body, head)
+        return head
 
 
 def initialise(network: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:

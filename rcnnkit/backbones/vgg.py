@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcnnkit.backbones.single_map import SingleMap
+from rcnnkit.backbones.architecture import NetworkSettings
+from rcnnkit.backbones.single_map import SingleMap, SingleMapArchitecture, fill_from_imagenet
 
 VGGName = Literal["vgg16", "vgg19"]
 CHANNELS = [64, 128, 256, 512, 512]  # of each stage's convolutions
@@ -50,3 +51,21 @@ class VGGMaps(nn.Module):
             pixels = stage(pixels)
             maps.append(pixels)
         return [*maps[2:], F.max_pool2d(pixels, 2)]
+
+
+class VGG(SingleMapArchitecture):
+    """VGG16 or VGG19; for a pyramid, see `VGGMaps`."""
+
+    necks = ("none", "fpn")
+
+    def __init__(self, name: VGGName) -> None:
+        super().__init__(name, lambda frozen, whole: vgg(name, frozen), smallest=32)
+
+    def pyramid(self, settings: NetworkSettings) -> VGGMaps:
+        body = self.make(settings.frozen_stages, False)
+        if settings.pretrained:
+            fill_from_imagenet(self.name, body, None)
+        return VGGMaps(body)
+
+
+VGGS = [VGG(name) for name in get_args(VGGName)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from rcnnkit.backbones.response_norm import AcrossChannelsNorm
-from rcnnkit.backbones.single_map import SingleMap
+from rcnnkit.backbones.single_map import SingleMap, SingleMapArchitecture
 
 # Channels, kernel, stride and padding of conv1 to conv5.
 CONVOLUTIONS = [(96, 7, 2, 0), (256, 5, 2, 1), (512, 3, 1, 1), (512, 3, 1, 1), (512, 3, 1, 1)]
@@ -29,3 +29,6 @@ def vgg_cnn_m_1024(frozen_stages: int = 0) -> SingleMap:
         stages.append(nn.Sequential(*layers))
         inputs = outputs
     return SingleMap(stages, inputs, nn.MaxPool2d(3, stride=2, ceil_mode=True), 6, frozen_stages, fc=FC)
+
+
+VGG_CNN_M = SingleMapArchitecture("vgg_cnn_m_1024", lambda frozen, whole: vgg_cnn_m_1024(frozen), smallest=41)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from rcnnkit.backbones.response_norm import WithinChannelNorm
-from rcnnkit.backbones.single_map import SingleMap
+from rcnnkit.backbones.single_map import SingleMap, SingleMapArchitecture
 
 # Channels, kernel, stride and padding of conv1 to conv5.
 CONVOLUTIONS = [(96, 7, 2, 3), (256, 5, 2, 2), (384, 3, 1, 1), (384, 3, 1, 1), (256, 3, 1, 1)]
@@ -31,3 +31,6 @@ def zfnet(frozen_stages: int = 0) -> SingleMap:
         stages.append(nn.Sequential(*layers))
         inputs = outputs
     return SingleMap(stages, inputs, nn.AdaptiveMaxPool2d(6), 6, frozen_stages)
+
+
+ZFNET = SingleMapArchitecture("zfnet", lambda frozen, whole: zfnet(frozen))

@@ -6,14 +6,33 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from rcnnkit.data.checks import count
 from rcnnkit.data.coco import read_coco
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.voc import read_voc
 from rcnnkit.files import check_regular
+from rcnnkit.settings import Section
 
 log = logging.getLogger("rcnnkit")
+
+
+class DataSettings(Section):
+    """[data]: where the pictures and boxes are; paths are relative to the current folder."""
+
+    root: Path  # a VOC folder, or what COCO's JSON files lie under
+    # A list in ImageSets/Main, also of a folder below root ("VOC2007/trainval"), or a .json file below root; several
+    # of them, with the same classes, are learnt from together.
+    train: str | Annotated[list[str], Field(min_length=1)] = "train"
+    val: str = "val"  # "" for none
+    images: Path | None = None  # the pictures of COCO JSON files, where they are not found
+    class_names: list[str] | None = None  # by default all names in the annotations
+    use_difficult: bool = False  # learn from VOC's difficult objects too
+    skip_bad: bool = False  # leave bad annotations and pictures out, and say how many
+    workers: Annotated[int, Field(ge=-1)] = -1  # processes that read pictures; -1: one a core, at most 8
 
 
 def read_data(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
+from pydantic import Field, model_validator
 
+from rcnnkit.backbones.classifier import ClassifierSettings
 from rcnnkit.boxes import clip, is_large, scale
-from rcnnkit.config import AugmentSettings, ClassifierSettings
 from rcnnkit.images import Array, Preprocessing
+from rcnnkit.settings import Factor, NotNegative, Section, Share
 from rcnnkit.structures import Proposals, Targets
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look for a newer version on the network
@@ -20,6 +22,25 @@ MARKS = np.array([[0.0, 0.0], [1.0, 1.0]])  # two pixels whose way through the p
 
 
 NO_PROPOSALS = Proposals(torch.zeros(0, 4), torch.zeros(0))
+
+
+class AugmentSettings(Section):
+    """[augment]: what training pictures go through; a share is a probability."""
+
+    flip: Share = 0.5  # left to right
+    flip_vertical: Share = 0.0
+    crop: Share = 0.0  # a random crop that cuts no object
+    brightness: NotNegative = 0.0
+    contrast: NotNegative = 0.0
+    saturation: NotNegative = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    scale: tuple[Factor, Factor] = (1.0, 1.0)  # of the input's sides: from, to
+
+    @model_validator(mode="after")
+    def _scale_ascends(self) -> Self:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale = {list(self.scale)} goes from large to small; write the smaller first")
+        return self
 
 
 class SafeCrop(A.BBoxSafeRandomCrop):

@@ -38,7 +38,7 @@ class Detector(nn.Module):
     # What is timed: stage of `rcnnkit benchmark` → methods, by their paths. What one calls of another is the other's.
     stages: ClassVar[dict[str, tuple[str, ...]]] = {"resize": ("forward",), "other": ("detect",)}
     shares_features = True  # all regions of a picture take theirs from the same maps
-    backbone: nn.Module
+    backbone: Any  # a `Backbone` or `WindowNetwork`, and a module in any case
     pool: RegionPool
     preprocessing: Preprocessing
     count: int  # proposals of a picture, at most, when detecting

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rcnnkit.backbones.fpn import FPN
-from rcnnkit.backbones.googlenet import GoogLeNet
-from rcnnkit.backbones.resnet import ResNetC4
-from rcnnkit.backbones.single_map import SingleMap
+from rcnnkit.backbones.backbone import Backbone
 from rcnnkit.boxes import area, scale
-from rcnnkit.detectors.detector import Detector, Limit, ProposalMethod
+from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.region_pool import CANONICAL_SIDE, RegionPool
 from rcnnkit.images import Preprocessing
+from rcnnkit.proposals.methods import ProposalSettings, proposal_method
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
 
@@ -24,11 +22,10 @@ class FastRCNN(Detector):
 
     Args:
         backbone: pixels → feature maps, finest first.
-        proposer: asked where proposals do not come with the pictures; None: they have to.
         pool: features and proposals → regions.
         head: regions → classes and boxes.
         preprocessing: what the network's pixels are.
-        train_count, count: how many of the best proposals of a picture are used to train and to detect with.
+        proposals: which regions; `proposer` is asked where they do not come with the pictures.
     """
 
     stages = Detector.stages | {
@@ -43,19 +40,16 @@ class FastRCNN(Detector):
 
     def __init__(
         self,
-        backbone: FPN | ResNetC4 | GoogLeNet | SingleMap,
-        proposer: ProposalMethod | None,
+        backbone: Backbone,
         pool: RegionPool,
         head: BoxHead,
         preprocessing: Preprocessing,
-        train_count: int = 2000,
-        count: int = 2000,
+        proposals: ProposalSettings,
     ) -> None:
         super().__init__()
-        self.backbone, self.proposer, self.pool, self.head = backbone, proposer, pool, head
-        self.preprocessing = preprocessing
+        self.backbone, self.pool, self.head, self.preprocessing = backbone, pool, head, preprocessing
+        self.proposer, self.train_count, self.count = proposal_method(proposals), proposals.train_count, proposals.count
         self.class_names, self.category_ids = head.class_names, head.category_ids
-        self.train_count, self.count = train_count, count
 
     @property
     def scores_are_margins(self) -> bool:

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rcnnkit.backbones.fpn import FPN
-from rcnnkit.backbones.googlenet import GoogLeNet
-from rcnnkit.backbones.resnet import ResNetC4
-from rcnnkit.backbones.single_map import SingleMap
+from rcnnkit.backbones.backbone import Backbone
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.region_pool import RegionPool
@@ -40,7 +37,7 @@ class FasterRCNN(Detector):
 
     def __init__(
         self,
-        backbone: FPN | ResNetC4 | GoogLeNet | SingleMap,
+        backbone: Backbone,
         rpn: RPN,
         pool: RegionPool,
         head: BoxHead,
@@ -65,7 +62,10 @@ class FasterRCNN(Detector):
 
     @count.setter
     def count(self, count: int) -> None:
-        self.rpn.keep = (max(count, self.rpn.pre_nms), count)  # no more come out of the suppression than go into it
+        self.rpn.keep = (
+            max(count, self.rpn.settings.pre_nms),
+            count,
+        )  # no more come out of the suppression than go into it
 
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None

@@ -3,21 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from rcnnkit.backbones.window import Layer, WindowNetwork
 from rcnnkit.boxes import clip, decode, is_large, scale
-from rcnnkit.detectors.detector import Detector, Limit, ProposalMethod
-from rcnnkit.heads.matching import match, sample
+from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.images import Preprocessing
+from rcnnkit.matching import match, sample
 from rcnnkit.ops import batched_nms, warp_regions
+from rcnnkit.proposals.methods import ProposalSettings, proposal_method
+from rcnnkit.settings import Count, Factor, Positive, Section, Share
 from rcnnkit.structures import Detections, ImageBatch, Size, Targets
 
 MIN_SIDE = 1e-2  # pixels; a box that regression moved off the picture or shrank to nothing is none
+
+
+class RCNNSettings(Section):
+    """[rcnn]: the values are the paper's and its released code's."""
+
+    size: Count = 0  # sides of a warped window, pixels; 0: 227 with alexnet and caffenet, 224 with the others
+    context: Count = 16  # pixels of it, on each side, that show what is around the region (appendix A)
+    square: bool = False  # windows keep their shape: the tightest square around the region (appendix A, B)
+    layer: Layer = "fc7"  # whose features the SVMs see
+    scores: Literal["svm", "softmax"] = (
+        "svm"  # SVMs' margins, or the fine-tuned classifier's probabilities (appendix B)
+    )
+    box_regression: bool = True  # from pool5
+    # fine-tuning
+    fine_tune: bool = True
+    samples: Positive = 128  # windows in a batch …
+    foreground_share: Share = 0.25  # … and how many of them are objects
+    foreground_iou: Share = 0.5  # of a region with an object, from which on it is fine-tuned as that object's class
+    classifier_lr: Factor = 10.0  # learning rate of the new layer, as a multiple
+    # SVMs
+    background_iou: Share = 0.3  # negatives of a class have less with all its objects
+    c: Factor = 1e-3
+    bias: Factor = 10.0  # the constant feature
+    positive_weight: Factor = 2.0
+    mining: bool = True  # False: the first picture's negatives are all
+    add_above: float = -1.0001  # negatives that score more join the training set …
+    evict_below: float = -1.2  # … and leave it when they score less after a training
+    retrain_after: Count = 2000  # new negatives
+    passes: Positive = 1  # over the pictures
+    # box regression
+    near_iou: Annotated[float, Field(ge=0, lt=1)] = 0.6  # windows with more are regressed to their object
+    ridge: Factor = 1000.0
+    # detecting
+    batch: Positive = 128  # windows at a time
+    score_threshold: float = -1.0
+    nms_iou: Share = 0.3
+    max_detections: Count = 100  # of a class, before suppression; 0: all
 
 
 class RCNN(Detector):
@@ -32,22 +72,11 @@ class RCNN(Detector):
 
     Args:
         backbone: windows → pool5, fc6, fc7.
-        proposer: asked where proposals do not come with the pictures; None: they have to.
         class_names: K of them.
         category_ids: the data set's own ids for these.
         preprocessing: what the pixels are that windows are cut from.
-        size: sides of a window, pixels.
-        context: pixels of a window on each side that show what is around the region (appendix A).
-        square: windows keep their shape: the tightest square around the region (appendix A, B).
-        layer: which features the SVMs see.
-        scores: the SVMs' margins, or the probabilities of the fine-tuned classifier (appendix B).
-        box_regression: regress boxes from pool5.
-        foreground_iou: of a region with an object, from which on it is fine-tuned as that object's class.
-        samples, foreground_share: regions in a batch of fine-tuning.
-        batch: windows that the network computes at a time when detecting.
-        score_threshold, nms_iou: what survives when detecting.
-        max_detections: of each class, before suppression; 0: all.
-        train_count, count: how many of the best proposals of a picture are used to train and to detect with.
+        proposals: which regions; `proposer` is asked where they do not come with the pictures.
+        settings: see `RCNNSettings`; with the `size` that is 0 there.
     """
 
     stages = Detector.stages | {
@@ -68,50 +97,33 @@ class RCNN(Detector):
     def __init__(
         self,
         backbone: WindowNetwork,
-        proposer: ProposalMethod | None,
         class_names: Sequence[str],
         category_ids: Sequence[int],
         preprocessing: Preprocessing,
-        *,
-        size: int = 227,
-        context: int = 16,
-        square: bool = False,
-        layer: Layer = "fc7",
-        scores: Literal["svm", "softmax"] = "svm",
-        box_regression: bool = True,
-        foreground_iou: float = 0.5,
-        samples: int = 128,
-        foreground_share: float = 0.25,
-        batch: int = 128,
-        score_threshold: float = -1.0,
-        nms_iou: float = 0.3,
-        max_detections: int = 100,
-        train_count: int = 2000,
-        count: int = 2000,
+        proposals: ProposalSettings,
+        settings: RCNNSettings,
     ) -> None:
         super().__init__()
-        self.backbone, self.proposer, self.preprocessing = backbone, proposer, preprocessing
+        self.backbone, self.preprocessing, self.settings = backbone, preprocessing, settings
+        self.proposer, self.train_count, self.count = proposal_method(proposals), proposals.train_count, proposals.count
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
         classes, widths = len(self.class_names), backbone.widths
         self.classifier = nn.Linear(widths["fc7"], classes + 1)  # background is the last
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
         for name, shape in {
-            "svm_weight": (classes, widths[layer]),
+            "svm_weight": (classes, widths[settings.layer]),
             "svm_bias": (classes,),
             "ridge_weight": (classes, 4, widths["pool5"]),
             "ridge_bias": (classes, 4),
         }.items():
             self.register_buffer(name, torch.zeros(shape))
-        self.size, self.context, self.square = size, context, square
-        self.layer, self.score_kind, self.box_regression = layer, scores, box_regression
-        self.foreground_iou, self.samples, self.foreground_share = foreground_iou, samples, foreground_share
-        self.batch, self.score_threshold, self.nms_iou = batch, score_threshold, nms_iou
-        self.max_detections, self.train_count, self.count = max_detections, train_count, count
+        self.score_threshold, self.nms_iou = settings.score_threshold, settings.nms_iou
+        self.max_detections = settings.max_detections
 
     @property
     def scores_are_margins(self) -> bool:
-        return self.score_kind == "svm"
+        return self.settings.scores == "svm"
 
     def limits(self, training: bool = False) -> list[Limit]:
         known = Limit("rcnn.max_detections", self.max_detections, of_class=True), Limit("proposals.count", self.count)
@@ -120,7 +132,7 @@ class RCNN(Detector):
     @property
     def last_layer(self) -> Layer:
         """The last one that detecting needs."""
-        return "fc7" if self.score_kind == "softmax" else self.layer
+        return "fc7" if self.settings.scores == "softmax" else self.settings.layer
 
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
@@ -136,8 +148,8 @@ class RCNN(Detector):
         windows, labels = [], []
         for i, (proposal, target) in enumerate(zip(self.propose(images, [], self.train_count), targets, strict=True)):
             boxes = torch.cat([target.boxes[~target.crowd], proposal.boxes])
-            matched = match(boxes, target, self.foreground_iou, self.foreground_iou)
-            picked = sample(matched, self.samples // len(images), self.foreground_share, generator)
+            matched = match(boxes, target, self.settings.foreground_iou, self.settings.foreground_iou)
+            picked = sample(matched, self.settings.samples // len(images), self.settings.foreground_share, generator)
             windows.append(self.warp(picture_of(images, i), boxes[picked]))
             labels.append(self.labels(matched[picked], target))
         return self.window_losses(torch.cat(windows), torch.cat(labels))
@@ -159,31 +171,34 @@ class RCNN(Detector):
         for i, proposal in enumerate(self.propose(images, [], self.count)):
             features = self.features(picture_of(images, i), proposal.boxes)
             scores = self.scores(features)
-            deltas = self.deltas(features) if self.box_regression else None
+            deltas = self.deltas(features) if self.settings.box_regression else None
             found.append(self.suppress(proposal.boxes, scores, deltas, images.sizes[i], images.original_sizes[i]))
         return found
 
     def sketch(self, size: Size, batch: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """As of every detector; of one picture after the other, and one chunk of windows after the other."""
-        windows = torch.empty(min(self.batch, self.count), 3, self.size, self.size, device=self.device)
+        side = self.settings.size
+        windows = torch.empty(min(self.settings.batch, self.count), 3, side, side, device=self.device)
         layers = list(self.backbone(windows, self.last_layer).values())
         return windows, layers, [layer.new_empty(self.count, layer.shape[1]) for layer in layers]
 
     def warp(self, picture: Tensor, boxes: Tensor) -> Tensor:
         """(3, h, w) normalised and (R, 4) → (R, 3, S, S); what is off the picture is 0, the mean."""
-        return warp_regions(picture[None], [boxes], self.size, self.context, square=self.square)
+        return warp_regions(
+            picture[None], [boxes], self.settings.size, self.settings.context, square=self.settings.square
+        )
 
     def features(self, picture: Tensor, boxes: Tensor) -> dict[str, Tensor]:
         """{layer: (R, D) float32} of regions (R, 4) of a picture (3, h, w): all that detecting needs."""
-        parts = [self.backbone(self.warp(picture, part), self.last_layer) for part in boxes.split(self.batch)]
+        parts = [self.backbone(self.warp(picture, part), self.last_layer) for part in boxes.split(self.settings.batch)]
         return {name: torch.cat([part[name].float() for part in parts]) for name in parts[0]}
 
     def scores(self, features: dict[str, Tensor]) -> Tensor:
         """(R, K): margins, or probabilities; in float32, as scores a little apart must not become ties."""
         with torch.autocast(self.device.type, enabled=False):
-            if self.score_kind == "softmax":
+            if self.settings.scores == "softmax":
                 return self.classifier(features["fc7"]).softmax(dim=1)[:, :-1]
-            return F.linear(features[self.layer], self.svm_weight, self.svm_bias)
+            return F.linear(features[self.settings.layer], self.svm_weight, self.svm_bias)
 
     def deltas(self, features: dict[str, Tensor]) -> Tensor:
         """(R, K, 4): from each region to an object of each class."""

@@ -20,7 +20,8 @@ from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.rcnn import RCNN, picture_of
 from rcnnkit.drawing.canvas import Canvas
 from rcnnkit.images import Picture, read_picture
-from rcnnkit.structures import Proposals, closest_name
+from rcnnkit.settings import closest_name
+from rcnnkit.structures import Proposals
 
 OPACITY = 0.85  # of the most heat
 SMALLEST = 400  # pixels; pictures whose longer side has fewer are drawn larger

@@ -15,7 +15,7 @@ from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.rcnn import RCNN, picture_of
 from rcnnkit.drawing.deconvnet import Cell, Trace, check_layer, project, trace
-from rcnnkit.images import Picture, centre_crop, read_picture
+from rcnnkit.images import Picture, read_picture
 from rcnnkit.ops import batched_nms
 from rcnnkit.proposals.methods import SelectiveSearch
 from rcnnkit.structures import ImageBatch
@@ -156,9 +156,8 @@ def _strong(network: Network, picture: Picture, number: int, layer: str) -> list
 def _images(network: Network, picture: Picture) -> ImageBatch:
     """A picture alone in a batch, as the network takes it."""
     if isinstance(network, Classifier):
-        size = (network.crop, network.crop)
-        crop = centre_crop(read_picture(picture), network.resize, network.crop)
-        return network.preprocessing.batch([crop], [size], network.device)
+        crop = network.see(read_picture(picture))
+        return network.preprocessing.batch([crop], [(crop.shape[1], crop.shape[2])], network.device)
     return network.preprocessing([picture], network.device)
 
 

@@ -16,7 +16,7 @@ from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.data.checks import READERS
 from rcnnkit.data.class_folders import ClassFolders, Example
 from rcnnkit.evaluation.report import in_eval_mode, or_none, percent, progress_bar
-from rcnnkit.images import centre_crop, read_picture
+from rcnnkit.images import read_picture
 from rcnnkit.terminal import visible
 
 
@@ -106,7 +106,7 @@ def evaluate_classifier(
         )
 
     def read(record: Example) -> Tensor:
-        return centre_crop(read_picture(record.path), classifier.resize, classifier.crop)
+        return classifier.see(read_picture(record.path))
 
     scores = []
     with in_eval_mode(classifier), torch.no_grad(), progress_bar(progress) as bar, ThreadPoolExecutor(READERS) as pool:

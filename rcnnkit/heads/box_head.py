@@ -3,15 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
 
+from rcnnkit.backbones.two_fc import RegionSettings
 from rcnnkit.boxes import clip, decode, encode, is_large, scale
-from rcnnkit.heads.matching import match, sample
+from rcnnkit.matching import match, sample
 from rcnnkit.ops import batched_nms
+from rcnnkit.settings import Count, Factor, MatchSettings, NotNegative, Positive, Share
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
+
+
+class HeadSettings(RegionSettings, MatchSettings):
+    """[head]"""
+
+    class_agnostic: bool = False  # one box per region in place of one per class
+    # Scores after background's that no class has. Weights from elsewhere may know classes without a name (torchvision's
+    # "N/A" on COCO); they take their share of the softmax, and are never found.
+    unnamed: Count = 0
+    foreground_iou: Share = 0.5
+    background_iou: Share = 0.5
+    background_low: Share = 0.0  # what overlaps every object less is not learnt from; Fast R-CNN: 0.1
+    samples: Positive = 512  # regions per image in the loss …
+    foreground_share: Share = 0.25  # … and the share of them that may be objects
+    delta_weights: tuple[Factor, Factor, Factor, Factor] = (10, 10, 5, 5)  # of dx, dy, dw, dh: 1 / their deviations
+    # Normalise what these weights leave by its measured mean and deviation, class by class, as the paper does; see
+    # `BoxHead.measure_targets`.
+    measured_targets: bool = False
+    svms: bool = False  # score by the margins of SVMs, which `rcnnkit svms` trains, in place of the softmax
+    beta: NotNegative = 1 / 9  # where the smooth L1 loss turns
+    score_threshold: float = 0.05  # what survives when detecting
+    nms_iou: Share = 0.5
+    max_detections: Count = 100  # of a picture; 0: all that do not overlap
+    min_side: NotNegative = 1e-2  # pixels of the network's input; smaller detections are dropped
+
+    @model_validator(mode="after")
+    def _background_is_a_range(self) -> Self:
+        if self.background_low and self.background_low >= self.background_iou:
+            raise ValueError(
+                f"background_low = {self.background_low} leaves nothing below background_iou = {self.background_iou}"
+            )
+        return self
 
 
 class BoxHead(nn.Module):
@@ -25,23 +61,11 @@ class BoxHead(nn.Module):
     kept (py-faster-rcnn), where the paper keeps 100 of each class. `beta` is 1 in the paper.
 
     Args:
-        features: (R, C, s, s) → (R, channels): fc6 and fc7, or a ResNet's or GoogLeNet's last stage.
-        channels: what `features` gives.
+        layers: (R, C, s, s) → (R, width): fc6 and fc7, or a ResNet's or GoogLeNet's last stage.
+        width: what `layers` gives.
         class_names: K of them.
         category_ids: the data set's own ids for these.
-        class_agnostic: one box per region in place of one per class.
-        unnamed: scores after background's that no class has. Weights from elsewhere may know classes without a name;
-            they take their share of the softmax, and are never found.
-        foreground_iou, background_iou, background_low: see `match`.
-        samples, foreground_share: regions per image in the loss.
-        delta_weights: of (dx, dy, dw, dh): 1 / their standard deviations.
-        measured_targets: normalise what these weights leave by its measured mean and deviation, class by class, as
-            the paper does; see `measure_targets`.
-        svms: score regions by the margins of K SVMs when detecting; see `use_svms`.
-        beta: where the smooth L1 loss turns.
-        score_threshold, nms_iou, max_detections: what survives when detecting; max_detections = 0: all that do not
-            overlap.
-        min_side: pixels of the network's input; smaller detections are dropped.
+        settings: see `HeadSettings`.
     """
 
     target_mean: Tensor  # (K or 1, 4), of the weighted deltas
@@ -49,47 +73,29 @@ class BoxHead(nn.Module):
 
     def __init__(
         self,
-        features: nn.Module,
-        channels: int,
+        layers: nn.Module,
+        width: int,
         class_names: Sequence[str],
         category_ids: Sequence[int],
-        *,
-        class_agnostic: bool = False,
-        unnamed: int = 0,
-        foreground_iou: float = 0.5,
-        background_iou: float = 0.5,
-        background_low: float = 0.0,
-        samples: int = 512,
-        foreground_share: float = 0.25,
-        delta_weights: Sequence[float] = (10, 10, 5, 5),
-        measured_targets: bool = False,
-        svms: bool = False,
-        beta: float = 1 / 9,
-        score_threshold: float = 0.05,
-        nms_iou: float = 0.5,
-        max_detections: int = 100,
-        min_side: float = 1e-2,
+        settings: HeadSettings,
     ) -> None:
         super().__init__()
-        self.features = features
+        self.features = layers
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
-        self.scores = nn.Linear(channels, self.num_classes + 1 + unnamed)
-        self.deltas = nn.Linear(channels, 4 * (1 if class_agnostic else self.num_classes))
-        self.svms = nn.Linear(channels, self.num_classes) if svms else None
+        self.scores = nn.Linear(width, self.num_classes + 1 + settings.unnamed)
+        self.deltas = nn.Linear(width, 4 * (1 if settings.class_agnostic else self.num_classes))
+        self.svms = nn.Linear(width, self.num_classes) if settings.svms else None
         for layer, std in ((self.scores, 0.01), (self.deltas, 0.001)):  # Fast R-CNN 2.3
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
         # They travel with the weights. The paper's code folds them into the last layer, which a resumed run would
         # have to undo.
         columns = self.deltas.out_features // 4
-        self.register_buffer("target_mean", torch.zeros(columns, 4), persistent=measured_targets)
-        self.register_buffer("target_std", torch.ones(columns, 4), persistent=measured_targets)
-        self.foreground_iou, self.background_iou = foreground_iou, background_iou
-        self.background_low = background_low
-        self.samples, self.foreground_share = samples, foreground_share
-        self.delta_weights, self.beta = tuple(delta_weights), beta
-        self.score_threshold, self.nms_iou = score_threshold, nms_iou
-        self.max_detections, self.min_side = max_detections, min_side
+        self.register_buffer("target_mean", torch.zeros(columns, 4), persistent=settings.measured_targets)
+        self.register_buffer("target_std", torch.ones(columns, 4), persistent=settings.measured_targets)
+        self.settings = settings
+        self.score_threshold, self.nms_iou = settings.score_threshold, settings.nms_iou
+        self.max_detections, self.min_side = settings.max_detections, settings.min_side
 
     @property
     def num_classes(self) -> int:
@@ -135,9 +141,9 @@ class BoxHead(nn.Module):
         total, squares = torch.zeros(2, len(self.target_mean), 4, dtype=torch.float64)
         for proposals, targets in pictures:
             boxes = torch.cat([proposals.boxes, targets.boxes[~targets.crowd]])
-            matched = match(boxes, targets, self.foreground_iou, self.background_iou)
+            matched = match(boxes, targets, self.settings.foreground_iou, self.settings.background_iou)
             boxes, matched = boxes[matched >= 0], matched[matched >= 0]
-            goals = encode(targets.boxes[matched], boxes, self.delta_weights).double()
+            goals = encode(targets.boxes[matched], boxes, self.settings.delta_weights).double()
             column = self._column(targets.labels[matched])
             count.index_add_(0, column, goals.new_ones(len(goals), 1))
             total.index_add_(0, column, goals)
@@ -171,17 +177,17 @@ class BoxHead(nn.Module):
             matched = match(
                 proposal.boxes,
                 target,
-                self.foreground_iou,
-                self.background_iou,
-                background_low=self.background_low,
+                self.settings.foreground_iou,
+                self.settings.background_iou,
+                background_low=self.settings.background_low,
             )
-            picked = sample(matched, self.samples, self.foreground_share, generator)
+            picked = sample(matched, self.settings.samples, self.settings.foreground_share, generator)
             proposal, matched = proposal[picked], matched[picked]
             foreground = matched >= 0
             label = torch.full_like(matched, self.num_classes)
             label[foreground] = target.labels[matched[foreground]]
             goal = torch.zeros_like(proposal.boxes)
-            deltas = encode(target.boxes[matched[foreground]], proposal.boxes[foreground], self.delta_weights)
+            deltas = encode(target.boxes[matched[foreground]], proposal.boxes[foreground], self.settings.delta_weights)
             column = self._column(label[foreground])
             goal[foreground] = (deltas - self.target_mean[column]) / self.target_std[column]
             chosen.append(proposal)
@@ -195,7 +201,7 @@ class BoxHead(nn.Module):
         count = max(1, len(labels))
         foreground = torch.where(labels < self.num_classes)[0]
         deltas = deltas[foreground, self._column(labels[foreground])]
-        box = F.smooth_l1_loss(deltas, goals[foreground], beta=self.beta, reduction="sum")
+        box = F.smooth_l1_loss(deltas, goals[foreground], beta=self.settings.beta, reduction="sum")
         return {"class": F.cross_entropy(logits, labels, reduction="sum") / count, "box": box / count}
 
     def detect(self, regions: Tensor, proposals: Sequence[Proposals], images: ImageBatch) -> list[Detections]:
@@ -210,7 +216,7 @@ class BoxHead(nn.Module):
             region, label = torch.where(scored[here] > self.score_threshold)
             column = self._column(label)
             moves = deltas[here][region, column] * self.target_std[column] + self.target_mean[column]
-            boxes = decode(moves, proposal.boxes[region], self.delta_weights)
+            boxes = decode(moves, proposal.boxes[region], self.settings.delta_weights)
             boxes, scores = clip(boxes, size), scored[here][region, label]
             large = is_large(boxes, self.min_side)
             boxes, scores, label = boxes[large], scores[large], label[large]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from rcnnkit.backbones.resnet import Norm, norm_layer
+from rcnnkit.backbones.norms import Norm, norm_layer
 
 
 class ConvsFC(nn.Module):

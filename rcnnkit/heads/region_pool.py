@@ -10,9 +10,18 @@ from torch import Tensor, nn
 
 from rcnnkit.boxes import area
 from rcnnkit.ops import roi_align, roi_pool
+from rcnnkit.settings import Count, Section
 from rcnnkit.structures import Proposals
 
 CANONICAL_SIDE, CANONICAL_LEVEL = 224, 4  # FPN 4.2: an ImageNet-sized region belongs to P4
+
+
+class PoolSettings(Section):
+    """How regions are pooled, in [model]."""
+
+    pool: Literal["roi_align", "roi_pool"] = "roi_align"  # bilinear samples, or max pooling with rounded corners
+    sampling_ratio: Count = 2  # samples per bin and axis of RoIAlign; 0: as many as the bin has cells
+    aligned: bool = False  # RoIAlign with the half-pixel shift of detectron2; torchvision's detectors have none
 
 
 class RegionPool(nn.Module):
@@ -21,22 +30,12 @@ class RegionPool(nn.Module):
     Args:
         strides: of the maps to pool from, finest first; powers of two where there are several.
         size: output is (R, C, size, size).
-        method: Fast R-CNN's max pooling with rounded corners, or Mask R-CNN's bilinear samples.
-        sampling_ratio: samples per bin and axis of RoIAlign; 0 takes as many as the bin has cells.
-        aligned: RoIAlign with the half-pixel shift of detectron2; torchvision's detectors have none.
+        settings: see `PoolSettings`.
     """
 
-    def __init__(
-        self,
-        strides: Sequence[int],
-        size: int = 7,
-        method: Literal["roi_align", "roi_pool"] = "roi_align",
-        sampling_ratio: int = 2,
-        aligned: bool = False,
-    ) -> None:
+    def __init__(self, strides: Sequence[int], size: int, settings: PoolSettings) -> None:
         super().__init__()
-        self.strides, self.size, self.method = tuple(strides), size, method
-        self.sampling_ratio, self.aligned = sampling_ratio, aligned
+        self.strides, self.size, self.settings = tuple(strides), size, settings
 
     def forward(self, features: Sequence[Tensor], proposals: Sequence[Proposals]) -> Tensor:
         """(R, C, size, size) in the features' dtype, regions in the order of the proposals, image after image."""
@@ -73,6 +72,7 @@ class RegionPool(nn.Module):
 
     def _pool(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
         # Boxes stay float32 beside half-precision features, where a coordinate near 800 would be off by 2 pixels.
-        if self.method == "roi_pool":
+        if self.settings.pool == "roi_pool":
             return roi_pool(feature, rois, self.size, 1 / stride)
-        return roi_align(feature, rois, self.size, 1 / stride, self.sampling_ratio, self.aligned)
+        sampling_ratio, aligned = self.settings.sampling_ratio, self.settings.aligned
+        return roi_align(feature, rois, self.size, 1 / stride, sampling_ratio, aligned)

@@ -12,8 +12,8 @@ from torchvision.models import ResNet50_Weights
 
 from rcnnkit import weights
 from rcnnkit.backbones.classifier import Classifier
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.files import check_new
 from rcnnkit.importing.class_names import names_needed
 from rcnnkit.importing.detectron2 import class_count, from_detectron2

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from rcnnkit.backbones.fpn import FPN
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.importing.class_names import other_number
 from rcnnkit.importing.resnets import resnet_name
 from rcnnkit.importing.tensors import Tensors, transfer

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.backbones.imagenet import imagenet_normalisation
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.importing.class_names import other_number
 from rcnnkit.importing.resnets import resnet_name
 from rcnnkit.importing.tensors import transfer
@@ -97,7 +97,8 @@ def _places(backbone: str, state: Mapping[str, Tensor], classifier: Classifier) 
     if not _plain(backbone):
         stem = {"conv1": f"{body}.stem.0", "bn1": f"{body}.stem.1", "fc": "classifier"}
         return stem | {f"layer{i + 1}": f"{body}.stages.{i}" for i in range(4)}
-    ours = [f"{body}.{n}" for n, m in classifier.backbone.body.named_modules() if isinstance(m, nn.Conv2d)]
+    layers = classifier.get_submodule(body).named_modules()
+    ours = [f"{body}.{name}" for name, layer in layers if isinstance(layer, nn.Conv2d)]
     first = 1 if backbone == "alexnet" else 0  # AlexNet's dropout comes before the layers
     fully_connected = {f"classifier.{first}": "backbone.head.fc6", f"classifier.{first + 3}": "backbone.head.fc7"}
     convolutions = dict(zip(_convolutions(state), ours, strict=True))

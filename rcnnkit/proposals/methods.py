@@ -7,15 +7,45 @@ features and not at the pictures.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
 from rcnnkit.boxes import scale
-from rcnnkit.proposals.selective_search import MODES, Mode, selective_search
+from rcnnkit.proposals.selective_search import Mode, selective_search
 from rcnnkit.proposals.sliding_windows import sliding_windows
+from rcnnkit.settings import Count, Positive, Section
 from rcnnkit.structures import ImageBatch, Proposals
+
+
+class SearchSettings(Section):
+    """Of selective search, in [proposals]."""
+
+    mode: Mode = "fast"
+    min_side: Count = 20  # pixels; narrower and lower boxes are left out. R-CNN's and Fast R-CNN's 20
+    # Wider pictures are made this wide for the search, pixels, and `min_side` is measured there. 0: none, as for VOC in
+    # R-CNN and Fast R-CNN; R-CNN's demo takes 500.
+    max_width: Count = 0
+    seed: Count = 0  # of the ranking
+
+
+class ProposalSettings(SearchSettings):
+    """[proposals]: where the regions of R-CNN and Fast R-CNN come from. Faster R-CNN makes its own: see [rpn]."""
+
+    # precomputed: whatever `folder` holds, and to detect with, what the caller gives
+    method: Literal["selective_search", "sliding_windows", "precomputed"] = "selective_search"
+    folder: Path | None = None  # where they are kept between runs; by default proposals/ and the name of data.root
+    train_count: Positive = 2000  # the best of a picture, to train with …
+    count: Positive = 2000  # … and to detect with
+
+
+def proposal_method(settings: ProposalSettings) -> PictureMethod | None:
+    """What finds the regions of R-CNN and Fast R-CNN; None where they are to be given."""
+    if settings.method == "precomputed":
+        return None
+    return SlidingWindows() if settings.method == "sliding_windows" else SelectiveSearch(settings)
 
 
 class PictureMethod:
@@ -48,32 +78,17 @@ class PictureMethod:
 
 
 class SelectiveSearch(PictureMethod):
-    """See `rcnnkit.proposals.selective_search`.
-
-    Args:
-        mode: "single", "fast" or "quality".
-        min_side: pixels; narrower and lower boxes are left out. R-CNN's and Fast R-CNN's 20.
-        seed: of the ranking.
-        max_width: pixels; wider pictures are made this wide for the search, and `min_side` is measured there. 0: none,
-            as for VOC in R-CNN and Fast R-CNN; R-CNN's demo takes 500.
-
-    Raises:
-        ValueError: there is no such mode, or a number is negative.
-    """
+    """See `rcnnkit.proposals.selective_search`."""
 
     name = "selective-search"
 
-    def __init__(self, mode: Mode = "fast", *, min_side: int = 20, seed: int = 0, max_width: int = 0) -> None:
-        if mode not in MODES:
-            raise ValueError(f"mode = {mode!r} is not one of {', '.join(MODES)}")
-        if min(min_side, seed, max_width) < 0:
-            raise ValueError(f"min_side = {min_side}, seed = {seed}, max_width = {max_width}: none may be negative")
-        self.mode, self.min_side, self.seed, self.max_width = mode, min_side, seed, max_width
-        self.settings = {"mode": mode, "min_side": min_side, "seed": seed, "max_width": max_width}
+    def __init__(self, settings: SearchSettings = SearchSettings()) -> None:  # noqa: B008  # it is frozen
+        self.settings = {name: getattr(settings, name) for name in SearchSettings.model_fields}
 
     def find(self, picture: np.ndarray) -> Proposals:
-        width = self.max_width if self.max_width < picture.shape[1] else 0
-        return selective_search(picture, self.mode, min_side=self.min_side, seed=self.seed, width=width)
+        mode, min_side, seed, max_width = (self.settings[name] for name in ("mode", "min_side", "seed", "max_width"))
+        width = max_width if max_width < picture.shape[1] else 0
+        return selective_search(picture, mode, min_side=min_side, seed=seed, width=width)
 
 
 class SlidingWindows(PictureMethod):

@@ -7,13 +7,42 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from rcnnkit.boxes import clip, decode, encode, is_large
-from rcnnkit.heads.matching import match, sample
+from rcnnkit.matching import match, sample
 from rcnnkit.ops import batched_nms
 from rcnnkit.proposals.anchors import cell_anchors, grid_anchors
+from rcnnkit.settings import Count, Factor, MatchSettings, NotNegative, Positive, Share
 from rcnnkit.structures import ImageBatch, Proposals, Targets
+
+
+class RPNSettings(MatchSettings):
+    """[rpn]"""
+
+    # For each map, the square roots of its anchors' areas, pixels of the network's input. Empty: 8 strides of each map
+    # of a pyramid, 32 to 512, and all of these on a single map.
+    anchor_sizes: list[list[Factor]] = Field(default=[])
+    anchor_ratios: list[Factor] = Field(default=[0.5, 1.0, 2.0], min_length=1)  # height / width, the same for every map
+    hidden: Count = 0  # channels of the 3×3 convolutions; 0: those of the map
+    convs: Positive = 1  # how many 3×3 convolutions
+    pre_nms: Positive = 1000  # proposals kept per map before suppression, when detecting …
+    post_nms: Positive = 1000  # … and per image after it
+    train_pre_nms: Positive = 2000  # the same when training
+    train_post_nms: Positive = 2000
+    nms_iou: Share = 0.7  # a proposal is dropped if a better one of its map overlaps it by more
+    # Pixels of the network's input; smaller proposals are dropped. py-faster-rcnn's 16 are of the picture before it is
+    # resized.
+    min_side: NotNegative = 1e-3
+    foreground_iou: Share = 0.7
+    background_iou: Share = 0.3
+    samples: Positive = 256  # anchors per image in the loss …
+    foreground_share: Share = 0.5  # … and the share of them that may be objects
+    beta: NotNegative = 1 / 9  # where the smooth L1 loss turns from square to straight
+    # "torchvision" rounds anchors to whole pixels, and takes the strides from the sizes of picture and map;
+    # "detectron2" does neither.
+    anchors: Literal["torchvision", "detectron2"] = "torchvision"
 
 
 class RPN(nn.Module):
@@ -25,54 +54,34 @@ class RPN(nn.Module):
 
     Args:
         channels: of every feature map.
-        anchor_sizes: for each map, the square roots of its anchors' areas, pixels of the network's input.
-        anchor_ratios: height / width, the same for every map.
-        strides: of each map, where its size does not tell: see `grid_anchors`.
-        hidden: channels of the 3×3 convolutions; 0 means `channels`.
-        convs: how many 3×3 convolutions.
-        pre_nms, post_nms: proposals kept per map before, and per image after, suppression when detecting.
-        train_pre_nms, train_post_nms: the same when training.
-        nms_iou: a proposal is dropped if a better one of its map overlaps it by more.
-        min_side: pixels of the network's input; smaller proposals are dropped. py-faster-rcnn's 16 are of the picture
-            before it is resized.
-        foreground_iou, background_iou: see `match`.
-        samples, foreground_share: anchors per image in the loss, and the share of them that may be objects.
-        beta: where the smooth L1 loss turns from square to straight.
-        anchors: "torchvision" rounds them to whole pixels; "detectron2" does not, and `strides` are to tell where they
-            are.
+        strides: of each map.
+        settings: see `RPNSettings`.
+        exact: cells are `strides` apart. Otherwise they are as far apart as the sizes of picture and map say, which
+            torchvision does and `settings.anchors` may ask for: see `grid_anchors`.
+
+    Raises:
+        ValueError: `settings.anchor_sizes` has not one list for each map, or they differ in length.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        anchor_sizes: Sequence[Sequence[float]],
-        anchor_ratios: Sequence[float],
-        *,
-        strides: Sequence[int] = (),
-        hidden: int = 0,
-        convs: int = 1,
-        pre_nms: int = 1000,
-        post_nms: int = 1000,
-        train_pre_nms: int = 2000,
-        train_post_nms: int = 2000,
-        nms_iou: float = 0.7,
-        min_side: float = 1e-3,
-        foreground_iou: float = 0.7,
-        background_iou: float = 0.3,
-        samples: int = 256,
-        foreground_share: float = 0.5,
-        beta: float = 1 / 9,
-        anchors: Literal["torchvision", "detectron2"] = "torchvision",
-    ) -> None:
+    def __init__(self, channels: int, strides: Sequence[int], settings: RPNSettings, exact: bool = False) -> None:
         super().__init__()
-        self.cells = [cell_anchors(sizes, anchor_ratios, anchors == "torchvision") for sizes in anchor_sizes]
-        self.strides: Sequence[int | None] = strides or [None] * len(self.cells)
+        sizes = settings.anchor_sizes or (
+            [[8.0 * stride] for stride in strides] if len(strides) > 1 else [[32.0, 64.0, 128.0, 256.0, 512.0]]
+        )
+        if len(sizes) != len(strides):
+            raise ValueError(
+                f"rpn.anchor_sizes has {len(sizes)} lists, but there are {len(strides)} maps, of strides"
+                f" {list(strides)}; give one list of sizes for each"
+            )
+        rounded = settings.anchors == "torchvision"
+        self.cells = [cell_anchors(each, settings.anchor_ratios, rounded) for each in sizes]
+        self.strides: Sequence[int | None] = list(strides) if exact or not rounded else [None] * len(self.cells)
         per_cell = {len(cells) for cells in self.cells}
         if len(per_cell) != 1:
-            raise ValueError(f"every map needs equally many anchor sizes, not {[len(s) for s in anchor_sizes]}")
+            raise ValueError(f"every map needs equally many anchor sizes, not {[len(each) for each in sizes]}")
         count = per_cell.pop()
-        hidden = hidden or channels
-        inputs = [channels] + [hidden] * (convs - 1)
+        hidden = settings.hidden or channels
+        inputs = [channels] + [hidden] * (settings.convs - 1)
         self.convs = nn.Sequential(
             *(m for c in inputs for m in (nn.Conv2d(c, hidden, 3, padding=1), nn.ReLU(inplace=True)))
         )
@@ -82,11 +91,9 @@ class RPN(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=0.01)
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # these have one
-        self.pre_nms = pre_nms
-        self.keep, self.train_keep = (pre_nms, post_nms), (train_pre_nms, train_post_nms)
-        self.nms_iou, self.min_side = nms_iou, min_side
-        self.foreground_iou, self.background_iou = foreground_iou, background_iou
-        self.samples, self.foreground_share, self.beta = samples, foreground_share, beta
+        self.keep = (settings.pre_nms, settings.post_nms)
+        self.train_keep = (settings.train_pre_nms, settings.train_post_nms)
+        self.settings = settings
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Objectness logits (B, h·w·A) and deltas (B, h·w·A, 4) of each map, float32."""
@@ -132,8 +139,10 @@ class RPN(nn.Module):
         )
         chosen_logits, labels, chosen_deltas, goals = [], [], [], []
         for target, logit, delta in zip(targets, every_logit, every_delta, strict=True):
-            matched = match(every_anchor, target, self.foreground_iou, self.background_iou, best_too=True)
-            chosen = sample(matched, self.samples, self.foreground_share, generator)
+            matched = match(
+                every_anchor, target, self.settings.foreground_iou, self.settings.background_iou, best_too=True
+            )
+            chosen = sample(matched, self.settings.samples, self.settings.foreground_share, generator)
             foreground = chosen[matched[chosen] >= 0]
             chosen_logits.append(logit[chosen])
             labels.append((matched[chosen] >= 0).float())
@@ -141,7 +150,7 @@ class RPN(nn.Module):
             goals.append(encode(target.boxes[matched[foreground]], every_anchor[foreground]))
         count = max(1, sum(map(len, labels)))  # all anchors ignored: a loss of 0
         objectness = F.binary_cross_entropy_with_logits(torch.cat(chosen_logits), torch.cat(labels), reduction="sum")
-        box = F.smooth_l1_loss(torch.cat(chosen_deltas), torch.cat(goals), beta=self.beta, reduction="sum")
+        box = F.smooth_l1_loss(torch.cat(chosen_deltas), torch.cat(goals), beta=self.settings.beta, reduction="sum")
         return {"rpn_objectness": objectness / count, "rpn_box": box / count}, proposals
 
     @torch.no_grad()
@@ -166,8 +175,8 @@ class RPN(nn.Module):
             torch.cat(boxes, 1), torch.cat(scores, 1), torch.cat(maps, 1), images.sizes, strict=True
         ):
             box = clip(box, size)
-            large = is_large(box, self.min_side)
+            large = is_large(box, self.settings.min_side)
             proposals = Proposals(box[large], score[large])
-            kept = batched_nms(proposals.boxes, proposals.scores, map_[large], self.nms_iou)
+            kept = batched_nms(proposals.boxes, proposals.scores, map_[large], self.settings.nms_iou)
             found.append(proposals[kept[:post_nms]])
         return found

@@ -17,7 +17,8 @@ from typing import Any
 from rich.console import Console
 
 from rcnnkit import weights
-from rcnnkit.config import Settings, read_settings
+from rcnnkit.config import Settings
+from rcnnkit.config_files import read_settings
 from rcnnkit.data.proposals import compute_proposals
 from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.faster_rcnn import FasterRCNN

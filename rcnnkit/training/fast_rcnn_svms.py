@@ -12,15 +12,15 @@ from rich.progress import track
 from torch import Tensor
 
 from rcnnkit import weights
-from rcnnkit.config import DetectorSettings
 from rcnnkit.data.proposals import check_proposals
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.files import check_new
-from rcnnkit.heads.matching import class_overlaps
 from rcnnkit.heads.svm import SVMTrainer, feature_scale
 from rcnnkit.images import read_picture
+from rcnnkit.matching import class_overlaps
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals
 

@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from rcnnkit.files import remove_halves, whole
+from rcnnkit.settings import NotNegative, Section
 from rcnnkit.training.windows import Windows
 
 ABOUT = "about.json"
@@ -29,6 +30,14 @@ HALF = 2  # bytes
 GB = 1e9
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class FeatureSettings(Section):
+    """[features]: where R-CNN keeps what the network makes of its windows."""
+
+    folder: Path | None = None  # by default features/ in the run's folder
+    disk_gb: NotNegative = 200.0  # what does not fit is computed again when it is needed; VOC2007 with fc7: 85
+    memory_gb: NotNegative = 4.0  # of decoded pictures, 12 bytes a pixel; others are decoded each time
 
 
 class Features:

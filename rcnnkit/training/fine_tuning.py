@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rcnnkit.config import Settings
 from rcnnkit.detectors.rcnn import RCNN
-from rcnnkit.heads.matching import BACKGROUND, match
+from rcnnkit.matching import BACKGROUND, match
 from rcnnkit.precision import autocast
 from rcnnkit.training.checkpoint import Progress, save_checkpoint
 from rcnnkit.training.log import RunLog
@@ -101,9 +101,10 @@ class _Pools:
     """
 
     def __init__(self, detector: RCNN, windows: Sequence[Windows]) -> None:
+        options = detector.settings
         foreground, background = [], []
         for i, each in enumerate(windows):
-            matched = match(each.boxes, each.targets, detector.foreground_iou, detector.foreground_iou)
+            matched = match(each.boxes, each.targets, options.foreground_iou, options.foreground_iou)
             rows = torch.stack(
                 [torch.full_like(matched, i), torch.arange(len(matched)), detector.labels(matched, each.targets)], dim=1
             ).int()  # tens of millions of them
@@ -111,10 +112,10 @@ class _Pools:
             background.append(rows[matched == BACKGROUND])
         # (N, 3) each: picture, window, label
         self.foreground, self.background = torch.cat(foreground), torch.cat(background)
-        self.count = round(detector.samples * detector.foreground_share), detector.samples
+        self.count = round(options.samples * options.foreground_share), options.samples
         if not len(self.background):
             raise ValueError(
-                f"no window has IoU < rcnn.foreground_iou = {detector.foreground_iou:g} with every object, so nothing"
+                f"no window has IoU < rcnn.foreground_iou = {options.foreground_iou:g} with every object, so nothing"
                 " shows what background is; give more proposals a picture"
             )
 

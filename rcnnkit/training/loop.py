@@ -18,14 +18,15 @@ from torch import Tensor, nn
 
 from rcnnkit import weights
 from rcnnkit.backbones.classifier import Classifier
-from rcnnkit.config import PROPOSALS_PER_OBJECT, DataSettings, Settings, TrainSettings
+from rcnnkit.config import Settings
 from rcnnkit.data.class_folders import ClassFolders
 from rcnnkit.data.loading import load_batches
-from rcnnkit.data.reading import join_data, read_data
+from rcnnkit.data.reading import DataSettings, join_data, read_data
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.transforms import Augmentation
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.settings import PROPOSALS_PER_OBJECT
 from rcnnkit.evaluation.coco import headline
 from rcnnkit.evaluation.crowding import warn_of_cocos_maximum, warn_of_limits
 from rcnnkit.evaluation.report import Evaluation, evaluate
@@ -38,7 +39,7 @@ from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, s
 from rcnnkit.training.log import RunLog, write_evaluation
 from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.run_folder import alone, claim, goes_on, keep_settings
-from rcnnkit.training.schedule import STATED_BATCH, learning_rate
+from rcnnkit.training.schedule import STATED_BATCH, TrainSettings, learning_rate
 from rcnnkit.training.start import leave_alone, measure_targets, start_detector
 
 log = logging.getLogger("rcnnkit")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rcnnkit.config import Settings
 from rcnnkit.data.proposals import check_proposals, compute_proposals
 from rcnnkit.data.records import Dataset
-from rcnnkit.detectors.build import proposal_method
+from rcnnkit.proposals.methods import proposal_method
 from rcnnkit.proposals.store import Store
 
 

@@ -102,11 +102,11 @@ def train_rcnn(settings: Settings, run: Path | str, console: Console | None = No
     detector.eval()
     about = {"iteration": progress.iteration, "data": training.name}
     first = None
-    if detector.score_kind == "svm" or detector.box_regression:
+    if detector.settings.scores == "svm" or detector.settings.box_regression:
         make_features(detector, features, run, console)
-        if detector.score_kind == "svm":
+        if detector.settings.scores == "svm":
             first = train_svms(detector, features, settings, run, console)
-        if detector.box_regression:
+        if detector.settings.box_regression:
             train_boxes(detector, features, settings, run, console)
     if first is not None:
         last = detector.svm_weight.clone(), detector.svm_bias.clone()
@@ -184,14 +184,18 @@ def plan_features(
         boxes = pictures.boxes(picture, pixels).to(detector.device)
         with torch.inference_mode():
             found = ready().features(pixels.to(detector.device), boxes)
-        return found["fc7" if detector.score_kind == "softmax" else detector.layer], found["pool5"]
+        return found["fc7" if detector.settings.scores == "softmax" else detector.settings.layer], found["pool5"]
 
     about = {
         "data set": training.name,
         "windows": fingerprint_of_windows(pictures.windows),
         "backbone": settings.model.backbone,
-        "layer": detector.layer,
-        "window": {"size": detector.size, "context": detector.context, "square": detector.square},
+        "layer": detector.settings.layer,
+        "window": {
+            "size": detector.settings.size,
+            "context": detector.settings.context,
+            "square": detector.settings.square,
+        },
         "input": settings.input.model_dump(mode="json"),
         "precision": str(dtype),
         "near_iou": settings.rcnn.near_iou,
@@ -203,8 +207,8 @@ def plan_features(
         pictures.windows,
         compute,
         (
-            widths[detector.layer] if detector.score_kind == "svm" else 0,
-            widths["pool5"] if detector.box_regression else 0,
+            widths[detector.settings.layer] if detector.settings.scores == "svm" else 0,
+            widths["pool5"] if detector.settings.box_regression else 0,
         ),
         settings.rcnn.near_iou,
         settings.features.disk_gb,

@@ -13,7 +13,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from rcnnkit.config import Settings, write_settings
+from rcnnkit.config import Settings
+from rcnnkit.config_files import write_settings
 from rcnnkit.files import remove_halves
 from rcnnkit.training.checkpoint import LAST
 

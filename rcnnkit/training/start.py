@@ -13,13 +13,14 @@ from torch import nn
 from rcnnkit import weights
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.backbones.imagenet import imagenet_origin
-from rcnnkit.config import Settings, TrainSettings
+from rcnnkit.config import Settings
 from rcnnkit.data.class_folders import ClassFolders
 from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.proposals.store import Store
+from rcnnkit.training.schedule import TrainSettings
 
 log = logging.getLogger("rcnnkit")
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from rcnnkit.boxes import iou, scale
 from rcnnkit.data.records import Record
 from rcnnkit.detectors.rcnn import RCNN
-from rcnnkit.heads.matching import class_overlaps
 from rcnnkit.images import read_picture
+from rcnnkit.matching import class_overlaps
 from rcnnkit.structures import Proposals, Targets
 
 Array = np.ndarray[Any, np.dtype[Any]]

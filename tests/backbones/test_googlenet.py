@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rcnnkit.backbones.googlenet import INCEPTIONS, GoogLeNet, Inception5
 from rcnnkit.backbones.imagenet import imagenet_normalisation
-from rcnnkit.backbones.resnet import FrozenNorm
+from rcnnkit.backbones.norms import FrozenNorm
 
 PIXELS = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(0))
 

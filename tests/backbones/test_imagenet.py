@@ -1,20 +1,19 @@
 """ImageNet weights: which there are, and what their pixels were."""
 
-from typing import get_args
-
 import pytest
 
-from rcnnkit.backbones.by_name import BackboneName
 from rcnnkit.backbones.googlenet import GoogLeNet
 from rcnnkit.backbones.imagenet import imagenet_normalisation, imagenet_weights
-from rcnnkit.config import DetectorSettings, SettingsError, check_settings
+from rcnnkit.backbones.names import ARCHITECTURES
+from rcnnkit.config_files import SettingsError, check_settings
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import Preprocessing
 
 OURS_ALONE = {"caffenet", "zfnet", "vgg_cnn_m_1024", "googlenet_lrn"}  # torchvision has no such networks
 USUAL = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-@pytest.mark.parametrize("name", get_args(BackboneName))
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_normalisation(name: str) -> None:
     if name in OURS_ALONE:
         with pytest.raises(ValueError, match=f"torchvision has no ImageNet weights of {name}; start from weights"):
@@ -34,7 +33,7 @@ def settings(backbone: str, **given: object) -> DetectorSettings:
     return DetectorSettings.model_validate({"model": {"backbone": backbone, "pretrained": True}, "input": given})
 
 
-@pytest.mark.parametrize("name", sorted(set(get_args(BackboneName)) - OURS_ALONE))
+@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - OURS_ALONE))
 def test_pretrained_weights_bring_their_normalisation(name: str) -> None:
     found = settings(name, short_side=300).input
     assert (found.mean, found.std) == imagenet_normalisation(name)

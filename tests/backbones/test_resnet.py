@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 
-from rcnnkit.backbones.resnet import ResNet, ResNetC4, Stage4, norm_layer, set_variant
+from rcnnkit.backbones.norms import norm_layer
+from rcnnkit.backbones.resnet import ResNet, ResNetC4, Stage4, set_variant
 
 
 def classifier(name: str = "resnet18", seed: int = 0) -> nn.Module:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from rcnnkit.backbones.alexnet import alexnet
 from rcnnkit.backbones.single_map import HIDDEN, SingleMap, fill_from_imagenet
+from rcnnkit.backbones.two_fc import TwoFC
 from rcnnkit.backbones.vgg import vgg
-from rcnnkit.heads.two_fc import TwoFC
 
 PIXELS = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
 

@@ -13,10 +13,10 @@ from rcnnkit.benchmark import run
 from rcnnkit.benchmark.measure.choice import choose
 from rcnnkit.benchmark.results import Memory, Options, read
 from rcnnkit.benchmark.run import run_benchmark
-from rcnnkit.config import DetectorSettings
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.reading import read_data
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.evaluation.report import evaluate
 
 CONSOLE = Console(quiet=True)

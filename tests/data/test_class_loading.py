@@ -9,11 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from rcnnkit.backbones.classifier import SEEN
-from rcnnkit.config import AugmentSettings, ClassifierSettings
+from rcnnkit.backbones.classifier import SEEN, ClassifierSettings
 from rcnnkit.data.class_folders import Example
 from rcnnkit.data.class_loading import ClassBatch, load_class_batches, shuffled
-from rcnnkit.data.transforms import ClassifierAugmentation
+from rcnnkit.data.transforms import AugmentSettings, ClassifierAugmentation
 from rcnnkit.images import Preprocessing
 
 SIZES = ClassifierSettings(resize=24, crop=16, area=(1, 1), ratio=(1, 1))

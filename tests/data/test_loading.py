@@ -9,10 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from rcnnkit.config import AugmentSettings
 from rcnnkit.data.loading import Batch, draws, load_batches
 from rcnnkit.data.records import Record
-from rcnnkit.data.transforms import Augmentation
+from rcnnkit.data.transforms import Augmentation, AugmentSettings
 from rcnnkit.images import Preprocessing
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals, Targets

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchvision.transforms import RandomResizedCrop
 
-from rcnnkit.config import AugmentSettings, ClassifierSettings
-from rcnnkit.data.transforms import Augmentation, ClassifierAugmentation
+from rcnnkit.backbones.classifier import ClassifierSettings
+from rcnnkit.data.transforms import Augmentation, AugmentSettings, ClassifierAugmentation
 from rcnnkit.images import Preprocessing
 from rcnnkit.structures import Proposals, Targets
 

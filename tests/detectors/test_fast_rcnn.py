@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from rcnnkit.boxes import iou
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.proposals import selective_search
 from rcnnkit.structures import ImageBatch, Proposals, Targets
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from rcnnkit.boxes import iou
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import Detections, ImageBatch, Targets
 
 LOSSES = {"rpn_objectness", "rpn_box", "class", "box"}
@@ -226,7 +226,7 @@ def test_a_batch_of_nothing_but_crowds_trains(neck: str) -> None:
 @pytest.mark.parametrize("neck", ["fpn", "c4"])
 def test_no_proposals_at_all(neck: str) -> None:
     detector = built(neck)
-    detector.rpn.min_side = 1e9
+    detector.rpn.settings = detector.rpn.settings.model_copy(update={"min_side": 1e9})
     assert [len(found) for found in detector([picture(), picture()])] == [0, 0]
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from rcnnkit.config import AugmentSettings, DetectorSettings
 from rcnnkit.data.loading import load_batches
 from rcnnkit.data.reading import read_data
-from rcnnkit.data.transforms import Augmentation
+from rcnnkit.data.transforms import Augmentation, AugmentSettings
 from rcnnkit.detectors import inputs
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.inputs import check_batch
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import Preprocessing
 from rcnnkit.structures import ImageBatch, Proposals, Targets
 

@@ -7,10 +7,10 @@ import torchvision
 from torch import Tensor
 
 from rcnnkit.boxes import decode
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.rcnn import RCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.ops import warp_regions
 from rcnnkit.proposals import selective_search
 from rcnnkit.structures import Detections, Proposals, Targets
@@ -97,7 +97,7 @@ def test_pool5_fc6_and_fc7_are_torchvisions() -> None:
     settings = {"model": {"detector": "rcnn", "backbone": "alexnet"}}
     detector = build(DetectorSettings.model_validate(settings), NAMES).eval()
     assert isinstance(detector, RCNN)
-    assert detector.size == 227
+    assert detector.settings.size == 227
     theirs = torchvision.models.alexnet().eval()
     ours = [m for m in detector.backbone.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
     layers = [m for m in theirs.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)][:7]

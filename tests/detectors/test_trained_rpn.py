@@ -2,8 +2,8 @@ import numpy as np
 import torch
 
 from rcnnkit.boxes import scale
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.detectors.trained_rpn import TrainedRPN
 
 

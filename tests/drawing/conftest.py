@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from rcnnkit.backbones.classifier import Classifier
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.settings import DetectorSettings
 
 DETECTORS = {
     "faster_rcnn": {},

@@ -11,10 +11,10 @@ from rcnnkit.backbones.caffenet import caffenet
 from rcnnkit.backbones.fpn import FPN
 from rcnnkit.backbones.resnet import ResNet
 from rcnnkit.backbones.response_norm import WithinChannelNorm
-from rcnnkit.backbones.single_map import SingleMap
+from rcnnkit.backbones.single_map import SingleMap, SingleMapWindows
+from rcnnkit.backbones.two_fc import TwoFC
 from rcnnkit.backbones.vgg import VGGMaps, vgg
 from rcnnkit.backbones.vgg_cnn_m import vgg_cnn_m_1024
-from rcnnkit.backbones.window import WindowNetwork
 from rcnnkit.backbones.zfnet import zfnet
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.drawing import deconvnet
@@ -187,7 +187,7 @@ def test_layers_have_the_papers_names() -> None:
         body = vgg("vgg16")
     names = [f"conv{i}_{j}" for i, n in enumerate((2, 2, 3, 3, 3), start=1) for j in range(1, n + 1)]
     assert list(layers(body)) == names
-    assert list(layers(WindowNetwork(body, None, 16, 64))) == names
+    assert list(layers(SingleMapWindows(body, TwoFC(body.channels[0], body.pool_size, 8)))) == names
     assert list(layers(FPN(VGGMaps(body), 4))) == names
 
 

@@ -78,7 +78,7 @@ def test_the_class_that_scores_best_and_sizes_of_their_own(detector: Detector, p
 @pytest.mark.parametrize("detector", ["rcnn"], indirect=True)
 def test_what_is_outside_the_window_does_not_matter(detector: RCNN, picture: np.ndarray) -> None:
     detector = loud(detector)
-    detector.context = 0
+    detector.settings = detector.settings.model_copy(update={"context": 0})
     detector.preprocessing = detector.preprocessing.model_copy(update={"short_side": 61})  # pixels as they are
     found = occlusion(detector, picture, (30, 20, 50, 40), square=10, stride=10, batch=3)
     same = np.isclose(found.scores, found.score, rtol=1e-5)

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
 from torch import Tensor, nn
 
-from rcnnkit.backbones.classifier import Classifier
+from rcnnkit.backbones.classifier import Classifier, ClassifierSettings
 from rcnnkit.data.class_folders import ClassFolders, Example
 from rcnnkit.evaluation.accuracy import accuracy, evaluate_classifier
 from rcnnkit.images import Preprocessing
@@ -73,8 +73,7 @@ def test_a_classifier_over_pictures(tmp_path: Path) -> None:
         data.class_names,
         [1, 2, 3],
         Preprocessing(mean=(0, 0, 0), std=(1, 1, 1)),
-        resize=18,
-        crop=16,
+        ClassifierSettings(resize=18, crop=16),
     )
     with torch.no_grad():
         classifier.classifier.weight.copy_(torch.eye(3))

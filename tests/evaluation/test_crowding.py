@@ -13,11 +13,12 @@ from PIL import Image
 from rich.console import Console
 
 from rcnnkit import cli, weights
-from rcnnkit.config import DetectorSettings, check_settings, with_max_detections
+from rcnnkit.config_files import check_settings
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector, Limit
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.drawing import draw
 from rcnnkit.drawing.boxes import class_colour
 from rcnnkit.drawing.canvas import Canvas
@@ -211,7 +212,7 @@ def test_another_maximum_brings_proposals_enough(
     kind: str, before: dict[str, int], after: dict[str, int], free: dict[str, int]
 ) -> None:
     settings = DetectorSettings.model_validate(settings_for(kind))
-    changed = settings, with_max_detections(settings, 900), with_max_detections(settings, 0)
+    changed = settings, settings.with_max_detections(900), settings.with_max_detections(0)
     for each, limits in zip(changed, (before, after, free), strict=True):
         with torch.device("meta"):
             detector = build(each, ["orange", "blue"])

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rcnnkit.backbones.two_fc import TwoFC
 from rcnnkit.boxes import encode, iou
-from rcnnkit.heads.box_head import BoxHead
-from rcnnkit.heads.two_fc import TwoFC
+from rcnnkit.heads.box_head import BoxHead, HeadSettings
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
 NAMES, IDS = ["cat", "dog"], [17, 18]
@@ -24,7 +24,7 @@ def fixed(logits: list, deltas: list | None = None, **settings: object) -> tuple
     r = len(logits)
     agnostic = bool(settings.get("class_agnostic"))
     deltas = torch.zeros(r, 4 * (1 if agnostic else 2)) if deltas is None else torch.tensor(deltas).float()
-    head = BoxHead(nn.Flatten(), r, NAMES, IDS, **settings)
+    head = BoxHead(nn.Flatten(), r, NAMES, IDS, HeadSettings.model_validate(settings))
     with torch.no_grad():
         head.scores.weight.copy_(torch.tensor(logits).float().T)
         head.deltas.weight.copy_(deltas.reshape(r, -1).T)
@@ -165,7 +165,7 @@ def test_only_the_own_class_learns_boxes() -> None:
 
 @pytest.mark.parametrize("r", [0, 3])
 def test_without_foreground_the_box_loss_is_zero_and_gradients_are_finite(r: int) -> None:
-    head = BoxHead(TwoFC(2, 3, 8), 8, NAMES, IDS)
+    head = BoxHead(TwoFC(2, 3, 8), 8, NAMES, IDS, HeadSettings())
     regions = torch.rand(r, 2, 3, 3)
     losses = head.losses(regions, torch.full((r,), 2), torch.zeros(r, 4))
     assert losses["box"].item() == 0
@@ -271,7 +271,7 @@ def test_each_image_gets_its_own() -> None:
 
 
 def test_no_regions_at_all() -> None:
-    head = BoxHead(TwoFC(2, 3, 8), 8, NAMES, IDS)
+    head = BoxHead(TwoFC(2, 3, 8), 8, NAMES, IDS, HeadSettings())
     one, two = detect(head, torch.empty(0, 2, 3, 3), [[], []], batch((10, 10), (10, 10)))
     assert len(one) == len(two) == 0
 
@@ -310,7 +310,7 @@ def test_what_is_learnt_is_what_is_detected() -> None:
 @pytest.mark.parametrize("agnostic", [False, True])
 def test_measured_targets_by_definition(agnostic: bool) -> None:
     rng = np.random.default_rng(0)
-    head = BoxHead(nn.Flatten(), 2, NAMES, IDS, class_agnostic=agnostic, measured_targets=True)
+    head = BoxHead(nn.Flatten(), 2, NAMES, IDS, HeadSettings(class_agnostic=agnostic, measured_targets=True))
     objects = targets([[0, 0, 40, 40], [60, 60, 100, 90], [0, 60, 30, 100]], [0, 0, 1], [False, False, True])
     boxes = [[x, y, x + w, y + h] for x, y, w, h in rng.uniform([0, 0, 20, 20], [60, 60, 50, 50], (1000, 4))]
     head.measure_targets([(proposals(boxes[:750]), objects), (proposals(boxes[750:]), objects[:1])])
@@ -350,15 +350,15 @@ def test_measured_targets_are_learnt_and_undone() -> None:
 
 
 def test_fixed_targets_leave_no_trace_in_the_weights() -> None:
-    assert not any("target" in name for name in BoxHead(nn.Flatten(), 2, NAMES, IDS).state_dict())
-    measured = BoxHead(nn.Flatten(), 2, NAMES, IDS, measured_targets=True).state_dict()
+    assert not any("target" in name for name in BoxHead(nn.Flatten(), 2, NAMES, IDS, HeadSettings()).state_dict())
+    measured = BoxHead(nn.Flatten(), 2, NAMES, IDS, HeadSettings(measured_targets=True)).state_dict()
     assert {"target_mean", "target_std"} <= measured.keys()
 
 
 def test_scores_without_a_name_take_their_share_and_are_not_found() -> None:
     # cat 0.2, dog 0.3, background 0.1, and 0.4 of something that nobody named
     logits = [[math.log(p) for p in (0.2, 0.3, 0.1, 0.4)]]
-    head, regions = BoxHead(nn.Flatten(), 1, NAMES, IDS, unnamed=1), torch.ones(1, 1, 1, 1)
+    head, regions = BoxHead(nn.Flatten(), 1, NAMES, IDS, HeadSettings(unnamed=1)), torch.ones(1, 1, 1, 1)
     with torch.no_grad():
         head.scores.weight.copy_(torch.tensor(logits).T)
         head.deltas.weight.zero_()

@@ -9,10 +9,11 @@ import torchvision
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
-from rcnnkit.heads.region_pool import RegionPool
+from rcnnkit.heads.region_pool import PoolSettings, RegionPool
 from rcnnkit.structures import Proposals
 
 STRIDES = [4, 8, 16, 32]
+ROI_ALIGN, ROI_POOL = PoolSettings(), PoolSettings(pool="roi_pool")
 SIZE = 1024  # pixels of a side
 
 
@@ -57,17 +58,18 @@ def square(side: float) -> list[float]:
     ],
 )
 def test_levels_by_hand(box: list[float], level: int) -> None:
-    pool = RegionPool(STRIDES)
+    pool = RegionPool(STRIDES, 7, ROI_ALIGN)
     assert pool.level(torch.tensor([box], dtype=torch.float32)).tolist() == [level - 2]
     # the same box where P3 is the finest of two maps
-    assert RegionPool([8, 16]).level(torch.tensor([box], dtype=torch.float32)).tolist() == [min(max(level, 3), 4) - 3]
+    two = RegionPool([8, 16], 7, ROI_ALIGN)
+    assert two.level(torch.tensor([box], dtype=torch.float32)).tolist() == [min(max(level, 3), 4) - 3]
 
 
 @pytest.mark.parametrize("sampling_ratio", [0, 2])
 def test_values_are_torchvisions_over_all_levels(sampling_ratio: int) -> None:
     boxes = [random_boxes(60, 1), random_boxes(40, 2)]
     features = maps()
-    ours = RegionPool(STRIDES, 7, sampling_ratio=sampling_ratio)
+    ours = RegionPool(STRIDES, 7, PoolSettings(sampling_ratio=sampling_ratio))
     assert len(set(ours.level(torch.cat(boxes)).tolist())) == 4
     theirs = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, sampling_ratio)
     named = OrderedDict((str(i), f) for i, f in enumerate(features))
@@ -80,7 +82,7 @@ def test_one_map_by_roi_align(aligned: bool) -> None:
     (feature,) = maps(strides=[16])
     boxes = [random_boxes(20, 1), random_boxes(30, 2)]
     expected = torchvision.ops.roi_align(feature, boxes, (5, 5), 1 / 16, 3, aligned)
-    ours = RegionPool([16], 5, sampling_ratio=3, aligned=aligned)([feature], proposals(*boxes))
+    ours = RegionPool([16], 5, PoolSettings(sampling_ratio=3, aligned=aligned))([feature], proposals(*boxes))
     torch.testing.assert_close(ours, expected)
 
 
@@ -88,20 +90,20 @@ def test_one_map_by_roi_pool() -> None:
     (feature,) = maps(strides=[16])
     boxes = [random_boxes(20, 1), random_boxes(30, 2)]
     expected = torchvision.ops.roi_pool(feature, boxes, (6, 6), 1 / 16)
-    torch.testing.assert_close(RegionPool([16], 6, "roi_pool")([feature], proposals(*boxes)), expected)
+    torch.testing.assert_close(RegionPool([16], 6, ROI_POOL)([feature], proposals(*boxes)), expected)
 
 
 def test_roi_pool_by_hand() -> None:
     # Cells 1 to 4 of a 6 × 6 map of stride 8; roi_pool counts both ends in: 4 × 4 cells, 2 × 2 bins.
     feature = torch.arange(36.0).reshape(1, 1, 6, 6)
-    pooled = RegionPool([8], 2, "roi_pool")([feature], proposals(torch.tensor([[8.0, 8, 32, 32]])))
+    pooled = RegionPool([8], 2, ROI_POOL)([feature], proposals(torch.tensor([[8.0, 8, 32, 32]])))
     assert pooled.tolist() == [[[[14, 16], [26, 28]]]]  # the largest: rows 1-2 and 3-4, columns 1-2 and 3-4
 
 
 def test_roi_align_by_hand() -> None:
     # On a ramp of slope 1 a cell in x, bilinear samples average to the centre of each bin.
     feature = torch.arange(16.0).expand(1, 1, 16, 16)
-    pooled = RegionPool([4], 2)([feature], proposals(torch.tensor([[8.0, 8, 40, 24]])))
+    pooled = RegionPool([4], 2, ROI_ALIGN)([feature], proposals(torch.tensor([[8.0, 8, 40, 24]])))
     # x from cell 2 to 10: bins [2, 6] and [6, 10]
     torch.testing.assert_close(pooled, torch.tensor([[[[4.0, 8], [4, 8]]]]))
 
@@ -110,7 +112,7 @@ def test_the_same_without_gradients() -> None:
     features, given, pool = (
         [*maps(), maps()[0]],
         proposals(random_boxes(40, 1), random_boxes(30, 2)),
-        RegionPool(STRIDES),
+        RegionPool(STRIDES, 7, ROI_ALIGN),
     )
     expected = pool(features, given)
     with torch.no_grad():
@@ -120,7 +122,10 @@ def test_the_same_without_gradients() -> None:
 
 
 def test_no_proposals() -> None:
-    for pool, features in ((RegionPool(STRIDES, 7), maps()), (RegionPool([16], 7, "roi_pool"), maps(strides=[16]))):
+    for pool, features in (
+        (RegionPool(STRIDES, 7, ROI_ALIGN), maps()),
+        (RegionPool([16], 7, ROI_POOL), maps(strides=[16])),
+    ):
         pooled = pool(features, proposals(torch.empty(0, 4), torch.empty(0, 4)))
         assert pooled.shape == (0, 3, 7, 7)
         assert pooled.dtype == torch.float32
@@ -129,7 +134,7 @@ def test_no_proposals() -> None:
 def test_an_image_without_proposals_between_others() -> None:
     features = maps(batch=3)
     one, two = random_boxes(9, 1), random_boxes(5, 2)
-    pool = RegionPool(STRIDES)
+    pool = RegionPool(STRIDES, 7, ROI_ALIGN)
     together = pool(features, proposals(one, torch.empty(0, 4), two))
     assert len(together) == 14
     torch.testing.assert_close(together[:9], pool([f[:1] for f in features], proposals(one)))
@@ -139,7 +144,7 @@ def test_an_image_without_proposals_between_others() -> None:
 def test_gradients_reach_the_maps_that_are_used_and_are_zero_elsewhere() -> None:
     features = [f.requires_grad_() for f in maps(batch=1)]
     boxes = torch.tensor([square(30), square(300), square(600)])  # P2, P4, P5
-    RegionPool(STRIDES)(features, proposals(boxes)).square().sum().backward()
+    RegionPool(STRIDES, 7, ROI_ALIGN)(features, proposals(boxes)).square().sum().backward()
     assert [bool((f.grad != 0).any()) for f in features] == [True, False, True, True]
     assert all(f.grad.isfinite().all() for f in features)
 
@@ -148,7 +153,7 @@ def test_gradients_are_torchvisions() -> None:
     boxes = random_boxes(50, 3)
     ours = [f.requires_grad_() for f in maps(batch=1)]
     theirs = [f.requires_grad_() for f in maps(batch=1)]
-    RegionPool(STRIDES)(ours, proposals(boxes)).square().sum().backward()
+    RegionPool(STRIDES, 7, ROI_ALIGN)(ours, proposals(boxes)).square().sum().backward()
     named = OrderedDict((str(i), f) for i, f in enumerate(theirs))
     MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)(named, [boxes], [(SIZE, SIZE)]).square().sum().backward()
     for a, b in zip(ours, theirs, strict=True):
@@ -169,7 +174,7 @@ def test_degenerate_boxes_do_not_crash(method) -> None:
     good = torch.tensor([square(100)])
     for strides in (STRIDES, [16]):
         features = maps(batch=1, strides=strides)
-        pool = RegionPool(strides, 3, method)
+        pool = RegionPool(strides, 3, PoolSettings(pool=method))
         pooled = pool(features, proposals(torch.cat([boxes, good])))
         assert pooled.isfinite().all()
         torch.testing.assert_close(pooled[-1:], pool(features, proposals(good)))
@@ -179,7 +184,7 @@ def test_degenerate_boxes_do_not_crash(method) -> None:
 def test_half_precision_maps_are_pooled_in_float32_and_rounded_once(dtype: torch.dtype) -> None:
     features = [f.to(dtype) for f in maps()]
     boxes = [random_boxes(10, 1), random_boxes(10, 2)]
-    pool = RegionPool(STRIDES)
+    pool = RegionPool(STRIDES, 7, ROI_ALIGN)
     expected = pool([f.float() for f in features], proposals(*boxes))
     pooled = pool(features, proposals(*boxes))
     assert pooled.equal(expected.to(dtype))

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rcnnkit import weights
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.importing.tensors import read_tensors, transfer, unwrapped
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([1, 2], dtype=torch.int64)}

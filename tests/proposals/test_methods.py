@@ -7,7 +7,7 @@ import torch
 from rcnnkit.boxes import scale
 from rcnnkit.images import Preprocessing
 from rcnnkit.proposals import selective_search
-from rcnnkit.proposals.methods import Precomputed, SelectiveSearch, SlidingWindows
+from rcnnkit.proposals.methods import Precomputed, SearchSettings, SelectiveSearch, SlidingWindows
 from rcnnkit.proposals.sliding_windows import sliding_windows
 from rcnnkit.structures import ImageBatch, Proposals
 
@@ -34,7 +34,7 @@ def test_selective_search_in_the_frame_of_the_batch():
         np.kron(rng.integers(0, 256, (*n, 3)), np.ones((20, 20, 1))).astype(np.uint8) for n in ((4, 5), (5, 9))
     )
     images = Preprocessing(short_side=200, long_side=400, divisor=32)([small, wide])
-    method = SelectiveSearch(min_side=15, seed=3, max_width=100)
+    method = SelectiveSearch(SearchSettings(min_side=15, seed=3, max_width=100))
     assert method.settings == {"mode": "fast", "min_side": 15, "seed": 3, "max_width": 100}
     found = method.propose(images, [])
     own = selective_search(small, min_side=15, seed=3)  # 100 wide: as it is
@@ -42,7 +42,7 @@ def test_selective_search_in_the_frame_of_the_batch():
     assert torch.equal(found[0].scores, own.scores)
     resized = selective_search(wide, min_side=15, seed=3, width=100)
     assert torch.equal(method.find(wide).boxes, resized.boxes)
-    assert not torch.equal(SelectiveSearch(min_side=15, seed=3).find(wide).boxes, resized.boxes)
+    assert not torch.equal(SelectiveSearch(SearchSettings(min_side=15, seed=3)).find(wide).boxes, resized.boxes)
     assert len(resized) > 5
     torch.testing.assert_close(found[1].boxes, scale(resized.boxes, (100, 180), images.sizes[1]))
 
@@ -50,8 +50,8 @@ def test_selective_search_in_the_frame_of_the_batch():
 @pytest.mark.parametrize("wrong", [{"mode": "slow"}, {"min_side": -1}, {"seed": -1}, {"max_width": -500}])
 def test_selective_search_with_settings_that_make_no_sense(wrong):
     (name,) = wrong
-    with pytest.raises(ValueError, match=f"{name} = "):
-        SelectiveSearch(**wrong)
+    with pytest.raises(ValueError, match=name):
+        SearchSettings(**wrong)
 
 
 def test_a_method_says_what_it_was_made_with():

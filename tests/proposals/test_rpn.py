@@ -11,15 +11,25 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
 from rcnnkit.boxes import encode, iou
-from rcnnkit.proposals.rpn import RPN
+from rcnnkit.proposals.rpn import RPN, RPNSettings
 from rcnnkit.structures import ImageBatch, Proposals, Targets
+
+
+def rpn_of(channels: int, sizes: list[list[float]], ratios: list[float], **settings: object) -> RPN:
+    """Of maps whose strides their sizes tell."""
+    values = {"anchor_sizes": sizes, "anchor_ratios": ratios} | settings
+    return RPN(channels, [1] * len(sizes), RPNSettings.model_validate(values))
+
+
+def change(rpn: RPN, **settings: object) -> None:
+    rpn.settings = rpn.settings.model_copy(update=settings)
 
 
 def fixed(
     answers: list[tuple[Tensor, Tensor]], sizes: list[list[float]], **settings: object
 ) -> tuple[RPN, list[Tensor]]:
     """An RPN of square anchors that answers with these logits (B, A, h, w) and deltas (B, 4A, h, w); its maps."""
-    rpn = RPN(1, sizes, [1.0], **settings)
+    rpn = rpn_of(1, sizes, [1.0], **settings)
     rpn.forward = lambda features: (  # type: ignore[method-assign]
         [logit.permute(0, 2, 3, 1).flatten(1) for logit, _ in answers],
         [delta.permute(0, 2, 3, 1).reshape(len(delta), -1, 4) for _, delta in answers],
@@ -78,9 +88,9 @@ def test_what_is_cut_to_little_is_dropped() -> None:
     # of a picture 12 wide, the right cells keep 4 pixels, beginning at x = 8
     (found,) = rpn.propose(batch(32, 32, (32, 12)), features)
     check_same(found, [[0, 8, 8, 24], [0, 0, 8, 8]], [3, 1])
-    rpn.min_side = 4  # at least, not more than
+    change(rpn, min_side=4)  # at least, not more than
     assert len(rpn.propose(batch(32, 32, (32, 12)), features)[0]) == 4
-    rpn.min_side = 1000
+    change(rpn, min_side=1000)
     assert rpn.propose(batch(32, 32), features)[0].boxes.shape == (0, 4)
 
 
@@ -108,14 +118,14 @@ def test_suppression_is_within_a_map() -> None:
     rpn, features = fixed([one, two], [[20, 18], [20, 4]], nms_iou=0.8)
     (found,) = rpn.propose(batch(64, 64), features)
     check_same(found, [[0, 0, 10, 10], [0, 0, 9, 9], [0, 0, 2, 2]], [3, 2, -1])
-    rpn.nms_iou = 0.82
+    change(rpn, nms_iou=0.82)
     assert len(rpn.propose(batch(64, 64), features)[0]) == 4
 
 
 def lively(channels: int, sizes: list[list[float]], ratios: list[float], seed: int, **settings: object) -> RPN:
     """Fresh weights, spread so that scores and boxes differ."""
     generator = torch.Generator().manual_seed(seed)
-    rpn = RPN(channels, sizes, ratios, **settings)
+    rpn = rpn_of(channels, sizes, ratios, **settings)
     with torch.no_grad():
         for parameter in rpn.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
@@ -167,7 +177,7 @@ def test_proposals_and_losses_are_torchvisions(training: bool, convs: int) -> No
 
 def test_every_map_needs_equally_many_anchors() -> None:
     with pytest.raises(ValueError, match=r"equally many anchor sizes, not \[1, 2\]"):
-        RPN(8, [[16], [32, 64]], [1.0])
+        rpn_of(8, [[16], [32, 64]], [1.0])
 
 
 # losses
@@ -260,7 +270,7 @@ def test_the_sample_is_the_generators() -> None:
 
 @pytest.mark.parametrize(("settings", "expected"), [({}, (1, 8)), ({"hidden": 24}, (1, 24)), ({"convs": 3}, (3, 8))])
 def test_the_convolutions(settings: dict, expected: tuple[int, int]) -> None:
-    rpn = RPN(8, [[16, 32]], [0.5, 1, 2], **settings)
+    rpn = rpn_of(8, [[16, 32]], [0.5, 1, 2], **settings)
     convs = [m for m in rpn.convs if isinstance(m, torch.nn.Conv2d)]
     assert (len(convs), convs[-1].out_channels) == expected
     assert convs[0].in_channels == 8

@@ -4,7 +4,8 @@ from typing import Any
 
 from rich.console import Console
 
-from rcnnkit.config import Settings, check_settings
+from rcnnkit.config import Settings
+from rcnnkit.config_files import check_settings
 
 Values = dict[str, dict[str, Any]]
 QUIET = Console(quiet=True)

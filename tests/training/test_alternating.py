@@ -11,7 +11,8 @@ import torch
 from rich.console import Console
 
 from rcnnkit import weights
-from rcnnkit.config import Settings, check_settings
+from rcnnkit.config import Settings
+from rcnnkit.config_files import check_settings
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.training import alternating, loop
 from rcnnkit.training.alternating import STEPS, train_alternating

@@ -14,9 +14,11 @@ from rich.console import Console
 from rcnnkit import weights
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.backbones.single_map import SingleMap
-from rcnnkit.config import DetectorSettings, Settings, check_settings
+from rcnnkit.config import Settings
+from rcnnkit.config_files import check_settings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.downloads import LICENCE
 from rcnnkit.training import loop
 from rcnnkit.training.classification import train_classifier

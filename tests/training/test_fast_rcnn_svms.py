@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 
 from rcnnkit.boxes import iou
 from rcnnkit.cli import app
-from rcnnkit.config import DetectorSettings
 from rcnnkit.data.proposals import compute_proposals
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.proposals.methods import SlidingWindows
 from rcnnkit.proposals.store import Store
 from rcnnkit.training.fast_rcnn_svms import fc7, train_svms

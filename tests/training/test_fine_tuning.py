@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from rcnnkit.config import check_settings
+from rcnnkit.config_files import check_settings
 from rcnnkit.data.records import Record
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.rcnn import RCNN

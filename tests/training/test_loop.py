@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from rcnnkit import weights
-from rcnnkit.config import read_settings
+from rcnnkit.config_files import read_settings
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.records import BadData
 from rcnnkit.detectors.build import build

@@ -8,7 +8,8 @@ import torch
 from rich.console import Console
 
 from rcnnkit import weights
-from rcnnkit.config import Settings, check_settings
+from rcnnkit.config import Settings
+from rcnnkit.config_files import check_settings
 from rcnnkit.data.digits import write_digits
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.proposals.store import Store

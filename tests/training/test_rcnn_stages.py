@@ -13,7 +13,8 @@ import rcnnkit
 from rcnnkit import weights
 from rcnnkit.boxes import encode, iou
 from rcnnkit.cli import train as command
-from rcnnkit.config import Settings, check_settings, write_settings
+from rcnnkit.config import Settings
+from rcnnkit.config_files import check_settings, write_settings
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.voc import write_voc
 from rcnnkit.detectors.rcnn import RCNN

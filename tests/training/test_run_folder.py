@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rcnnkit.config import check_settings, read_settings
+from rcnnkit.config_files import check_settings, read_settings
 from rcnnkit.training import run_folder
 from rcnnkit.training.alternating import train_alternating
 from rcnnkit.training.classification import train_classifier

@@ -2,8 +2,7 @@ import math
 
 import pytest
 
-from rcnnkit.config import TrainSettings
-from rcnnkit.training.schedule import learning_rate
+from rcnnkit.training.schedule import TrainSettings, learning_rate
 
 
 def test_detectron2s_1x_schedule() -> None:

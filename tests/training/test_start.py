@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from rcnnkit import weights
-from rcnnkit.config import ModelSettings, RPNSettings, check_settings
+from rcnnkit.config_files import check_settings
 from rcnnkit.detectors.build import build
+from rcnnkit.detectors.settings import ModelSettings
+from rcnnkit.proposals.rpn import RPNSettings
 from rcnnkit.training.loop import train
 from rcnnkit.training.start import start_from
 from tests.training.runs import QUIET, Values, settings

@@ -6,10 +6,10 @@ import torch
 import torchvision
 from PIL import Image
 
-from rcnnkit.config import DetectorSettings
 from rcnnkit.data.records import Record
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.rcnn import RCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import Proposals, Targets
 from rcnnkit.training.windows import Pictures, Windows, fingerprint
 

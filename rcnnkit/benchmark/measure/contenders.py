@@ -11,9 +11,9 @@ import torch
 from pydantic import ValidationError
 
 from rcnnkit.benchmark.results import Options
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import Array
 from rcnnkit.inference import prepare
 from rcnnkit.structures import Detections

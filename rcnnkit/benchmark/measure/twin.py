@@ -12,11 +12,12 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from rcnnkit.backbones.resnet import norm_layer, torchvision_resnet
+from rcnnkit.backbones.norms import norm_layer
+from rcnnkit.backbones.resnet import torchvision_resnet
 from rcnnkit.benchmark.measure.contenders import Contender, ReadyContender
 from rcnnkit.benchmark.results import Options
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import Array
 from rcnnkit.importing.torchvision_detectors import torchvision_places
 from rcnnkit.precision import DTYPES, autocast

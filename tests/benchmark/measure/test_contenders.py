@@ -6,10 +6,10 @@ import torch
 
 from rcnnkit import weights
 from rcnnkit.benchmark.measure.contenders import trained, untrained
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.settings import DetectorSettings
 
 Values = dict[str, dict[str, Any]]
 CPU = torch.device("cpu")

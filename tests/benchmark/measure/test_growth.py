@@ -9,8 +9,8 @@ from rcnnkit.benchmark.measure import growth
 from rcnnkit.benchmark.measure.contenders import Contender, untrained
 from rcnnkit.benchmark.measure.growth import Exactly, measure_growth
 from rcnnkit.benchmark.results import Growth, Options, Setting
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import ImageBatch, Proposals
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)

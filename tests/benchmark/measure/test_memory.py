@@ -6,15 +6,15 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from rcnnkit.backbones.by_name import TRAITS, BackboneName
+from rcnnkit.backbones.names import TRAITS, BackboneName
 from rcnnkit.benchmark.measure import memory
 from rcnnkit.benchmark.measure.contenders import Contender, untrained
 from rcnnkit.benchmark.measure.memory import check_memory, estimate, peaks
 from rcnnkit.benchmark.results import Options
-from rcnnkit.config import DetectorSettings
 from rcnnkit.data.reading import read_data
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.rcnn import RCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import Proposals
 
 OPTIONS = Options(device="cpu", proposals=100, threads=1)

@@ -6,11 +6,11 @@ import torch
 
 from rcnnkit.benchmark.measure.stages import StageClock, timed
 from rcnnkit.benchmark.results import STAGES
-from rcnnkit.config import DetectorSettings
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import Detections, ImageBatch
 
 PICTURE = torch.rand(3, 90, 110, generator=torch.Generator().manual_seed(0))

@@ -9,8 +9,8 @@ import torch
 from rcnnkit.benchmark.measure.contenders import Contender, ReadyContender
 from rcnnkit.benchmark.measure.turns import turns
 from rcnnkit.benchmark.results import CALL, STAGES, Options
-from rcnnkit.config import DetectorSettings
 from rcnnkit.data.reading import read_data
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import Detections
 
 NOTHING = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))

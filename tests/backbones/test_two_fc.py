@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from rcnnkit.heads.two_fc import TwoFC
+from rcnnkit.backbones.two_fc import TwoFC
 
 
 def test_two_layers_with_relu() -> None:

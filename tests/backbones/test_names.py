@@ -1,6 +1,6 @@
 """Every backbone: the papers' layer tables, and how each is put into the three detectors."""
 
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,16 +8,17 @@ import torch
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from rcnnkit.backbones.by_name import TRAITS, BackboneName, convolutions
+from rcnnkit.backbones.names import ARCHITECTURES
 from rcnnkit.backbones.vgg import VGGMaps, vgg
-from rcnnkit.config import DetectorSettings
-from rcnnkit.detectors.build import build, window_network
+from rcnnkit.detectors.build import build, region_network, window_network
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.inference import prepare
 from rcnnkit.structures import Proposals, Targets
 
-NAMES = get_args(BackboneName)
+LAYERS = ["pool5", "fc6", "fc7"]
+NAMES = list(ARCHITECTURES)
 # Weights of the whole classifier of 1000 classes; widths of pool5, fc6 and fc7; channels and cells of a window's last
 # map; channels and cells of the detectors' map of 600 × 1000 pixels.
 TABLE: dict[str, tuple[int, tuple[int, int, int], tuple[int, int], tuple[int, int, int]]] = {
@@ -39,7 +40,7 @@ TABLE: dict[str, tuple[int, tuple[int, int, int], tuple[int, int], tuple[int, in
 
 def settings(name: str, detector: str = "faster_rcnn", **model: Any) -> DetectorSettings:
     """Small everywhere but in the backbone."""
-    norm = {"norm": "batch"} if "batch" in TRAITS[name].norms else {}
+    norm = {"norm": "batch"} if "batch" in ARCHITECTURES[name].norms else {}
     few = dict.fromkeys(("pre_nms", "post_nms", "train_pre_nms", "train_post_nms"), 20)
     return DetectorSettings.model_validate(
         {
@@ -47,7 +48,7 @@ def settings(name: str, detector: str = "faster_rcnn", **model: Any) -> Detector
             "proposals": {"method": "precomputed", "train_count": 12, "count": 6},
             "rpn": few | {"hidden": 16},
             "head": {"hidden": 16, "samples": 8},
-            "rcnn": {"size": max(32, TRAITS[name].smallest), "context": 4, "samples": 6},
+            "rcnn": {"size": max(32, ARCHITECTURES[name].smallest), "context": 4, "samples": 6},
             "input": {"short_side": 64, "long_side": 64},
         }
     )
@@ -60,7 +61,7 @@ def whole(name: str) -> nn.Module:
 
 
 def test_the_table_is_complete() -> None:
-    assert set(TABLE) == set(NAMES) == set(TRAITS)
+    assert set(TABLE) == set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,16 +70,17 @@ def test_layer_table(name: str) -> None:
     network = whole(name)
     classifier = 1000 * (widths[2] + 1)
     assert sum(p.numel() for p in network.parameters()) + classifier == count
-    window = torch.empty(2, 3, *[TRAITS[name].window] * 2, device="meta")
+    window = torch.empty(2, 3, *[ARCHITECTURES[name].window] * 2, device="meta")
     assert network.body(window)[-1].shape == (2, channels, cells, cells)
     layers = network(window)
-    assert tuple(network.widths.values()) == widths
+    assert network.widths == {name: width for name, width in zip(LAYERS, widths, strict=True) if name in layers}
     assert {layer: tuple(found.shape) for layer, found in layers.items()} == {
         layer: (2, network.widths[layer]) for layer in layers
     }
-    assert ("fc6" in layers) is TRAITS[name].fc6
+    assert ("fc6" in layers) is ARCHITECTURES[name].fc6
+    single = {"neck": "c4"} if "c4" in ARCHITECTURES[name].necks else {}
     with torch.device("meta"):
-        body = convolutions(name, TRAITS[name].norms[0])
+        body = region_network(settings(name, **single)).backbone
         found = body(torch.empty(1, 3, 600, 1000))[-1]
     assert found.shape == (1, map_channels, height, width)
     assert (body.strides[-1], body.channels[-1]) == (16, map_channels)
@@ -97,7 +99,7 @@ def test_layer_table(name: str) -> None:
     ],
 )
 def test_stages(name: str, sizes: list[tuple[int, int]]) -> None:
-    pixels = torch.empty(1, 3, *[TRAITS[name].window] * 2, device="meta")
+    pixels = torch.empty(1, 3, *[ARCHITECTURES[name].window] * 2, device="meta")
     found = []
     for stage in whole(name).body.stages:
         pixels = stage(pixels)
@@ -105,9 +107,9 @@ def test_stages(name: str, sizes: list[tuple[int, int]]) -> None:
     assert found == sizes
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if TRAITS[name].smallest > 1])
+@pytest.mark.parametrize("name", [name for name in NAMES if ARCHITECTURES[name].smallest > 1])
 def test_the_smallest_window(name: str) -> None:
-    network, smallest = whole(name).eval(), TRAITS[name].smallest
+    network, smallest = whole(name).eval(), ARCHITECTURES[name].smallest
     for size in range(smallest, smallest + 9):
         assert network(torch.empty(1, 3, size, size, device="meta"))["fc7"].shape == (1, network.widths["fc7"])
     with pytest.raises(RuntimeError):
@@ -118,7 +120,7 @@ def test_the_smallest_window(name: str) -> None:
 def test_frozen_stages_are_the_first_ones(name: str) -> None:
     for frozen in range(6):
         with torch.device("meta"):
-            body = convolutions(name, "batch" if name == "googlenet" else "none", frozen_stages=frozen, whole=True)
+            body = window_network(settings(name, "rcnn", frozen_stages=frozen)).body
         body.train()
         for number, stage in enumerate(body.stages):
             assert all(p.requires_grad is (number >= frozen) for p in stage.parameters())
@@ -164,7 +166,7 @@ def slow(name: str, *values: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "neck"), [slow(name, neck) for name in NAMES for neck in TRAITS[name].necks]
+    ("name", "neck"), [slow(name, neck) for name in NAMES for neck in ARCHITECTURES[name].necks]
 )  # fmt: skip
 @pytest.mark.parametrize("detector", ["fast_rcnn", "faster_rcnn"])
 def test_trains_and_detects(detector: str, name: str, neck: str) -> None:

@@ -5,6 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rcnnkit.settings import Count, Section
+
+
+class RegionSettings(Section):
+    """The settings of the layers that make one vector of each region."""
+
+    hidden: Count = 0  # width of fc6 and fc7; 0: 1024 with an FPN, otherwise the network's own
+    convs: Count = 0  # with an FPN: so many 3×3 convolutions and fc6 alone, in place of fc6 and fc7
+    fc6_rank: Count = 0  # of their weights, where truncated SVD has split them in two; 0: one layer
+    fc7_rank: Count = 0
+
 
 class TwoFC(nn.Module):
     """fc6 and fc7 with ReLU: (R, C, s, s) → (R, width of fc7).

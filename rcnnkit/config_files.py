@@ -1,0 +1,73 @@
+"""Settings from a short TOML file and the command line, and back into a file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from rcnnkit.config import Settings
+from rcnnkit.files import check_regular
+from rcnnkit.settings import explain
+from rcnnkit.terminal import visible
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the text names the file, the key, the value and the fix."""
+
+
+def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
+    """Settings from a TOML file and `section.key=value` overrides, whose values are TOML too.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a regular file.
+        PermissionError: it may not be read.
+        SettingsError: broken TOML, an unknown key, a value of the wrong type or range.
+    """
+    check_regular(file)
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # Windows' editors write a byte-order mark
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file}: no such settings file") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file} is not UTF-8 text ({error}); save it as UTF-8") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SettingsError(f"{file} is not TOML: {error}") from None
+    for override in overrides:
+        try:
+            override.encode()
+        except UnicodeEncodeError:  # a path of other bytes
+            raise SettingsError(f"{override} is not UTF-8, as the run's settings.toml has to be; rename it") from None
+        key, equals, text = override.partition("=")
+        section, dot, name = key.strip().partition(".")
+        if not equals or not dot or "." in name:
+            raise SettingsError(f"{override!r} is not of the form section.key=value, such as train.lr=0.01")
+        if not isinstance(values.setdefault(section, {}), dict):
+            raise SettingsError(f"{file}: {section} must be a section, [{section}]")
+        values[section][name] = _value(text)
+    return check_settings(values, str(file))
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()  # a bare word is a string
+
+
+def check_settings(values: dict[str, Any], source: str) -> Settings:
+    """Settings from nested values; `source` is named in errors. Raises SettingsError."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError("\n".join(visible(f"{source}: {explain(e, Settings)}") for e in error.errors())) from None
+
+
+def write_settings(settings: Settings, file: Path) -> None:
+    """Every setting, resolved, as TOML that `read_settings` reads back to the same."""
+    file.write_text(tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True)), encoding="utf-8")

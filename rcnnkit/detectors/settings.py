@@ -1,0 +1,181 @@
+"""The settings that are kept with the weights: what a detector is made of."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import ValidationError, model_validator
+
+from rcnnkit.backbones.architecture import NetworkSettings
+from rcnnkit.backbones.classifier import ClassifierSettings
+from rcnnkit.backbones.names import architecture
+from rcnnkit.detectors.rcnn import RCNNSettings
+from rcnnkit.heads.box_head import HeadSettings
+from rcnnkit.heads.region_pool import PoolSettings
+from rcnnkit.images import Preprocessing
+from rcnnkit.proposals.methods import ProposalSettings
+from rcnnkit.proposals.rpn import RPNSettings
+from rcnnkit.settings import Section, explain
+
+# Where objects are many: suppression leaves several proposals of each.
+PROPOSALS_PER_OBJECT = 3
+
+
+class ModelSettings(PoolSettings, NetworkSettings):
+    """[model]: which detector, and its parts."""
+
+    detector: Literal["faster_rcnn", "fast_rcnn", "rcnn", "classifier"] = "faster_rcnn"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_are_the_backbones(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(name := values.get("backbone"), str):
+            return values
+        network = architecture(name)
+        return {"neck": network.necks[0], "norm": network.norms[0]} | values
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        network = architecture(self.backbone)
+        for key, value, choices in (("neck", self.neck, network.necks), ("norm", self.norm, network.norms)):
+            if value not in choices:
+                known = " or ".join(f'"{choice}"' for choice in choices)
+                raise ValueError(f'{key} = "{value}" does not go with {self.backbone}, which has {known}')
+        if self.pretrained:
+            try:
+                network.normalisation()
+            except ValueError as error:
+                raise ValueError(f"pretrained = true: {error}") from None
+        if self.fpn_norm == "group" and self.fpn_channels % 32:
+            raise ValueError(
+                f'fpn_channels = {self.fpn_channels} cannot be cut into the 32 groups of fpn_norm = "group"'
+            )
+        by_region = network.last_stage if self.neck != "fpn" and self.detector in ("fast_rcnn", "faster_rcnn") else ""
+        most = network.stages - bool(by_region)
+        if self.frozen_stages > most:
+            why = (
+                f"{network.stages} would freeze {by_region}, the per-region head" if by_region else "that is all it has"
+            )
+            raise ValueError(
+                f"frozen_stages = {self.frozen_stages} is too many for {self.backbone}: {most} at most; {why}"
+            )
+        return self
+
+
+class DetectorSettings(Section):
+    """What is kept with the weights."""
+
+    model: ModelSettings = ModelSettings()
+    proposals: ProposalSettings = ProposalSettings()
+    rpn: RPNSettings = RPNSettings()
+    head: HeadSettings = HeadSettings()
+    rcnn: RCNNSettings = RCNNSettings()
+    classifier: ClassifierSettings = ClassifierSettings()
+    input: Preprocessing = Preprocessing()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pretrained_weights_bring_their_normalisation(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(given := values.get("input", {}), dict):
+            return values
+        try:
+            model = ModelSettings.model_validate(values.get("model", {}))
+        except ValidationError:  # which is told of by the section itself
+            return values
+        if not model.pretrained:
+            return values
+        mean, std = architecture(model.backbone).normalisation()
+        return values | {"input": {"mean": mean, "std": std} | given}
+
+    @model_validator(mode="after")
+    def _pretrained_weights_keep_it(self) -> Self:
+        if not self.model.pretrained:
+            return self
+        trained = dict(zip(("mean", "std"), architecture(self.model.backbone).normalisation(), strict=True))
+        for name, value in trained.items():
+            if getattr(self.input, name) != value:
+                raise ValueError(
+                    f"input.{name} = {list(getattr(self.input, name))}, but the ImageNet weights of"
+                    f" {self.model.backbone} were trained with {list(value)}; leave it out, or set model.pretrained ="
+                    " false"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _targets_can_be_measured(self) -> Self:
+        if self.head.measured_targets and self.model.detector != "fast_rcnn":
+            raise ValueError(
+                'head.measured_targets = true goes with model.detector = "fast_rcnn" alone: the targets are measured'
+                " on proposals made before training"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _convolutions_have_a_pyramid(self) -> Self:
+        if self.head.convs and self.model.neck != "fpn":
+            raise ValueError(f'head.convs = {self.head.convs} goes with model.neck = "fpn", not "{self.model.neck}"')
+        if self.head.convs and (self.head.fc6_rank or self.head.fc7_rank):
+            raise ValueError(f"head.convs = {self.head.convs} has no layers to split; leave fc6_rank and fc7_rank at 0")
+        return self
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> Self:
+        if self.model.detector != "rcnn":
+            return self
+        name, size, context = self.model.backbone, self.window_size, self.rcnn.context
+        network = architecture(name)
+        if self.rcnn.layer == "fc6" and not network.fc6:
+            raise ValueError(f'rcnn.layer = "fc6" is not in {name}, which has "pool5" and "fc7"')
+        if size < network.smallest:
+            raise ValueError(f"rcnn.size = {size} is less than the {network.smallest} pixels that {name} can look at")
+        if 2 * context >= size:
+            raise ValueError(f"rcnn.context = {context} leaves nothing of a window of rcnn.size = {size} pixels")
+        return self
+
+    @model_validator(mode="after")
+    def _pictures_fit(self) -> Self:
+        if self.model.detector != "classifier":
+            return self
+        name, crop = self.model.backbone, self.classifier.crop
+        smallest = architecture(name).smallest
+        if crop < smallest:
+            raise ValueError(f"classifier.crop = {crop} is less than the {smallest} pixels that {name} can look at")
+        if other := self.input.first_changed(("short_side", "long_side", "scales", "divisor")):
+            raise ValueError(f"input.{other} is a detector's; a classifier has classifier.resize and classifier.crop")
+        return self
+
+    @property
+    def window_size(self) -> int:
+        """Sides of what a whole network looks at, pixels: R-CNN's windows, or a classifier's pictures."""
+        if self.model.detector == "classifier":
+            return self.classifier.crop
+        return self.rcnn.size or architecture(self.model.backbone).window
+
+    def with_max_detections(self, count: int) -> Self:
+        """The same with another `max_detections`, 0 for no limit, and with proposals enough for so many objects.
+
+        Where there is no limit, the proposals are as many as before, and bound the detections.
+        """
+        least = PROPOSALS_PER_OBJECT * count
+        rpn, proposals = self.rpn, self.proposals
+        new: dict[str, dict[str, int]] = {
+            "head": {"max_detections": count},
+            "rcnn": {"max_detections": count},
+            "rpn": {"pre_nms": max(rpn.pre_nms, least), "post_nms": max(rpn.post_nms, least)},
+            "proposals": {"count": max(proposals.count, least)},
+        }
+        sections = {name: getattr(self, name).model_copy(update=values) for name, values in new.items()}
+        return self.model_copy(update=sections)
+
+    @classmethod
+    def of_weights(cls, values: dict[str, Any]) -> DetectorSettings:
+        """The settings that a weights file keeps. Nothing is to be fetched: every weight is in the file.
+
+        Raises:
+            ValueError: they are not settings of this rcnnkit.
+            KeyError, TypeError: `values` are none at all.
+        """
+        try:
+            return cls.model_validate(values | {"model": values["model"] | {"pretrained": False}})
+        except ValidationError as error:
+            raise ValueError("; ".join(explain(e, cls) for e in error.errors())) from None

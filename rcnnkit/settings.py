@@ -1,0 +1,113 @@
+"""What every section of the settings is made of."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Factor = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """The settings of one part. They stand beside its class, which takes them as an argument."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def first_changed(self, names: Sequence[str]) -> str | None:
+        """The first of these settings that is not at its default."""
+        fields = type(self).model_fields
+        return next((name for name in names if getattr(self, name) != fields[name].default), None)
+
+
+class MatchSettings(Section):
+    """From which IoU with an object on a box stands for it, and below which it is background; see `match`."""
+
+    foreground_iou: Share
+    background_iou: Share
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.background_iou > self.foreground_iou:
+            raise ValueError(
+                f"background_iou = {self.background_iou} is above foreground_iou = {self.foreground_iou};"
+                " what overlaps more than one must not be less than the other"
+            )
+        return self
+
+
+# What other libraries call a setting, where its own name is not close enough to be found.
+ELSEWHERE = {
+    "batch_size": "train.batch",
+    "ims_per_batch": "train.batch",
+    "learning_rate": "train.lr",
+    "base_lr": "train.lr",
+    "lr0": "train.lr",
+    "max_iter": "train.iterations",
+    "imgsz": "input.short_side",
+    "image_size": "input.short_side",
+    "min_size": "input.short_side",
+    "max_size": "input.long_side",
+    "classes": "data.class_names",
+    "names": "data.class_names",
+    "conf": "head.score_threshold",
+    "nms_thresh": "head.nms_iou",
+    "max_det": "head.max_detections",
+    "amp": "train.precision",
+    "weights": "train.init",
+}
+EPOCHS = ("epoch", "epochs", "max_epochs", "num_epochs", "total_epochs")
+
+
+def closest_name(name: str, names: Sequence[str]) -> str | None:
+    """The one of `names` that `name` is most like, capitals or not, if there is one."""
+    lower = {each.lower(): each for each in names}
+    return next((lower[each] for each in difflib.get_close_matches(name.lower(), lower, n=1)), None)
+
+
+def explain(error: Any, sections: type[BaseModel]) -> str:
+    """One of pydantic's errors in words: the setting by its name, its value, and what it may be.
+
+    Args:
+        error: an entry of `ValidationError.errors()`.
+        sections: the model with all sections, whose settings are suggested in place of unknown ones.
+    """
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        name = path[-1].lower()
+        if name in EPOCHS:
+            return f"{key} is not a setting; give train.iterations, which is epochs × training pictures / train.batch"
+        close = ELSEWHERE.get(name) or _closest_setting(key, sections)
+        return f"{key} is not a setting" + (f"; did you mean {close}?" if close else "")
+    if error["type"] == "missing":
+        return f"{key} is missing; give it in the file or as {key}=…"
+    if error["type"] == "value_error":  # of our own validators, whose texts begin with the setting's name
+        return ".".join([*path, str(error["ctx"]["error"])])
+    said = f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    if error["type"] == "literal_error":
+        close = closest_name(str(error["input"]), re.findall("'(.*?)'", error["ctx"]["expected"]))
+        said += f"; did you mean {close}?" if close else ""
+    return said
+
+
+def _closest_setting(key: str, sections: type[BaseModel]) -> str | None:
+    """The setting whose name is most like that of `key`: in its own section if there is one, else in any."""
+    section, _, name = key.rpartition(".")
+    known = []
+    for title, field in sections.model_fields.items():
+        assert isinstance(field.annotation, type)
+        known += [title, *(f"{title}.{each}" for each in field.annotation.model_fields)]
+    for keys in ([each for each in known if each.rpartition(".")[0] == section], known):
+        names = {each.rpartition(".")[2]: each for each in reversed(keys)}
+        if close := closest_name(name, list(names)):
+            return names[close]
+    return None
