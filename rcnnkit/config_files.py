@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +38,21 @@ def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
         raise SettingsError(f"{file} is not UTF-8 text ({error}); save it as UTF-8") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{file} is not TOML: {error}") from None
+    changed: set[str] = set()
     for override in overrides:
         try:
             override.encode()
         except UnicodeEncodeError:  # a path of other bytes
             raise SettingsError(f"{override} is not UTF-8, as the run's settings.toml has to be; rename it") from None
         key, equals, text = override.partition("=")
-        section, dot, name = key.strip().partition(".")
-        if not equals or not dot or "." in name:
+        section, _, name = key.strip().partition(".")
+        if not (equals and section and name) or "." in name:
             raise SettingsError(f"{override!r} is not of the form section.key=value, such as train.lr=0.01")
         if not isinstance(values.setdefault(section, {}), dict):
             raise SettingsError(f"{file}: {section} must be a section, [{section}]")
         values[section][name] = _value(text)
-    return check_settings(values, str(file))
+        changed.add(f"{section}.{name}")
+    return check_settings(values, str(file), changed)
 
 
 def _value(text: str) -> Any:
@@ -60,12 +62,26 @@ def _value(text: str) -> Any:
         return text.strip()  # a bare word is a string
 
 
-def check_settings(values: dict[str, Any], source: str) -> Settings:
-    """Settings from nested values; `source` is named in errors. Raises SettingsError."""
+def check_settings(values: dict[str, Any], source: str, changed: Collection[str] = ()) -> Settings:
+    """Settings from nested values.
+
+    Args:
+        values: section → setting → value.
+        source: where they come from, for errors, except …
+        changed: … of those that the command line gave, as section.setting.
+
+    Raises:
+        SettingsError: an unknown setting, or a value of the wrong type or range.
+    """
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError("\n".join(visible(f"{source}: {explain(e, Settings)}") for e in error.errors())) from None
+        lines = []
+        for each in error.errors():
+            text = explain(each, Settings)
+            blamed = ".".join(text.split(maxsplit=1)[0].split(".")[:2])  # all texts begin with the setting
+            lines.append(visible(f"{'the command line' if blamed in changed else source}: {text}"))
+        raise SettingsError("\n".join(lines)) from None
 
 
 def write_settings(settings: Settings, file: Path) -> None:

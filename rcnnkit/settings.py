@@ -67,10 +67,10 @@ ELSEWHERE = {
 EPOCHS = ("epoch", "epochs", "max_epochs", "num_epochs", "total_epochs")
 
 
-def closest_name(name: str, names: Sequence[str]) -> str | None:
-    """The one of `names` that `name` is most like, capitals or not, if there is one."""
+def closest_name(name: str, names: Sequence[str], cutoff: float = 0.6) -> str | None:
+    """The one of `names` that `name` is most like, capitals or not, if one is as like as `cutoff`, 0 to 1."""
     lower = {each.lower(): each for each in names}
-    return next((lower[each] for each in difflib.get_close_matches(name.lower(), lower, n=1)), None)
+    return next((lower[each] for each in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=cutoff)), None)
 
 
 def explain(error: Any, sections: type[BaseModel]) -> str:
@@ -94,7 +94,7 @@ def explain(error: Any, sections: type[BaseModel]) -> str:
         return ".".join([*path, str(error["ctx"]["error"])])
     said = f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
     if error["type"] == "literal_error":
-        close = closest_name(str(error["input"]), re.findall("'(.*?)'", error["ctx"]["expected"]))
+        close = closest_name(str(error["input"]), re.findall("'(.*?)'", error["ctx"]["expected"]), cutoff=0.5)
         said += f"; did you mean {close}?" if close else ""
     return said
 

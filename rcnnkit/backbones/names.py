@@ -22,12 +22,13 @@ def architecture(name: str) -> Architecture:
     """The network of that name.
 
     Raises:
-        ValueError: there is none; or timm, which has it, is not installed.
+        ValueError: there is none, or it gives no maps.
+        ImportError: timm has it, and is not installed.
     """
     if name.startswith(PREFIX):
         return TimmArchitecture(name)
     if name not in ARCHITECTURES:
-        close = closest_name(name, list(ARCHITECTURES))
+        close = closest_name(name, list(ARCHITECTURES), cutoff=0.5)
         hint = f"did you mean {close}? There are" if close else "there are"
-        raise ValueError(f'"{name}" is no backbone; {hint} {", ".join(ARCHITECTURES)}, and {PREFIX}NAME for timm\'s')
+        raise ValueError(f'there is no backbone "{name}"; {hint} {", ".join(ARCHITECTURES)}, and {PREFIX}NAME of timm')
     return ARCHITECTURES[name]

@@ -12,6 +12,7 @@ from rcnnkit.backbones.architecture import Architecture, NetworkSettings, Region
 from rcnnkit.backbones.imagenet import Colour
 from rcnnkit.backbones.two_fc import RegionSettings, TwoFC
 from rcnnkit.backbones.window import Averaged
+from rcnnkit.settings import closest_name
 
 PREFIX = "timm/"
 PYRAMID, SINGLE, LAST = (4, 8, 16, 32), (16,), (32,)  # strides
@@ -130,8 +131,8 @@ def _feature_info(name: str) -> list[dict[str, Any]]:
 
     timm = _timm()
     if not timm.is_model(name):
-        close = timm.list_models(f"*{name}*")[:3]
-        raise ValueError(f"timm has no network {name}" + (f"; did you mean {', '.join(close)}?" if close else ""))
+        close = closest_name(name, timm.list_models())
+        raise ValueError(f"timm has no network {name}" + (f"; did you mean {close}?" if close else ""))
     try:
         with torch.device("meta"):
             info: list[dict[str, Any]] = timm.create_model(name, features_only=True).feature_info.info

@@ -31,7 +31,10 @@ class ModelSettings(PoolSettings, NetworkSettings):
     def _defaults_are_the_backbones(cls, values: Any) -> Any:
         if not isinstance(values, dict) or not isinstance(name := values.get("backbone"), str):
             return values
-        network = architecture(name)
+        try:
+            network = architecture(name)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f'backbone = "{name}": {error}') from None
         return {"neck": network.necks[0], "norm": network.norms[0]} | values
 
     @model_validator(mode="after")
@@ -53,12 +56,8 @@ class ModelSettings(PoolSettings, NetworkSettings):
         by_region = network.last_stage if self.neck != "fpn" and self.detector in ("fast_rcnn", "faster_rcnn") else ""
         most = network.stages - bool(by_region)
         if self.frozen_stages > most:
-            why = (
-                f"{network.stages} would freeze {by_region}, the per-region head" if by_region else "that is all it has"
-            )
-            raise ValueError(
-                f"frozen_stages = {self.frozen_stages} is too many for {self.backbone}: {most} at most; {why}"
-            )
+            would = f"would freeze {by_region}, the per-region head" if by_region else "are more stages than there are"
+            raise ValueError(f"frozen_stages = {self.frozen_stages} {would}; {most} at most with {self.backbone}")
         return self
 
 

@@ -101,8 +101,8 @@ def test_losses_and_gradients(
         theirs = fasterrcnn_resnet50_fpn(
             weights=None,
             weights_backbone=None,
-            min_size=256,
-            max_size=416,
+            min_size=128,
+            max_size=208,
             # every box is a sample, so that both draw the same ones
             rpn_batch_size_per_image=10**6,
             box_batch_size_per_image=10**5,
