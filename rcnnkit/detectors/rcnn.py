@@ -13,17 +13,18 @@ from torch import Tensor, nn
 from rcnnkit.backbones.window import Layer, WindowNetwork
 from rcnnkit.boxes import clip, decode, is_large, scale
 from rcnnkit.detectors.detector import Detector, Limit
+from rcnnkit.heads.svm import SVMSettings
 from rcnnkit.images import Preprocessing
 from rcnnkit.matching import match, sample
 from rcnnkit.ops import batched_nms, warp_regions
 from rcnnkit.proposals.methods import ProposalSettings, proposal_method
-from rcnnkit.settings import Count, Factor, Positive, Section, Share
+from rcnnkit.settings import Count, Factor, Positive, Share
 from rcnnkit.structures import Detections, ImageBatch, Size, Targets
 
 MIN_SIDE = 1e-2  # pixels; a box that regression moved off the picture or shrank to nothing is none
 
 
-class RCNNSettings(Section):
+class RCNNSettings(SVMSettings):
     """[rcnn]: the values are the paper's and its released code's."""
 
     size: Count = 0  # sides of a warped window, pixels; 0: 227 with alexnet and caffenet, 224 with the others
@@ -40,15 +41,8 @@ class RCNNSettings(Section):
     foreground_share: Share = 0.25  # … and how many of them are objects
     foreground_iou: Share = 0.5  # of a region with an object, from which on it is fine-tuned as that object's class
     classifier_lr: Factor = 10.0  # learning rate of the new layer, as a multiple
-    # SVMs
-    background_iou: Share = 0.3  # negatives of a class have less with all its objects
-    c: Factor = 1e-3
-    bias: Factor = 10.0  # the constant feature
-    positive_weight: Factor = 2.0
+    # SVMs: see `SVMSettings`, and
     mining: bool = True  # False: the first picture's negatives are all
-    add_above: float = -1.0001  # negatives that score more join the training set …
-    evict_below: float = -1.2  # … and leave it when they score less after a training
-    retrain_after: Count = 2000  # new negatives
     passes: Positive = 1  # over the pictures
     # box regression
     near_iou: Annotated[float, Field(ge=0, lt=1)] = 0.6  # windows with more are regressed to their object

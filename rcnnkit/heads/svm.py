@@ -14,11 +14,24 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from rcnnkit.processes import map_ahead
+from rcnnkit.settings import Count, Factor, Section, Share
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Fit = tuple[Array, float]  # weight (D,) and bias of one SVM
 
 NORM = 20.0  # the mean length of features that C was chosen for (released code)
+
+
+class SVMSettings(Section):
+    """Of the SVMs, in [rcnn]: the released code's constants. The IoU of 0.3 is the paper's (section 2.3)."""
+
+    background_iou: Share = 0.3  # negatives of a class have less with all its objects
+    c: Factor = 1e-3
+    bias: Factor = 10.0  # the constant feature
+    positive_weight: Factor = 2.0
+    add_above: float = -1.0001  # negatives that score more join the training set …
+    evict_below: float = -1.2  # … and leave it when they score less after a training
+    retrain_after: Count = 2000  # new negatives
 
 
 def feature_scale(norms: Array) -> float:
@@ -38,9 +51,7 @@ def feature_scale(norms: Array) -> float:
     return NORM / mean
 
 
-def fit_svm(
-    positives: Array, negatives: Array, *, c: float = 1e-3, bias: float = 10, positive_weight: float = 2
-) -> Fit:
+def fit_svm(positives: Array, negatives: Array, settings: SVMSettings) -> Fit:
     """The weight (D,) and bias of the SVM between (P, D) positives and (N, D) negatives.
 
     Minimises |w|² / 2 + (b / `bias`)² / 2 + `c` Σ vᵢ max(0, 1 − yᵢ (w·xᵢ + b)), with vᵢ = `positive_weight` for
@@ -51,9 +62,9 @@ def fit_svm(
     svm = LinearSVC(
         loss="hinge",
         dual=True,
-        C=c,
-        intercept_scaling=bias,
-        class_weight={1: positive_weight},
+        C=settings.c,
+        intercept_scaling=settings.bias,
+        class_weight={1: settings.positive_weight},
         max_iter=1000,
         random_state=0,  # the order in which the solver visits the examples
     )
@@ -102,7 +113,7 @@ class SVMTrainer:
     Args:
         positives: (P, D) features of the objects of each class, P ≥ 1.
         class_names: K of them, for messages.
-        c, bias, positive_weight: see `fit_svm`.
+        settings: see `SVMSettings`.
         processes: in which SVMs are trained at the same time.
 
     Raises:
@@ -116,14 +127,7 @@ class SVMTrainer:
         self,
         positives: Sequence[Array],
         class_names: Sequence[str],
-        *,
-        background_iou: float = 0.3,
-        c: float = 1e-3,
-        bias: float = 10,
-        positive_weight: float = 2,
-        add_above: float = -1.0001,
-        evict_below: float = -1.2,
-        retrain_after: int = 2000,
+        settings: SVMSettings,
         processes: int = 1,
     ) -> None:
         if missing := [name for name, each in zip(class_names, positives, strict=True) if not len(each)]:
@@ -131,9 +135,7 @@ class SVMTrainer:
                 f"no object to learn {', '.join(missing)} from; annotate some, or leave it out of data.class_names"
             )
         self.positives, self.class_names = positives, tuple(class_names)
-        self.background_iou, self.c, self.bias_feature, self.positive_weight = background_iou, c, bias, positive_weight
-        self.add_above, self.evict_below, self.retrain_after = add_above, evict_below, retrain_after
-        self.processes = processes
+        self.settings, self.processes = settings, processes
         self.weight = np.zeros((len(positives), positives[0].shape[1]), dtype=np.float32)  # (K, D)
         self.bias = np.zeros(len(positives), dtype=np.float32)  # (K,)
         self.negatives = [_Negatives() for _ in positives]
@@ -152,24 +154,24 @@ class SVMTrainer:
             ValueError: it is the last picture and a class has no negatives.
         """
         scores = features @ self.weight.T + self.bias
-        hard = ((scores > self.add_above) | (self.trainings == 0)) & (overlaps < self.background_iou)
+        hard = ((scores > self.settings.add_above) | (self.trainings == 0)) & (overlaps < self.settings.background_iou)
         due = []
         for label, negatives in enumerate(self.negatives):
             negatives.add(picture, np.flatnonzero(hard[:, label]), features)
             if not len(negatives):
                 if last and not self.trainings[label]:
                     raise ValueError(
-                        f"no window is a negative of {self.class_names[label]}: each has IoU ≥ {self.background_iou}"
-                        " with an object of it; give more proposals a picture"
+                        f"no window is a negative of {self.class_names[label]}: each has IoU ≥"
+                        f" {self.settings.background_iou} with an object of it; give more proposals a picture"
                     )
-            elif last or not self.trainings[label] or negatives.added > self.retrain_after:
+            elif last or not self.trainings[label] or negatives.added > self.settings.retrain_after:
                 due.append(label)
-        fit = partial(fit_svm, c=self.c, bias=self.bias_feature, positive_weight=self.positive_weight)
+        fit = partial(fit_svm, settings=self.settings)
         sets = [(self.positives[label], self.negatives[label].joined()) for label in due]
         for label, (weight, bias) in zip(due, _fit_all(fit, sets, self.processes), strict=True):
             self.weight[label], self.bias[label] = weight, bias
             negatives = self.negatives[label]
-            negatives.keep(negatives.features[0] @ weight + bias >= self.evict_below)
+            negatives.keep(negatives.features[0] @ weight + bias >= self.settings.evict_below)
             negatives.added = 0
             self.trainings[label] += 1
         return due

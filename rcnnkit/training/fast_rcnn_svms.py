@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +16,7 @@ from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.files import check_new
-from rcnnkit.heads.svm import SVMTrainer, feature_scale
+from rcnnkit.heads.svm import SVMSettings, SVMTrainer, feature_scale
 from rcnnkit.images import read_picture
 from rcnnkit.matching import class_overlaps
 from rcnnkit.proposals.store import Store
@@ -38,7 +36,7 @@ def train_svms(
     processes: int = 1,
     device: str = "auto",
     progress: bool = False,
-    options: Mapping[str, Any] | None = None,
+    svms: SVMSettings = SVMSettings(),  # noqa: B008  # it is frozen
 ) -> None:
     """Write a trained Fast R-CNN once more, with a linear SVM per class to score regions; all else stays.
 
@@ -53,7 +51,7 @@ def train_svms(
         out: the new weights file, which must not be there yet.
         use_difficult: whether VOC's difficult objects are positives. They are no negatives in any case.
         processes: that SVMs are trained in.
-        options: of `SVMTrainer`, where they are not R-CNN's.
+        svms: their settings; by default R-CNN's.
 
     Raises:
         FileExistsError: `out` is there.
@@ -90,8 +88,8 @@ def train_svms(
     trainer = SVMTrainer(
         [np.stack(each) * np.float32(factor) if each else none for each in positives],
         data.class_names,
-        processes=processes,
-        **(options or {}),
+        svms,
+        processes,
     )
     for number, record in enumerate(track(data.records, "negatives", disable=not progress)):
         boxes = store.read(record.id, record.size, record.path)[: detector.train_count].boxes

@@ -47,13 +47,13 @@ class Features:
     nothing: what is wrong with the folder is found before the network is trained.
 
     Args:
-        folder: for this data set and network alone.
+        settings: with a folder, for this data set and network alone. Pictures that come first have their windows'
+            features stored.
         about: what the features depend on besides the network's weights.
         windows: of each picture.
         compute: the features (N, D) that the SVMs see and pool5 (N, D5), of the windows of a picture.
         widths: D and D5; 0 where that layer is not needed.
         near_iou: see `Windows.near`; pool5 is kept of these.
-        disk_gb: allowance; pictures that come first have their windows' features stored.
 
     Raises:
         ValueError: `folder` holds features that depend on something else; or the allowance does not suffice for
@@ -62,14 +62,15 @@ class Features:
 
     def __init__(
         self,
-        folder: Path,
+        settings: FeatureSettings,
         about: Mapping[str, Any],
         windows: Sequence[Windows],
         compute: Callable[[int], tuple[Tensor, Tensor]],
         widths: tuple[int, int],
         near_iou: float,
-        disk_gb: float,
     ) -> None:
+        assert settings.folder is not None
+        folder, disk_gb = settings.folder, settings.disk_gb
         self.folder, self.windows, self.compute = folder, windows, compute
         self.widths, self.near_iou = widths, near_iou
         small = [HALF * (len(w.objects) * widths[0] + len(w.near(near_iou)[0]) * widths[1]) for w in windows]

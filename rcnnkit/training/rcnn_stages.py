@@ -40,7 +40,7 @@ from rcnnkit.data.records import Dataset, few
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.evaluation.coco import headline
 from rcnnkit.heads.box_ridge import BoxRidge
-from rcnnkit.heads.svm import SVMTrainer, feature_scale
+from rcnnkit.heads.svm import SVMSettings, SVMTrainer, feature_scale
 from rcnnkit.inference import prepare
 from rcnnkit.precision import pick_dtype
 from rcnnkit.proposals.store import Store
@@ -202,7 +202,7 @@ def plan_features(
     }
     widths = detector.backbone.widths
     return Features(
-        settings.features.folder or run / "features",
+        settings.features.model_copy(update={"folder": settings.features.folder or run / "features"}),
         about,
         pictures.windows,
         compute,
@@ -211,7 +211,6 @@ def plan_features(
             widths["pool5"] if detector.settings.box_regression else 0,
         ),
         settings.rcnn.near_iou,
-        settings.features.disk_gb,
     )
 
 
@@ -249,14 +248,13 @@ def train_svms(
     scale = _scale(features, "norms", settings.train.seed)
     labels = torch.cat([each.objects.labels for each in windows]).numpy()
     objects = np.concatenate([features.read(i, "objects") * scale for i in range(len(windows))])
-    names = ("background_iou", "c", "bias", "positive_weight", "add_above", "evict_below", "retrain_after")
-    chosen = options.model_dump(include={*names})
+    chosen = options.model_dump(include={*SVMSettings.model_fields})
     classes = len(detector.class_names)
     trainer = SVMTrainer(
         [objects[labels == label] for label in range(classes)],
         detector.class_names,
-        processes=os.cpu_count() or 1,
-        **chosen,
+        options,
+        os.cpu_count() or 1,
     )
     file = run / f"svms-{_digest(features, chosen, options.mining, options.passes, scale)}.safetensors"
     steps = len(windows) * options.passes

@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import minimize
 
 from rcnnkit.heads import svm
-from rcnnkit.heads.svm import NORM, SVMTrainer, feature_scale, fit_svm
+from rcnnkit.heads.svm import NORM, SVMSettings, SVMTrainer, feature_scale, fit_svm
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -36,8 +36,12 @@ def scenes(classes: int = 2, pictures: int = 40, windows: int = 150, size: int =
     return features, overlaps, [joined[overlap[:, label] == 1] for label in range(classes)]
 
 
+def trainer_of(positives: Any, names: list[str], processes: int = 1, **settings: Any) -> SVMTrainer:
+    return SVMTrainer(positives, names, SVMSettings.model_validate(settings), processes)
+
+
 def mined(features: Any, overlaps: Any, positives: Any, passes: int = 1, **options: Any) -> SVMTrainer:
-    trainer = SVMTrainer(positives, [f"class {i}" for i in range(len(positives))], **options)
+    trainer = trainer_of(positives, [f"class {i}" for i in range(len(positives))], **options)
     steps = [i for _ in range(passes) for i in range(len(features))]
     for step, i in enumerate(steps):
         trainer.see(i, features[i], overlaps[i], last=step == len(steps) - 1)
@@ -55,7 +59,7 @@ def test_fit_minimises_the_objective() -> None:
     rng = np.random.default_rng(0)
     positives = (rng.normal(size=(20, 5)) + 1).astype(np.float32) * 4
     negatives = rng.normal(size=(80, 5)).astype(np.float32) * 4
-    weight, bias = fit_svm(positives, negatives)
+    weight, bias = fit_svm(positives, negatives, SVMSettings())
     found = objective(weight, bias, positives, negatives)
     start = np.append(weight, bias)
     better = minimize(lambda v: objective(v[:-1], v[-1], positives, negatives), start, method="Nelder-Mead")
@@ -70,7 +74,7 @@ def test_mining_ends_where_training_on_every_negative_does(passes: int) -> None:
     joined, overlap = np.concatenate(features), np.concatenate(overlaps)
     for label in range(2):
         negatives = joined[overlap[:, label] < 0.3]
-        best = objective(*fit_svm(positives[label], negatives), positives[label], negatives)
+        best = objective(*fit_svm(positives[label], negatives, SVMSettings()), positives[label], negatives)
         reached = objective(trainer.weight[label], float(trainer.bias[label]), positives[label], negatives)
         first = mined(features[:1], overlaps[:1], positives)
         before = objective(first.weight[label], float(first.bias[label]), positives[label], negatives)
@@ -82,7 +86,7 @@ def test_mining_ends_where_training_on_every_negative_does(passes: int) -> None:
 
 def test_a_case_by_hand() -> None:
     # One number a window; the SVM's sign is all that matters. The first picture's negatives are all taken.
-    trainer = SVMTrainer([np.array([[20.0]], dtype=np.float32)], ["cell"], evict_below=-1.0, retrain_after=2)
+    trainer = trainer_of([np.array([[20.0]], dtype=np.float32)], ["cell"], evict_below=-1.0, retrain_after=2)
     overlaps = np.array([[0.0], [0.29], [0.3], [1.0]])
     assert trainer.see(0, np.array([[-20.0], [-40], [5], [20]], dtype=np.float32), overlaps) == [0]
     weight, bias = float(trainer.weight[0, 0]), float(trainer.bias[0])
@@ -104,15 +108,15 @@ def test_hard_may_mean_beyond_the_boundary() -> None:
     """Untrained SVMs score 0, so the first negatives are taken whatever counts as hard."""
     rng = np.random.default_rng(0)
     positives, negatives = rng.normal(1, 1, (9, 4)).astype(np.float32), rng.normal(-1, 1, (30, 4)).astype(np.float32)
-    trainer = SVMTrainer([positives], ["a"], add_above=0.5)
+    trainer = trainer_of([positives], ["a"], add_above=0.5)
     trainer.see(0, negatives, np.zeros((30, 1)), last=True)
-    weight, bias = fit_svm(positives, negatives)
+    weight, bias = fit_svm(positives, negatives, SVMSettings())
     np.testing.assert_array_equal(trainer.weight[0], weight)
     assert trainer.bias[0] == np.float32(bias)
 
 
 def test_what_was_evicted_comes_back_when_it_is_hard_again() -> None:
-    trainer = SVMTrainer([np.array([[20.0, 0]], dtype=np.float32)], ["cell"])
+    trainer = trainer_of([np.array([[20.0, 0]], dtype=np.float32)], ["cell"])
     easy, zeros = np.array([[-400.0, 0]], dtype=np.float32), np.zeros((1, 1))
     trainer.see(0, easy, zeros)
     assert len(trainer.negatives[0]) == 0  # far below −1.2: evicted
@@ -140,14 +144,14 @@ def test_a_stopped_training_goes_on_to_the_same_svms(processes: int) -> None:
 def test_a_class_without_positives_is_named_and_one_is_enough() -> None:
     one, none = np.ones((1, 3), dtype=np.float32), np.zeros((0, 3), dtype=np.float32)
     with pytest.raises(ValueError, match="no object to learn bike, boat from"):
-        SVMTrainer([one, none, none], ["bird", "bike", "boat"])
-    trainer = SVMTrainer([one * 10], ["bird"])
+        trainer_of([one, none, none], ["bird", "bike", "boat"])
+    trainer = trainer_of([one * 10], ["bird"])
     trainer.see(0, np.array([[-10.0, -10, -10]], dtype=np.float32), np.zeros((1, 1)), last=True)
     assert trainer.weight[0] @ (one[0] * 10) + trainer.bias[0] > 0
 
 
 def test_a_class_that_is_everywhere_has_no_negatives() -> None:
-    trainer = SVMTrainer([np.ones((1, 3), dtype=np.float32)], ["bird"])
+    trainer = trainer_of([np.ones((1, 3), dtype=np.float32)], ["bird"])
     assert trainer.see(0, np.ones((2, 3), dtype=np.float32), np.ones((2, 1))) == []
     assert trainer.see(1, np.zeros((0, 3), dtype=np.float32), np.zeros((0, 1))) == []
     with pytest.raises(ValueError, match="no window is a negative of bird"):

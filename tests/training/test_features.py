@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rcnnkit.data.records import Record
 from rcnnkit.structures import Targets
-from rcnnkit.training.features import Features, fingerprint
+from rcnnkit.training.features import Features, FeatureSettings, fingerprint
 from rcnnkit.training.windows import Windows
 
 WINDOWS = [
@@ -31,7 +31,7 @@ def computed(picture: int) -> tuple[Tensor, Tensor]:
 
 def features(folder: Path, bytes_: float = 1e9, **options: Any) -> Features:
     arguments: dict[str, Any] = {"about": {"backbone": "resnet18"}, "compute": computed, "widths": (5, 7)} | options
-    return Features(folder, windows=WINDOWS, near_iou=0.6, disk_gb=bytes_ / 1e9, **arguments)
+    return Features(FeatureSettings(folder=folder, disk_gb=bytes_ / 1e9), windows=WINDOWS, near_iou=0.6, **arguments)
 
 
 @pytest.mark.parametrize(("room", "stored"), [(SMALL, 0), (SMALL + LARGE * 2.5, 2), (SMALL + LARGE * 4, 4)])
@@ -135,7 +135,7 @@ def test_features_that_are_not_finite_in_half_precision_are_named(tmp_path: Path
 
 def test_a_picture_without_objects(tmp_path: Path) -> None:
     bare = Windows(WINDOWS[0].record, WINDOWS[0].record.targets, WINDOWS[0].boxes)
-    kept = Features(tmp_path, {}, [bare], computed, (5, 7), near_iou=0.6, disk_gb=1)
+    kept = Features(FeatureSettings(folder=tmp_path, disk_gb=1), {}, [bare], computed, (5, 7), near_iou=0.6)
     kept.begin("a")
     kept.make(0)
     assert kept.read(0, "objects").shape == (0, 5)

@@ -19,7 +19,7 @@ from rcnnkit.data.reading import read_data
 from rcnnkit.data.voc import write_voc
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.heads.box_ridge import BoxRidge
-from rcnnkit.heads.svm import fit_svm
+from rcnnkit.heads.svm import SVMSettings, fit_svm
 from rcnnkit.images import read_picture
 from rcnnkit.proposals.sliding_windows import sliding_windows
 from rcnnkit.proposals.store import Store
@@ -156,7 +156,7 @@ def test_svms_and_boxes_are_those_of_the_features(values: Values, whole: Path, d
         negative = np.concatenate([(o < 0.3).all(dim=1).numpy() for o in overlaps])
 
         found = detector.svm_weight[label].numpy() / scale, float(detector.svm_bias[label])
-        best = fit_svm(x[positive], x[negative])
+        best = fit_svm(x[positive], x[negative], SVMSettings())
         assert objective(*found, x[positive], x[negative]) <= 1.01 * objective(*best, x[positive], x[negative])
     # box regression: its own sums, from the same windows
     lengths = torch.cat([found["pool5"].norm(dim=1) for _, _, found in rows])
