@@ -34,8 +34,8 @@ class TrainedRPN(PictureMethod):
             "input": detector.preprocessing.model_dump(mode="json"),
             "pre_nms": rpn.keep[0],
             "post_nms": rpn.keep[1],
-            "nms_iou": rpn.nms_iou,
-            "min_side": rpn.min_side,
+            "nms_iou": rpn.settings.nms_iou,
+            "min_side": rpn.settings.min_side,
         }
 
     def find(self, picture: np.ndarray) -> Proposals:

@@ -28,7 +28,7 @@ class BoxRidge:
     that λ bears alike on all four, and the weight of the constant is regularised too.
     """
 
-    def __init__(self, size: int, ridge: float = 1000.0) -> None:
+    def __init__(self, size: int, ridge: float) -> None:
         self.size, self.ridge = size, ridge
         self.rows: list[Array] = []  # (n, D + 1 + 4) float32: x with a 1 at its end, then t
         self.xx: Array | None = None  # Σ x xᵀ of windows that are not kept, its upper triangle

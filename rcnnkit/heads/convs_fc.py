@@ -19,7 +19,7 @@ class ConvsFC(nn.Module):
         norm: after each convolution.
     """
 
-    def __init__(self, channels: int, size: int, convs: int, hidden: int, norm: Norm = "none") -> None:
+    def __init__(self, channels: int, size: int, convs: int, hidden: int, norm: Norm) -> None:
         super().__init__()
         layer = norm_layer(norm)
         self.convs = nn.Sequential(

@@ -238,7 +238,7 @@ def test_settings_that_do_not_fit() -> None:
     fits_not = DetectorSettings.model_validate(
         {"model": {"backbone": "resnet18"}, "rpn": {"anchor_sizes": [[8], [16]]}}
     )
-    with pytest.raises(ValueError, match=r"has 2 lists, but fpn has 5 maps, of strides \[4, 8, 16, 32, 64\]"):
+    with pytest.raises(ValueError, match=r"has 2 lists, but there are 5 maps, of strides \[4, 8, 16, 32, 64\]"):
         build(fits_not, ["cat"])
 
 

@@ -11,6 +11,7 @@ from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.drawing import Occlusion, draw_occlusion, occlusion
+from rcnnkit.proposals.methods import ProposalSettings
 from rcnnkit.structures import Proposals
 
 BOX = (20.0, 12.5, 62.0, 44.0)
@@ -36,8 +37,8 @@ def loud(detector: Detector) -> Detector:
 def by_its_call(detector: Detector, picture: np.ndarray, name: str) -> float:
     """What the detector itself says of BOX as the only proposal; a Faster R-CNN's parts as a Fast R-CNN."""
     if isinstance(detector, FasterRCNN):
-        parts = detector.backbone, None, detector.pool, detector.head, detector.preprocessing
-        detector = FastRCNN(*parts).eval()
+        parts = detector.backbone, detector.pool, detector.head, detector.preprocessing
+        detector = FastRCNN(*parts, ProposalSettings(method="precomputed")).eval()
     (score,) = detector(picture, Proposals(torch.tensor([BOX]), torch.ones(1))).of(name).scores.tolist()
     return score
 

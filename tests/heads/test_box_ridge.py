@@ -18,7 +18,7 @@ def windows(count: int = 200, size: int = 7) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("size", [7, 150, 199, 200, 300])
 def test_equals_scikit_learns_ridge_on_whitened_targets(size: int) -> None:
     features, deltas = windows(size=size)  # more windows than numbers in a feature, and fewer
-    regressor = BoxRidge(size)
+    regressor = BoxRidge(size, 1000.0)
     for part in (slice(0, 50), slice(50, 50), slice(50, 200)):  # a picture at a time, one of them without any
         regressor.add(features[part], deltas[part])
     weight, bias = regressor.solve()
@@ -39,7 +39,7 @@ def test_equals_scikit_learns_ridge_on_whitened_targets(size: int) -> None:
 
 def test_one_window_and_equal_windows_regress_to_their_mean() -> None:
     for count in (1, 5):
-        regressor = BoxRidge(3)
+        regressor = BoxRidge(3, 1000.0)
         delta = encode(torch.tensor([[0.0, 0, 20, 10]]), torch.tensor([[5.0, 0, 25, 10]])).numpy()
         regressor.add(np.ones((count, 3)), np.repeat(delta, count, axis=0))
         weight, bias = regressor.solve()
@@ -49,4 +49,4 @@ def test_one_window_and_equal_windows_regress_to_their_mean() -> None:
 
 def test_without_windows_there_is_nothing_to_solve() -> None:
     with pytest.raises(ValueError, match="nothing to regress from"):
-        BoxRidge(3).solve()
+        BoxRidge(3, 1000.0).solve()

@@ -85,7 +85,7 @@ def test_it_learns_and_leaves_all_that_is_promised(small: Values, root: Path, tm
     }
     classifier = weights.load_classifier(best, "cpu")
     assert classifier.class_names == ("blue", "green", "red")
-    assert (classifier.resize, classifier.crop) == (36, 32)
+    assert (classifier.settings.resize, classifier.settings.crop) == (36, 32)
     called = [classifier.class_names[i] for i in classifier([root / f"train/{n}/0.png" for n in COLOURS]).argmax(dim=1)]
     assert called == list(COLOURS)
 

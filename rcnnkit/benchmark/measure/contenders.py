@@ -16,6 +16,7 @@ from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import Array
 from rcnnkit.inference import prepare
+from rcnnkit.settings import explain
 from rcnnkit.structures import Detections
 from rcnnkit.weights import load, read
 
@@ -125,6 +126,6 @@ def untrained(backbone: str, class_names: Sequence[str]) -> list[Contender]:
         try:
             settings = DetectorSettings.model_validate(values)
         except ValidationError as error:
-            raise ValueError(f"--backbone {backbone}: {error.errors()[0]['msg'].lower()}") from None
+            raise ValueError(f"--backbone {backbone}: {explain(error.errors()[0], DetectorSettings)}") from None
         contenders.append(Contender(name, settings, tuple(class_names)))
     return contenders

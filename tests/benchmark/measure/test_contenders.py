@@ -66,7 +66,7 @@ def test_untrained_ones_are_the_same_every_time() -> None:
 
 
 def test_no_such_backbone() -> None:
-    with pytest.raises(ValueError, match=r"--backbone resnet7: input should be .*'resnet18'"):
+    with pytest.raises(ValueError, match=r"--backbone resnet7: .* there is no backbone .resnet7.; did you mean resnet"):
         untrained("resnet7", ["a"])
 
 

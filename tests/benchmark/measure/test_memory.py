@@ -1,12 +1,12 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 
-from rcnnkit.backbones.names import TRAITS, BackboneName
+from rcnnkit.backbones.names import ARCHITECTURES
 from rcnnkit.benchmark.measure import memory
 from rcnnkit.benchmark.measure.contenders import Contender, untrained
 from rcnnkit.benchmark.measure.memory import check_memory, estimate, peaks
@@ -23,8 +23,8 @@ SIZE = (600, 800)
 # Of every family one, with every neck that it has.
 NETWORKS = [
     (name, neck)
-    for name in get_args(BackboneName)
-    for neck in TRAITS[name].necks
+    for name, network in ARCHITECTURES.items()
+    for neck in network.necks
     if name not in ("vgg19", "resnet34", "resnet101", "resnet152")
 ]
 
