@@ -78,7 +78,7 @@ def whole(path: Path) -> Iterator[Path]:
         half.replace(path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise OSError(f"{path} cannot be written ({reason}); mend that, or choose another folder") from None
+        raise OSError(f"{path} cannot be written ({reason}); fix that, or choose another folder") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

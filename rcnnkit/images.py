@@ -38,8 +38,14 @@ def list_pictures(pictures: Picture | Iterable[Picture]) -> list[Picture] | None
 
     Raises:
         TypeError: it is neither.
+        ValueError: a tensor (B, H, W, 3).
     """
     if isinstance(pictures, np.ndarray | Tensor):
+        if isinstance(pictures, Tensor) and pictures.ndim == 4 and pictures.shape[1] > 3 >= pictures.shape[3]:
+            raise ValueError(
+                f"a batch in a tensor must be (B, 3, H, W) or (B, 1, H, W), not {tuple(pictures.shape)}; pass"
+                " tensor.permute(0, 3, 1, 2)"
+            )
         return list(pictures) if pictures.ndim == 4 else None
     if _is_picture(pictures):
         return None
@@ -126,20 +132,20 @@ def _no_picture(value: object) -> TypeError:
     """What was given in the place of a picture, and what to give."""
     if value is None:
         return TypeError(
-            "None is no picture; cv2.imread returns it for a file that it cannot read, so pass the path itself"
+            "None is not a picture; cv2.imread returns it for a file that it cannot read, so pass the path itself"
         )
     what = f"a value of type {type(value).__name__}"
     if isinstance(value, Iterable) and not isinstance(value, Mapping):
         return TypeError(
-            f"{what} is no picture; pass several pictures as one flat list, and pixels as an array: numpy.asarray(…)"
+            f"{what} is not a picture; pass several pictures as one flat list, and pixels as an array: numpy.asarray(…)"
         )
-    return TypeError(f"{what} is no picture; pass a path, bytes, an open file, a PIL picture, an array or a tensor")
+    return TypeError(f"{what} is not a picture; pass a path, bytes, an open file, a PIL picture, an array or a tensor")
 
 
 def _check_path(name: str) -> None:
     """Raise ValueError for text that is given for a path and is none."""
     if not name:
-        raise ValueError("'' is no path; give the path of a picture")
+        raise ValueError("'' is not a path; give the path of a picture")
     if re.match(r"data:|[A-Za-z][A-Za-z0-9+.-]+:/", name):
         shown = name if len(name) <= 200 else f"{name[:100]}…"
         raise ValueError(
@@ -147,7 +153,7 @@ def _check_path(name: str) -> None:
         )
     if len(name) > LONGEST_PATH:
         raise ValueError(
-            f"a text of {len(name):,} letters that begins with {name[:20]!r} is no path; if it is base64, pass"
+            f"a text of {len(name):,} letters that begins with {name[:20]!r} is not a path; if it is base64, pass"
             " base64.b64decode(text)"
         )
 
@@ -180,15 +186,20 @@ def _tensor_advice(shape: tuple[int, ...]) -> str:
 
 
 def _from_open_pil(picture: Image.Image) -> Array:
-    name = getattr(picture, "filename", "") or "given"
+    name = getattr(picture, "filename", "")
     try:
-        picture.load()  # which turns a TIFF and no other kind
+        if picture.format == "TIFF":  # Pillow turns it in load, and confuses its sides when it maps a file into memory
+            picture.filename = ""  # type: ignore[attr-defined]  # so it reads
+        picture.load()
     except Exception as error:  # PIL raises many kinds; for a closed file AssertionError without a text
         reason = "its file was closed before its pixels were read" if not str(error) else str(error)
         raise ValueError(
-            f"the PIL picture {name} cannot be decoded ({reason}); pass its path, or call its load() while its file is"
-            " open"
+            f"the PIL picture {name or 'given'} cannot be decoded ({reason}); pass its path, or call its load() while"
+            " its file is open"
         ) from None
+    finally:
+        if picture.format == "TIFF":
+            picture.filename = name  # type: ignore[attr-defined]
     return turned(from_pil(picture), orientation(picture))
 
 

@@ -66,8 +66,9 @@ class Targets:
     truncated: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # (N,) VOC
     crowd: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # (N,) COCO's iscrowd
     areas: Tensor = field(default_factory=lambda: torch.zeros(0))  # (N,) float32, COCO's (mask) area
-    # For which (height, width) and number of classes the values were found right; `replace` forgets it.
-    _seen: tuple[int, int, int] | None = field(default=None, init=False, repr=False)
+    # For which (height, width) and number of classes the values were found right, and the versions of boxes and labels,
+    # which change in place; `replace` forgets it.
+    _seen: tuple[int, int, int, int, int] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_boxes(self.boxes)
@@ -83,18 +84,19 @@ class Targets:
         return len(self.boxes)
 
     def __getitem__(self, keep: Tensor) -> Targets:
-        return _with_mark(_select(self, keep), self._seen)
+        return _seen_too(_select(self, keep), self)
 
     def to(self, device: torch.device | str) -> Targets:
-        return _with_mark(_move(self, device), self._seen)
+        return _seen_too(_move(self, device), self)
 
     def see(self, size: Size, classes: int) -> None:
         """Note that the boxes lie in a picture of this size, and the labels in [0, classes)."""
-        _with_mark(self, (*size, classes))
+        object.__setattr__(self, "_seen", (*size, classes, *_versions(self)))
 
     def was_seen(self, size: Size, classes: int) -> bool:
         """Whether that was noted, of as many classes or fewer."""
-        return self._seen is not None and self._seen[:2] == tuple(size) and self._seen[2] <= classes
+        seen = self._seen
+        return seen is not None and seen == (*size, seen[2], *_versions(self)) and seen[2] <= classes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,9 +191,17 @@ class Detections:
         ]
 
 
-def _with_mark(targets: Targets, seen: tuple[int, int, int] | None) -> Targets:
-    object.__setattr__(targets, "_seen", seen)
-    return targets
+def _versions(targets: Targets) -> tuple[int, int]:
+    """Counts of how often the tensors were changed in place."""
+    return targets.boxes._version, targets.labels._version
+
+
+def _seen_too(part: Targets, whole: Targets) -> Targets:
+    """A part or copy of targets whose values were found right has right ones too."""
+    if whole._seen is not None and whole._seen[3:] == _versions(whole):
+        height, width, classes, *_ = whole._seen
+        part.see((height, width), classes)
+    return part
 
 
 def _tensors(piece: Piece) -> dict[str, Tensor]:

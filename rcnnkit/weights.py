@@ -89,8 +89,8 @@ def load(
         ValueError: a folder or device; a file cut in half, of another kind, or of a later format; weights that are NaN
             or infinite; no such device or precision; `max_detections` is negative.
     """
-    if max_detections is not None and max_detections < 0:
-        raise ValueError(f"max_detections is {max_detections}; give 1 or more, or 0 for no limit")
+    if max_detections is not None and (type(max_detections) is not int or max_detections < 0):
+        raise ValueError(f"max_detections is {max_detections!r}; give a whole number from 1 on, or 0 for no limit")
     about, tensors = read(path)
     if about.get("detector") == "classifier":
         raise ValueError(

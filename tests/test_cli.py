@@ -218,7 +218,7 @@ def test_crop_then_train_and_evaluate_a_classifier(
         (["train", "tiny.toml", "data.root=nowhere"], "nowhere does not exist"),
         (["train", "tiny.toml", "data.train=some"], "some.txt"),
         (["train", "tiny.toml", "train.device=tpu"], 'device "tpu" cannot be used'),
-        (["train", "tiny.toml", "--out", "full"], "full is no empty folder; choose another"),
+        (["train", "tiny.toml", "--out", "full"], "full is not an empty folder; choose another"),
         (["evaluate", "none.safetensors", "."], "none.safetensors: no such weights file"),
         (["evaluate", "half.safetensors", "."], "not a whole .safetensors file"),
         (["detect", "untrained.safetensors", "empty", "--out", "out"], "empty holds no pictures"),

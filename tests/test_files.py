@@ -46,8 +46,8 @@ def test_what_was_there_is_replaced_in_the_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (OSError(errno.ENOSPC, "No space left"), r"a\.txt cannot be written \(No space left\); mend that"),
-        (OSError("so"), r"a\.txt cannot be written \(so\); mend that, or choose another folder"),
+        (OSError(errno.ENOSPC, "No space left"), r"a\.txt cannot be written \(No space left\); fix that"),
+        (OSError("so"), r"a\.txt cannot be written \(so\); fix that, or choose another folder"),
         (ValueError("mine"), "^mine$"),
         (KeyboardInterrupt(), "^$"),
     ],

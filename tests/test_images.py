@@ -514,12 +514,20 @@ NO_PICTURES = [
     (
         None,
         TypeError,
-        "None is no picture; cv2.imread returns it for a file that it cannot read, so pass the path itself",
+        "None is not a picture; cv2.imread returns it for a file that it cannot read, so pass the path itself",
     ),
-    (7, TypeError, "a value of type int is no picture; pass a path, bytes, an open file, a PIL picture, an array or a"),
-    ({}, TypeError, "a value of type dict is no picture; pass a path"),
-    ([[0]], TypeError, "a value of type list is no picture; pass several pictures as one flat list, and pixels as an"),
-    ("", ValueError, "'' is no path; give the path of a picture"),
+    (
+        7,
+        TypeError,
+        "a value of type int is not a picture; pass a path, bytes, an open file, a PIL picture, an array",
+    ),
+    ({}, TypeError, "a value of type dict is not a picture; pass a path"),
+    (
+        [[0]],
+        TypeError,
+        "a value of type list is not a picture; pass several pictures as one flat list, and pixels as an",
+    ),
+    ("", ValueError, "'' is not a path; give the path of a picture"),
     (
         "https://a.org/b.jpg",
         ValueError,
@@ -527,7 +535,11 @@ NO_PICTURES = [
     ),
     (Path("https://a.org/b.jpg"), ValueError, "https:/a.org/b.jpg is a URL, and"),
     ("data:image/png;base64," + "A" * 9999, ValueError, "data:image/png;base64," + "A" * 78 + "… is a URL, and"),
-    ("iVBO" * 2000, ValueError, "a text of 8,000 letters that begins with 'iVBOiVBOiVBOiVBOiVBO' is no path; if it is"),
+    (
+        "iVBO" * 2000,
+        ValueError,
+        "a text of 8,000 letters that begins with 'iVBOiVBOiVBOiVBOiVBO' is not a path; if it is",
+    ),
     (np.array(["a.jpg"]), ValueError, "an array of <U5 holds no pixels; pass its elements as a list: array.tolist()"),
     (
         np.zeros((2, 4, 5, 3), np.uint8),
@@ -582,7 +594,7 @@ def test_one_picture_or_several() -> None:
         list_pictures(named)
     with pytest.raises(TypeError, match=r"a set of pictures has no order to answer in; pass a list"):
         list_pictures({"a.jpg"})
-    with pytest.raises(TypeError, match=r"None is no picture; cv2\.imread returns it"):
+    with pytest.raises(TypeError, match=r"None is not a picture; cv2\.imread returns it"):
         list_pictures(None)
 
 
@@ -758,3 +770,23 @@ def test_detectron2s_rule_averages_where_it_shrinks() -> None:
     assert middle.std() < 20
     expected = Image.fromarray(stripes).resize((16, 16), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(rule.resize(stripes).permute(1, 2, 0).numpy(), np.asarray(expected))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_turned_tiff_is_upright_as_a_pil_picture(tmp_path: Path, mode: str, turn: int) -> None:
+    """Pillow maps the pixels of some from their file."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = turn
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 4), dtype=np.uint8)
+    pixels[:, :, 3] = 255
+    Image.fromarray(pixels, "RGBA").convert(mode).save(tmp_path / "a.tif", exif=exif)
+    expected = read_picture(tmp_path / "a.tif")
+    assert expected.shape[:2] == ((64, 40) if turn >= 5 else (40, 64))
+    with Image.open(tmp_path / "a.tif") as picture:
+        assert np.array_equal(read_picture(picture), expected)
+
+
+def test_a_batch_in_a_tensor_has_its_channels_first() -> None:
+    with pytest.raises(ValueError, match=r"not \(2, 8, 9, 3\); pass tensor\.permute\(0, 3, 1, 2\)"):
+        list_pictures(torch.zeros(2, 8, 9, 3))

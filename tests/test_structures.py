@@ -188,3 +188,15 @@ def test_pictures_and_proposals_are_one_for_each_image_or_none() -> None:
         ImageBatch(pixels, [(8, 8)] * 2, [(8, 8)] * 2, pictures=[np.zeros((8, 8, 3), dtype=np.uint8)])
     with pytest.raises(ValueError, match="3 proposals for 2 images"):
         ImageBatch(pixels, [(8, 8)] * 2, [(8, 8)] * 2, proposals=[Proposals(torch.zeros(0, 4), torch.zeros(0))] * 3)
+
+
+def test_what_was_seen_is_forgotten_when_it_changes() -> None:
+    targets = Targets(torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8]]), torch.tensor([0, 1]))
+    targets.see((10, 20), 2)
+    part = targets[torch.tensor([True, False])]
+    assert targets.was_seen((10, 20), 2)
+    assert part.was_seen((10, 20), 3)
+    assert not part.was_seen((20, 10), 2)
+    targets.boxes[0, 2] = 400
+    assert not targets.was_seen((10, 20), 2)
+    assert not targets[torch.tensor([True, False])].was_seen((10, 20), 2)

@@ -146,7 +146,7 @@ def pictures_in(files: Iterable[Path], out: Path | None = None) -> list[Path]:
                 if is_picture(path) and path.is_file():
                     inside.append(path)
                 else:
-                    irregular = " that is no regular file" * is_picture(path)
+                    irregular = " that is not a regular file" * is_picture(path)
                     left_out[(path.suffix.lower() or "without an ending") + irregular] += 1
         if not inside:
             raise FileNotFoundError(f"{file} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")

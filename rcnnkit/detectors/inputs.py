@@ -146,7 +146,7 @@ def _frame(i: int, boxes: np.ndarray, images: ImageBatch) -> str:
             "if it is in the pixels of the picture as it was given, pass"
             f" rcnnkit.boxes.scale(boxes, images.original_sizes[{i}], images.sizes[{i}])"
         )
-    return f"cut the boxes with rcnnkit.boxes.clip(boxes, images.sizes[{i}]), and leave out what is nothing then"
+    return f"cut the boxes with rcnnkit.boxes.clip(boxes, images.sizes[{i}]), and drop boxes that are empty afterwards"
 
 
 def _written(box: np.ndarray) -> str:

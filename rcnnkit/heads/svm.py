@@ -10,8 +10,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.svm import LinearSVC
 
 from rcnnkit.processes import map_ahead
 from rcnnkit.settings import Count, Factor, Section, Share
@@ -59,6 +57,9 @@ def fit_svm(positives: Array, negatives: Array, settings: SVMSettings) -> Fit:
     feature of that size, and regularised. Where 1000 sweeps are not enough, which is liblinear's own limit and so the
     released code's, what they reached is taken.
     """
+    from sklearn.exceptions import ConvergenceWarning  # imported late: detecting does without
+    from sklearn.svm import LinearSVC
+
     svm = LinearSVC(
         loss="hinge",
         dual=True,

@@ -147,7 +147,9 @@ def _append(path: Path, data: bytes) -> None:
     """Add to a file, all or nothing. It is opened anew each time: the folder may have been moved and made again."""
     try:
         path.parent.mkdir(exist_ok=True)
-        with path.open("ab", buffering=0) as file:
+        # Without O_NONBLOCK a FIFO that nobody reads would be waited for.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
+        with os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0) as file:
             end = file.tell()
             try:
                 written = file.write(data)

@@ -154,7 +154,7 @@ def claim(settings: Settings, run: Path, holds: str = LAST) -> Path | None:
         raise FileNotFoundError(f"train.resume: there is no {wanted}, so no run to go on with; leave it away")
     if not goes_on(resume, run) and run.exists() and not _is_free(run):
         goes = f", or continue it with train.resume={run}" if (run / holds).exists() else ""
-        raise FileExistsError(f"{run} is no empty folder; choose another{goes}")
+        raise FileExistsError(f"{run} is not an empty folder; choose another{goes}")
     if settings.model.norm == "frozen" and not (settings.model.pretrained or settings.train.init or resume):
         raise ValueError(
             'model.norm = "frozen" keeps the statistics of trained weights, and there are none to start from; set'

@@ -160,7 +160,7 @@ def test_iterators_batches_and_what_is_no_picture() -> None:
     assert not expected.is_inference()
     for several in (iter(pictures), {"a": pictures[0], "b": pictures[1]}.values(), np.stack(pictures)):
         assert classifier(several).equal(expected)
-    with pytest.raises(TypeError, match=r"^pictures\[1\]: None is no picture"):
+    with pytest.raises(TypeError, match=r"^pictures\[1\]: None is not a picture"):
         classifier([pictures[0], None])
 
 

@@ -87,7 +87,7 @@ def test_pictures_of_a_folder_and_its_sub_folders(tmp_path: Path, caplog: pytest
     expected = ["a.JPG", "b.png", "c.jfif", "d.ppm", "dir.jpg/z.png", "e.avif", "f.jp2", "sub/deep/z.png"]
     assert [path.relative_to(tmp_path).as_posix() for path in taken] == expected
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}: 8 pictures taken, 5 other things left out: 2 .txt, 1 .png that is no regular file,"
+        f"{tmp_path}: 8 pictures taken, 5 other things left out: 2 .txt, 1 .png that is not a regular file,"
         " 1 link to a folder, 1 without an ending"
     ]
     assert pictures_in([tmp_path / "._a.JPG"]) == [tmp_path / "._a.JPG"]  # it was asked for

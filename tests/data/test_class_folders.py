@@ -23,7 +23,7 @@ def picture(path: Path, seed: int = 0, size: tuple[int, int] = (20, 30)) -> Path
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two classes; one has a picture in a folder of its own, and what computers leave behind is no picture."""
+    """Two classes; one has a picture in a folder of its own, and what computers leave behind is not a picture."""
     for name in ("train/dog/1.png", "train/dog/2.JPG", "train/cat/inside/3.png", "val/cat/4.png", "val/dog/5.png"):
         picture(tmp_path / name)
     for name in ("train/dog/._1.png", "train/dog/notes.txt", "train/.cache/x.png", "train/readme.md"):

@@ -64,7 +64,7 @@ BAD_BOXES = [
     (
         [-5, 10, 50, 40],
         "[-5, 10, 50, 40] reaches 5 pixels beyond the left edge of the picture, which is 90 wide and 64 high in the"
-        " batch; cut the boxes with rcnnkit.boxes.clip(boxes, images.sizes[1]), and leave out what is nothing then",
+        " batch; cut the boxes with rcnnkit.boxes.clip(boxes, images.sizes[1]), and drop boxes that are empty",
     ),
 ]
 

@@ -1,6 +1,7 @@
 """What a run tells: nothing twice, and nothing that stops it when it cannot be told."""
 
 import json
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -98,3 +99,9 @@ def test_a_run_whose_folder_is_taken_away_is_trained_on(
     assert f"{run}/log.jsonl cannot be written (No such file or directory). Training goes on without it" in messages
     assert len(messages) == 2  # and of TensorBoard
     assert any((run / "tensorboard").iterdir())
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    os.mkfifo(tmp_path / "log.jsonl")
+    write_line(tmp_path, {"iteration": 1})
+    assert f"{tmp_path}/log.jsonl cannot be written (" in caplog.text

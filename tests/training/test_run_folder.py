@@ -21,7 +21,7 @@ def test_a_run_is_never_overwritten(tiny: Values, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
     for folder in (tmp_path / "run", tmp_path / "run" / "notes.txt"):
-        with pytest.raises(FileExistsError, match=rf"{folder} is no empty folder; choose another$"):
+        with pytest.raises(FileExistsError, match=rf"{folder} is not an empty folder; choose another$"):
             train(settings(tiny), folder, QUIET)
     train(settings(tiny), tmp_path / "other", QUIET)
     with pytest.raises(FileExistsError, match=r"choose another, or continue it with train\.resume=.*other$"):
