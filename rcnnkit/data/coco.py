@@ -165,6 +165,9 @@ class _Objects:
         )
 
 
+DOUBTFUL = 20  # boxes; of fewer, all may have a shape by chance
+
+
 @dataclass(slots=True)
 class _Corners:
     """Whether the boxes of a file are x1, y1, x2, y2, where x, y, width, height belongs.
@@ -203,6 +206,15 @@ class _Corners:
         else:
             return None
         return f"`bbox` seems to be x1, y1, x2, y2, expected x, y, width, height: {reason}; write x2 - x1 and y2 - y1"
+
+    def doubt(self) -> str | None:
+        """What the shapes of the boxes alone speak for, or None; objects that fill their pictures look the same."""
+        if self.boxes < DOUBTFUL or self.fit < 0.95 * self.boxes or self.areas:
+            return None
+        return (
+            f"`bbox` may be x1, y1, x2, y2, expected x, y, width, height: in {self.fit} of its {self.boxes} annotations"
+            " the third number is greater than the first and the fourth than the second; look at some of the boxes"
+        )
 
 
 def _root(file: Path) -> Path:
@@ -481,6 +493,8 @@ def _objects(
     if wrong := corners.problem():
         del findings[told:]  # all for the same reason
         findings.add(file, "", wrong)
+    elif doubt := corners.doubt():
+        findings.warn("boxes that may be corners", file, "", doubt)
     if wrong or shares.tell(file, findings):
         sizes.clear()
         findings.objects = 0

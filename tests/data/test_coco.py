@@ -452,6 +452,18 @@ def test_corners_that_happen_to_fit_are_told_by_their_areas(tmp_path: Path) -> N
     ]
 
 
+def test_corners_that_happen_to_fit_without_an_area_are_doubted(tmp_path: Path) -> None:
+    corners = [[a, b, a + 10, b + 9] for a in range(10) for b in range(2)]
+    data, problems = read_coco(boxes(tmp_path, *corners))
+    assert (problems, len(data.records[0].targets)) == ([], 20)
+    ((_, first),) = problems.warnings.values()
+    assert first.message == (
+        "`bbox` may be x1, y1, x2, y2, expected x, y, width, height: in 20 of its 20 annotations the third number is"
+        " greater than the first and the fourth than the second; look at some of the boxes"
+    )
+    assert read_coco(boxes(tmp_path, *corners[:19]))[1].warnings == {}  # of few it may be by chance
+
+
 @pytest.mark.parametrize("area", [{}, {"area": 132}, {"area": 90}])  # none, the box's own, a mask's
 def test_large_objects_are_not_taken_for_corners(tmp_path: Path, area: dict) -> None:
     _, problems = read_coco(boxes(tmp_path, [1, 2, 11, 12], [2, 2, 12, 11], **area))
