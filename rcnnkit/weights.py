@@ -180,7 +180,7 @@ def _opened(path: Path | str) -> Iterator[tuple[dict[str, Any], Any]]:
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a whole .safetensors file ({error}); copy it again."
-            " Pickled weights (.pt, .pth) are not read: they can run code"
+            " Pickled weights (.pt, .pth) are not read, as they can run code; `rcnnkit import` takes them over"
         ) from None
 
 

@@ -137,7 +137,9 @@ def test_a_pickle_is_refused_and_not_opened(tmp_path: Path, write) -> None:
         write({"model": Trap(tmp_path / "sprung")}, path)
     else:
         path.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-    with pytest.raises(ValueError, match=r"Pickled weights \(\.pt, \.pth\) are not read: they can run code"):
+    with pytest.raises(
+        ValueError, match=r"Pickled weights \(\.pt, \.pth\) are not read, as they can run code; `rcnnkit"
+    ):
         load(path)
     assert not (tmp_path / "sprung").exists()
     if not write:  # the trap works
