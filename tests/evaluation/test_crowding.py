@@ -221,5 +221,6 @@ def test_another_maximum_brings_proposals_enough(
 
 
 def test_a_negative_maximum_is_refused() -> None:
-    with pytest.raises(ValueError, match="max_detections is -1; give 1 or more, or 0 for no limit"):
-        weights.load("a.safetensors", "cpu", max_detections=-1)
+    for wrong in (-1, "50", 2.5, True):
+        with pytest.raises(ValueError, match=f"max_detections is {wrong!r}; give a whole number from 1 on, or 0"):
+            weights.load("a.safetensors", "cpu", max_detections=wrong)  # type: ignore[arg-type]
