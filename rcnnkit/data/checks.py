@@ -126,9 +126,9 @@ def is_picture(path: Path) -> bool:
 def pictures_in(files: Iterable[Path], out: Path | None = None) -> list[Path]:
     """The files, and in place of each folder the pictures in it and in its sub-folders, sorted.
 
-    Which are pictures, their names say. What else is there is counted in one line of the log. What begins with a dot,
-    which file managers and editors leave behind, is not looked at, nor is the folder `out`, where results go; links to
-    folders are not followed.
+    Which are pictures, their names say. What else is there is counted in one line of the log. So are hidden pictures,
+    which file managers leave behind. Hidden folders are not looked into, nor is the folder `out`, where results go.
+    Links to folders are not followed.
 
     Raises:
         FileNotFoundError: a folder has no picture.
@@ -142,8 +142,10 @@ def pictures_in(files: Iterable[Path], out: Path | None = None) -> list[Path]:
         for folder, folders, names in os.walk(file):
             left_out["link to a folder"] += sum((Path(folder) / name).is_symlink() for name in folders)
             folders[:] = [name for name in folders if not (name.startswith(".") or _same(Path(folder) / name, out))]
-            for path in (Path(folder) / name for name in names if not name.startswith(".")):
-                if is_picture(path) and path.is_file():
+            for path in (Path(folder) / name for name in names):
+                if path.name.startswith("."):
+                    left_out["hidden picture"] += is_picture(path)
+                elif is_picture(path) and path.is_file():
                     inside.append(path)
                 else:
                     irregular = " that is not a regular file" * is_picture(path)

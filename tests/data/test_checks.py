@@ -74,7 +74,7 @@ def test_only_regular_files_are_pictures(tmp_path: Path) -> None:
 
 
 def test_pictures_of_a_folder_and_its_sub_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What is not taken is counted, but for what file managers leave behind, and results."""
+    """What is not taken is counted, but for results and what is in hidden folders."""
     for name in ("b.png", "a.JPG", "._a.JPG", "notes.txt", "old.txt", "list", "c.jfif", "d.ppm", "e.avif", "f.jp2"):
         (tmp_path / name).write_bytes(encoded("PNG"))
     for folder in ("dir.jpg", ".git", "sub/deep", "found"):
@@ -87,8 +87,8 @@ def test_pictures_of_a_folder_and_its_sub_folders(tmp_path: Path, caplog: pytest
     expected = ["a.JPG", "b.png", "c.jfif", "d.ppm", "dir.jpg/z.png", "e.avif", "f.jp2", "sub/deep/z.png"]
     assert [path.relative_to(tmp_path).as_posix() for path in taken] == expected
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}: 8 pictures taken, 5 other things left out: 2 .txt, 1 .png that is not a regular file,"
-        " 1 link to a folder, 1 without an ending"
+        f"{tmp_path}: 8 pictures taken, 6 other things left out: 2 .txt, 1 .png that is not a regular file,"
+        " 1 hidden picture, 1 link to a folder, 1 without an ending"
     ]
     assert pictures_in([tmp_path / "._a.JPG"]) == [tmp_path / "._a.JPG"]  # it was asked for
     caplog.clear()
