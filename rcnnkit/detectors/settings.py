@@ -79,7 +79,7 @@ class DetectorSettings(Section):
             return values
         try:
             model = ModelSettings.model_validate(values.get("model", {}))
-        except ValidationError:  # which is told of by the section itself
+        except ValidationError:  # which the section itself reports
             return values
         if not model.pretrained:
             return values

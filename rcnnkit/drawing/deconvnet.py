@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from rcnnkit.backbones.response_norm import WithinChannelNorm
 from rcnnkit.backbones.single_map import SingleMap
 from rcnnkit.backbones.vgg import VGGMaps
 from rcnnkit.backbones.window import WindowNetwork
+from rcnnkit.settings import closest_name
 
 Cell = tuple[int, int]  # row, column
 Window = tuple[int, int, int, int]  # top, left, bottom, right of cells or pixels; the last two are the first outside
@@ -125,8 +125,8 @@ def check_layer(backbone: nn.Module, layer: str, channels: Iterable[int] = ()) -
     """Raise ValueError unless the backbone can be gone back through and has this layer and these channels of it."""
     known = layers(backbone)
     if layer not in known:
-        close = difflib.get_close_matches(layer, known, n=1)
-        hint = f"did you mean {close[0]}? It has" if close else "it has"
+        close = closest_name(layer, list(known))
+        hint = f"did you mean {close}? It has" if close else "it has"
         raise ValueError(f"the backbone has no layer {layer!r}; {hint} {', '.join(known)}")
     (convolution,) = (module for module in known[layer] if isinstance(module, nn.Conv2d))
     for channel in channels:

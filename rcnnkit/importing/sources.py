@@ -56,7 +56,7 @@ def find(source: str) -> Source:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a folder or device; no such name, and the nearest ones are told.
+        ValueError: a folder or device; no such name; the nearest ones are named.
         OSError: the weights cannot be downloaded, or are damaged.
     """
     path = Path(source)
