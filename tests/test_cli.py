@@ -485,7 +485,13 @@ def test_weights_that_may_not_be_read(
     assert capsys.readouterr().err == (
         f"error: {forbidden} may not be read (permission denied); change its permissions, or ask its owner to do so\n"
     )
-    assert rcnnkit(monkeypatch, "evaluate", forbidden, ".", "--json", forbidden.parent / "none" / "e.json") == 1
+
+
+def test_the_file_of_numbers_is_looked_at_before_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "missing.safetensors"
+    assert rcnnkit(monkeypatch, "evaluate", missing, ".", "--json", tmp_path / "none" / "e.json") == 1
     assert "none is not a folder" in capsys.readouterr().err
 
 
