@@ -13,25 +13,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rcnnkit.detectors.build import build
     from rcnnkit.detectors.fast_rcnn import FastRCNN
     from rcnnkit.detectors.faster_rcnn import FasterRCNN
+    from rcnnkit.detectors.kinds import build
     from rcnnkit.detectors.rcnn import RCNN
     from rcnnkit.drawing import draw
     from rcnnkit.structures import Detections
+    from rcnnkit.training.train import train
     from rcnnkit.weights import load
 
 __version__ = "0.1.0"
-__all__ = ["RCNN", "Detections", "FastRCNN", "FasterRCNN", "build", "draw", "load"]
+__all__ = ["RCNN", "Detections", "FastRCNN", "FasterRCNN", "build", "draw", "load", "train"]
 
 _HOMES = {
     "Detections": "structures",
     "FastRCNN": "detectors.fast_rcnn",
     "FasterRCNN": "detectors.faster_rcnn",
     "RCNN": "detectors.rcnn",
-    "build": "detectors.build",
+    "build": "detectors.kinds",
     "draw": "drawing",
     "load": "weights",
+    "train": "training.train",
 }
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Size
 
+from rcnnkit.detectors.kinds import KINDS
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.weights import TRAINING, read_shapes
 
-NAMES = {"faster_rcnn": "Faster R-CNN", "fast_rcnn": "Fast R-CNN", "rcnn": "R-CNN", "classifier": "classifier"}
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "target_mean", "target_std")
 SHOWN = 12  # classes; the rest is counted
 
@@ -39,7 +39,7 @@ def _told(path: Path | str, said: dict[str, Any], shapes: dict[str, Size]) -> di
         "file": str(path),
         "bytes": Path(path).stat().st_size,
         "format": said["format"],
-        "detector": str(said.get("detector", "faster_rcnn")),  # format 1 had no other
+        "detector": said["kind"],
         "weights": sum(count for name, count in counts.items() if not name.startswith(TRAINING)),
         "can_be_resumed": any(name.startswith(TRAINING) for name in shapes),
         "classes": [
@@ -55,7 +55,7 @@ def summary(told: dict[str, Any]) -> list[str]:
     """What `about` tells, in lines for people."""
     lines = {
         "file": f"{told['file']}, {told['bytes'] / 1e6:.1f} MB, format {told['format']}",
-        "detector": f"{NAMES.get(told['detector'], told['detector'])}, {told['weights'] / 1e6:.2f} M weights",
+        "detector": f"{KINDS[told['detector']].title}, {told['weights'] / 1e6:.2f} M weights",
         **_settings(told["settings"], told["detector"]),
         "classes": _classes(told["classes"]),
         "training": ", ".join(
@@ -74,7 +74,7 @@ def _settings(values: dict[str, Any], detector: str) -> dict[str, str]:
     settings = DetectorSettings.of_weights(values)
     model, pixels = settings.model, settings.input
     necks = {"fpn": f", FPN of {model.fpn_channels} channels", "c4": ", C4", "none": ""}
-    whole = detector in ("rcnn", "classifier")
+    whole = KINDS[detector].network == "whole"
     norm = "" if model.norm == "none" else f", {model.norm} norm"
     colours = f"mean {_triple(pixels.mean)}, std {_triple(pixels.std)} (RGB, of 1)"
     if detector == "classifier":

@@ -69,11 +69,9 @@ def train(
 ) -> None:
     """Train a detector, or a classifier to start one from; weights, settings and log go into a folder of its own."""
     from rcnnkit.config_files import read_settings
-    from rcnnkit.training.alternating import train_alternating
-    from rcnnkit.training.classification import train_classifier
-    from rcnnkit.training.loop import train as train_detector
-    from rcnnkit.training.rcnn_stages import train_rcnn
     from rcnnkit.training.run_folder import checkpoint_of
+    from rcnnkit.training.train import run_folder
+    from rcnnkit.training.train import train as train_model
 
     read = read_settings(config, settings or [])
     if read.train.resume:
@@ -81,15 +79,8 @@ def train(
         if out and out.resolve() != run.resolve():
             raise ValueError(f"train.resume continues in {run}; leave --out {out} away")
     else:
-        name = config.parent.name if config.name == "settings.toml" else config.stem  # another run's settings
-        run = out or free_folder(Path("runs") / name)
-    if read.model.detector == "rcnn":
-        best = train_rcnn(read, run, console)
-    elif read.model.detector == "classifier":
-        best = train_classifier(read, run, console)
-    else:
-        best = (train_alternating if read.alternating.enabled else train_detector)(read, run, console)
-    console.print(f"wrote {best}")
+        run = out or run_folder(read, config)
+    console.print(f"wrote {train_model(read, run, console=console)}")
 
 
 @app.command()
@@ -134,7 +125,7 @@ def evaluate(
         check_new(json_file)
     split = cli_proposals.split_of(data, split, "test")
     evaluation: Evaluation | Accuracy
-    if read_shapes(weights)[0].get("detector") == "classifier":
+    if read_shapes(weights)[0]["kind"] == "classifier":
         options = {"--proposals": proposals, "--images": images, "--max-detections": max_detections}
         if given := [name for name, value in options.items() if value is not None]:
             raise ValueError(
@@ -402,6 +393,7 @@ def demo(
 ) -> None:
     """Make pictures of handwritten digits, train the three detectors on them, and compare what they find."""
     from rcnnkit.demo import run_demo
+    from rcnnkit.files import free_folder
 
     run_demo(out or free_folder(Path("rcnnkit-demo")), device, console, only)
 
@@ -438,6 +430,7 @@ def benchmark(
     """
     from rcnnkit.benchmark.results import Options
     from rcnnkit.benchmark.run import run_benchmark
+    from rcnnkit.files import free_folder
 
     options = Options(
         demo=demo,
@@ -475,16 +468,6 @@ def _class_names(classes: str) -> list[str]:
     if "" in names:
         raise ValueError(f'--classes "{classes}" has an empty name; give one between every two commas')
     return names
-
-
-def free_folder(wanted: Path) -> Path:
-    """`wanted`, or `wanted`-2, -3, …: the first that holds nothing yet."""
-    number = 1
-    folder = wanted
-    while folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        number += 1
-        folder = wanted.with_name(f"{wanted.name}-{number}")
-    return folder
 
 
 def _drawn_names(pictures: list[Path], out: Path, folders: list[Path]) -> dict[Path, Path]:
@@ -540,7 +523,8 @@ def _run() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        from rcnnkit.training.loop import Interrupted, NonFiniteLoss
+        from rcnnkit.training.loop import NonFiniteLoss
+        from rcnnkit.training.stopping import Interrupted
 
         if isinstance(error, Interrupted):
             console.print(str(error))

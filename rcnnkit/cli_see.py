@@ -47,7 +47,7 @@ def channels(
 
     _check_out(out)
     given = list(dict.fromkeys(pictures_in(files)))
-    kind = read_shapes(weights)[0].get("detector")
+    kind = read_shapes(weights)[0]["kind"]
     network = load_classifier(weights, device) if kind == "classifier" else load(weights, device)
     try:
         backbone = network.get_submodule("backbone")
@@ -106,7 +106,7 @@ def occlusion(
     from rcnnkit.weights import load, read_shapes
 
     _check_out(out)
-    if read_shapes(weights)[0].get("detector") == "classifier":
+    if read_shapes(weights)[0]["kind"] == "classifier":
         raise ValueError(
             f"{weights} holds a classifier, and `rcnnkit see occlusion` is for detectors; give one of these"
         )

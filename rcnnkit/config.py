@@ -30,17 +30,17 @@ class Settings(DetectorSettings):
             ("alternating.enabled", self.alternating.enabled),
             ("train.rpn_only", self.train.rpn_only),
         ):
-            if wanted and self.model.detector != "faster_rcnn":
-                raise ValueError(f'{name} = true is for model.detector = "faster_rcnn"')
+            if wanted and self.model.kind != "faster_rcnn":
+                raise ValueError(f'{name} = true is for model.kind = "faster_rcnn"')
         for name, given in (
             ("train.rpn_only", self.train.rpn_only),
             ("train.freeze_backbone", self.train.freeze_backbone),
         ):
             if given and self.alternating.enabled:
                 raise ValueError(f"{name} = true is what steps of alternating training set themselves; leave it away")
-        if self.train.freeze_backbone and self.model.detector == "rcnn":
+        if self.train.freeze_backbone and self.model.kind == "rcnn":
             raise ValueError("train.freeze_backbone = true is not for R-CNN; rcnn.fine_tune = false leaves it as it is")
-        if self.model.detector == "classifier":
+        if self.model.kind == "classifier":
             unused = {"data": ("images", "use_difficult"), "augment": ("crop", "scale")}
             for section, names in unused.items():
                 if other := getattr(self, section).first_changed(names):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,8 @@ from rcnnkit.proposals import selective_search
 from rcnnkit.proposals.recall import coverage
 from rcnnkit.terminal import safe
 from rcnnkit.training.checkpoint import LAST
-from rcnnkit.training.loop import train
-from rcnnkit.training.rcnn_stages import train_rcnn
+from rcnnkit.training.log import write_evaluation
+from rcnnkit.training.train import train
 from rcnnkit.weights import load, pick_device
 
 DETECTORS = {"rcnn": "R-CNN", "fast-rcnn": "Fast R-CNN", "faster-rcnn": "Faster R-CNN"}
@@ -46,7 +45,7 @@ def settings_for(name: str, out: Path, device: str, init: Path | None = None) ->
     Faster R-CNN starts from scratch, or from the classifier that R-CNN was made of, as Fast R-CNN does.
     """
     common: dict[str, dict[str, Any]] = {
-        "model": {"detector": name.replace("-", "_"), "backbone": "resnet18", "norm": "batch"},
+        "model": {"kind": name.replace("-", "_"), "backbone": "resnet18", "norm": "batch"},
         "proposals": {"folder": str(out / "proposals"), "min_side": MIN_SIDE},
         "data": {"root": str(out / "data"), "val": ""},  # evaluated below
         "augment": {"flip": 0.0},  # a mirrored 2 is no 2
@@ -137,10 +136,10 @@ def _train_and_evaluate(
 ) -> Outcome:
     settings = check_settings(settings_for(name, out, device, start), "the demo")
     began = time.perf_counter()
-    weights = (train_rcnn if name == "rcnn" else train)(settings, out / name, console)
+    weights = train(settings, out / name, console=console)
     seconds = time.perf_counter() - began
     evaluation = evaluate(load(weights, device, "auto"), held_out)  # R-CNN and Fast R-CNN search the pictures now
-    (out / name / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
+    write_evaluation(out / name, evaluation.to_json())
     return Outcome(weights, seconds, evaluation)
 
 

@@ -14,11 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rcnnkit.backbones.classifier import Classifier
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.files import check_regular, whole
 from rcnnkit.inference import prepare
+from rcnnkit.model import Model
 
 FORMAT = 2
 RENAMED = {"head.features.1.": "head.features.fc6.", "head.features.3.": "head.features.fc7."}  # since format 1
@@ -27,7 +28,7 @@ ABOUT = {"settings": dict, "class_names": list, "category_ids": list, "training"
 
 
 def save(
-    detector: Detector | Classifier,
+    detector: Model,
     settings: DetectorSettings,
     path: Path | str,
     training: Mapping[str, Any] | None = None,
@@ -45,13 +46,12 @@ def save(
         ValueError: the detector only detects.
         OSError: the file cannot be written.
     """
-    if isinstance(detector, Detector) and detector.only_detects:
+    if detector.only_detects:
         raise ValueError("what rcnnkit.inference.prepare made cannot be saved; save the detector that it was made from")
     kept = {name: getattr(settings, name).model_dump(mode="json") for name in DetectorSettings.model_fields}
     kept["proposals"]["folder"] = None  # of the machine it was trained on
     about = {
         "format": FORMAT,
-        "detector": settings.model.detector,
         "settings": kept,
         "class_names": list(detector.class_names),
         "category_ids": list(detector.category_ids),
@@ -92,7 +92,7 @@ def load(
     if max_detections is not None and (type(max_detections) is not int or max_detections < 0):
         raise ValueError(f"max_detections is {max_detections!r}; give a whole number from 1 on, or 0 for no limit")
     about, tensors = read(path)
-    if about.get("detector") == "classifier":
+    if about["kind"] == "classifier":
         raise ValueError(
             f"{path} holds a classifier; read it with rcnnkit.weights.load_classifier, or train a detector from it with"
             f" train.init={path}"
@@ -106,7 +106,7 @@ def load(
 def load_classifier(path: Path | str, device: torch.device | str = "auto") -> Classifier:
     """The classifier in a weights file, ready to classify. Raises as `load` does."""
     about, tensors = read(path)
-    if about.get("detector") != "classifier":
+    if about["kind"] != "classifier":
         raise ValueError(f"{path} holds a detector; read it with rcnnkit.load")
     classifier = _filled(about, tensors, path)
     assert isinstance(classifier, Classifier)
@@ -115,7 +115,7 @@ def load_classifier(path: Path | str, device: torch.device | str = "auto") -> Cl
 
 def _filled(
     about: dict[str, Any], tensors: dict[str, Tensor], path: Path | str, max_detections: int | None = None
-) -> Detector | Classifier:
+) -> Model:
     try:
         settings = DetectorSettings.of_weights(about["settings"])
         if max_detections is not None:
@@ -191,6 +191,9 @@ def _about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
             raise ValueError(f"{path} has format {about['format']}, this rcnnkit reads up to {FORMAT}; upgrade rcnnkit")
     except (KeyError, TypeError, json.JSONDecodeError, RecursionError):
         raise ValueError(f"{path} was not written by rcnnkit: its metadata describes no detector") from None
+    model = about["settings"].get("model") if isinstance(about.get("settings"), dict) else None
+    names = model if isinstance(model, dict) else {}
+    about["kind"] = names.get("kind", names.get("detector", "faster_rcnn"))  # format 1 had no other
     return about
 
 

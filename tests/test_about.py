@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from rcnnkit import weights
 from rcnnkit.about import about, summary
-from rcnnkit.detectors.build import build
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 
 ORIGIN = {"source": "somebody's", "licence": "CC BY 4.0", "sha256": "00ff", "url": "https://example.org/a.pth"}
@@ -53,7 +53,7 @@ def test_a_detector_from_elsewhere(tmp_path: Path) -> None:
 
 
 def test_a_classifier_of_many(tmp_path: Path) -> None:
-    values = {"model": {"detector": "classifier", "backbone": "resnet18", "norm": "batch"}}
+    values = {"model": {"kind": "classifier", "backbone": "resnet18", "norm": "batch"}}
     text = "\n".join(summary(about(saved(tmp_path / "a.safetensors", values, [f"c{i}" for i in range(30)]))))
     assert "classifier, 11.19 M weights" in text  # torchvision's 11.69 without 970 × 513 of its last layer
     assert "resnet18, batch norm\n" in text

@@ -16,8 +16,8 @@ from PIL import Image
 
 from rcnnkit import weights
 from rcnnkit.cli import free_folder, main
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import Detections, ImageBatch
 

@@ -12,7 +12,7 @@ import pytest
 from rcnnkit import weights
 from rcnnkit.cli import main
 from rcnnkit.data.reading import read_data
-from rcnnkit.detectors.build import build
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import read_picture
 from rcnnkit.proposals.methods import SlidingWindows

@@ -10,7 +10,7 @@ from PIL import Image
 
 from rcnnkit import weights
 from rcnnkit.cli import main
-from rcnnkit.detectors.build import build
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.drawing import draw_occlusion, draw_sheet, occlusion, strongest_examples
 
@@ -144,7 +144,7 @@ def test_channels_of_a_classifier(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     values = {
-        "model": {"detector": "classifier", "backbone": "alexnet"},
+        "model": {"kind": "classifier", "backbone": "alexnet"},
         "head": {"hidden": 8},
         "classifier": {"resize": 96, "crop": 95},
     }

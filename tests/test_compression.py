@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from rcnnkit.backbones.two_fc import truncated
 from rcnnkit.cli import app
 from rcnnkit.compression import compress
-from rcnnkit.detectors.build import build
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.weights import load, read, save
 

@@ -2,11 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 from rcnnkit.config import Settings
 from rcnnkit.config_files import SettingsError, check_settings, read_settings, write_settings
+from rcnnkit.detectors.kinds import KINDS
+from rcnnkit.detectors.settings import ModelSettings
 from rcnnkit.settings import ELSEWHERE, EPOCHS
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -14,7 +17,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 # Every setting, none of them at its default.
 EVERYTHING = """
 [model]
-detector = "fast_rcnn"
+kind = "fast_rcnn"
 backbone = "googlenet"
 neck = "none"
 norm = "batch"
@@ -305,7 +308,7 @@ def test_far_from_every_key_there_is_no_suggestion(file: Path) -> None:
         ("model.backbone=resnet51", "; did you mean resnet50?"),
         ("model.backbone=VGG_16", "; did you mean vgg16?"),
         ("model.backbone=zf", "; did you mean zfnet?"),
-        ("model.detector=faster", "; did you mean faster_rcnn?"),
+        ("model.kind=faster", "; did you mean faster_rcnn?"),
         ("model.norm=none", 'model.norm = "none" does not go with resnet50, which has "frozen" or "batch" or "group"'),
         ("augment.scale=[0.5]", "augment.scale"),
         ("augment.scale=[2, 0.5]", "augment.scale = [2.0, 0.5] goes from large to small; write the smaller first"),
@@ -326,7 +329,7 @@ def test_parts_that_do_not_go_together(file: Path) -> None:
     assert "frozen_stages = 5 would freeze stage 4" in complaint(file, "model.neck=c4", "model.frozen_stages=5")
     whole = ["model.backbone=googlenet", "model.frozen_stages=5"]
     assert "frozen_stages = 5 would freeze the last inceptions" in complaint(file, *whole)
-    assert read_settings(file, [*whole, "model.detector=rcnn"]).model.frozen_stages == 5
+    assert read_settings(file, [*whole, "model.kind=rcnn"]).model.frozen_stages == 5
 
 
 def test_a_single_map_backbone_has_no_neck_and_no_norm(file: Path) -> None:
@@ -344,7 +347,7 @@ def test_a_single_map_backbone_has_no_neck_and_no_norm(file: Path) -> None:
     )
 
 
-CLASSIFIER = "model.detector=classifier"
+CLASSIFIER = "model.kind=classifier"
 
 
 @pytest.mark.parametrize(
@@ -448,9 +451,7 @@ def test_what_is_faster_rcnns_alone(file: Path, tmp_path: Path, key: str) -> Non
     settings = read_settings(file, [f"{key}=true"])
     write_settings(settings, tmp_path / "again.toml")
     assert read_settings(tmp_path / "again.toml") == settings != read_settings(file)
-    assert f'{key} = true is for model.detector = "faster_rcnn"' in complaint(
-        file, f"{key}=true", "model.detector=fast_rcnn"
-    )
+    assert f'{key} = true is for model.kind = "faster_rcnn"' in complaint(file, f"{key}=true", "model.kind=fast_rcnn")
 
 
 def test_svms_come_after_training(file: Path) -> None:
@@ -485,3 +486,14 @@ def test_no_limit_of_detections_is_0(section: str) -> None:
         SettingsError, match=rf"{section}\.max_detections = -1: input should be greater than or equal to 0"
     ):
         check_settings({"data": {"root": "d"}, section: {"max_detections": -1}}, "s.toml")
+
+
+def test_a_kind_goes_by_its_old_name_too(tiny: dict[str, dict[str, Any]]) -> None:
+    old = tiny | {"model": tiny["model"] | {"detector": "fast_rcnn"}}
+    assert check_settings(old, "a.toml").model.kind == "fast_rcnn"
+    with pytest.raises(ValueError, match=r"a\.toml: .*kind and detector, its old name, are both given; keep kind"):
+        check_settings(old | {"model": old["model"] | {"kind": "rcnn"}}, "a.toml")
+
+
+def test_every_kind_is_in_the_table() -> None:
+    assert sorted(KINDS) == sorted(get_args(ModelSettings.model_fields["kind"].annotation))

@@ -169,7 +169,7 @@ import multiprocessing, os, sys, time
 import numpy as np
 import torch
 from rcnnkit.config_files import check_settings
-from rcnnkit.detectors.build import build
+from rcnnkit.detectors.kinds import build
 from rcnnkit.inference import prepare
 from rcnnkit.ops import nms
 from rcnnkit.proposals.selective_search import selective_search

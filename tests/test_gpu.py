@@ -11,7 +11,7 @@ from rcnnkit import weights
 from rcnnkit.config_files import check_settings
 from rcnnkit.data.reading import read_data
 from rcnnkit.evaluation.report import evaluate
-from rcnnkit.training.loop import train
+from rcnnkit.training.train import train
 
 pytestmark = pytest.mark.gpu
 
@@ -21,7 +21,7 @@ def test_twenty_steps_resumed_evaluated_and_detected(
 ) -> None:
     run = tmp_path / "run"
     options = tiny["train"] | {"device": "auto", "precision": "auto", "save_every": 10}
-    train(check_settings(tiny | {"train": options | {"iterations": 10}}, "test"), run, Console(quiet=True))
+    train(check_settings(tiny | {"train": options | {"iterations": 10}}, "test"), run, console=Console(quiet=True))
     best = train(
         check_settings(tiny | {"train": options | {"iterations": 20, "resume": str(run)}}, "test"),
         run,
@@ -43,7 +43,7 @@ def test_the_same_answer_as_on_the_cpu(
     tiny: dict[str, dict[str, Any]], digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    best = train(check_settings(tiny, "test"), tmp_path / "run", Console(quiet=True))
+    best = train(check_settings(tiny, "test"), tmp_path / "run", console=Console(quiet=True))
     answers = []
     for device in ("cpu", "cuda"):
         detector = weights.load(best, device)

@@ -18,6 +18,7 @@ TIERS = [
     ["ops/"],
     ["decoding"],
     ["images"],
+    ["model"],
     ["backbones/"],
     ["proposals/", "heads/"],
     ["cpu_layers"],

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from rcnnkit import weights
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.inference import prepare
 from rcnnkit.structures import Detections, Proposals
@@ -23,8 +23,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "faster": {"backbone": "resnet18", "norm": "batch", **FPN},
     "frozen": {"backbone": "resnet18", "norm": "frozen", "neck": "c4"},
     "group": {"backbone": "resnet18", "norm": "group"},
-    "fast": {"detector": "fast_rcnn", "backbone": "alexnet"},
-    "rcnn": {"detector": "rcnn", "backbone": "resnet18", "norm": "batch"},
+    "fast": {"kind": "fast_rcnn", "backbone": "alexnet"},
+    "rcnn": {"kind": "rcnn", "backbone": "resnet18", "norm": "batch"},
 }
 
 

@@ -10,9 +10,7 @@ from rich.console import Console
 from rcnnkit import weights
 from rcnnkit.config_files import read_settings
 from rcnnkit.data.digits import write_digits
-from rcnnkit.training.alternating import train_alternating
-from rcnnkit.training.loop import train
-from rcnnkit.training.rcnn_stages import train_rcnn
+from rcnnkit.training.train import train
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(path for name in ("*rcnn_*_voc07*", "faster*_coco_*") for path in CONFIGS.glob(f"{name}.toml"))
@@ -67,9 +65,7 @@ def test_two_steps(recipe: Path, devkit: Path, tmp_path: Path) -> None:
     overrides = [f"{s}.{name}={_toml(value)}" for s, values in sections.items() for name, value in values.items()]
     settings = read_settings(recipe, overrides)
     console = Console(quiet=True)
-    run = train_alternating if settings.alternating.enabled else train
-    run = train_rcnn if settings.model.detector == "rcnn" else run
-    detector = weights.load(run(settings, tmp_path / "run", console), "cpu")
+    detector = weights.load(train(settings, tmp_path / "run", console=console), "cpu")
     assert len(detector.class_names) >= 3
     assert (tmp_path / "run" / "evaluation.json").is_file()
 

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rcnnkit import weights
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.weights import FORMAT, load, pick_device, read, save
 
@@ -65,7 +65,7 @@ def test_the_same_detections_come_out(detector: FasterRCNN, file: Path) -> None:
 def test_it_says_itself_what_it_is(file: Path) -> None:
     about, tensors = read(file)
     assert about["format"] == FORMAT
-    assert about["detector"] == "faster_rcnn"
+    assert about["kind"] == "faster_rcnn"
     assert DetectorSettings.model_validate(about["settings"]) == SETTINGS
     assert about["class_names"] == ["cat", "dög"]
     assert about["category_ids"] == [17, 3]
@@ -273,7 +273,7 @@ def test_files_of_format_1_still_load(detector: FasterRCNN, file: Path) -> None:
     """They had neither the detector's kind nor proposals among their settings, and no names for fc6 and fc7."""
     about, tensors = read(file)
     about["format"] = 1
-    del about["settings"]["proposals"], about["settings"]["model"]["detector"]
+    del about["settings"]["proposals"], about["settings"]["model"]["kind"]
     for name in ("fc6_rank", "fc7_rank", "background_low", "measured_targets"):
         del about["settings"]["head"][name]
     old = {"head.features.fc6.": "head.features.1.", "head.features.fc7.": "head.features.3."}
@@ -287,7 +287,7 @@ def test_files_of_format_1_still_load(detector: FasterRCNN, file: Path) -> None:
 
 def test_fast_rcnn_comes_back_with_its_target_statistics(tmp_path: Path) -> None:
     changed = {
-        "model": SETTINGS.model.model_copy(update={"detector": "fast_rcnn"}),
+        "model": SETTINGS.model.model_copy(update={"kind": "fast_rcnn"}),
         "head": SETTINGS.head.model_copy(update={"measured_targets": True}),
         "proposals": SETTINGS.proposals.model_copy(update={"folder": Path("here"), "count": 7}),
     }
@@ -300,7 +300,7 @@ def test_fast_rcnn_comes_back_with_its_target_statistics(tmp_path: Path) -> None
     assert loaded.head.target_std.tolist() == [[0.25] * 4] * 2
     assert loaded.count == 7
     about = read(tmp_path / "a.safetensors")[0]
-    assert about["detector"] == "fast_rcnn"
+    assert about["kind"] == "fast_rcnn"
     assert about["settings"]["proposals"]["folder"] is None  # of this machine
 
 

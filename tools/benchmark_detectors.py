@@ -35,14 +35,17 @@ from rcnnkit.config import Settings
 from rcnnkit.config_files import read_settings
 from rcnnkit.data.loading import Batch, load_batches
 from rcnnkit.data.transforms import Augmentation
-from rcnnkit.detectors.build import build
+from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import read_picture
 from rcnnkit.importing.torchvision_detectors import from_torchvision
 from rcnnkit.inference import prepare
-from rcnnkit.precision import autocast, pick_dtype
-from rcnnkit.training.loop import read_splits, sgd, step
-from rcnnkit.training.start import start_detector
+from rcnnkit.precision import autocast
+from rcnnkit.training.detection import Detection, read_splits
+from rcnnkit.training.loop import sgd, step
+from rcnnkit.training.run import Run
+from rcnnkit.training.start import start
 from rcnnkit.weights import pick_device
 
 Seconds = dict[str, list[float]]
@@ -165,17 +168,18 @@ def torchvision_as_configured(settings: Settings, classes: int) -> TorchvisionFa
 def training(options: argparse.Namespace) -> None:
     """Iterations of CONFIG, ours and torchvision's model with the same layers on the same batches."""
     settings = read_settings(options.config, options.settings)
-    device = pick_device(settings.train.device)
-    dtype = pick_dtype(settings.train.precision, device)
     data, _ = read_splits(settings.data)
     loaded = load_batches(
         data.records, Augmentation(settings.augment, settings.input), batch=settings.train.batch, seed=0, workers=0
     )
     batches: list[Batch] = list(islice(loaded, options.turns + 1))
-    ours = start_detector(settings, data, None).to(device).train()
+    run = Run(settings, Path("no-run"))  # which nothing writes into
+    device, dtype = run.device, run.dtype
+    task = Detection(run, start(run, data, Detector), data, None, None)
+    ours = task.model
     theirs = torchvision_as_configured(settings, len(data.class_names)).to(device).train()
     parameters = [sum(p.numel() for p in each.parameters()) for each in (ours, theirs)]
-    optimizer = sgd(ours, settings)
+    optimizer = sgd(task.parts(), settings.train)
     their_optimizer = torch.optim.SGD(theirs.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)
     scaler = torch.amp.GradScaler(device.type, enabled=False)
     done = dict.fromkeys(("ours", "float32", "autocast"), 0)
@@ -185,7 +189,8 @@ def training(options: argparse.Namespace) -> None:
         return batches[done[name] - 1]
 
     def our_step() -> None:
-        step(ours, optimizer, scaler, next_batch("ours"), settings, done["ours"], device, dtype)
+        run.progress.iteration += 1
+        step(task, next_batch("ours"), optimizer, scaler, run)
 
     def their_step(name: str, type_: torch.dtype) -> None:
         batch = next_batch(name)
@@ -214,7 +219,7 @@ def training(options: argparse.Namespace) -> None:
 def windows(options: argparse.Namespace) -> None:
     """R-CNN's regions through its backbone."""
     device = pick_device(options.device)
-    model = {"detector": "rcnn", "backbone": options.backbone}
+    model = {"kind": "rcnn", "backbone": options.backbone}
     detector = build(DetectorSettings.model_validate({"model": model}), ["thing"]).eval().to(device)
     size, batch = detector.size, detector.batch
     pixels = torch.rand(batch, 3, size, size, device=device)

@@ -38,7 +38,8 @@ from rcnnkit.evaluation.report import Evaluation, evaluate
 from rcnnkit.images import Array
 from rcnnkit.precision import autocast, pick_dtype
 from rcnnkit.structures import Detections
-from rcnnkit.training.loop import read_splits, train
+from rcnnkit.training.detection import read_splits
+from rcnnkit.training.train import train
 
 
 class AsOurs(nn.Module):
@@ -113,7 +114,7 @@ def train_torchvision(settings: Settings, seconds: float, lr: float, size: int) 
 
 def train_ours(settings: Settings, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"val": ""})})
-    best = train(settings, folder / "run", Console(quiet=True))
+    best = train(settings, folder / "run", console=Console(quiet=True))
     about, _ = weights.read(folder / "run" / "last.safetensors")
     iterations = about["training"]["iteration"]
     spent = {"seconds": about["training"]["seconds"], "iterations": iterations}

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Iterable, Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rcnnkit.backbones.window import WindowNetwork
 from rcnnkit.images import Array, Picture, Preprocessing, centre_crop, list_pictures, read_pictures
-from rcnnkit.precision import check_stays_float32
+from rcnnkit.model import Model
 from rcnnkit.settings import Factor, Positive, PositiveShare, Section, Share
 
 SEEN = "_rcnnkit_seen"  # of a tensor of labels: for how many classes its values were found right
@@ -41,7 +41,7 @@ class ClassifierSettings(Section):
         return self
 
 
-class Classifier(nn.Module):
+class Classifier(Model):
     """Pictures → the probability of each of K classes.
 
     Its tensors are called as R-CNN's, so that every detector can start from it.
@@ -54,7 +54,8 @@ class Classifier(nn.Module):
         settings: see `ClassifierSettings`.
     """
 
-    origin: Mapping[str, str] | None = None  # of weights from elsewhere: their source, licence, url, sha256
+    kind = "classifier"
+    half_precision = "to compute in half precision, call it within torch.autocast(device, torch.bfloat16)"
 
     def __init__(
         self,
@@ -72,16 +73,6 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.classifier.bias)
         self.preprocessing = preprocessing.model_copy(update={"divisor": 1})  # all are of one size: nothing to pad
         self.settings = settings
-
-    @property
-    def device(self) -> torch.device:
-        return self.classifier.weight.device
-
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        """What `to`, `half` and the like call. Raises TypeError for another type than float32."""
-        advice = "to compute in half precision, call it within torch.autocast(device, torch.bfloat16)"
-        check_stays_float32(fn(torch.zeros(1, device=self.device)), advice)
-        return super()._apply(fn, recurse)
 
     def forward(self, pictures: Picture | Iterable[Picture]) -> Tensor:
         """(K,) probabilities of one picture, or (N, K) of a list of them (one batch, whatever their sizes).

@@ -27,6 +27,9 @@ class ClassBatch:
     labels: Tensor  # (N,) int64
     paths: Sequence[Path]
 
+    def __len__(self) -> int:
+        return len(self.paths)
+
     def to(self, device: torch.device, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
         """Normalised pixels and labels."""
         size = (self.pictures.shape[2], self.pictures.shape[3])

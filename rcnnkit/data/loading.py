@@ -34,6 +34,9 @@ class Batch:
     paths: Sequence[Path]
     proposals: Sequence[Proposals] = ()  # in the pixels of `pictures`, where they were made beforehand
 
+    def __len__(self) -> int:
+        return len(self.paths)
+
     def to(self, device: torch.device, preprocessing: Preprocessing) -> tuple[ImageBatch, list[Targets]]:
         images = preprocessing.batch(self.pictures, self.sizes, device)
         images = replace(images, proposals=[proposal.to(device) for proposal in self.proposals])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from rcnnkit.boxes import check_inside, scale
 from rcnnkit.detectors.inputs import check_batch
 from rcnnkit.heads.region_pool import RegionPool
-from rcnnkit.images import Picture, Preprocessing, list_pictures
-from rcnnkit.precision import DTYPES, check_stays_float32
+from rcnnkit.images import Picture, list_pictures
+from rcnnkit.model import Model
+from rcnnkit.precision import DTYPES
 from rcnnkit.processes import say_forked
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Size, Targets
 
@@ -32,22 +33,20 @@ class Limit(NamedTuple):
     of_class: bool = False  # so many of each class
 
 
-class Detector(nn.Module):
+class Detector(Model):
     """Three methods: `losses` to train with, `detect` for a batch, and the call for pictures of any kind."""
 
     # What is timed: stage of `rcnnkit benchmark` → methods, by their paths. What one calls of another is the other's.
     stages: ClassVar[dict[str, tuple[str, ...]]] = {"resize": ("forward",), "other": ("detect",)}
     shares_features = True  # all regions of a picture take theirs from the same maps
-    backbone: Any  # a `Backbone` or `WindowNetwork`, and a module in any case
     pool: RegionPool
-    preprocessing: Preprocessing
     count: int  # proposals of a picture, at most, when detecting
-    class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
     takes_proposals = False  # the call's
     proposer: ProposalMethod | None = None  # asked for regions that did not come with the pictures
-    origin: Mapping[str, str] | None = None  # of weights from elsewhere: their source, licence, url, sha256
-    only_detects = False  # made by `rcnnkit.inference.prepare`
+    half_precision = (
+        'to detect in half precision, call rcnnkit.load(file, precision="bf16" or "fp16") or'
+        " rcnnkit.inference.prepare(detector, …), and to train in it, set train.precision"
+    )
 
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
@@ -109,20 +108,15 @@ class Detector(nn.Module):
             TypeError: the weights would be of another type than float32, which boxes and scores need.
             RuntimeError: `rcnnkit.inference.prepare` made it, for one device and type.
         """
-        here = next(self.parameters(), torch.zeros(0)).device
         if self.only_detects:
+            here = self.device
             moved = [fn(torch.zeros(1, device=here, dtype=dtype)) for dtype in DTYPES.values()]
             if [(each.device, each.dtype) for each in moved] != [(here, dtype) for dtype in DTYPES.values()]:
                 raise RuntimeError(
                     "what rcnnkit.inference.prepare made stays on its device and in its type; move what it was made"
                     " from, and prepare that"
                 )
-        else:
-            check_stays_float32(
-                fn(torch.zeros(1, device=here)),
-                'to detect in half precision, call rcnnkit.load(file, precision="bf16" or "fp16") or'
-                " rcnnkit.inference.prepare(detector, …), and to train in it, set train.precision",
-            )
+            return nn.Module._apply(self, fn, recurse)
         return super()._apply(fn, recurse)
 
     @property
@@ -134,10 +128,6 @@ class Detector(nn.Module):
     def short_sides(self) -> Sequence[int]:
         """Of every picture as the network sees it, pixels; 0: as it is."""
         return (self.preprocessing.short_side,)
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
 
     def forward(
         self, pictures: Picture | Iterable[Picture], proposals: Proposals | Iterable[Proposals] | None = None

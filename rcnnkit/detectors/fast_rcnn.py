@@ -28,6 +28,7 @@ class FastRCNN(Detector):
         proposals: which regions; `proposer` is asked where they do not come with the pictures.
     """
 
+    kind = "fast_rcnn"
     stages = Detector.stages | {
         "resize": ("forward", "pool_from_scales"),
         "proposals": ("propose",),

@@ -27,6 +27,7 @@ class FasterRCNN(Detector):
         preprocessing: what the network's pixels are.
     """
 
+    kind = "faster_rcnn"
     stages = Detector.stages | {
         "proposals": ("rpn.propose",),
         "backbone": ("backbone.forward",),

@@ -73,6 +73,7 @@ class RCNN(Detector):
         settings: see `RCNNSettings`; with the `size` that is 0 there.
     """
 
+    kind = "rcnn"
     stages = Detector.stages | {
         "proposals": ("propose",),
         "backbone": ("features", "backbone.forward"),  # windows, put together again after their chunks

@@ -22,9 +22,19 @@ PROPOSALS_PER_OBJECT = 3
 
 
 class ModelSettings(PoolSettings, NetworkSettings):
-    """[model]: which detector, and its parts."""
+    """[model]: which detector (or the classifier to start one from), and its parts."""
 
-    detector: Literal["faster_rcnn", "fast_rcnn", "rcnn", "classifier"] = "faster_rcnn"
+    kind: Literal["faster_rcnn", "fast_rcnn", "rcnn", "classifier"] = "faster_rcnn"  # see `rcnnkit.detectors.kinds`
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_was_detector(cls, values: Any) -> Any:
+        """Its name in older files."""
+        if not isinstance(values, dict) or "detector" not in values:
+            return values
+        if "kind" in values:
+            raise ValueError("kind and detector, its old name, are both given; keep kind")
+        return {"kind" if name == "detector" else name: value for name, value in values.items()}
 
     @model_validator(mode="before")
     @classmethod
@@ -53,7 +63,7 @@ class ModelSettings(PoolSettings, NetworkSettings):
             raise ValueError(
                 f'fpn_channels = {self.fpn_channels} cannot be cut into the 32 groups of fpn_norm = "group"'
             )
-        by_region = network.last_stage if self.neck != "fpn" and self.detector in ("fast_rcnn", "faster_rcnn") else ""
+        by_region = network.last_stage if self.neck != "fpn" and self.kind in ("fast_rcnn", "faster_rcnn") else ""
         most = network.stages - bool(by_region)
         if self.frozen_stages > most:
             would = f"would freeze {by_region}, the per-region head" if by_region else "are more stages than there are"
@@ -102,9 +112,9 @@ class DetectorSettings(Section):
 
     @model_validator(mode="after")
     def _targets_can_be_measured(self) -> Self:
-        if self.head.measured_targets and self.model.detector != "fast_rcnn":
+        if self.head.measured_targets and self.model.kind != "fast_rcnn":
             raise ValueError(
-                'head.measured_targets = true goes with model.detector = "fast_rcnn" alone: the targets are measured'
+                'head.measured_targets = true goes with model.kind = "fast_rcnn" alone: the targets are measured'
                 " on proposals made before training"
             )
         return self
@@ -119,7 +129,7 @@ class DetectorSettings(Section):
 
     @model_validator(mode="after")
     def _windows_fit(self) -> Self:
-        if self.model.detector != "rcnn":
+        if self.model.kind != "rcnn":
             return self
         name, size, context = self.model.backbone, self.window_size, self.rcnn.context
         network = architecture(name)
@@ -133,7 +143,7 @@ class DetectorSettings(Section):
 
     @model_validator(mode="after")
     def _pictures_fit(self) -> Self:
-        if self.model.detector != "classifier":
+        if self.model.kind != "classifier":
             return self
         name, crop = self.model.backbone, self.classifier.crop
         smallest = architecture(name).smallest
@@ -146,7 +156,7 @@ class DetectorSettings(Section):
     @property
     def window_size(self) -> int:
         """Sides of what a whole network looks at, pixels: R-CNN's windows, or a classifier's pictures."""
-        if self.model.detector == "classifier":
+        if self.model.kind == "classifier":
             return self.classifier.crop
         return self.rcnn.size or architecture(self.model.backbone).window
 

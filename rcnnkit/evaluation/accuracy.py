@@ -45,6 +45,11 @@ class Accuracy:
         seen = [each.top1 for each in self.classes if each.pictures]
         return {"top1": self.top1, "top5": self.top5, "class_mean": sum(seen) / len(seen)}
 
+    @property
+    def headline(self) -> tuple[str, str]:
+        """The two of `numbers` that are printed; the first chooses the best weights."""
+        return ("top1", "class_mean")
+
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain values; fractions, and null (None) where undefined."""
         classes = [{"name": c.name, "pictures": c.pictures, "top1": or_none(c.top1)} for c in self.classes]

@@ -68,15 +68,6 @@ def is_crowded(dataset: Dataset) -> bool:
     return any(most_of_a_class(record.targets) > MAXIMUM for record in dataset.records)
 
 
-def headline(dataset: Dataset) -> tuple[str, str]:
-    """The two numbers that say most of a detector on these pictures; the first chooses the best weights.
-
-    COCO's AP and AP50, but those of all detections where the data set is crowded: there COCO's rank detectors by
-    their first 100 detections alone.
-    """
-    return ("AP_all", "AP50_all") if is_crowded(dataset) else ("AP", "AP50")
-
-
 def coco_metrics(detections: Sequence[Detections], dataset: Dataset) -> CocoResult:
     """COCO's twelve numbers, and AP and AP50 of each class; of a crowded data set those of UNCAPPED too.
 

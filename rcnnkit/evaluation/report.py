@@ -39,6 +39,20 @@ class Evaluation:
     slowest_batch: float  # seconds; the first one often pays for start-up
 
     @property
+    def numbers(self) -> dict[str, float]:
+        """COCO's."""
+        return self.coco.numbers
+
+    @property
+    def headline(self) -> tuple[str, str]:
+        """The two numbers that say most; the first chooses the best weights.
+
+        COCO's AP and AP50, but those of all detections where the data set is crowded: there COCO's rank detectors by
+        their first 100 detections alone.
+        """
+        return ("AP_all", "AP50_all") if self.crowded else ("AP", "AP50")
+
+    @property
     def crowded(self) -> bool:
         """Whether pictures hold more objects of a class than COCO's numbers look at detections."""
         return "AP_all" in self.coco.numbers

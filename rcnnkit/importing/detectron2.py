@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from rcnnkit.backbones.fpn import FPN
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.importing.class_names import other_number
 from rcnnkit.importing.resnets import resnet_name
@@ -99,7 +99,7 @@ def _settings(state: Mapping[str, Tensor], pyramid: bool, bottom: str, classes: 
     return DetectorSettings.model_validate(
         {
             "model": {
-                "detector": "fast_rcnn" if fast else "faster_rcnn",
+                "kind": "fast_rcnn" if fast else "faster_rcnn",
                 "backbone": backbone,
                 "neck": "fpn" if pyramid else "c4",
                 "stride_in_1x1": True,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.backbones.imagenet import imagenet_normalisation
-from rcnnkit.detectors.build import build
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.importing.class_names import other_number
 from rcnnkit.importing.resnets import resnet_name
@@ -47,7 +47,7 @@ def classifier_from_torchvision(
     settings = DetectorSettings.model_validate(
         {
             # "batch" loses nothing: detectors with frozen norms start from these too.
-            "model": {"detector": "classifier", "backbone": backbone} | ({} if _plain(backbone) else {"norm": "batch"}),
+            "model": {"kind": "classifier", "backbone": backbone} | ({} if _plain(backbone) else {"norm": "batch"}),
             "classifier": {} if preset is None else {"resize": preset.resize_size[0], "crop": preset.crop_size[0]},
             "input": {"mean": mean, "std": std},
         }

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,72 +24,75 @@ from rcnnkit.data.proposals import compute_proposals
 from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.trained_rpn import TrainedRPN
-from rcnnkit.evaluation.coco import headline
-from rcnnkit.evaluation.report import evaluate
 from rcnnkit.files import sha256
-from rcnnkit.inference import prepare
 from rcnnkit.proposals.store import Store
-from rcnnkit.terminal import safe
 from rcnnkit.training.checkpoint import BEST, LAST
-from rcnnkit.training.log import write_evaluation
-from rcnnkit.training.loop import Interrupted, finite, read_splits, train
-from rcnnkit.training.run_folder import alone, claim, keep_settings
+from rcnnkit.training.detection import evaluate_in, read_splits
+from rcnnkit.training.run import Run
+from rcnnkit.training.stopping import Interrupted
 
+Train = Callable[..., Path]  # `rcnnkit.train`
 ALL = 1_000_000_000
 STEPS = ("1-rpn", "2-fast-rcnn", "3-rpn", "4-fast-rcnn")
 
 
-@alone
-def train_alternating(settings: Settings, run: Path | str, console: Console | None = None) -> Path:
-    """Train a Faster R-CNN in four steps, each a run in a folder of its own below `run`.
+def train_alternating(settings: Settings, folder: Path, console: Console | None, train: Train) -> Path:
+    """Train a Faster R-CNN in four steps, each a run in a folder of its own below `folder`.
 
-    With `train.resume` naming `run`, steps that are done are not done again, and one that was stopped goes on.
+    With `train.resume` naming `folder`, steps that are done are not done again, and one that was stopped goes on.
     `train.init` gives steps 1 and 2 their start, where it is not ImageNet's.
 
+    Args:
+        train: trains one step.
+
     Returns:
-        The path of run/best.safetensors, the detector of steps 3 and 4. It is the last, as nothing is evaluated
-        before; run/evaluation.json tells how good it is on `data.val`.
+        The path of best.safetensors in `folder`, the detector of steps 3 and 4. It is the last, as nothing is
+        evaluated before; evaluation.json tells how good it is on `data.val`.
 
     Raises:
-        As `rcnnkit.training.loop.train`; and
-        ValueError: `run` is one step of such a run, or was begun with other settings.
+        As `rcnnkit.train`; and
+        ValueError: `folder` is one step of such a run, or was begun with other settings.
     """
-    run, console = Path(run), safe(console)
-    if claim(settings, run, "settings.toml"):
-        _check_same(settings, run)
+    run = Run(settings, folder, console, holds="settings.toml")
+    if run.resume:
+        _check_same(settings, folder)
     training, validation = read_splits(settings.data)
     if not settings.train.resume:
-        keep_settings(settings, run, 0)
-    first, second, third, fourth = (run / name for name in STEPS)
-    try:
-        rpn = _step(_rpn_settings(settings), first, console)
-        store = _proposals(settings, rpn, training, run, console)
-        fast = _step(_head_settings(settings, store), second, console)
-        shared: dict[str, Any] = {"freeze_backbone": True, "init": fast}
-        rpn = _step(_rpn_settings(settings, **shared), third, console)
-        store = _proposals(settings, rpn, training, run, console)
-        shared["init"] = rpn
-        fast = _step(_head_settings(settings, store, **shared), fourth, console)
-    except Interrupted as stop:
-        raise Interrupted(run / LAST, stop.iteration, stop.signal) from None  # the whole is what goes on
+        run.keep_settings()
 
-    detector = weights.load(rpn, settings.train.device)
+    def step(number: int, settings: Settings) -> Path:
+        """The weights that a step ends with; nothing is left to do where they are there."""
+        part = folder / STEPS[number - 1]
+        if (part / BEST).exists():
+            return part / BEST
+        run.say(f"step {part.name}")
+        if (part / LAST).exists():
+            settings = _changed(settings, train={"resume": part})
+        elif part.exists():  # it was killed before its first checkpoint, and holds nothing but settings and log
+            shutil.rmtree(part)
+        return train(settings, part, console=run.console)
+
+    try:
+        rpn = step(1, _rpn_settings(settings))
+        store = _proposals(run, rpn, training)
+        fast = step(2, _head_settings(settings, store))
+        shared: dict[str, Any] = {"freeze_backbone": True, "init": fast}
+        rpn = step(3, _rpn_settings(settings, **shared))
+        store = _proposals(run, rpn, training)
+        fast = step(4, _head_settings(settings, store, **shared | {"init": rpn}))
+    except Interrupted as stop:
+        raise Interrupted(run.last, stop.iteration, stop.signal) from None  # the whole is what goes on
+
+    detector = weights.load(rpn, run.device)
     _, tensors = weights.read(fast)
     head = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
-    assert isinstance(detector, FasterRCNN)
-    detector.head.load_state_dict(head)
+    detector.get_submodule("head").load_state_dict(head)
     options = settings.alternating
     about: dict[str, Any] = {"iteration": 2 * (options.rpn_iterations + options.head_iterations), "data": training.name}
     if validation is not None:
-        evaluation = evaluate(prepare(detector, settings.train.precision), validation)
-        write_evaluation(run, evaluation.to_json())
-        numbers = evaluation.coco.numbers
-        shown = headline(validation)
-        printed = ", ".join(f"{name} {numbers[name]:.3f}" for name in shown)
-        console.print(f"{validation.name}: {printed}", highlight=False)
-        about |= {"val": validation.name, shown[0]: finite(numbers[shown[0]])}
-    weights.save(detector, settings, run / BEST, about)
-    return run / BEST
+        about |= run.evaluated(evaluate_in(run, detector, validation), validation.name)
+    run.save_best(detector, about)
+    return run.best
 
 
 def _check_same(settings: Settings, run: Path) -> None:
@@ -109,18 +113,6 @@ def _check_same(settings: Settings, run: Path) -> None:
             raise ValueError(f"{run} was begun with {'; '.join(changed)}: leave that as it was, or start another run")
 
 
-def _step(settings: Settings, folder: Path, console: Console) -> Path:
-    """The weights that a step ends with; nothing is left to do where they are there."""
-    if (folder / BEST).exists():
-        return folder / BEST
-    console.print(f"step {folder.name}")
-    if (folder / LAST).exists():
-        settings = _changed(settings, train={"resume": folder})
-    elif folder.exists():  # it was killed before its first checkpoint, and holds nothing but settings and log
-        shutil.rmtree(folder)
-    return train(settings, folder, console)
-
-
 def _rpn_settings(settings: Settings, **train: Any) -> Settings:
     options = settings.alternating
     steps = {"iterations": options.rpn_iterations, "batch": options.rpn_batch, "lr": options.rpn_lr, "rpn_only": True}
@@ -136,7 +128,7 @@ def _head_settings(settings: Settings, store: Store, **train: Any) -> Settings:
         "steps": settings.train.steps if options.head_steps is None else options.head_steps,
     }
     proposals = {"method": "precomputed", "folder": store.folder, "train_count": settings.rpn.train_post_nms}
-    settings = _changed(settings, model={"detector": "fast_rcnn"}, proposals=proposals)
+    settings = _changed(settings, model={"kind": "fast_rcnn"}, proposals=proposals)
     return _step_settings(settings, steps | train)
 
 
@@ -152,15 +144,15 @@ def _changed(settings: Settings, **sections: dict[str, Any]) -> Settings:
     return settings.model_copy(update=new)
 
 
-def _proposals(settings: Settings, rpn: Path, data: Dataset, run: Path, console: Console) -> Store:
+def _proposals(run: Run, rpn: Path, data: Dataset) -> Store:
     """The proposals of a step's region proposal network in the training pictures, as many as joint training uses.
 
     Before suppression there are all of them, as released.
     """
-    detector = weights.load(rpn, settings.train.device)
+    detector = weights.load(rpn, run.device)
     assert isinstance(detector, FasterRCNN)
     detector.rpn.keep = (ALL, detector.rpn.train_keep[1])
     method = TrainedRPN(detector, sha256(rpn)[:16])
-    store = Store.create(run / "proposals", method.name, method.settings)
-    compute_proposals(data, method, store, console=console)
+    store = Store.create(run.folder / "proposals", method.name, method.settings)
+    compute_proposals(data, method, store, console=run.console)
     return store

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from rcnnkit import weights
-from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.config import Settings
-from rcnnkit.detectors.detector import Detector
+from rcnnkit.model import Model
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 ELSE = "continue from another checkpoint, or start from its weights with train.init"
@@ -34,7 +33,7 @@ class Progress:
 
 
 def save_checkpoint(
-    run: Path, detector: Detector | Classifier, optimizer: torch.optim.SGD, settings: Settings, progress: Progress
+    run: Path, detector: Model, optimizer: torch.optim.SGD, settings: Settings, progress: Progress
 ) -> Path:
     """Write run/last.safetensors, whole or not at all: weights, momentum and progress."""
     momentum = {
@@ -46,7 +45,7 @@ def save_checkpoint(
     return run / LAST
 
 
-def load_checkpoint(path: Path, detector: Detector | Classifier, optimizer: torch.optim.SGD) -> Progress:
+def load_checkpoint(path: Path, detector: Model, optimizer: torch.optim.SGD) -> Progress:
     """Continue from a file of `save_checkpoint`.
 
     Raises:

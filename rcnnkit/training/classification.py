@@ -6,66 +6,54 @@ import logging
 from collections.abc import Generator
 from pathlib import Path
 
-from rich.console import Console
-
-from rcnnkit import weights
 from rcnnkit.backbones.classifier import Classifier
-from rcnnkit.config import Settings
-from rcnnkit.data.class_folders import read_class_splits
+from rcnnkit.data.class_folders import ClassFolders, read_class_splits
 from rcnnkit.data.class_loading import load_class_batches
 from rcnnkit.data.transforms import ClassifierAugmentation
-from rcnnkit.evaluation.accuracy import evaluate_classifier
-from rcnnkit.precision import autocast, pick_dtype
-from rcnnkit.terminal import safe
-from rcnnkit.training.log import write_evaluation
-from rcnnkit.training.loop import LabelledBatch, fit
-from rcnnkit.training.run_folder import alone, claim
-from rcnnkit.training.start import start_detector
+from rcnnkit.evaluation.accuracy import Accuracy, evaluate_classifier
+from rcnnkit.precision import autocast
+from rcnnkit.training.loop import Batch, Task, fit
+from rcnnkit.training.run import Run
+from rcnnkit.training.start import start
 
 log = logging.getLogger("rcnnkit")
 
 
-@alone
-def train_classifier(settings: Settings, run: Path | str, console: Console | None = None) -> Path:
-    """Train a classifier on class folders and leave it in a folder of its own; best is the best top-1 accuracy.
+class Classification(Task[ClassFolders]):
+    """The class of a whole picture."""
 
-    Args, return value, what is left and errors are those of `rcnnkit.training.loop.train`; besides:
+    def batches(self, start: int) -> Generator[Batch]:
+        settings = self.run.settings
+        return load_class_batches(
+            self.training.records,
+            ClassifierAugmentation(settings.augment, settings.classifier),
+            batch=self.options.batch,
+            seed=self.options.seed,
+            start=start,
+            workers=settings.data.workers,
+        )
+
+    def evaluate(self, data: ClassFolders) -> Accuracy:
+        with autocast(self.run.device, self.run.dtype):
+            return evaluate_classifier(self.model, data)
+
+
+def train_classifier(run: Run) -> Path:
+    """Train a classifier on class folders; best is the best top-1 accuracy.
+
+    Returns, leaves and raises what `rcnnkit.train` does; besides:
 
     Raises:
         ValueError: there is one class only, or one without a picture.
     """
-    run, console = Path(run), safe(console)
-    options, data = settings.train, settings.data
-    resume = claim(settings, run)
-    device = weights.pick_device(options.device)
-    dtype = pick_dtype(options.precision, device)
+    settings, data = run.settings, run.settings.data
     training, validation = read_class_splits(data.root, data.train, data.val, data.class_names, skip_bad=data.skip_bad)
     if len(training.class_names) < 2:
         raise ValueError(
             f"{training.name} has the class {training.class_names[0]} only, so every picture is right; give it"
             " pictures of another class"
         )
-    classifier = start_detector(settings, training, resume)
-    assert isinstance(classifier, Classifier)
-    if settings.model.pretrained and not (options.init or resume):
+    classifier = start(run, training, Classifier)
+    if settings.model.pretrained and not (settings.train.init or run.resume):
         log.info("model.pretrained: the last layer is new, for the %d classes here", len(training.class_names))
-
-    def batches(start: int) -> Generator[LabelledBatch, None, None]:
-        return load_class_batches(
-            training.records,
-            ClassifierAugmentation(settings.augment, settings.classifier),
-            batch=options.batch,
-            seed=options.seed,
-            start=start,
-            workers=data.workers,
-        )
-
-    def judge() -> dict[str, float]:
-        assert validation is not None
-        with autocast(device, dtype):
-            found = evaluate_classifier(classifier, validation)
-        write_evaluation(run, found.to_json())
-        return found.numbers
-
-    shown = ("top1", "class_mean")
-    return fit(classifier, training, validation, batches, judge, shown, settings, run, resume, console)
+    return fit(Classification(run, classifier, training, validation), run)

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +39,7 @@ class RunLog:
     Args:
         iterations: of the whole run.
         progress: of the run before it began or went on; what log.jsonl has beyond that is cut off.
-        things: what a batch is made of, which `step` is told the number of a second: images or windows.
+        things: what a batch is made of, images or windows; `step` needs the number of them a second.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class RunLog:
 
     def step(self, iteration: int, values: dict[str, float]) -> None:
         """One log step: `values` under the number of iterations done."""
-        self._write({"iteration": iteration, **values})
+        self.write({"iteration": iteration, **values})
         speed = values[f"{self.things}_per_second"]
         status = f"loss {values['loss']:.3f}  {speed:.1f} {self.things}/s"
         self.bar.update(self.task, status=status)
@@ -84,13 +84,8 @@ class RunLog:
             seconds = left * values["batch"] / max(speed, 1e-9)
             self.console.print(f"{iteration:>7}  {status}  lr {values['lr']:.2g}  {seconds / 60:.1f} min left")
 
-    def evaluation(self, iteration: int, name: str, numbers: dict[str, float], shown: Sequence[str]) -> None:
-        """The numbers on the data set of that name; `shown` names those that are printed."""
-        self._write({"iteration": iteration, **numbers})
-        printed = ", ".join(f"{key} {numbers[key]:.3f}" for key in shown)
-        self.console.print(f"after {iteration} iterations, {name}: {printed}", highlight=False)
-
-    def _write(self, values: dict[str, float]) -> None:
+    def write(self, values: dict[str, float]) -> None:
+        """A line of log.jsonl, and of TensorBoard."""
         write_line(self.run, values)
         if self.board:
             self.board.write({k: v for k, v in values.items() if k != "iteration"}, values["iteration"])

@@ -18,18 +18,11 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 from torch import Tensor
 
 from rcnnkit import weights
@@ -38,92 +31,79 @@ from rcnnkit.config import Settings
 from rcnnkit.data.proposals import read_proposals
 from rcnnkit.data.records import Dataset, few
 from rcnnkit.detectors.rcnn import RCNN
-from rcnnkit.evaluation.coco import headline
 from rcnnkit.heads.box_ridge import BoxRidge
 from rcnnkit.heads.svm import SVMSettings, SVMTrainer, feature_scale
 from rcnnkit.inference import prepare
-from rcnnkit.precision import pick_dtype
 from rcnnkit.proposals.store import Store
-from rcnnkit.terminal import safe
-from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
+from rcnnkit.training.checkpoint import BEST
+from rcnnkit.training.detection import evaluate_in, read_splits, warn_of_crowds
 from rcnnkit.training.features import Array, Features, fingerprint, write_arrays
-from rcnnkit.training.fine_tuning import fine_tune, window_sgd
-from rcnnkit.training.log import write_line
-from rcnnkit.training.loop import Interrupted, evaluate_run, finite, read_splits, stop_signals, warn_of_crowds
+from rcnnkit.training.fine_tuning import FineTuning
+from rcnnkit.training.loop import iterate, sgd
 from rcnnkit.training.proposals import stored_proposals
-from rcnnkit.training.run_folder import alone, claim, keep_settings
-from rcnnkit.training.start import start_detector
+from rcnnkit.training.run import Run
+from rcnnkit.training.stage import read_stage, stage
+from rcnnkit.training.start import start
 from rcnnkit.training.windows import Pictures, Windows
 from rcnnkit.training.windows import fingerprint as fingerprint_of_windows
 
 BEFORE_MINING = "before-mining.safetensors"
 NORM_PICTURES, NORM_WINDOWS = 200, 200  # at most so many tell the features' mean length (released code)
+SVMs = tuple[Array, Array, str]  # weight (K, D) and bias (K,) of features as the network gives them, and their file
 SAVE_SECONDS = 60.0  # between states of the SVMs on disk
 
 
-@alone
-def train_rcnn(settings: Settings, run: Path | str, console: Console | None = None) -> Path:
-    """Train R-CNN and leave it in a folder of its own.
-
-    Args, return value and errors are those of `rcnnkit.training.loop.train`; besides:
+def train_rcnn(run: Run) -> Path:
+    """Train R-CNN. Returns, leaves and raises what `rcnnkit.train` does; besides:
 
     Raises:
         ValueError: a class has no object, a picture has no proposals or another picture's, features on disk are of
             another network, or settings ask for what there is not: all before anything is trained.
     """
-    run, console = Path(run), safe(console)
-    resume = claim(settings, run)
-    device = weights.pick_device(settings.train.device)
-    dtype = pick_dtype(settings.train.precision, device)
+    settings = run.settings
     training, validation = read_splits(settings.data)
     _check(settings, training)
-    detector = start_detector(settings, training, resume).to(device)  # before the proposals: weights may be wrong ones
-    assert isinstance(detector, RCNN)
+    detector = start(run, training, RCNN)  # before the proposals: weights may be the wrong ones
     warn_of_crowds(detector, training, validation)
-    store = stored_proposals(settings, [training] if validation is None else [training, validation], console)
+    store = stored_proposals(settings, [training] if validation is None else [training, validation], run.console)
     windows = read_windows(settings, training, store)
-    optimizer = window_sgd(detector, settings)
-    progress = load_checkpoint(resume, detector, optimizer) if resume else Progress()
     pictures = Pictures(windows, detector, settings.features.memory_gb)
-    features = plan_features(detector, pictures, settings, training, run, dtype)
-    tuning = settings.rcnn.fine_tune and progress.iteration < settings.train.iterations
-    if tuning:
+    tuning = FineTuning(run, detector, training, pictures)
+    optimizer = sgd(tuning.parts(), settings.train)
+    run.restore(detector, optimizer)
+    features = plan_features(detector, pictures, run, training)
+    unfinished = settings.rcnn.fine_tune and run.progress.iteration < settings.train.iterations
+    if unfinished:
         features.renew(own=settings.features.folder is None)
-    keep_settings(settings, run, progress.iteration)
-    console.print(
+    run.keep_settings()
+    run.say(
         f"{training.name}: {len(training)} pictures, {len(training.class_names)} classes,"
-        f" {sum(map(len, windows)):,} windows; on {device} in {str(dtype).removeprefix('torch.')}; run folder {run}",
-        highlight=False,
+        f" {sum(map(len, windows)):,} windows; on {run.device} in {run.precision}; run folder {run.folder}"
     )
-    if tuning:
-        fine_tune(detector, optimizer, progress, pictures, settings, run, console, dtype)
+    if unfinished:
+        iterate(tuning, run, optimizer)
     elif not settings.rcnn.fine_tune:
-        save_checkpoint(run, detector, optimizer, settings, progress)
+        run.save(detector, optimizer)
     detector.eval()
-    about = {"iteration": progress.iteration, "data": training.name}
-    first = None
-    if detector.settings.scores == "svm" or detector.settings.box_regression:
-        make_features(detector, features, run, console)
-        if detector.settings.scores == "svm":
-            first = train_svms(detector, features, settings, run, console)
-        if detector.settings.box_regression:
-            train_boxes(detector, features, settings, run, console)
-    if first is not None:
-        last = detector.svm_weight.clone(), detector.svm_bias.clone()
-        _fill(detector, *first)
-        weights.save(detector, settings, run / BEFORE_MINING, about)
-        _fill(detector, *last)
-    weights.save(detector, settings, run / BEST, about)
+    about: dict[str, Any] = {"iteration": run.progress.iteration, "data": training.name}
+    svms: list[SVMs] = []
+    if settings.rcnn.scores == "svm" or settings.rcnn.box_regression:
+        make_features(detector, features, run)
+        if settings.rcnn.scores == "svm":
+            svms = train_svms(detector, features, run)
+        if settings.rcnn.box_regression:
+            train_boxes(detector, features, run)
+    for weight, bias, file in svms:
+        detector.svm_weight.copy_(torch.from_numpy(weight))
+        detector.svm_bias.copy_(torch.from_numpy(bias))
+        weights.save(detector, settings, run.folder / file, about)
+    if not svms:
+        run.save_best(detector, about)
     if validation is not None:
-        evaluation = evaluate_run(detector, validation, store, run, settings)
-        numbers = evaluation.coco.numbers
-        write_line(run, {"stage": "evaluation", **numbers})
-        shown = headline(validation)
-        printed = ", ".join(f"{name} {numbers[name]:.3f}" for name in shown)
-        console.print(f"{validation.name}: {printed}", highlight=False)
-        about |= {"val": validation.name, shown[0]: finite(numbers[shown[0]])}
-        weights.save(detector, settings, run / BEST, about)
-    return run / BEST
+        result = evaluate_in(run, detector, validation, store)
+        run.log({"stage": "evaluation", **result.numbers})
+        run.save_best(detector, about | run.evaluated(result, validation.name))
+    return run.best
 
 
 def _check(settings: Settings, training: Dataset) -> None:
@@ -141,7 +121,7 @@ def _check(settings: Settings, training: Dataset) -> None:
         )
     if rcnn.scores == "softmax" and not rcnn.fine_tune:
         about = weights.read_shapes(settings.train.init)[0] if settings.train.init else {}
-        if (about.get("detector"), about.get("class_names")) != ("rcnn", list(training.class_names)):
+        if (about.get("kind"), about.get("class_names")) != ("rcnn", list(training.class_names)):
             raise ValueError(
                 'rcnn.scores = "softmax" are of the fine-tuned classifier; set rcnn.fine_tune = true, or train.init to'
                 " an R-CNN of the same classes"
@@ -170,10 +150,9 @@ def read_windows(settings: Settings, training: Dataset, store: Store) -> list[Wi
     return windows
 
 
-def plan_features(
-    detector: RCNN, pictures: Pictures, settings: Settings, training: Dataset, run: Path, dtype: torch.dtype
-) -> Features:
+def plan_features(detector: RCNN, pictures: Pictures, run: Run, training: Dataset) -> Features:
     """What stage 3 will compute, and where it will be kept. Raises as `Features`."""
+    settings = run.settings
 
     @functools.cache  # first called when the network is fine-tuned
     def ready() -> RCNN:
@@ -197,12 +176,12 @@ def plan_features(
             "square": detector.settings.square,
         },
         "input": settings.input.model_dump(mode="json"),
-        "precision": str(dtype),
+        "precision": str(run.dtype),
         "near_iou": settings.rcnn.near_iou,
     }
     widths = detector.backbone.widths
     return Features(
-        settings.features.model_copy(update={"folder": settings.features.folder or run / "features"}),
+        settings.features.model_copy(update={"folder": settings.features.folder or run.folder / "features"}),
         about,
         pictures.windows,
         compute,
@@ -214,7 +193,7 @@ def plan_features(
     )
 
 
-def make_features(detector: RCNN, features: Features, run: Path, console: Console) -> None:
+def make_features(detector: RCNN, features: Features, run: Run) -> None:
     """Stage 3: what the network makes of every window.
 
     Raises:
@@ -224,27 +203,24 @@ def make_features(detector: RCNN, features: Features, run: Path, console: Consol
     missing, total = features.begin(fingerprint(detector.backbone)), len(features.windows)
     if missing:
         rest = "; the others are computed again when they are needed" if features.stored < total else ""
-        console.print(
+        run.say(
             f"features of {features.stored} of {total} pictures go to disk, {features.bytes / 1e9:.3g} GB in"
-            f" {features.folder}{rest}",
-            highlight=False,
+            f" {features.folder}{rest}"
         )
-    with _stage(console, "features", total, total - len(missing), run) as advance:
+    with stage(run, "features", total, total - len(missing)) as advance:
         for picture in missing:
             features.make(picture)
             advance()
 
 
-def train_svms(
-    detector: RCNN, features: Features, settings: Settings, run: Path, console: Console
-) -> tuple[Array, Array] | None:
-    """Stage 4: one SVM per class, with hard negatives from all pictures; fills the detector's.
+def train_svms(detector: RCNN, features: Features, run: Run) -> list[SVMs]:
+    """Stage 4: one SVM per class, with hard negatives from all pictures.
 
     Returns:
-        The SVMs after the first training, as weight (K, D) and bias (K,) of features as the network gives them;
-        None without mining, where they are the same.
+        Those after the first training, where there was mining, and the last.
     """
-    options, windows = settings.rcnn, features.windows
+    settings, windows = run.settings, features.windows
+    options = settings.rcnn
     scale = _scale(features, "norms", settings.train.seed)
     labels = torch.cat([each.objects.labels for each in windows]).numpy()
     objects = np.concatenate([features.read(i, "objects") * scale for i in range(len(windows))])
@@ -256,7 +232,7 @@ def train_svms(
         options,
         os.cpu_count() or 1,
     )
-    file = run / f"svms-{_digest(features, chosen, options.mining, options.passes, scale)}.safetensors"
+    file = run.folder / f"svms-{_digest(features, chosen, options.mining, options.passes, scale)}.safetensors"
     steps = len(windows) * options.passes
     first, seen = None, 0
 
@@ -281,7 +257,7 @@ def train_svms(
         write_arrays(trainer.state() | firsts | {"seen": np.array([seen])}, file)
 
     saved = time.perf_counter()
-    with _stage(console, "SVMs", steps, seen, run, save) as advance:
+    with stage(run, "SVMs", steps, seen, save) as advance:
         while seen < steps:
             picture = seen % len(windows)
             trained = trainer.see(picture, scaled(picture), windows[picture].overlaps(classes), last=seen == steps - 1)
@@ -289,9 +265,7 @@ def train_svms(
             for label in trained:
                 negatives, trainings = len(trainer.negatives[label]), int(trainer.trainings[label])
                 values = {"picture": seen, "class": detector.class_names[label], "training": trainings}
-                write_line(
-                    run, {"stage": "svms", **values, "positives": len(trainer.positives[label]), "kept": negatives}
-                )
+                run.log({"stage": "svms", **values, "positives": len(trainer.positives[label]), "kept": negatives})
             if first is None and trainer.trainings.all():
                 first = trainer.weight.copy(), trainer.bias.copy()
                 if not options.mining:
@@ -300,20 +274,20 @@ def train_svms(
                 save()
                 saved = time.perf_counter()
             advance()
-    _fill(detector, trainer.weight * scale, trainer.bias)
-    return (first[0] * scale, first[1]) if first is not None and options.mining else None
+    before = [(first[0] * scale, first[1], BEFORE_MINING)] if first is not None and options.mining else []
+    return [*before, (trainer.weight * scale, trainer.bias, BEST)]
 
 
-def train_boxes(detector: RCNN, features: Features, settings: Settings, run: Path, console: Console) -> None:
+def train_boxes(detector: RCNN, features: Features, run: Run) -> None:
     """Stage 5: the box regression of each class, from windows near its objects; fills the detector's."""
-    options = settings.rcnn
-    scale = _scale(features, "pool5_norms", settings.train.seed)
-    file = run / f"boxes-{_digest(features, options.ridge, scale)}.safetensors"
+    options = run.settings.rcnn
+    scale = _scale(features, "pool5_norms", run.settings.train.seed)
+    file = run.folder / f"boxes-{_digest(features, options.ridge, scale)}.safetensors"
     classes = len(detector.class_names)
     boxes = {"weight": detector.ridge_weight.shape[1:], "bias": detector.ridge_bias.shape[1:]}
     known = {f"{name}/{label}": shape for name, shape in boxes.items() for label in range(classes)}
     done = read_stage(file, {}, {}, known) if file.exists() else {}
-    with _stage(console, "box regression", classes, len(done) // 2, run) as advance:
+    with stage(run, "box regression", classes, len(done) // 2) as advance:
         for label in range(classes):
             if f"weight/{label}" in done:
                 continue
@@ -337,40 +311,6 @@ def train_boxes(detector: RCNN, features: Features, settings: Settings, run: Pat
         detector.ridge_bias[label] = torch.from_numpy(done[f"bias/{label}"])
 
 
-def read_stage(
-    file: Path,
-    numbers: Mapping[str, tuple[int, ...]],
-    counts: Mapping[str, tuple[int, ...]],
-    optional: Mapping[str, tuple[int, ...]],
-) -> dict[str, Array]:
-    """What a stage kept of itself, by name.
-
-    Args:
-        numbers: the shapes of arrays of floats that have to be there; -1 is any length.
-        counts: likewise of whole numbers from 0.
-        optional: likewise of floats that may be there.
-
-    Raises:
-        ValueError: the file is damaged, or holds anything else.
-    """
-    try:
-        state = load_file(file)
-        for name, shape in {**numbers, **counts, **optional}.items():
-            if name not in state:
-                if name in optional:
-                    continue
-                raise ValueError(f"it has no {name}")
-            array = state[name]
-            fits = array.ndim == len(shape) and all(n in (-1, m) for n, m in zip(shape, array.shape, strict=True))
-            if not fits or array.dtype.kind not in ("iu" if name in counts else "f"):
-                raise ValueError(f"its {name} is {array.dtype} {array.shape}")
-            if not np.isfinite(array).all() or (name in counts and (array < 0).any()):
-                raise ValueError(f"its {name} holds numbers that cannot be")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{file} is damaged ({error}); delete it, and this stage begins again") from None
-    return state
-
-
 def _scale(features: Features, name: str, seed: int) -> float:
     rng = np.random.default_rng(seed)
     count = len(features.windows)
@@ -378,38 +318,7 @@ def _scale(features: Features, name: str, seed: int) -> float:
     return feature_scale(np.concatenate([rng.permutation(features.read(i, name))[:NORM_WINDOWS] for i in some]))
 
 
-def _fill(detector: RCNN, weight: Array | Tensor, bias: Array | Tensor) -> None:
-    detector.svm_weight.copy_(torch.as_tensor(weight))
-    detector.svm_bias.copy_(torch.as_tensor(bias))
-
-
 def _digest(features: Features, *values: Any) -> str:
     """Of the features and what else a stage's result depends on."""
     text = json.dumps([features.about, *values], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-@contextmanager
-def _stage(
-    console: Console, name: str, total: int, done: int, run: Path, save: Callable[[], None] = lambda: None
-) -> Iterator[Callable[[], None]]:
-    """A progress bar, and what advances it by one; which also stops after Ctrl-C or SIGTERM, when it has saved."""
-    columns = (TextColumn(name), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
-    bar = Bar(*columns, TextColumn("left"), TimeRemainingColumn(), console=console, disable=not console.is_terminal)
-    task, began, start = bar.add_task("", total=total, completed=done), time.perf_counter(), done
-
-    with bar, stop_signals() as stop:
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            bar.advance(task)
-            if stop.signal and done < total:
-                save()
-                raise Interrupted(run / LAST, done, stop.signal, f"of {total} ({name})")
-
-        yield advance
-    if done > start:
-        seconds = time.perf_counter() - began
-        console.print(f"{name}: {seconds:.0f} s", highlight=False)
-        write_line(run, {"stage": name, "seconds": round(seconds, 1), "done": done - start})

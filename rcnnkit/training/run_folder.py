@@ -6,12 +6,10 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import wraps
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, TypeVar, cast
 
 from rcnnkit.config import Settings
 from rcnnkit.config_files import write_settings
@@ -19,39 +17,27 @@ from rcnnkit.files import remove_halves
 from rcnnkit.training.checkpoint import LAST
 
 log = logging.getLogger("rcnnkit")
-Trainer = TypeVar("Trainer", bound=Callable[..., Path])
 
 LOCK = ".lock"
 _locks: set[int] = set()  # descriptors; a forked process closes its copies, which would keep them locked
 
 
-def alone(train: Trainer) -> Trainer:
-    """A function of settings, a run's folder and more, that only one process at a time calls for that folder.
+@contextmanager
+def alone(settings: Settings, run: Path) -> Iterator[None]:
+    """Only one process at a time trains in a run's folder.
 
     Raises:
         FileExistsError: another trains there now; the text tells its process, machine and start.
         ValueError: this is one of several processes that torchrun started.
     """
-
-    @wraps(train)
-    def wrapped(settings: Settings, run: Path | str, *others: Any, **named: Any) -> Path:
-        if (processes := os.environ.get("WORLD_SIZE", "1")) not in ("", "0", "1"):
-            raise ValueError(
-                f"WORLD_SIZE={processes} is set, as by torchrun, but rcnnkit trains in one process, which would be"
-                " started so many times; start it without torchrun, or unset WORLD_SIZE"
-            )
-        resume, folder = settings.train.resume, Path(run)
-        if resume and not resume.exists() and not folder.exists():
-            return train(settings, run, *others, **named)  # `claim` says what is missing
-        with _locked(folder):
-            return train(settings, run, *others, **named)
-
-    return cast(Trainer, wrapped)
-
-
-@contextmanager
-def _locked(run: Path) -> Iterator[None]:
-    if run.exists() and not run.is_dir():  # `claim` says so
+    if (processes := os.environ.get("WORLD_SIZE", "1")) not in ("", "0", "1"):
+        raise ValueError(
+            f"WORLD_SIZE={processes} is set, as by torchrun, but rcnnkit trains in one process, which would be"
+            " started so many times; start it without torchrun, or unset WORLD_SIZE"
+        )
+    resume = settings.train.resume
+    missing = resume and not resume.exists() and not run.exists()
+    if missing or (run.exists() and not run.is_dir()):  # `claim` says what is wrong
         yield
         return
     made = [folder for folder in (run, *run.parents) if not folder.exists()]

@@ -5,26 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
 
 from rcnnkit import weights
-from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.backbones.imagenet import imagenet_origin
 from rcnnkit.config import Settings
 from rcnnkit.data.class_folders import ClassFolders
 from rcnnkit.data.records import Dataset
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.detectors.kinds import build
+from rcnnkit.model import Model
 from rcnnkit.proposals.store import Store
-from rcnnkit.training.schedule import TrainSettings
+from rcnnkit.training.run import Run
 
 log = logging.getLogger("rcnnkit")
 
 OF_CLASSES = ("classifier.", "head.scores.", "head.deltas.", "head.svms.", "head.target_", "svm_", "ridge_")
+AnyModel = TypeVar("AnyModel", bound=Model)
 STARTED = "trained from "  # before the source of weights that a training began with
 
 # What a whole network, R-CNN's or a classifier's, calls layers that another detector has elsewhere: stage 4 of a C4 and
@@ -37,21 +37,27 @@ WHOLE_NETWORKS = {
 }
 
 
-def start_detector(settings: Settings, training: Dataset | ClassFolders, resume: Path | None) -> Detector | Classifier:
-    """A detector (or classifier) for the classes of `training`: with fresh, ImageNet's or `train.init`'s weights,
-    unless a checkpoint will fill it."""
+def start(run: Run, training: Dataset | ClassFolders, kind: type[AnyModel]) -> AnyModel:
+    """What is trained, for the classes of `training`, on the run's device: with fresh, ImageNet's or `train.init`'s
+    weights, unless a checkpoint will fill it.
+
+    Args:
+        kind: what `model.kind` builds.
+    """
+    settings = run.settings
     # The global generator is what torch's initialisations draw from; it is put back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.train.seed)
         # a checkpoint holds every weight, so none are fetched
         fresh = settings.model_copy(update={"model": settings.model.model_copy(update={"pretrained": False})})
-        detector = build(fresh if resume else settings, training.class_names, training.category_ids)
-    if settings.train.init and not resume:
-        start_from(settings.train.init, detector)
-    elif settings.model.pretrained and not resume:
-        detector.origin = _trained_from(imagenet_origin(settings.model.backbone))
+        model = build(fresh if run.resume else settings, training.class_names, training.category_ids)
+    assert isinstance(model, kind)
+    if settings.train.init and not run.resume:
+        start_from(settings.train.init, model)
+    elif settings.model.pretrained and not run.resume:
+        model.origin = _trained_from(imagenet_origin(settings.model.backbone))
     # The order in memory that convolutions are fastest in, on CPUs with bf16 and on GPUs.
-    return detector.to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last).to(run.device)
 
 
 def measure_targets(detector: Detector, data: Dataset, store: Store, settings: Settings) -> None:
@@ -69,16 +75,7 @@ def measure_targets(detector: Detector, data: Dataset, store: Store, settings: S
     )
 
 
-def leave_alone(detector: nn.Module, options: TrainSettings) -> None:
-    """Take the parts that are not to be trained out of the training: see `train.rpn_only`, `train.freeze_backbone`."""
-    names = {"backbone": options.freeze_backbone, "head": options.rpn_only}
-    for name in (name for name, frozen in names.items() if frozen):
-        part = detector.get_submodule(name)
-        part.requires_grad_(False)
-        part.eval()  # evaluation gives every module its own mode back
-
-
-def start_from(path: Path, detector: Detector | Classifier) -> None:
+def start_from(path: Path, detector: Model) -> None:
     """Fill a detector from a weights file, as far as names and shapes agree (other classes: another head).
 
     What is not taken is logged.
@@ -89,7 +86,7 @@ def start_from(path: Path, detector: Detector | Classifier) -> None:
     """
     about, tensors = weights.read(path)
     _check_pixels(path, about, detector)
-    same_kind = (about.get("detector") == "classifier") == isinstance(detector, Classifier)
+    same_kind = (about["kind"] == "classifier") == (detector.kind == "classifier")
     if not same_kind or about["class_names"] != list(detector.class_names):
         # As many classes by chance, or one more for background, would fit, and mean others.
         tensors = {name: t for name, t in tensors.items() if not name.startswith(OF_CLASSES)}
@@ -115,7 +112,7 @@ def _trained_from(origin: Mapping[str, str] | None) -> dict[str, str]:
     return dict(origin or {}) | ({"source": STARTED + source.removeprefix(STARTED)} if source else {})
 
 
-def _check_pixels(path: Path, about: dict[str, Any], detector: Detector | Classifier) -> None:
+def _check_pixels(path: Path, about: dict[str, Any], detector: Model) -> None:
     """Raise ValueError where the weights of `path` expect other pixels than the detector will give them."""
     now = detector.preprocessing.model_dump(mode="json")
     before = about["settings"]["input"]

@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 
 from rcnnkit.backbones.classifier import Classifier
-from rcnnkit.detectors.build import build
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import centre_crop
 
@@ -21,7 +21,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def made(backbone: str, **sections: dict) -> Classifier:
-    model = {"detector": "classifier", "backbone": backbone}
+    model = {"kind": "classifier", "backbone": backbone}
     if backbone.startswith("resnet"):
         model["norm"] = "batch"
     with torch.random.fork_rng():

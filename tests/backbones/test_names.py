@@ -10,9 +10,9 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from rcnnkit.backbones.names import ARCHITECTURES
 from rcnnkit.backbones.vgg import VGGMaps, vgg
-from rcnnkit.detectors.build import build, region_network, window_network
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.detectors.kinds import build, region_network, window_network
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.inference import prepare
 from rcnnkit.structures import Proposals, Targets
@@ -44,7 +44,7 @@ def settings(name: str, detector: str = "faster_rcnn", **model: Any) -> Detector
     few = dict.fromkeys(("pre_nms", "post_nms", "train_pre_nms", "train_post_nms"), 20)
     return DetectorSettings.model_validate(
         {
-            "model": {"detector": detector, "backbone": name, "fpn_channels": 16} | norm | model,
+            "model": {"kind": detector, "backbone": name, "fpn_channels": 16} | norm | model,
             "proposals": {"method": "precomputed", "train_count": 12, "count": 6},
             "rpn": few | {"hidden": 16},
             "head": {"hidden": 16, "samples": 8},
@@ -233,7 +233,7 @@ def test_anchors_lie_16_pixels_apart(name: str) -> None:
 def test_fc7_is_narrower_in_vgg_cnn_m_1024() -> None:
     """Its own widths, where head.hidden does not say others."""
     default = DetectorSettings.model_validate(
-        {"model": {"detector": "fast_rcnn", "backbone": "vgg_cnn_m_1024"}, "proposals": {"method": "precomputed"}}
+        {"model": {"kind": "fast_rcnn", "backbone": "vgg_cnn_m_1024"}, "proposals": {"method": "precomputed"}}
     )
     with torch.device("meta"):
         detector = build(default, ["cat"])

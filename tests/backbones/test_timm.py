@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from rcnnkit.backbones.names import architecture
-from rcnnkit.detectors.build import build, region_network, window_network
 from rcnnkit.detectors.detector import Detector, with_proposals
+from rcnnkit.detectors.kinds import build, region_network, window_network
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import Proposals, Targets
 
@@ -21,7 +21,7 @@ def settings(name: str, detector: str = "faster_rcnn", **model: Any) -> Detector
     few = dict.fromkeys(("pre_nms", "post_nms", "train_pre_nms", "train_post_nms"), 20)
     return DetectorSettings.model_validate(
         {
-            "model": {"detector": detector, "backbone": f"timm/{name}", "fpn_channels": 16} | model,
+            "model": {"kind": detector, "backbone": f"timm/{name}", "fpn_channels": 16} | model,
             "proposals": {"method": "precomputed"},
             "rpn": few | {"hidden": 16},
             "head": {"hidden": 16, "samples": 8},

@@ -15,7 +15,7 @@ from rcnnkit.benchmark.results import Memory, Options, read
 from rcnnkit.benchmark.run import run_benchmark
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.reading import read_data
-from rcnnkit.detectors.build import build
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.evaluation.report import evaluate
 
@@ -38,7 +38,7 @@ def options(tiny: dict[str, dict[str, Any]], pictures: Path, tmp_path: Path) -> 
     for name in NAMES:
         values: dict[str, Any] = {section: tiny[section] for section in ("model", "rpn", "input")}
         values |= {
-            "model": tiny["model"] | {"detector": name.replace("-", "_")},
+            "model": tiny["model"] | {"kind": name.replace("-", "_")},
             "head": tiny["head"] | {"score_threshold": 0.0, "max_detections": 20},
             "rcnn": {"size": 32, "context": 4, "max_detections": 5},
             "proposals": {"count": 20, "min_side": 8},

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import Preprocessing
 from rcnnkit.structures import Detections, ImageBatch, Proposals
@@ -104,7 +104,7 @@ def test_a_sketch_has_the_shapes_of_detecting(
 ) -> None:
     """Of the largest input of the backbone and of all regions, as `detect` has them with `count` proposals."""
     values: dict[str, dict[str, Any]] = {section: tiny[section] for section in ("model", "rpn", "head", "input")}
-    values["model"] = values["model"] | {"detector": name}
+    values["model"] = values["model"] | {"kind": name}
     values["input"] = {"short_side": 64, "scales": scales}
     values |= {"rcnn": {"size": 32, "context": 4, "batch": 5}, "proposals": {"method": "sliding_windows"}}
     settings = DetectorSettings.model_validate(values)

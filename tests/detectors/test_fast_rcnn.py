@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from rcnnkit.boxes import iou
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.proposals import selective_search
 from rcnnkit.structures import ImageBatch, Proposals, Targets
@@ -26,7 +26,7 @@ PARTS = [
 def built(model: dict[str, object], **head: object) -> FastRCNN:
     settings = DetectorSettings.model_validate(
         {
-            "model": {"detector": "fast_rcnn"} | model,
+            "model": {"kind": "fast_rcnn"} | model,
             "proposals": {"method": "precomputed", "train_count": 60, "count": 40},
             "head": {"hidden": 16, "samples": 24, "score_threshold": 0.01} | head,
             "input": {"short_side": 64, "long_side": 96},
@@ -211,7 +211,7 @@ def test_one_picture_is_learnt_by_heart() -> None:
 def test_selective_search_is_asked_where_no_proposals_came() -> None:
     settings = DetectorSettings.model_validate(
         {
-            "model": {"detector": "fast_rcnn"} | PARTS[0],
+            "model": {"kind": "fast_rcnn"} | PARTS[0],
             "proposals": {"min_side": 8, "max_width": 48, "count": 30},
             "head": {"hidden": 16, "score_threshold": 0.0},
             "input": {"short_side": 64, "long_side": 96},

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from rcnnkit.boxes import iou
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import Detections, ImageBatch, Targets
 

@@ -12,9 +12,9 @@ from rcnnkit.data.loading import load_batches
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.transforms import Augmentation, AugmentSettings
 from rcnnkit.detectors import inputs
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.inputs import check_batch
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import Preprocessing
 from rcnnkit.structures import ImageBatch, Proposals, Targets
@@ -188,7 +188,7 @@ def test_our_own_loader_needs_no_look_and_is_right(digits, monkeypatch: pytest.M
 
 def built(detector: str) -> Detector:
     settings = {
-        "model": {"detector": detector, "backbone": "resnet18", "norm": "batch"},
+        "model": {"kind": detector, "backbone": "resnet18", "norm": "batch"},
         "proposals": {"method": "precomputed"},
         "head": {"hidden": 16, "samples": 16},
         "rcnn": {"size": 32, "context": 4, "samples": 8},

@@ -7,8 +7,8 @@ import torchvision
 from torch import Tensor
 
 from rcnnkit.boxes import decode
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import with_proposals
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.ops import warp_regions
@@ -21,7 +21,7 @@ NAMES = ["cell", "plate"]
 def rcnn(backbone: str = "resnet18", method: str = "precomputed", **options: Any) -> RCNN:
     """With random weights everywhere, windows of 64 pixels, and pictures in their own size."""
     torch.manual_seed(0)
-    model = {"detector": "rcnn", "backbone": backbone} | ({"norm": "batch"} if backbone == "resnet18" else {})
+    model = {"kind": "rcnn", "backbone": backbone} | ({"norm": "batch"} if backbone == "resnet18" else {})
     settings = {"model": model, "rcnn": {"size": 64, "context": 4} | options, "input": {"short_side": 0}}
     settings |= {"head": {"hidden": 32}, "proposals": {"count": 50, "method": method, "min_side": 5}}
     detector = build(DetectorSettings.model_validate(settings), NAMES)
@@ -94,7 +94,7 @@ def test_detecting_by_definition(backbone: str) -> None:
 
 def test_pool5_fc6_and_fc7_are_torchvisions() -> None:
     """A window through torchvision's AlexNet and ours gives the same layers."""
-    settings = {"model": {"detector": "rcnn", "backbone": "alexnet"}}
+    settings = {"model": {"kind": "rcnn", "backbone": "alexnet"}}
     detector = build(DetectorSettings.model_validate(settings), NAMES).eval()
     assert isinstance(detector, RCNN)
     assert detector.settings.size == 227
@@ -199,7 +199,7 @@ def test_losses_are_the_log_loss_of_the_sampled_windows() -> None:
     ],
 )
 def test_settings_that_do_not_go_together(backbone: str, options: dict[str, Any], message: str) -> None:
-    model = {"detector": "rcnn", "backbone": backbone}
+    model = {"kind": "rcnn", "backbone": backbone}
     with pytest.raises(ValueError, match=message):
         DetectorSettings.model_validate({"model": model, "rcnn": options})
 
@@ -208,7 +208,7 @@ def test_its_weights_start_the_other_detectors() -> None:
     """One name for a ResNet's layers in all three, so that `train.init` takes over what R-CNN has learnt."""
     ours = {name for name, _ in rcnn().named_parameters() if name.startswith("backbone.")}
     for neck in ("fpn", "c4"):
-        model = {"detector": "fast_rcnn", "backbone": "resnet18", "norm": "batch", "neck": neck}
+        model = {"kind": "fast_rcnn", "backbone": "resnet18", "norm": "batch", "neck": neck}
         theirs = build(DetectorSettings.model_validate({"model": model}), NAMES)
         shared = {name for name, _ in theirs.named_parameters() if name.startswith("backbone.body.")}
         assert shared

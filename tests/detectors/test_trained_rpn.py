@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from rcnnkit.boxes import scale
-from rcnnkit.detectors.build import build
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.detectors.trained_rpn import TrainedRPN
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from rcnnkit.backbones.classifier import Classifier
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 
 DETECTORS = {
@@ -22,7 +22,7 @@ def alexnet(name: str) -> Detector | Classifier:
     """Two classes; in eval mode."""
     settings = DetectorSettings.model_validate(
         {
-            "model": {"detector": name, "backbone": "alexnet"},
+            "model": {"kind": name, "backbone": "alexnet"},
             "head": {"hidden": 8},
             "input": {"short_side": 128, "long_side": 192},
             **NETWORKS[name],

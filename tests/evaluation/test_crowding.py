@@ -16,8 +16,8 @@ from rcnnkit import cli, weights
 from rcnnkit.config_files import check_settings
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector, Limit
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.drawing import draw
 from rcnnkit.drawing.boxes import class_colour
@@ -26,7 +26,7 @@ from rcnnkit.evaluation.crowding import warn_of_cocos_maximum, warn_of_limits
 from rcnnkit.evaluation.report import evaluate
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals, Targets
-from rcnnkit.training.loop import train
+from rcnnkit.training.train import train
 
 COUNT, SIDE, PITCH, ROW = 1500, 8, 10, 40
 COLOURS = np.array([[230, 120, 20], [20, 120, 230]], dtype=np.uint8)
@@ -56,7 +56,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings_for(kind: str) -> dict[str, Any]:
     own = {"size": 32, "context": 4} if kind == "rcnn" else {}
     return {
-        "model": {"detector": kind, "backbone": "resnet18", "norm": "batch", "fpn_channels": 16, "fpn_norm": "batch"},
+        "model": {"kind": kind, "backbone": "resnet18", "norm": "batch", "fpn_channels": 16, "fpn_norm": "batch"},
         "rpn": {"anchor_sizes": [[8], [16], [32], [64], [128]], "anchor_ratios": [1.0], "post_nms": 80},
         "head": {"hidden": 16, "samples": 64, "score_threshold": 0.0, "nms_iou": 1.0},
         "rcnn": own,

@@ -259,7 +259,7 @@ def test_the_same_answers(pyramid: bool, rpn: bool, agnostic: bool, tmp_path: Pa
     file.write_bytes(text)
     import_weights(str(file), tmp_path / "a.safetensors", class_names=list("abcde"))
     about, _ = read(tmp_path / "a.safetensors")
-    assert about["detector"] == ("faster_rcnn" if rpn else "fast_rcnn")
+    assert about["kind"] == ("faster_rcnn" if rpn else "fast_rcnn")
     assert about["origin"]["licence"] == "CC BY-SA 3.0 (detectron2's model zoo)"
     detector = shrunk(tmp_path / "a.safetensors")
     found = detector(PICTURE, None if given is None else Proposals(given, torch.ones(len(given))))

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rcnnkit import weights
-from rcnnkit.detectors.build import build
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.importing.tensors import read_tensors, transfer, unwrapped
 

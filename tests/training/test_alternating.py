@@ -14,9 +14,10 @@ from rcnnkit import weights
 from rcnnkit.config import Settings
 from rcnnkit.config_files import check_settings
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
-from rcnnkit.training import alternating, loop
-from rcnnkit.training.alternating import STEPS, train_alternating
-from rcnnkit.training.loop import Interrupted, train
+from rcnnkit.training import loop
+from rcnnkit.training.alternating import STEPS
+from rcnnkit.training.stopping import Interrupted
+from rcnnkit.training.train import train
 
 Values = dict[str, dict[str, Any]]
 QUIET = Console(quiet=True)
@@ -36,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tiny: Values, trained: Path, tmp_path: Path) -> Path:
     """A finished run, to do with as one likes."""
     if not trained.exists():
-        train_alternating(settings(tiny), trained, QUIET)
+        train(settings(tiny), trained, console=QUIET)
     return shutil.copytree(trained, tmp_path / "run")
 
 
@@ -72,7 +73,7 @@ def test_the_detector_is_a_faster_rcnn_like_any_other(run: Path) -> None:
     assert isinstance(detector, FasterRCNN)
     assert all(parameter.requires_grad for parameter in detector.parameters())
     about, _ = weights.read(run / "best.safetensors")
-    assert about["detector"] == "faster_rcnn"
+    assert about["kind"] == "faster_rcnn"
     assert about["training"].keys() == {"iteration", "data", "val", "AP"}
     assert (run / "evaluation.json").is_file()
     assert (run / "settings.toml").is_file()
@@ -81,13 +82,8 @@ def test_the_detector_is_a_faster_rcnn_like_any_other(run: Path) -> None:
 def test_joint_training_of_nothing_but_the_rpn_is_step_1(tiny: Values, run: Path, tmp_path: Path) -> None:
     alone = tiny | {"train": tiny["train"] | {"rpn_only": True, "iterations": 3, "batch": 1, "lr": 0.016}}
     alone["data"] = tiny["data"] | {"val": ""}
-    best = train(check_settings(alone, "test"), tmp_path / "alone", QUIET)
+    best = train(check_settings(alone, "test"), tmp_path / "alone", console=QUIET)
     assert same(tensors(best), tensors(run / STEPS[0] / "best.safetensors"))
-
-
-def test_joint_training_does_not_take_its_settings(tiny: Values, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="train_alternating"):
-        train(settings(tiny), tmp_path / "joint", QUIET)
 
 
 def test_what_is_done_is_not_done_again(
@@ -99,19 +95,19 @@ def test_what_is_done_is_not_done_again(
     final = tensors(run / "best.safetensors")
     (run / "best.safetensors").unlink()
     with pytest.raises(FileExistsError, match=r"choose another, or continue it with train\.resume="):
-        train_alternating(settings(tiny), run, QUIET)
-    monkeypatch.setattr(alternating, "train", never)
-    train_alternating(settings(tiny, resume=str(run)), run, QUIET)
+        train(settings(tiny), run, console=QUIET)
+    monkeypatch.setattr(loop, "step", never)
+    train(settings(tiny, resume=str(run)), run, console=QUIET)
     assert same(tensors(run / "best.safetensors"), final)
 
 
 def test_a_run_goes_on_as_a_whole_with_its_own_settings(tiny: Values, run: Path) -> None:
     before = (run / STEPS[1] / "best.safetensors").read_bytes()
     with pytest.raises(ValueError, match=rf"is one step of an alternating run; .*train\.resume={run}$"):
-        train_alternating(settings(tiny, resume=str(run / STEPS[1])), run / STEPS[1], QUIET)
+        train(settings(tiny, resume=str(run / STEPS[1])), run / STEPS[1], console=QUIET)
     assert (run / STEPS[1] / "best.safetensors").read_bytes() == before
     with pytest.raises(ValueError, match=r"was begun with train\.momentum = 0\.9, not 0\.5: leave that as it was"):
-        train_alternating(settings(tiny, resume=str(run), momentum=0.5), run, QUIET)
+        train(settings(tiny, resume=str(run), momentum=0.5), run, console=QUIET)
     assert not list(run.glob("settings-until*"))
 
 
@@ -124,10 +120,10 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     steps = []
     step = loop.step
 
-    def until(detector: Any, *rest: Any) -> Any:
-        values = step(detector, *rest)
-        iteration = rest[4]
-        if iteration == 0:
+    def until(*arguments: Any) -> Any:
+        values = step(*arguments)
+        run = arguments[-1]
+        if run.progress.iteration == 0:
             steps.append(1)
         if len(steps) == stopped_in + 1:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -139,9 +135,9 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
             Interrupted,
             match=rf"after 1 iterations; continue with rcnnkit train {stopped}/settings.toml train\.resume={stopped}$",
         ):
-            train_alternating(settings(tiny), stopped, QUIET)
+            train(settings(tiny), stopped, console=QUIET)
     assert not (stopped / "best.safetensors").exists()
-    train_alternating(settings(tiny, resume=str(stopped)), stopped, QUIET)
+    train(settings(tiny, resume=str(stopped)), stopped, console=QUIET)
     assert same(tensors(stopped / "best.safetensors"), tensors(run / "best.safetensors"))
 
 
@@ -149,5 +145,5 @@ def test_a_step_killed_before_its_first_checkpoint_begins_anew(tiny: Values, run
     final = tensors(run / "best.safetensors")
     for name in ("best.safetensors", "last.safetensors"):
         (run / STEPS[3] / name).unlink()
-    train_alternating(settings(tiny, resume=str(run)), run, QUIET)
+    train(settings(tiny, resume=str(run)), run, console=QUIET)
     assert same(tensors(run / "best.safetensors"), final)

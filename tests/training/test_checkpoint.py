@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from rcnnkit import weights
 from rcnnkit.config import Settings
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.kinds import build
 from rcnnkit.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 
 SETTINGS = Settings.model_validate(

@@ -16,14 +16,14 @@ from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.backbones.single_map import SingleMap
 from rcnnkit.config import Settings
 from rcnnkit.config_files import check_settings
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.downloads import LICENCE
 from rcnnkit.training import loop
-from rcnnkit.training.classification import train_classifier
-from rcnnkit.training.loop import NonFiniteLoss, train
+from rcnnkit.training.loop import NonFiniteLoss
 from rcnnkit.training.start import start_from
+from rcnnkit.training.train import train
 
 Values = dict[str, dict[str, Any]]
 QUIET = Console(quiet=True)
@@ -47,7 +47,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(root: Path) -> Values:
     """Settings of a classifier that trains in a second, with dropout."""
     return {
-        "model": {"detector": "classifier", "backbone": "alexnet"},
+        "model": {"kind": "classifier", "backbone": "alexnet"},
         "head": {"hidden": 8},
         "classifier": {"resize": 66, "crop": 63},
         "data": {"root": str(root), "workers": 0},
@@ -72,7 +72,7 @@ def test_it_learns_and_leaves_all_that_is_promised(small: Values, root: Path, tm
     options = {"iterations": 12, "batch": 12, "lr": 0.02, "evaluate_every": 6}
     run = tmp_path / "run"
     made = settings(small, model=model, classifier=sizes, train=options)
-    best = train_classifier(made, run, QUIET)
+    best = train(made, run, console=QUIET)
     names = {"best.safetensors", "last.safetensors", "settings.toml", "log.jsonl", "evaluation.json", "tensorboard"}
     assert {path.name for path in run.iterdir()} == names
     judged = [line for line in log(run) if "top1" in line]
@@ -99,14 +99,12 @@ def test_files_of_classifiers_and_detectors_are_kept_apart(small: Values, tiny: 
     weights.save(build(detecting, ["a", "b"]), detecting, tmp_path / "d.safetensors")
     with pytest.raises(ValueError, match=r"d\.safetensors holds a detector; read it with rcnnkit\.load"):
         weights.load_classifier(tmp_path / "d.safetensors", "cpu")
-    with pytest.raises(ValueError, match="train_classifier"):
-        train(made, tmp_path / "run", QUIET)
 
 
 def test_a_resumed_run_ends_where_the_whole_one_does(
     small: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train_classifier(settings(small), tmp_path / "whole", QUIET)
+    whole = train(settings(small), tmp_path / "whole", console=QUIET)
     step, calls = loop.step, []
 
     def killed(*arguments: Any) -> Any:
@@ -118,9 +116,9 @@ def test_a_resumed_run_ends_where_the_whole_one_does(
     monkeypatch.setattr(loop, "step", killed)
     half = tmp_path / "half"
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(settings(small), half, QUIET)  # after three iterations, of which two are kept
+        train(settings(small), half, console=QUIET)  # after three iterations, of which two are kept
     torch.manual_seed(99)  # what the global generator did before does not matter
-    again = train_classifier(settings(small, train={"resume": str(half)}), half, QUIET)
+    again = train(settings(small, train={"resume": str(half)}), half, console=QUIET)
     (_, first), (_, second) = weights.read(whole), weights.read(again)
     assert first.keys() == second.keys()
     assert all(first[name].equal(second[name]) for name in first)
@@ -129,7 +127,7 @@ def test_a_resumed_run_ends_where_the_whole_one_does(
 def test_what_cannot_be_learnt(small: Values, tmp_path: Path) -> None:
     Image.new("RGB", (40, 40)).save((tmp_path / "train" / "only").mkdir(parents=True) or tmp_path / "train/only/1.png")
     with pytest.raises(ValueError, match=r"train has the class only only, so every picture is right"):
-        train_classifier(settings(small, data={"root": str(tmp_path), "val": ""}), tmp_path / "run", QUIET)
+        train(settings(small, data={"root": str(tmp_path), "val": ""}), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run").exists()
 
 
@@ -138,7 +136,7 @@ def test_a_loss_that_is_not_finite_names_the_pictures(
 ) -> None:
     monkeypatch.setattr(Classifier, "losses", lambda self, *_: {"class": self.classifier.bias.sum() * float("nan")})
     with pytest.raises(NonFiniteLoss, match=r"(?s)iteration 0 .*class nan.*train/\w+/\d\.png.*train/\w+/\d\.png"):
-        train_classifier(settings(small), tmp_path / "run", QUIET)
+        train(settings(small), tmp_path / "run", console=QUIET)
 
 
 @pytest.mark.parametrize("names", [["x", "y"], ["x", "y", "z"], ["red", "green", "blue"]], ids=str)
@@ -161,7 +159,7 @@ def test_the_last_layer_is_new_for_other_classes(
 def test_as_many_classes_with_background_are_not_taken_for_the_same(small: Values, tmp_path: Path) -> None:
     made = settings(small)
     weights.save(build(made, ["a", "b", "c"]), made, tmp_path / "c.safetensors")
-    rcnn = build(settings(small, model={"detector": "rcnn"}, rcnn={"size": 63}), ["a", "b"])  # and background
+    rcnn = build(settings(small, model={"kind": "rcnn"}, rcnn={"size": 63}), ["a", "b"])  # and background
     before = rcnn.classifier.weight.clone()
     start_from(tmp_path / "c.safetensors", rcnn)
     assert rcnn.classifier.weight.equal(before)
@@ -176,16 +174,16 @@ def test_a_detector_wants_the_pixels_that_the_classifier_knows(small: Values, tm
 
 
 PARTS = {
-    "resnet18 R-CNN": ({"detector": "rcnn", "backbone": "resnet18", "norm": "batch"}, None),
-    "resnet18 Fast R-CNN C4": ({"detector": "fast_rcnn", "backbone": "resnet18", "norm": "frozen", "neck": "c4"}, None),
+    "resnet18 R-CNN": ({"kind": "rcnn", "backbone": "resnet18", "norm": "batch"}, None),
+    "resnet18 Fast R-CNN C4": ({"kind": "fast_rcnn", "backbone": "resnet18", "norm": "frozen", "neck": "c4"}, None),
     "resnet18 Faster R-CNN C4": ({"backbone": "resnet18", "norm": "batch", "neck": "c4"}, None),
-    "resnet18 Fast R-CNN FPN": ({"detector": "fast_rcnn", "backbone": "resnet18", "norm": "batch"}, None),
+    "resnet18 Fast R-CNN FPN": ({"kind": "fast_rcnn", "backbone": "resnet18", "norm": "batch"}, None),
     "resnet18 Faster R-CNN FPN": ({"backbone": "resnet18", "norm": "frozen"}, None),
-    "alexnet R-CNN": ({"detector": "rcnn", "backbone": "alexnet"}, 8),
-    "alexnet Fast R-CNN": ({"detector": "fast_rcnn", "backbone": "alexnet"}, 8),
+    "alexnet R-CNN": ({"kind": "rcnn", "backbone": "alexnet"}, 8),
+    "alexnet Fast R-CNN": ({"kind": "fast_rcnn", "backbone": "alexnet"}, 8),
     "alexnet Faster R-CNN": ({"backbone": "alexnet"}, 8),
     "vgg16 Faster R-CNN": ({"backbone": "vgg16"}, 8),
-    "vgg16 Fast R-CNN FPN": ({"detector": "fast_rcnn", "backbone": "vgg16", "neck": "fpn"}, 8),
+    "vgg16 Fast R-CNN FPN": ({"kind": "fast_rcnn", "backbone": "vgg16", "neck": "fpn"}, 8),
     "googlenet Faster R-CNN": ({"backbone": "googlenet", "norm": "batch"}, None),
 }
 
@@ -196,7 +194,7 @@ def test_every_tensor_of_a_classifier_arrives_in_every_detector(case: str, tmp_p
     backbone = model["backbone"]
     values = {"model": {"fpn_channels": 16} | model, "head": {"hidden": hidden or 0}, "rcnn": {"size": 64}}
     own = {"norm": "batch"} if backbone in ("resnet18", "googlenet") else {}
-    plain = {"detector": "classifier", "backbone": backbone} | own
+    plain = {"kind": "classifier", "backbone": backbone} | own
     made = DetectorSettings.model_validate(values | {"model": plain, "classifier": {"resize": 64, "crop": 64}})
     classifier = build(made, ["a", "b"]).eval()
     assert isinstance(classifier, Classifier)
@@ -243,7 +241,7 @@ def test_imagenets_last_layer_is_new_and_its_normalisation_stays(
     sizes, options = {"resize": 36, "crop": 32}, {"iterations": 1, "lr": 1e-12}
     with caplog.at_level("INFO", "rcnnkit"):
         run = settings(small, model=model, classifier=sizes, train=options)
-        best = train_classifier(run, tmp_path / "run", QUIET)
+        best = train(run, tmp_path / "run", console=QUIET)
     assert "model.pretrained: the last layer is new, for the 3 classes here" in caplog.text
     classifier = weights.load_classifier(best, "cpu")
     torch.testing.assert_close(classifier.backbone.body.stem[0].weight, state["conv1.weight"], atol=1e-8, rtol=0)

@@ -13,8 +13,8 @@ from rcnnkit.cli import app
 from rcnnkit.data.proposals import compute_proposals
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.proposals.methods import SlidingWindows
 from rcnnkit.proposals.store import Store
@@ -25,7 +25,7 @@ from rcnnkit.weights import load, read, save
 def settings(detector: str = "fast_rcnn", **head: object) -> DetectorSettings:
     return DetectorSettings.model_validate(
         {
-            "model": {"detector": detector, "backbone": "resnet18", "norm": "batch", "fpn_channels": 16},
+            "model": {"kind": detector, "backbone": "resnet18", "norm": "batch", "fpn_channels": 16},
             "proposals": {"method": "sliding_windows"},
             "head": {"hidden": 24} | head,
             "input": {"short_side": 96, "long_side": 96},

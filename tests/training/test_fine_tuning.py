@@ -1,5 +1,5 @@
 import json
-from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -7,20 +7,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 
+from rcnnkit.config import Settings
 from rcnnkit.config_files import check_settings
-from rcnnkit.data.records import Record
-from rcnnkit.detectors.build import build
+from rcnnkit.data.records import Dataset, Record
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.structures import Targets
-from rcnnkit.training import fine_tuning
-from rcnnkit.training.checkpoint import Progress, load_checkpoint
-from rcnnkit.training.fine_tuning import _batches, _Pools, fine_tune, window_sgd
+from rcnnkit.training import loop
+from rcnnkit.training.fine_tuning import FineTuning, Pools, WindowBatch
+from rcnnkit.training.loop import iterate, sgd
+from rcnnkit.training.run import Run
 from rcnnkit.training.windows import Pictures, Windows
+from tests.training.runs import QUIET
 
 VALUES = {
-    "model": {"detector": "rcnn", "backbone": "resnet18", "norm": "batch"},
+    "model": {"kind": "rcnn", "backbone": "resnet18", "norm": "batch"},
     "rcnn": {"size": 32, "context": 4, "samples": 40, "classifier_lr": 7},
     "input": {"short_side": 0},
     "data": {"root": "anywhere"},
@@ -53,14 +55,14 @@ def detector() -> RCNN:
 
 
 def test_pools_by_hand(windows: list[Windows], detector: RCNN) -> None:
-    pools = _Pools(detector, windows)
+    pools = Pools(detector, windows)
     # object, its shifted copies, and what has IoU 0.5 with it; picture, window, label
     assert pools.foreground.tolist() == [[i, row, i] for i in range(3) for row in range(i + 2)]
     assert pools.background.tolist() == [[i, i + 2 + row, 3] for i in range(3) for row in range(10)]
 
 
 def test_a_quarter_of_a_batch_is_objects_of_all_pictures_alike(windows: list[Windows], detector: RCNN) -> None:
-    pools, generator = _Pools(detector, windows), torch.Generator().manual_seed(0)
+    pools, generator = Pools(detector, windows), torch.Generator().manual_seed(0)
     drawn = torch.stack([pools.draw(generator) for _ in range(1000)])
     assert drawn.shape == (1000, 40, 3)
     assert (drawn[:, :10, 2] < 3).all()
@@ -71,41 +73,53 @@ def test_a_quarter_of_a_batch_is_objects_of_all_pictures_alike(windows: list[Win
     assert len(drawn[:, 10:].reshape(-1, 3).unique(dim=0)) == 30
 
 
-def test_batches_hold_the_windows_and_their_mirror_images(windows: list[Windows], detector: RCNN) -> None:
-    pools, pictures = _Pools(detector, windows), Pictures(windows, detector, 1)
-    with ThreadPoolExecutor(2) as workers:
-        plain, mirrored, turned = (
-            next(iter(_batches(pools, pictures, flips, 5, range(3, 6), workers))) for flips in ((0, 0), (1, 0), (0, 1))
-        )
+def tuning(
+    windows: list[Windows], detector: RCNN, folder: Path, settings: Settings = SETTINGS, memory_gb: float = 1
+) -> FineTuning:
+    data = Dataset("windows", [each.record for each in windows], detector.class_names, detector.category_ids)
+    return FineTuning(Run(settings, folder, QUIET), detector, data, Pictures(windows, detector, memory_gb))
+
+
+def batches(task: FineTuning, start: int, count: int) -> list[WindowBatch]:
+    return list(islice(task.batches(start), count))
+
+
+def test_batches_hold_the_windows_and_their_mirror_images(
+    windows: list[Windows], detector: RCNN, tmp_path: Path
+) -> None:
+    def first(flip: float, flip_vertical: float) -> WindowBatch:
+        augment = {"flip": flip, "flip_vertical": flip_vertical}
+        settings = check_settings(VALUES | {"augment": augment, "train": {"seed": 5}}, "test")
+        return batches(tuning(windows, detector, tmp_path, settings), 3, 1)[0]
+
+    plain, mirrored, turned = first(0, 0), first(1, 0), first(0, 1)
+    pictures = Pictures(windows, detector, 1)
     expected = torch.cat([pictures.cut(i, torch.arange(len(w))) for i, w in enumerate(windows)])
-    found = plain.windows()
     labels = torch.cat([torch.tensor([i] * (i + 2) + [3] * 10) for i in range(3)])
-    for window, label in zip(found, plain.labels, strict=True):
+    for window, label in zip(plain.windows, plain.labels, strict=True):
         same = (expected == window).flatten(1).all(dim=1)
         assert label in labels[same]  # every window is one of its picture's, with the right label
     assert (plain.labels < 3).sum() == 10
-    assert mirrored.windows().equal(found.flip(3))
-    assert turned.windows().equal(found.flip(2))
+    assert mirrored.windows.equal(plain.windows.flip(3))
+    assert turned.windows.equal(plain.windows.flip(2))
 
 
-def test_a_batch_depends_on_seed_and_iteration_alone(windows: list[Windows], detector: RCNN) -> None:
-    pools, pictures = _Pools(detector, windows), Pictures(windows, detector, 0)
-    with ThreadPoolExecutor(2) as workers:
-        run = [b.windows() for b in _batches(pools, pictures, (0.5, 0.5), 1, range(0, 4), workers)]
-        later = [b.windows() for b in _batches(pools, pictures, (0.5, 0.5), 1, range(2, 4), workers)]
-        other = next(iter(_batches(pools, pictures, (0.5, 0.5), 2, range(0, 4), workers)))
-    assert all(a.equal(b) for a, b in zip(run[2:], later, strict=True))
-    assert not run[0].equal(other.windows())
-    assert not run[0].equal(run[1])
+def test_a_batch_depends_on_seed_and_iteration_alone(windows: list[Windows], detector: RCNN, tmp_path: Path) -> None:
+    made = [check_settings(VALUES | {"augment": {"flip_vertical": 0.5}, "train": {"seed": i}}, "test") for i in (1, 2)]
+    one, two = (tuning(windows, detector, tmp_path, settings, memory_gb=0) for settings in made)
+    run, later, other = batches(one, 0, 4), batches(one, 2, 2), batches(two, 0, 1)[0]
+    assert all(a.windows.equal(b.windows) for a, b in zip(run[2:], later, strict=True))
+    assert not run[0].windows.equal(other.windows)
+    assert not run[0].windows.equal(run[1].windows)
 
 
 def test_without_background_there_is_nothing_to_learn(windows: list[Windows], detector: RCNN) -> None:
     with pytest.raises(ValueError, match=r"no window has IoU < rcnn.foreground_iou = 0.5"):
-        _Pools(detector, [Windows(w.record, w.targets, w.boxes[:1]) for w in windows])
+        Pools(detector, [Windows(w.record, w.targets, w.boxes[:1]) for w in windows])
 
 
-def test_the_new_layer_learns_faster_and_biases_do_not_decay(detector: RCNN) -> None:
-    groups = window_sgd(detector, SETTINGS).param_groups
+def test_the_new_layer_learns_faster_and_biases_do_not_decay(detector: RCNN, tmp_path: Path) -> None:
+    groups = sgd(tuning([], detector, tmp_path).parts(), SETTINGS.train).param_groups
     of = {id(p): group for group in groups for p in group["params"]}
     assert of.keys() == {id(p) for p in detector.parameters()}
     for name, parameter in detector.named_parameters():
@@ -115,26 +129,25 @@ def test_the_new_layer_learns_faster_and_biases_do_not_decay(detector: RCNN) -> 
 
 
 def test_a_run_with_dropout_goes_on_as_if_it_had_not_stopped(windows: list[Windows], tmp_path: Path) -> None:
-    model = {"detector": "rcnn", "backbone": "alexnet"}
+    model = {"kind": "rcnn", "backbone": "alexnet"}
     options = {"iterations": 4, "save_every": 2, "log_every": 1, "warmup": 0, "lr": 0.01}
     values = VALUES | {"model": model, "rcnn": {"size": 63, "samples": 8}, "head": {"hidden": 8}, "train": options}
     settings = check_settings(values, "test")
 
-    def run(folder: Path, resume: Path | None) -> RCNN:
-        folder.mkdir(exist_ok=True)
+    def run(folder: Path, settings: Settings) -> RCNN:
         torch.manual_seed(0)
         detector = build(settings, ["a", "b", "c"])
         assert isinstance(detector, RCNN)
-        optimizer = window_sgd(detector, settings)
-        progress = load_checkpoint(resume, detector, optimizer) if resume else Progress()
-        torch.manual_seed(resume is None)  # what the global generator did before does not matter
-        arguments = (Pictures(windows, detector, 1), settings, folder, Console(quiet=True), torch.float32)
-        fine_tune(detector, optimizer, progress, *arguments)
+        task = tuning(windows, detector, folder, settings)
+        optimizer = sgd(task.parts(), settings.train)
+        task.run.restore(detector, optimizer)
+        torch.manual_seed(task.run.resume is None)  # what the global generator did before does not matter
+        iterate(task, task.run, optimizer)
         return detector
 
-    whole = run(tmp_path / "whole", None)
+    whole = run(tmp_path / "whole", settings)
     with pytest.MonkeyPatch.context() as patch:
-        real, calls = fine_tuning.descend, []
+        real, calls = loop.step, []
 
         def killed(*arguments: Any) -> dict[str, float]:
             calls.append(1)
@@ -142,10 +155,11 @@ def test_a_run_with_dropout_goes_on_as_if_it_had_not_stopped(windows: list[Windo
                 raise KeyboardInterrupt
             return real(*arguments)
 
-        patch.setattr(fine_tuning, "descend", killed)
+        patch.setattr(loop, "step", killed)
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "half", None)
-    again = run(tmp_path / "half", tmp_path / "half" / "last.safetensors")
+            run(tmp_path / "half", settings)
+    resumed = check_settings(values | {"train": options | {"resume": tmp_path / "half"}}, "test")
+    again = run(tmp_path / "half", resumed)
     for a, b in zip(whole.parameters(), again.parameters(), strict=True):
         assert a.equal(b)
     lines = (tmp_path / "half" / "log.jsonl").read_text().splitlines()

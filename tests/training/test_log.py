@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rcnnkit.training import loop
 from rcnnkit.training.checkpoint import Progress
 from rcnnkit.training.log import RunLog, write_evaluation, write_line
-from rcnnkit.training.loop import train
+from rcnnkit.training.train import train
 from tests.training.runs import QUIET, Values, settings
 
 
@@ -33,7 +33,7 @@ def test_a_run_that_goes_on_drops_what_it_will_tell_again(tmp_path: Path) -> Non
     (tmp_path / "log.jsonl").write_text(kept + dropped)
     with RunLog(tmp_path, QUIET, 4, Progress(iteration=2, evaluated=1)) as log:
         assert (tmp_path / "log.jsonl").read_text() == kept
-        log.evaluation(2, "val", {"AP": float("nan")}, ())
+        log.write({"iteration": 2, "AP": float("nan")})
     assert (tmp_path / "log.jsonl").read_text() == kept + '{"iteration": 2, "AP": null}\n'
 
 
@@ -92,7 +92,7 @@ def test_a_run_whose_folder_is_taken_away_is_trained_on(
         return real(*arguments)
 
     monkeypatch.setattr(loop, "step", taken)
-    best = train(settings(tiny, save_every=3), run, QUIET)
+    best = train(settings(tiny, save_every=3), run, console=QUIET)
     assert best.exists()
     assert iterations(run) == [4, 4]  # the checkpoint of iteration 3 made the folders again
     messages = [record.getMessage() for record in caplog.records]

@@ -16,10 +16,13 @@ from rcnnkit import weights
 from rcnnkit.config_files import read_settings
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.records import BadData
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.kinds import build
 from rcnnkit.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from rcnnkit.training.loop import Interrupted, NonFiniteLoss, note_scale, read_splits, sgd, start_scaler, train
+from rcnnkit.training.detection import read_splits
+from rcnnkit.training.loop import NonFiniteLoss, note_scale, sgd, start_scaler
+from rcnnkit.training.stopping import Interrupted
+from rcnnkit.training.train import train
 from tests.training.runs import QUIET, Values, settings
 
 
@@ -34,7 +37,7 @@ def same(a: Path, b: Path) -> bool:
 
 def test_a_run_leaves_all_that_is_promised(tiny: Values, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    best = train(settings(tiny, evaluate_every=2), run, QUIET)
+    best = train(settings(tiny, evaluate_every=2), run, console=QUIET)
     assert best == run / "best.safetensors"
     names = {path.name for path in run.iterdir()}
     assert names == {
@@ -62,11 +65,15 @@ def test_a_run_leaves_all_that_is_promised(tiny: Values, tmp_path: Path) -> None
 
 
 def test_the_runs_settings_repeat_it(tiny: Values, tmp_path: Path) -> None:
-    train(settings(tiny), tmp_path / "one", QUIET)
+    train(settings(tiny), tmp_path / "one", console=QUIET)
     again = read_settings(tmp_path / "one" / "settings.toml")
-    train(again, tmp_path / "two", QUIET)
+    train(again, tmp_path / "two", console=QUIET)
     assert same(tmp_path / "one" / "best.safetensors", tmp_path / "two" / "best.safetensors")
-    train(again.model_copy(update={"train": again.train.model_copy(update={"seed": 1})}), tmp_path / "three", QUIET)
+    train(
+        again.model_copy(update={"train": again.train.model_copy(update={"seed": 1})}),
+        tmp_path / "three",
+        console=QUIET,
+    )
     assert not same(tmp_path / "one" / "best.safetensors", tmp_path / "three" / "best.safetensors")
 
 
@@ -74,12 +81,12 @@ def test_the_global_generator_is_left_alone(tiny: Values, tmp_path: Path) -> Non
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    train(settings(tiny, iterations=1), tmp_path / "run", QUIET)
+    train(settings(tiny, iterations=1), tmp_path / "run", console=QUIET)
     assert torch.rand(3).equal(expected)
 
 
 def test_a_resumed_run_ends_where_the_whole_one_does(tiny: Values, tmp_path: Path) -> None:
-    train(settings(tiny, schedule="cosine"), tmp_path / "whole", QUIET)
+    train(settings(tiny, schedule="cosine"), tmp_path / "whole", console=QUIET)
     # the same run, killed after three iterations: what it had is its checkpoint, which is of two
     half = settings(tiny, schedule="cosine", save_every=2)
     calls = []
@@ -96,10 +103,10 @@ def test_a_resumed_run_ends_where_the_whole_one_does(tiny: Values, tmp_path: Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "step", killed)
         with pytest.raises(KeyboardInterrupt):
-            train(half, tmp_path / "half", QUIET)
+            train(half, tmp_path / "half", console=QUIET)
     assert [line["iteration"] for line in log(tmp_path / "half") if "loss" in line] == [1, 2, 3]
     resumed = settings(tiny, schedule="cosine", resume=str(tmp_path / "half"))
-    train(resumed, tmp_path / "half", QUIET)
+    train(resumed, tmp_path / "half", console=QUIET)
     assert [line["iteration"] for line in log(tmp_path / "half") if "loss" in line] == [1, 2, 3, 4]
     assert read_settings(tmp_path / "half" / "settings-until-2.toml") == half
     assert read_settings(tmp_path / "half" / "settings.toml").train.resume is None
@@ -117,7 +124,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(tiny: Values, tmp_path:
     presser = threading.Thread(target=press)
     presser.start()
     with pytest.raises(Interrupted, match=r"train\.resume=.*run") as stopped:
-        train(settings(tiny, iterations=10_000), run, QUIET)
+        train(settings(tiny, iterations=10_000), run, console=QUIET)
     presser.join()
     about, _ = weights.read(run / "last.safetensors")
     assert about["training"]["iteration"] == stopped.value.iteration >= 1
@@ -128,20 +135,20 @@ def test_best_is_the_best_also_of_what_came_before_a_stop(
     tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aps = iter([0.1, 0.5, 0.3])
-    from rcnnkit.training import loop
+    from rcnnkit.training import detection
 
-    evaluate = loop.evaluate
+    evaluate = detection.evaluate
 
     def pretended(*arguments: Any, **options: Any) -> Any:
         evaluation = evaluate(*arguments, **options)
         evaluation.coco.numbers["AP"] = next(aps)
         return evaluation
 
-    monkeypatch.setattr(loop, "evaluate", pretended)
-    best = train(settings(tiny, iterations=2, evaluate_every=1), tmp_path / "run", QUIET)
+    monkeypatch.setattr(detection, "evaluate", pretended)
+    best = train(settings(tiny, iterations=2, evaluate_every=1), tmp_path / "run", console=QUIET)
     assert weights.read(best)[0]["training"]["AP"] == 0.5
     resumed = settings(tiny, iterations=3, evaluate_every=1, resume=str(tmp_path / "run"))
-    train(resumed, tmp_path / "run", QUIET)
+    train(resumed, tmp_path / "run", console=QUIET)
     assert weights.read(best)[0]["training"]["AP"] == 0.5
     assert weights.read(best)[0]["training"]["iteration"] == 2
 
@@ -158,20 +165,20 @@ def test_a_loss_that_is_not_finite_names_the_pictures_and_leaves_the_checkpoint(
 
     monkeypatch.setattr(FasterRCNN, "losses", poisoned)
     with pytest.raises(NonFiniteLoss, match=r"(?s)iteration 2 .*box nan.*00000\d\.jpg.*00000\d\.jpg"):
-        train(settings(tiny, save_every=2), tmp_path / "run", QUIET)
+        train(settings(tiny, save_every=2), tmp_path / "run", console=QUIET)
     about, tensors = weights.read(tmp_path / "run" / "last.safetensors")
     assert about["training"]["iteration"] == 2
     assert all(tensor.isfinite().all() for tensor in tensors.values())
 
 
 def test_resume_needs_a_checkpoint_with_iterations_left(tiny: Values, tmp_path: Path) -> None:
-    best = train(settings(tiny), tmp_path / "run", QUIET)
+    best = train(settings(tiny), tmp_path / "run", console=QUIET)
     with pytest.raises(ValueError, match=r"train\.init"):
-        train(settings(tiny, resume=str(best), iterations=9), tmp_path / "run", QUIET)
+        train(settings(tiny, resume=str(best), iterations=9), tmp_path / "run", console=QUIET)
     with pytest.raises(ValueError, match="4 iterations already"):
-        train(settings(tiny, resume=str(tmp_path / "run")), tmp_path / "run", QUIET)
+        train(settings(tiny, resume=str(tmp_path / "run")), tmp_path / "run", console=QUIET)
     with pytest.raises(FileNotFoundError):
-        train(settings(tiny, resume=str(tmp_path / "none")), tmp_path / "none", QUIET)
+        train(settings(tiny, resume=str(tmp_path / "none")), tmp_path / "none", console=QUIET)
 
 
 def test_bad_annotations_of_both_splits_are_told_together(bccd: Path, tiny: Values) -> None:
@@ -199,7 +206,7 @@ def test_where_nothing_is_left_leaving_out_is_not_advised(tiny: Values, tmp_path
 def test_weight_decay_spares_biases_and_norms(tiny: Values) -> None:
     made = settings(tiny, weight_decay=0.5)
     detector = build(made, ["a"])
-    decayed, spared = sgd(detector, made).param_groups
+    decayed, spared = sgd([(detector, 1.0)], made.train).param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0.0)
     assert {p.ndim for p in decayed["params"]} == {2, 4}
     assert {p.ndim for p in spared["params"]} == {1}
@@ -209,7 +216,7 @@ def test_weight_decay_spares_biases_and_norms(tiny: Values) -> None:
 def test_the_scaler_of_fp16_goes_on_where_it_was(tiny: Values, tmp_path: Path) -> None:
     made = settings(tiny)
     detector = build(made, ["a"])
-    optimizer = sgd(detector, made)
+    optimizer = sgd([(detector, 1.0)], made.train)
     save_checkpoint(tmp_path, detector, optimizer, made, Progress(1999, loss_scale=4.0, scale_steps=1999))
     file = tmp_path / "last.safetensors"
     progress = load_checkpoint(file, detector, optimizer)
@@ -232,7 +239,7 @@ def test_the_scaler_of_fp16_goes_on_where_it_was(tiny: Values, tmp_path: Path) -
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision(tiny: Values, tmp_path: Path, precision: str) -> None:
     tiny["input"] = {"short_side": 64, "long_side": 64}  # a CPU's convolutions in fp16 take seconds
-    best = train(settings(tiny, precision=precision, iterations=2, batch=1), tmp_path / "run", QUIET)
+    best = train(settings(tiny, precision=precision, iterations=2, batch=1), tmp_path / "run", console=QUIET)
     _, tensors = weights.read(best)
     floats = [t for t in tensors.values() if t.is_floating_point()]
     assert all(t.dtype == torch.float32 and t.isfinite().all() for t in floats)
@@ -243,22 +250,22 @@ def test_coco_data_and_c4(tiny: Values, tmp_path: Path) -> None:
     tiny["data"] |= {"train": "annotations/instances_train.json", "val": "annotations/instances_val.json"}
     tiny["model"] = {"backbone": "resnet18", "norm": "group", "neck": "c4"}
     tiny["rpn"]["anchor_sizes"] = [[16, 32, 64]]
-    best = train(settings(tiny, iterations=2), tmp_path / "run", QUIET)
+    best = train(settings(tiny, iterations=2), tmp_path / "run", console=QUIET)
     assert weights.load(best, "cpu").category_ids == (1, 2, 3, 4, 5)
 
 
 def test_a_class_without_objects_is_told(tiny: Values, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tiny["data"]["class_names"] = ["0", "1", "3", "4", "6", "7", "9"]
     with caplog.at_level("WARNING", "rcnnkit"):
-        train(settings(tiny, iterations=1), tmp_path / "run", QUIET)
+        train(settings(tiny, iterations=1), tmp_path / "run", console=QUIET)
     assert "train has no object to learn 1, 9 from; they will not be found" in caplog.text
 
 
 def test_resume_refuses_other_classes(tiny: Values, tmp_path: Path) -> None:
-    train(settings(tiny), tmp_path / "run", QUIET)
+    train(settings(tiny), tmp_path / "run", console=QUIET)
     tiny["data"]["class_names"] = ["7", "6", "4", "3", "0"]
     with pytest.raises(ValueError, match=r"trained on the classes 0, 3, 4, 6, 7, the data has 7, 6, 4, 3, 0"):
-        train(settings(tiny, resume=str(tmp_path / "run"), iterations=9), tmp_path / "run", QUIET)
+        train(settings(tiny, resume=str(tmp_path / "run"), iterations=9), tmp_path / "run", console=QUIET)
 
 
 def test_a_picture_that_cannot_be_decoded_costs_no_iteration(tiny: Values, tmp_path: Path) -> None:
@@ -268,27 +275,27 @@ def test_a_picture_that_cannot_be_decoded_costs_no_iteration(tiny: Values, tmp_p
     picture = root / "JPEGImages" / "000003.jpg"
     whole = picture.read_bytes()
 
-    from rcnnkit.training import loop
+    from rcnnkit.training import detection
 
     def spoil(*arguments: Any, **options: Any) -> Any:
         picture.write_bytes(whole[:500])  # after the checks
         return load_batches(*arguments, **options)
 
-    load_batches = loop.load_batches
+    load_batches = detection.load_batches
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "load_batches", spoil)
+        patch.setattr(detection, "load_batches", spoil)
         with pytest.raises(ValueError, match=r"000003\.jpg cannot be decoded"):
-            train(settings(tiny), tmp_path / "run", QUIET)
+            train(settings(tiny), tmp_path / "run", console=QUIET)
     done = weights.read(tmp_path / "run" / "last.safetensors")[0]["training"]["iteration"]
     assert done < 3
     picture.write_bytes(whole)
-    train(settings(tiny, resume=str(tmp_path / "run")), tmp_path / "run", QUIET)
+    train(settings(tiny, resume=str(tmp_path / "run")), tmp_path / "run", console=QUIET)
 
 
 def test_a_run_stopped_before_its_last_evaluation_can_be_finished(tiny: Values, tmp_path: Path) -> None:
-    train(settings(tiny), tmp_path / "run", QUIET)
+    train(settings(tiny), tmp_path / "run", console=QUIET)
     (tmp_path / "run" / "best.safetensors").unlink()
-    best = train(settings(tiny, resume=str(tmp_path / "run")), tmp_path / "run", QUIET)
+    best = train(settings(tiny, resume=str(tmp_path / "run")), tmp_path / "run", console=QUIET)
     assert weights.load(best, "cpu").class_names == ("0", "3", "4", "6", "7")
 
 
@@ -296,44 +303,44 @@ def test_a_run_stopped_before_its_last_evaluation_can_be_finished(tiny: Values, 
 def test_an_evaluation_that_was_stopped_comes_first(
     tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, stop: int
 ) -> None:
-    from rcnnkit.training import loop
+    from rcnnkit.training import detection
 
-    evaluate_run, counts = loop.evaluate_run, iter(range(0 if every == 0 else 2, 99, every or 4))
+    evaluate_in, counts = detection.evaluate_in, iter(range(0 if every == 0 else 2, 99, every or 4))
 
     def stopped(*arguments: Any) -> Any:
         if next(counts) == (0 if every == 0 else stop):
             raise KeyboardInterrupt
-        return evaluate_run(*arguments)
+        return evaluate_in(*arguments)
 
     made = settings(tiny, evaluate_every=every)
-    whole = train(made, tmp_path / "whole", QUIET)
+    whole = train(made, tmp_path / "whole", console=QUIET)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate_run", stopped)
+        patch.setattr(detection, "evaluate_in", stopped)
         with pytest.raises(KeyboardInterrupt):
-            train(made, tmp_path / "run", QUIET)
+            train(made, tmp_path / "run", console=QUIET)
     resumed = settings(tiny, evaluate_every=every, resume=str(tmp_path / "run"))
-    best = train(resumed, tmp_path / "run", QUIET)
+    best = train(resumed, tmp_path / "run", console=QUIET)
     assert same(whole, best)
     assert weights.read(best)[0]["training"] == weights.read(whole)[0]["training"]
     (again, first) = ([line for line in log(tmp_path / run) if "AP" in line] for run in ("run", "whole"))
     assert again == first
     with pytest.raises(ValueError, match="4 iterations already"):  # nothing is left to do
-        train(resumed, tmp_path / "run", QUIET)
+        train(resumed, tmp_path / "run", console=QUIET)
 
 
 def test_a_run_that_goes_on_elsewhere_has_a_best_of_its_own(tiny: Values, tmp_path: Path) -> None:
-    train(settings(tiny), tmp_path / "one", QUIET)
+    train(settings(tiny), tmp_path / "one", console=QUIET)
     file = tmp_path / "one" / "last.safetensors"
     about, tensors = weights.read(file)
     about["training"]["best_ap"] = 0.9
     save_file(tensors, file, {"rcnnkit": json.dumps(about)})
-    best = train(settings(tiny, resume=str(file), iterations=5), tmp_path / "two", QUIET)
+    best = train(settings(tiny, resume=str(file), iterations=5), tmp_path / "two", console=QUIET)
     assert best == tmp_path / "two" / "best.safetensors"
     assert weights.read(best)[0]["training"]["iteration"] == 5
 
 
 def test_of_the_rpn_alone_the_last_weights_are_kept(tiny: Values, tmp_path: Path) -> None:
-    best = train(settings(tiny, rpn_only=True, evaluate_every=1), tmp_path / "run", QUIET)
+    best = train(settings(tiny, rpn_only=True, evaluate_every=1), tmp_path / "run", console=QUIET)
     assert weights.read(best)[0]["training"] == {"iteration": 4, "data": "data/train"}
     assert not [line for line in log(tmp_path / "run") if "AP" in line]
 
@@ -350,5 +357,7 @@ def test_only_difficult_objects_are_nothing_to_learn(tiny: Values, tmp_path: Pat
         file.write_text(file.read_text().replace("<difficult>0</difficult>", "<difficult>1</difficult>"))
     hard = tiny | {"data": tiny["data"] | {"root": str(root)}}
     with pytest.raises(ValueError, match=r"no object, only crowds and difficult ones, in any of its \d+ pictures"):
-        train(settings(hard), tmp_path / "run", QUIET)
-    train(settings(hard | {"data": hard["data"] | {"use_difficult": True}}, iterations=1), tmp_path / "run", QUIET)
+        train(settings(hard), tmp_path / "run", console=QUIET)
+    train(
+        settings(hard | {"data": hard["data"] | {"use_difficult": True}}, iterations=1), tmp_path / "run", console=QUIET
+    )

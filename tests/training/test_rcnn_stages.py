@@ -12,7 +12,6 @@ from rich.console import Console
 import rcnnkit
 from rcnnkit import weights
 from rcnnkit.boxes import encode, iou
-from rcnnkit.cli import train as command
 from rcnnkit.config import Settings
 from rcnnkit.config_files import check_settings, write_settings
 from rcnnkit.data.reading import read_data
@@ -25,9 +24,8 @@ from rcnnkit.proposals.sliding_windows import sliding_windows
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals
 from rcnnkit.training import features as features_module
-from rcnnkit.training import fine_tuning, rcnn_stages
-from rcnnkit.training.loop import train
-from rcnnkit.training.rcnn_stages import train_rcnn
+from rcnnkit.training import loop, rcnn_stages
+from rcnnkit.training.train import train
 
 QUIET = Console(quiet=True)
 Values = dict[str, dict[str, Any]]
@@ -47,7 +45,7 @@ def proposals(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def values(digits: Path, proposals: Path) -> Values:
     return {
-        "model": {"detector": "rcnn", "backbone": "resnet18", "norm": "batch"},
+        "model": {"kind": "rcnn", "backbone": "resnet18", "norm": "batch"},
         "proposals": {"method": "precomputed", "folder": str(proposals)},
         "rcnn": {"size": 32, "context": 4, "samples": 16, "retrain_after": 60, "ridge": 10},
         "input": {"short_side": 0},
@@ -74,7 +72,7 @@ def changed(values: Values, **sections: dict[str, Any]) -> Settings:
 def whole(values: Values, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run, left alone."""
     run = tmp_path_factory.mktemp("runs") / "whole"
-    train_rcnn(changed(values), run, QUIET)
+    train(changed(values), run, console=QUIET)
     return run
 
 
@@ -97,7 +95,7 @@ def test_a_run_leaves_all_that_is_promised(values: Values, digits: Path, tmp_pat
     run = tmp_path / "run"
     file, best = tmp_path / "settings.toml", run / "best.safetensors"
     write_settings(changed(values, data={"val": "val"}, train={"iterations": 2}), file)
-    command(file, [], run)
+    train(file, run)
     names = {
         path.name.partition("-")[0] if "svms" in path.name or "boxes" in path.name else path.name
         for path in run.iterdir()
@@ -179,7 +177,7 @@ def test_features_that_do_not_fit_are_computed_again_and_give_the_same(
     sizes = [path.stat().st_size for path in (whole / "features").glob("*.safetensors")]
     less = 0.7 * sum(sizes) / 1e9
     run = tmp_path / "run"
-    train_rcnn(changed(values, features={"disk_gb": less}), run, QUIET)
+    train(changed(values, features={"disk_gb": less}), run, console=QUIET)
     stored = [path.stat().st_size for path in (run / "features").glob("*.safetensors")]
     assert sum(stored) < less * 1e9
     assert len(stored) == len(sizes)
@@ -187,7 +185,7 @@ def test_features_that_do_not_fit_are_computed_again_and_give_the_same(
 
 
 STAGES = [
-    (fine_tuning, "descend", 3),
+    (loop, "step", 3),
     (features_module.Features, "make", 4),
     (rcnn_stages.SVMTrainer, "see", 6),
     (rcnn_stages.BoxRidge, "solve", 3),
@@ -212,11 +210,11 @@ def test_a_killed_stage_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(home, name, killed)
         with pytest.raises(KeyboardInterrupt):
-            train_rcnn(changed(values), run, QUIET)
+            train(changed(values), run, console=QUIET)
     again = []
     monkeypatch.setattr(home, name, lambda *a, **o: (again.append(1), real(*a, **o))[1])
-    train_rcnn(changed(values, train={"resume": str(run)}), run, QUIET)
-    assert len(again) < {"descend": 4, "make": 8, "see": 8, "solve": 5}[name]  # what was done is not done again
+    train(changed(values, train={"resume": str(run)}), run, console=QUIET)
+    assert len(again) < {"step": 4, "make": 8, "see": 8, "solve": 5}[name]  # what was done is not done again
     assert_same(run / "best.safetensors", whole / "best.safetensors")
     assert_same(run / "before-mining.safetensors", whole / "before-mining.safetensors")
 
@@ -249,7 +247,7 @@ def test_what_a_stage_kept_is_checked(state: dict[str, np.ndarray] | None, words
 def test_without_mining_the_svms_are_those_of_the_first_training(values: Values, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     same_network = {"train": {"init": str(whole / "best.safetensors")}, "features": {"folder": str(whole / "features")}}
-    train_rcnn(changed(values, rcnn={"mining": False, "fine_tune": False}, **same_network), run, QUIET)
+    train(changed(values, rcnn={"mining": False, "fine_tune": False}, **same_network), run, console=QUIET)
     assert_same(run / "best.safetensors", whole / "before-mining.safetensors")
     assert not (run / "before-mining.safetensors").exists()
     assert not (run / "features").exists()
@@ -259,7 +257,7 @@ def test_without_mining_the_svms_are_those_of_the_first_training(values: Values,
 
 def test_the_softmax_without_box_regression_needs_no_features(values: Values, whole: Path, tmp_path: Path) -> None:
     options = {"scores": "softmax", "box_regression": False}
-    best = train_rcnn(changed(values, rcnn=options), tmp_path / "run", QUIET)
+    best = train(changed(values, rcnn=options), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run" / "features").exists()
     torch.testing.assert_close(
         tensors(best)["classifier.weight"], tensors(whole / "best.safetensors")["classifier.weight"]
@@ -270,21 +268,19 @@ def test_without_fine_tuning_the_network_stays(values: Values, whole: Path, tmp_
     start = whole / "best.safetensors"
     settings = changed(values, rcnn={"fine_tune": False}, train={"init": str(start)})
     run = tmp_path / "run"
-    assert_same(train_rcnn(settings, run, QUIET), start)
+    assert_same(train(settings, run, console=QUIET), start)
 
 
 def test_what_would_fail_later_is_found_first(values: Values, digits: Path, proposals: Path, tmp_path: Path) -> None:
     def message(**sections: dict[str, Any]) -> str:
         with pytest.raises((ValueError, OSError)) as raised:
-            train_rcnn(changed(values, **sections), tmp_path / "run", QUIET)
+            train(changed(values, **sections), tmp_path / "run", console=QUIET)
         assert not (tmp_path / "run").exists()
         return str(raised.value)
 
     classes = {"class_names": ["0", "3", "4", "6", "7", "boat", "bike"]}
     assert "no object to learn boat, bike from" in message(data=classes)
     assert "rcnn.fine_tune = false leaves the network as it is" in message(rcnn={"fine_tune": False})
-    with pytest.raises(ValueError, match="trained in stages"):
-        train(changed(values), tmp_path / "run", QUIET)
     assert "augment.scale is not for R-CNN" in message(augment={"scale": [0.5, 1]})
     assert "proposals" in message(proposals={"folder": str(tmp_path / "none")})
 
@@ -302,17 +298,17 @@ def test_what_would_fail_later_is_found_first(values: Values, digits: Path, prop
 def test_features_of_another_network_are_refused(values: Values, whole: Path, tmp_path: Path) -> None:
     folder = {"folder": str(whole / "features")}
     with pytest.raises(ValueError, match="holds features of another layer"):  # before anything is trained
-        train_rcnn(changed(values, rcnn={"layer": "pool5"}, features=folder), tmp_path / "run", QUIET)
+        train(changed(values, rcnn={"layer": "pool5"}, features=folder), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="holds features of a network already, and this one is yet to be trained"):
-        train_rcnn(changed(values, train={"seed": 1}, features=folder), tmp_path / "run", QUIET)
+        train(changed(values, train={"seed": 1}, features=folder), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run").exists()
 
 
 def test_training_longer_makes_features_anew(values: Values, whole: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(whole, tmp_path / "run"))
     more = values["train"]["iterations"] + 1
-    train_rcnn(changed(values, train={"iterations": more, "resume": str(run)}), run, QUIET)
+    train(changed(values, train={"iterations": more, "resume": str(run)}), run, console=QUIET)
     features, old = (json.loads((each / "features" / "about.json").read_text()) for each in (run, whole))
     assert features["network"] != old["network"]
 
@@ -331,7 +327,7 @@ def test_one_object_of_a_class_is_enough(digits: Path, values: Values, tmp_path:
     for record in records:
         (tmp_path / "data" / "JPEGImages" / record.path.name).write_bytes(record.path.read_bytes())
     settings = changed(values, data={"root": str(tmp_path / "data")}, train={"iterations": 1})
-    best = train_rcnn(settings, tmp_path / "run", QUIET)
+    best = train(settings, tmp_path / "run", console=QUIET)
     name = data.class_names[label]
     counts = {line["class"]: line["positives"] for line in log(tmp_path / "run") if line.get("stage") == "svms"}
     assert counts[name] == 1
@@ -340,7 +336,7 @@ def test_one_object_of_a_class_is_enough(digits: Path, values: Values, tmp_path:
 
 @pytest.mark.gpu
 def test_every_stage_on_a_gpu(values: Values, digits: Path, tmp_path: Path) -> None:
-    best = train_rcnn(changed(values, train={"device": "cuda", "precision": "auto"}), tmp_path / "run", QUIET)
+    best = train(changed(values, train={"device": "cuda", "precision": "auto"}), tmp_path / "run", console=QUIET)
     record = read_data(digits, "val").records[0]
     found = Store.open(values["proposals"]["folder"]).read(record.id, record.size)
     there, here = (weights.load(best, device)(str(record.path), found) for device in ("cuda", "cpu"))

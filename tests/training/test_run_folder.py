@@ -3,17 +3,13 @@
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rcnnkit.config_files import check_settings, read_settings
 from rcnnkit.training import run_folder
-from rcnnkit.training.alternating import train_alternating
-from rcnnkit.training.classification import train_classifier
-from rcnnkit.training.loop import train
-from rcnnkit.training.rcnn_stages import train_rcnn
 from rcnnkit.training.run_folder import keep_settings
+from rcnnkit.training.train import train
 from tests.training.runs import QUIET, Values, settings
 
 
@@ -22,33 +18,33 @@ def test_a_run_is_never_overwritten(tiny: Values, tmp_path: Path) -> None:
     (tmp_path / "run" / "notes.txt").write_text("mine")
     for folder in (tmp_path / "run", tmp_path / "run" / "notes.txt"):
         with pytest.raises(FileExistsError, match=rf"{folder} is not an empty folder; choose another$"):
-            train(settings(tiny), folder, QUIET)
-    train(settings(tiny), tmp_path / "other", QUIET)
+            train(settings(tiny), folder, console=QUIET)
+    train(settings(tiny), tmp_path / "other", console=QUIET)
     with pytest.raises(FileExistsError, match=r"choose another, or continue it with train\.resume=.*other$"):
-        train(settings(tiny), tmp_path / "other", QUIET)
+        train(settings(tiny), tmp_path / "other", console=QUIET)
     with pytest.raises(FileExistsError):  # also by a run that goes on from elsewhere
-        train(settings(tiny, resume=str(tmp_path / "other"), iterations=9), tmp_path / "run", QUIET)
+        train(settings(tiny, resume=str(tmp_path / "other"), iterations=9), tmp_path / "run", console=QUIET)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
 
 
 def test_a_name_that_tensorboard_cannot_write_is_refused(tiny: Values, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"run.* is not UTF-8, as TensorBoard needs it; choose another name"):
-        train(settings(tiny), tmp_path / "run\udce9", QUIET)
+        train(settings(tiny), tmp_path / "run\udce9", console=QUIET)
     assert not list(tmp_path.iterdir())
 
 
 def test_there_is_a_run_to_go_on_with(tiny: Values, tmp_path: Path) -> None:
     for resume in (tmp_path / "run", tmp_path / "run" / "last.safetensors"):
         with pytest.raises(FileNotFoundError, match=rf"there is no {resume}, so no run to go on with"):
-            train(settings(tiny, resume=str(resume)), tmp_path / "run", QUIET)
+            train(settings(tiny, resume=str(resume)), tmp_path / "run", console=QUIET)
     (tmp_path / "run").mkdir()
     with pytest.raises(FileNotFoundError, match=r"there is no .*run/last\.safetensors, so no run to go on with"):
-        train(settings(tiny, resume=str(tmp_path / "run")), tmp_path / "run", QUIET)
+        train(settings(tiny, resume=str(tmp_path / "run")), tmp_path / "run", console=QUIET)
     alternating = check_settings(
         tiny | {"alternating": {"enabled": True}, "train": tiny["train"] | {"resume": str(tmp_path / "run")}}, "test"
     )
     with pytest.raises(FileNotFoundError, match=r"there is no .*run/settings\.toml, so no run to go on with"):
-        train_alternating(alternating, tmp_path / "run", QUIET)
+        train(alternating, tmp_path / "run", console=QUIET)
     assert not list((tmp_path / "run").iterdir())
 
 
@@ -63,21 +59,17 @@ def test_no_settings_are_lost_by_going_on(tiny: Values, tmp_path: Path) -> None:
 def test_frozen_norms_need_weights_to_start_from(tiny: Values, tmp_path: Path) -> None:
     tiny["model"] |= {"norm": "frozen"}
     with pytest.raises(ValueError, match=r"model\.pretrained = true"):
-        train(settings(tiny), tmp_path / "run", QUIET)
+        train(settings(tiny), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run").exists()
 
 
-TRAINERS = [train, train_rcnn, train_classifier, train_alternating]
-
-
-@pytest.mark.parametrize("trainer", TRAINERS)
-def test_a_second_run_in_a_folder_is_refused_by_name_of_the_first(trainer: Any, tiny: Values, tmp_path: Path) -> None:
+def test_a_second_run_in_a_folder_is_refused_by_name_of_the_first(tiny: Values, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "one"
     first = rf"process {os.getpid()} on {os.uname().nodename}, started \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d"
-    with run_folder._locked(run):
+    with run_folder.alone(settings(tiny), run):
         for resume in ({}, {"resume": str(run)}):
             with pytest.raises(FileExistsError, match=rf"^{run} is in use: {first}, is training there\. Choose"):
-                trainer(settings(tiny, **resume), run, QUIET)
+                train(settings(tiny, **resume), run, console=QUIET)
         assert [path.name for path in run.iterdir()] == [".lock"]
     assert not (tmp_path / "runs").exists()  # as nothing was left in it
 
@@ -110,17 +102,16 @@ def test_what_a_killed_run_left_is_no_obstacle_and_is_removed(tiny: Values, tmp_
     half.mkdir(parents=True)
     (half / "last.safetensors").touch()
     (run / ".lock").write_text("process 1 on another-machine, started yesterday,")
-    train(settings(tiny, iterations=1), run, QUIET)
+    train(settings(tiny, iterations=1), run, console=QUIET)
     names = {"best.safetensors", "last.safetensors", "settings.toml", "log.jsonl", "evaluation.json", "tensorboard"}
     assert {path.name for path in run.iterdir()} == names
 
 
-@pytest.mark.parametrize("trainer", TRAINERS)
-def test_torchrun_is_refused(trainer: Any, tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchrun_is_refused(tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"WORLD_SIZE=2 is set, as by torchrun, .*; start it without torchrun, or"):
-        trainer(settings(tiny), tmp_path / "run", QUIET)
+        train(settings(tiny), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run").exists()
     monkeypatch.setenv("WORLD_SIZE", "1")
-    with run_folder._locked(tmp_path / "run"), pytest.raises(FileExistsError, match="is in use"):
-        trainer(settings(tiny), tmp_path / "run", QUIET)
+    with run_folder.alone(settings(tiny), tmp_path / "run"), pytest.raises(FileExistsError, match="is in use"):
+        train(settings(tiny), tmp_path / "run", console=QUIET)

@@ -8,25 +8,25 @@ import torch
 
 from rcnnkit import weights
 from rcnnkit.config_files import check_settings
-from rcnnkit.detectors.build import build
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import ModelSettings
 from rcnnkit.proposals.rpn import RPNSettings
-from rcnnkit.training.loop import train
 from rcnnkit.training.start import start_from
+from rcnnkit.training.train import train
 from tests.training.runs import QUIET, Values, settings
 
 
 def test_init_takes_weights_that_fit(tiny: Values, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    first = train(settings(tiny), tmp_path / "first", QUIET)
+    first = train(settings(tiny), tmp_path / "first", console=QUIET)
     started = settings(tiny, init=str(first), lr=1e-12, warmup=0, iterations=1)
-    second = train(started, tmp_path / "second", QUIET)
+    second = train(started, tmp_path / "second", console=QUIET)
     (_, old), (_, new) = weights.read(first), weights.read(second)
     for name in ("backbone.body.stem.0.weight", "head.deltas.weight"):
         torch.testing.assert_close(new[name], old[name], atol=1e-8, rtol=0)
     fewer = settings(tiny, init=str(first), lr=1e-12, warmup=0, iterations=1)
     fewer = fewer.model_copy(update={"head": fewer.head.model_copy(update={"class_agnostic": True})})
     with caplog.at_level("INFO", "rcnnkit"):
-        third = train(fewer, tmp_path / "third", QUIET)  # the box layer does not fit and starts afresh
+        third = train(fewer, tmp_path / "third", console=QUIET)  # the box layer does not fit and starts afresh
     assert weights.read(third)[1]["head.deltas.weight"].shape[0] == 4
     assert re.search(
         r"took \d+ of \d+ tensors; these start afresh: head\.deltas\.weight, head\.deltas\.bias$", caplog.text
@@ -34,7 +34,7 @@ def test_init_takes_weights_that_fit(tiny: Values, tmp_path: Path, caplog: pytes
     other = settings(tiny, init=str(first))
     other = other.model_copy(update={"model": ModelSettings(backbone="alexnet")})
     with pytest.raises(ValueError, match="no tensor that fits this detector's backbone"):  # its head's biases would
-        train(other.model_copy(update={"rpn": RPNSettings()}), tmp_path / "fourth", QUIET)
+        train(other.model_copy(update={"rpn": RPNSettings()}), tmp_path / "fourth", console=QUIET)
 
 
 @pytest.mark.parametrize("classes", [["cat", "dog"], ["dog", "cat"], ["RBC", "WBC"]], ids=str)
@@ -43,7 +43,7 @@ def test_layers_for_other_classes_start_afresh(
     tiny: Values, tmp_path: Path, caplog: pytest.LogCaptureFixture, classes: list[str], detector: str
 ) -> None:
     """Also where there are as many, or the same ones in another order."""
-    made = check_settings(tiny | {"model": tiny["model"] | {"detector": detector}}, "test")
+    made = check_settings(tiny | {"model": tiny["model"] | {"kind": detector}}, "test")
     first = build(made, ["cat", "dog"])
     with torch.no_grad():
         for tensor in first.state_dict().values():
@@ -60,10 +60,12 @@ def test_layers_for_other_classes_start_afresh(
 
 
 def test_init_wants_the_pixels_that_its_weights_know(tiny: Values, tmp_path: Path) -> None:
-    first = train(settings(tiny | {"input": tiny["input"] | {"std": [0.5, 0.5, 0.5]}}), tmp_path / "first", QUIET)
+    first = train(
+        settings(tiny | {"input": tiny["input"] | {"std": [0.5, 0.5, 0.5]}}), tmp_path / "first", console=QUIET
+    )
     said = r"best\.safetensors was trained with input\.std = \[0\.5, 0\.5, 0\.5\], not \[0\.229, 0\.224, 0"
     with pytest.raises(ValueError, match=said):
-        train(settings(tiny, init=str(first)), tmp_path / "second", QUIET)
+        train(settings(tiny, init=str(first)), tmp_path / "second", console=QUIET)
     assert not (tmp_path / "second").exists()
 
 
@@ -72,12 +74,14 @@ def test_licences_go_on_from_run_to_run(tiny: Values, tmp_path: Path) -> None:
     detector = build(made, list("03467"))
     detector.origin = {"source": "torchvision X", "licence": "BSD", "sha256": "00ff"}
     weights.save(detector, made, tmp_path / "start.safetensors")
-    first = train(settings(tiny, iterations=1, init=str(tmp_path / "start.safetensors")), tmp_path / "first", QUIET)
-    train(settings(tiny, iterations=1, init=str(first)), tmp_path / "second", QUIET)
-    train(settings(tiny, iterations=2, resume=str(tmp_path / "second")), tmp_path / "second", QUIET)
+    first = train(
+        settings(tiny, iterations=1, init=str(tmp_path / "start.safetensors")), tmp_path / "first", console=QUIET
+    )
+    train(settings(tiny, iterations=1, init=str(first)), tmp_path / "second", console=QUIET)
+    train(settings(tiny, iterations=2, resume=str(tmp_path / "second")), tmp_path / "second", console=QUIET)
     for run in ("first", "second"):
         for name in ("best", "last"):
             about, _ = weights.read(tmp_path / run / f"{name}.safetensors")
             assert about["origin"] == detector.origin | {"source": "trained from torchvision X"}
-    own = train(settings(tiny, iterations=1), tmp_path / "own", QUIET)
+    own = train(settings(tiny, iterations=1), tmp_path / "own", console=QUIET)
     assert weights.read(own)[0]["origin"] == {}

@@ -7,7 +7,7 @@ import torchvision
 from PIL import Image
 
 from rcnnkit.data.records import Record
-from rcnnkit.detectors.build import build
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import Proposals, Targets
@@ -76,7 +76,7 @@ def test_windows_are_cut_as_the_detector_cuts_them(tmp_path: Path) -> None:
     Image.fromarray(array).save(tmp_path / "a.png")
     for short_side in (0, 96):
         settings = {
-            "model": {"detector": "rcnn", "backbone": "resnet18", "norm": "batch"},
+            "model": {"kind": "rcnn", "backbone": "resnet18", "norm": "batch"},
             "rcnn": {"size": 32, "context": 4},
             "input": {"short_side": short_side},
         }

@@ -11,8 +11,8 @@ import torch
 from pydantic import ValidationError
 
 from rcnnkit.benchmark.results import Options
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import Array
 from rcnnkit.inference import prepare
@@ -84,7 +84,7 @@ def trained(files: Sequence[Path]) -> list[Contender]:
     by_name: dict[str, Contender] = {}
     for file in files:
         about, _ = read(file)
-        name = about["detector"].replace("_", "-")
+        name = about["kind"].replace("_", "-")
         if name not in TITLES:
             raise ValueError(f"{file} holds a {name}, which is none of {', '.join(TITLES.values())}")
         if name in by_name:
@@ -122,7 +122,7 @@ def untrained(backbone: str, class_names: Sequence[str]) -> list[Contender]:
     }
     contenders = []
     for name, section in sections.items():
-        values = section | {"model": {"detector": name.replace("-", "_"), "backbone": backbone}}
+        values = section | {"model": {"kind": name.replace("-", "_"), "backbone": backbone}}
         try:
             settings = DetectorSettings.model_validate(values)
         except ValidationError as error:

@@ -6,9 +6,9 @@ import torch
 
 from rcnnkit import weights
 from rcnnkit.benchmark.measure.contenders import trained, untrained
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 
 Values = dict[str, dict[str, Any]]
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 def written(tiny: Values, folder: Path, detector: str, names: tuple[str, ...] = ("a", "b"), **model: Any) -> Path:
     method = model.pop("method", "selective_search")
     values: Values = {section: tiny[section] for section in ("model", "rpn", "head", "input")}
-    values = values | {"model": tiny["model"] | {"detector": detector} | model, "rcnn": {"size": 32, "context": 4}}
+    values = values | {"model": tiny["model"] | {"kind": detector} | model, "rcnn": {"size": 32, "context": 4}}
     values["proposals"] = {"method": method}
     settings = DetectorSettings.model_validate(values)
     path = folder / f"{detector}-{len(names)}-{settings.model.backbone}.safetensors"

@@ -45,7 +45,7 @@ def small(tiny: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> N
         contenders = []
         for contender in untrained(backbone, names):
             values = {section: tiny[section] for section in ("rpn", "head")} | {
-                "model": tiny["model"] | {"detector": contender.settings.model.detector},
+                "model": tiny["model"] | {"kind": contender.settings.model.kind},
                 "rcnn": {"size": 32, "context": 4},
             }
             contenders.append(Contender(contender.name, DetectorSettings.model_validate(values), tuple(names)))

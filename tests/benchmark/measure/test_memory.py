@@ -56,7 +56,7 @@ def test_a_convolution_by_hand() -> None:
 @pytest.mark.parametrize(("backbone", "neck"), NETWORKS)
 def test_regions_take_as_many_bytes_as_pooled_ones(backbone: str, neck: str) -> None:
     """Each more is estimated at twice what a region of a real map takes, as it is copied."""
-    values = {"model": {"detector": "fast_rcnn", "backbone": backbone, "neck": neck}, "input": {"short_side": 64}}
+    values = {"model": {"kind": "fast_rcnn", "backbone": backbone, "neck": neck}, "input": {"short_side": 64}}
     contender = Contender("fast-rcnn", DetectorSettings.model_validate(values), ("a",))
     few, more = (estimate(contender.load("meta", count), (64, 64), 2) for count in (10, 17))
     detector = contender.load("meta")
@@ -68,7 +68,7 @@ def test_regions_take_as_many_bytes_as_pooled_ones(backbone: str, neck: str) -> 
 
 @pytest.mark.parametrize(("backbone", "layer"), [("alexnet", "pool5"), ("alexnet", "fc7"), ("resnet18", "fc7")])
 def test_windows_take_as_many_bytes_as_their_features(backbone: str, layer: str) -> None:
-    values: dict[str, Any] = {"model": {"detector": "rcnn", "backbone": backbone}}
+    values: dict[str, Any] = {"model": {"kind": "rcnn", "backbone": backbone}}
     values["rcnn"] = {"layer": layer, "batch": 4, "size": 96}
     contender = Contender("rcnn", DetectorSettings.model_validate(values), ("a",))
     few, more = (estimate(contender.load("meta", count), SIZE, 1) for count in (10, 17))

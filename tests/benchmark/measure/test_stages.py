@@ -6,10 +6,10 @@ import torch
 
 from rcnnkit.benchmark.measure.stages import StageClock, timed
 from rcnnkit.benchmark.results import STAGES
-from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import Detections, ImageBatch
 
@@ -29,7 +29,7 @@ class Hands:
 
 def detector_of(tiny: dict[str, dict[str, Any]], name: str) -> Detector:
     values = {section: dict(tiny[section]) for section in ("model", "rpn", "head", "input")}
-    values["model"] |= {"detector": name}
+    values["model"] |= {"kind": name}
     values["rcnn"] = {"size": 32, "context": 4}
     values["proposals"] = {"count": 30}
     return build(DetectorSettings.model_validate(values), ["a", "b"]).eval()

@@ -45,7 +45,7 @@ def test_prepared_detectors_are_seen_stage_by_stage(
     tiny: dict[str, dict[str, Any]], digits: Path, name: str, precision: str
 ) -> None:
     values: dict[str, Any] = {section: tiny[section] for section in ("model", "rpn", "head", "input")}
-    values |= {"model": tiny["model"] | {"detector": name}, "rcnn": {"size": 32, "context": 4}}
+    values |= {"model": tiny["model"] | {"kind": name}, "rcnn": {"size": 32, "context": 4}}
     values["proposals"] = {"count": 20, "min_side": 8}
     contender = Contender(name.replace("_", "-"), DetectorSettings.model_validate(values), ("a", "b"))
     records = [replace(record, size=(96, 96)) for record in read_data(digits, "train").records[:2]]

@@ -1,0 +1,112 @@
+"""Every kind of model in one table: the detectors, and the classifier that one can start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rcnnkit.backbones.architecture import RegionNetwork
+from rcnnkit.backbones.classifier import Classifier
+from rcnnkit.backbones.fpn import FPN
+from rcnnkit.backbones.names import architecture
+from rcnnkit.backbones.two_fc import TwoFC
+from rcnnkit.backbones.window import WindowNetwork
+from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.rcnn import RCNN
+from rcnnkit.detectors.settings import DetectorSettings
+from rcnnkit.heads.box_head import BoxHead
+from rcnnkit.heads.convs_fc import ConvsFC
+from rcnnkit.heads.region_pool import RegionPool
+from rcnnkit.model import Model
+from rcnnkit.proposals.rpn import RPN
+
+Classes = tuple[Sequence[str], Sequence[int]]  # names, and the data set's own ids for them
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What `model.kind` names."""
+
+    title: str
+    paper: str
+    network: Literal["whole", "regions"]  # a whole network sees each window; or a backbone sees the picture once
+    build: Callable[[DetectorSettings, Classes], Model]
+
+
+def rcnn(settings: DetectorSettings, classes: Classes) -> RCNN:
+    options = settings.rcnn.model_copy(update={"size": settings.window_size})
+    return RCNN(window_network(settings), *classes, settings.input, settings.proposals, options)
+
+
+def fast_rcnn(settings: DetectorSettings, classes: Classes) -> FastRCNN:
+    network, pool, head = region_parts(settings, classes)
+    return FastRCNN(network.backbone, pool, head, settings.input, settings.proposals)
+
+
+def faster_rcnn(settings: DetectorSettings, classes: Classes) -> FasterRCNN:
+    network, pool, head = region_parts(settings, classes)
+    backbone = network.backbone
+    rpn = RPN(backbone.channels[0], backbone.strides, settings.rpn, exact=settings.model.neck == "none")
+    return FasterRCNN(backbone, rpn, pool, head, settings.input)
+
+
+def classifier(settings: DetectorSettings, classes: Classes) -> Classifier:
+    return Classifier(window_network(settings), *classes, settings.input, settings.classifier)
+
+
+KINDS = {
+    RCNN.kind: Kind("R-CNN", "arXiv:1311.2524", "whole", rcnn),
+    FastRCNN.kind: Kind("Fast R-CNN", "arXiv:1504.08083", "regions", fast_rcnn),
+    FasterRCNN.kind: Kind("Faster R-CNN", "arXiv:1506.01497", "regions", faster_rcnn),
+    Classifier.kind: Kind("classifier", "arXiv:1311.2524", "whole", classifier),
+}
+
+
+def build(settings: DetectorSettings, class_names: Sequence[str], category_ids: Sequence[int] | None = None) -> Model:
+    """A detector, or the classifier that one can start from, with fresh weights (or ImageNet's, where
+    `model.pretrained`).
+
+    Args:
+        settings: its architecture; `model.kind` says which.
+        class_names: K of them.
+        category_ids: the data set's own ids; 1 … K by default.
+
+    Raises:
+        ValueError: no classes, a class named twice, another number of ids, or anchors that do not fit the
+            backbone's maps.
+    """
+    if not class_names or len(set(class_names)) != len(class_names):
+        raise ValueError(f"a detector needs classes with distinct names, not {list(class_names)}")
+    category_ids = list(category_ids or range(1, len(class_names) + 1))
+    if len(category_ids) != len(class_names):
+        raise ValueError(f"{len(class_names)} classes but {len(category_ids)} category ids; each class needs one")
+    return KINDS[settings.model.kind].build(settings, (class_names, category_ids))
+
+
+def window_network(settings: DetectorSettings) -> WindowNetwork:
+    """A whole classification network up to fc7, with fresh or ImageNet's weights."""
+    return architecture(settings.model.backbone).windows(settings.model, settings.head, settings.window_size)
+
+
+def region_parts(settings: DetectorSettings, classes: Classes) -> tuple[RegionNetwork, RegionPool, BoxHead]:
+    """What Fast and Faster R-CNN share: the backbone with what sees each region, the pooling, and the head."""
+    network = region_network(settings)
+    pool = RegionPool(network.backbone.strides[:4], network.size, settings.model)  # P6 serves the RPN alone
+    return network, pool, BoxHead(network.layers, network.width, *classes, settings.head)
+
+
+def region_network(settings: DetectorSettings) -> RegionNetwork:
+    """The backbone, and what sees each region, with fresh or ImageNet's weights."""
+    model, head, network = settings.model, settings.head, architecture(settings.model.backbone)
+    if model.neck != "fpn":
+        return network.regions(model, head)
+    channels, size, hidden = model.fpn_channels, model.pool_size or 7, head.hidden or 1024
+    fpn = FPN(network.pyramid(model), channels, model.fpn_norm)
+    layers: ConvsFC | TwoFC
+    if head.convs:
+        layers = ConvsFC(channels, size, head.convs, hidden, model.fpn_norm)
+    else:
+        layers = TwoFC(channels, size, hidden, fc6_rank=head.fc6_rank, fc7_rank=head.fc7_rank)
+    return RegionNetwork(fpn, layers, hidden, size)

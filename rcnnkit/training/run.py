@@ -1,0 +1,106 @@
+"""One training as it goes: its folder and device, how far it is, and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from rich.console import Console
+
+from rcnnkit import weights
+from rcnnkit.config import Settings
+from rcnnkit.model import Model
+from rcnnkit.precision import pick_dtype
+from rcnnkit.terminal import safe
+from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
+from rcnnkit.training.log import write_evaluation, write_line
+from rcnnkit.training.run_folder import claim, goes_on, keep_settings
+
+
+class Result(Protocol):
+    """How good a model is on the data that it is judged by."""
+
+    @property
+    def numbers(self) -> Mapping[str, float]: ...
+
+    @property
+    def headline(self) -> Sequence[str]:
+        """Which numbers are printed; the weights with the greatest first one are the best."""
+        ...
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+class Run:
+    """A run in its folder, which it claims.
+
+    Args:
+        settings: of the run.
+        folder: holds nothing yet, unless `train.resume` names it.
+        console: where progress is shown; the terminal by default.
+        holds: the file that is in the folder of a run that can be resumed.
+
+    Raises:
+        FileExistsError, FileNotFoundError, ValueError: as `rcnnkit.training.run_folder.claim`; or there is no such
+            device or precision.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, console: Console | None = None, holds: str = LAST) -> None:
+        self.settings, self.folder, self.console = settings, folder, safe(console)
+        self.resume = claim(settings, folder, holds)  # the checkpoint to go on from
+        self.device = weights.pick_device(settings.train.device)
+        self.dtype = pick_dtype(settings.train.precision, self.device)
+        self.progress = Progress()
+
+    @property
+    def last(self) -> Path:
+        return self.folder / LAST
+
+    @property
+    def best(self) -> Path:
+        return self.folder / BEST
+
+    @property
+    def precision(self) -> str:
+        """float32, bfloat16 or float16."""
+        return str(self.dtype).removeprefix("torch.")
+
+    def restore(self, model: Model, optimizer: torch.optim.SGD) -> None:
+        """Go on from the checkpoint, if there is one. Raises as `load_checkpoint`."""
+        if self.resume:
+            self.progress = load_checkpoint(self.resume, model, optimizer)
+        if not goes_on(self.resume, self.folder):  # the best weights so far are not in this folder
+            self.progress.best_ap, self.progress.evaluated = Progress.best_ap, 0
+
+    def keep_settings(self) -> None:
+        keep_settings(self.settings, self.folder, self.progress.iteration)
+
+    def save(self, model: Model, optimizer: torch.optim.SGD) -> None:
+        """Write the checkpoint. Raises OSError."""
+        save_checkpoint(self.folder, model, optimizer, self.settings, self.progress)
+
+    def save_best(self, model: Model, about: Mapping[str, Any]) -> None:
+        """Write the weights that the run is made for. Raises OSError."""
+        weights.save(model, self.settings, self.best, about)
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False)
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Add a line to log.jsonl."""
+        write_line(self.folder, values)
+
+    def evaluated(self, result: Result, name: str, when: str = "") -> dict[str, Any]:
+        """Write evaluation.json, and print the numbers on the data set `name`.
+
+        Returns:
+            What the weights are to say of it.
+        """
+        write_evaluation(self.folder, result.to_json())
+        printed = ", ".join(f"{key} {result.numbers[key]:.3f}" for key in result.headline)
+        self.say(f"{when}{name}: {printed}")
+        first = result.headline[0]
+        value = result.numbers[first]
+        return {"val": name, first: value if value == value else 0.0}  # NaN: no object to tell it from

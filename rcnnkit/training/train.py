@@ -1,0 +1,62 @@
+"""One way to train: every detector, and the classifier that one can start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from rcnnkit.config import Settings
+from rcnnkit.config_files import read_settings
+from rcnnkit.files import free_folder
+from rcnnkit.training.alternating import train_alternating
+from rcnnkit.training.classification import train_classifier
+from rcnnkit.training.detection import train_detector
+from rcnnkit.training.rcnn_stages import train_rcnn
+from rcnnkit.training.run import Run
+from rcnnkit.training.run_folder import alone, checkpoint_of
+
+TRAINERS = {"rcnn": train_rcnn, "classifier": train_classifier}  # others learn by `train_detector`
+
+
+def train(settings: Settings | Path | str, run: Path | str | None = None, *, console: Console | None = None) -> Path:
+    """Train a detector or a classifier, and leave it in a folder of its own.
+
+    The folder gets settings.toml (every setting, resolved), log.jsonl, tensorboard/, last.safetensors (continues
+    the run), best.safetensors (best AP on `data.val`, or AP_all where that is crowded; of a classifier, the best
+    top-1 accuracy; the last weights where there is no `data.val`) and evaluation.json (the last one).
+
+    Args:
+        settings: of the run, or a TOML file of them.
+        run: its folder; must not hold anything yet, unless `train.resume` names it. By default the folder that
+            `train.resume` continues, or a new one in runs/, named after the file of settings or the detector.
+        console: where progress is shown; the terminal by default.
+
+    Returns:
+        The path of best.safetensors.
+
+    Raises:
+        FileExistsError: `run` holds something already, or another process trains there.
+        BadData: annotations are bad, all listed, and `data.skip_bad` is off.
+        ValueError: the settings, or the data, cannot be trained with: found before anything is trained.
+        NonFiniteLoss: the loss is NaN or infinite; the last checkpoint stays.
+        Interrupted: Ctrl-C or SIGTERM; the last checkpoint was written just before.
+    """
+    file = None
+    if not isinstance(settings, Settings):
+        file = Path(settings)
+        settings = read_settings(file)
+    folder = Path(run) if run else run_folder(settings, file)
+    with alone(settings, folder):
+        if settings.alternating.enabled:
+            return train_alternating(settings, folder, console, train)
+        return TRAINERS.get(settings.model.kind, train_detector)(Run(settings, folder, console))
+
+
+def run_folder(settings: Settings, file: Path | None = None) -> Path:
+    """The folder that `train.resume` continues, or a new one in runs/, named after the file of settings."""
+    if settings.train.resume:
+        return checkpoint_of(settings.train.resume).parent
+    if file is None:
+        return free_folder(Path("runs") / settings.model.kind)
+    return free_folder(Path("runs") / (file.parent.name if file.name == "settings.toml" else file.stem))

@@ -1,0 +1,30 @@
+"""One function for every kind of model."""
+
+from pathlib import Path
+
+import pytest
+
+import rcnnkit
+from rcnnkit.config_files import write_settings
+from rcnnkit.training.train import run_folder
+from tests.training.runs import QUIET, Values, settings
+
+
+def test_a_file_of_settings_names_the_run(tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_settings(settings(tiny, iterations=1, evaluate_every=0), tmp_path / "small.toml")
+    best = rcnnkit.train("small.toml", console=QUIET)
+    assert best == Path("runs/small/best.safetensors")
+    assert rcnnkit.load(best, "cpu").class_names == ("0", "3", "4", "6", "7")
+
+
+def test_run_folders(tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = settings(tiny)
+    assert run_folder(made) == Path("runs/faster_rcnn")
+    assert run_folder(made, Path("configs/small.toml")) == Path("runs/small")
+    assert run_folder(made, Path("old/settings.toml")) == Path("runs/old")  # those of another run
+    (tmp_path / "runs" / "small" / "log.jsonl").mkdir(parents=True)
+    assert run_folder(made, Path("small.toml")) == Path("runs/small-2")
+    resumed = settings(tiny, resume="elsewhere/last.safetensors")
+    assert run_folder(resumed, Path("small.toml")) == Path("elsewhere")
