@@ -58,6 +58,16 @@ def check_regular(path: Path) -> None:
         raise ValueError(f"{path} is not a regular file; copy what it gives into one, and name that")
 
 
+def free_folder(wanted: Path) -> Path:
+    """`wanted`, or `wanted`-2, -3, …: the first that holds nothing yet."""
+    number = 1
+    folder = wanted
+    while folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A new file beside `path` to write to, which takes the place of `path` in the end, unless an error comes.

@@ -32,8 +32,7 @@ TIERS = [
     ["training/"],
     ["demo"],
     ["benchmark/"],
-    ["cli_proposals", "cli_see"],
-    ["cli"],
+    ["cli/"],
     ["__main__"],
 ]
 

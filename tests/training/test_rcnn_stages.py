@@ -12,7 +12,7 @@ from rich.console import Console
 import rcnnkit
 from rcnnkit import weights
 from rcnnkit.boxes import encode, iou
-from rcnnkit.cli import train as command
+from rcnnkit.cli.train import train as command
 from rcnnkit.config import Settings
 from rcnnkit.config_files import check_settings, write_settings
 from rcnnkit.data.reading import read_data
