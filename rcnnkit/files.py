@@ -34,16 +34,6 @@ def check_new(path: Path, suffix: str = "") -> None:
         raise ValueError(f"{path} must end with {suffix}, which is what it will be")
 
 
-def free_folder(wanted: Path) -> Path:
-    """`wanted`, or `wanted`-2, -3, …: the first that holds nothing yet."""
-    number = 1
-    folder = wanted
-    while folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        number += 1
-        folder = wanted.with_name(f"{wanted.name}-{number}")
-    return folder
-
-
 def check_regular(path: Path) -> None:
     """Raise unless `path` is a file to read, or a folder or nothing at all, which its reader reports in its own words.
 
@@ -66,6 +56,16 @@ def check_regular(path: Path) -> None:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise ValueError(f"{path} is not a regular file; copy what it gives into one, and name that")
+
+
+def free_folder(wanted: Path) -> Path:
+    """`wanted`, or `wanted`-2, -3, …: the first that holds nothing yet."""
+    number = 1
+    folder = wanted
+    while folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder
 
 
 @contextmanager

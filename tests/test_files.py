@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rcnnkit.files import check_new, check_regular, remove_halves, sha256, whole
+from rcnnkit.files import check_new, check_regular, free_folder, remove_halves, sha256, whole
 
 
 def test_nothing_is_in_the_way_of_a_new_file(tmp_path: Path) -> None:
@@ -136,3 +136,12 @@ def test_what_may_not_be_read(forbidden: Path) -> None:
     assert str(caught.value) == (
         f"{forbidden} may not be read (permission denied); change its permissions, or ask its owner to do so"
     )
+
+
+def test_free_folder(tmp_path: Path) -> None:
+    assert free_folder(tmp_path / "run") == tmp_path / "run"
+    (tmp_path / "run").mkdir()
+    assert free_folder(tmp_path / "run") == tmp_path / "run"  # empty: nothing to lose
+    (tmp_path / "run" / "x").touch()
+    (tmp_path / "run-2").touch()
+    assert free_folder(tmp_path / "run") == tmp_path / "run-3"

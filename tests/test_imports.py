@@ -33,8 +33,7 @@ TIERS = [
     ["training/"],
     ["demo"],
     ["benchmark/"],
-    ["cli_proposals", "cli_see"],
-    ["cli"],
+    ["cli/"],
     ["__main__"],
 ]
 

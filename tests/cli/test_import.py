@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import sys
 import urllib.error
 from pathlib import Path
 
@@ -10,23 +9,8 @@ import pytest
 import torch
 import torchvision
 
-from rcnnkit.cli import main
 from rcnnkit.weights import load_classifier, read
-
-
-@pytest.fixture
-def rcnnkit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["rcnnkit", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
-    return run
+from tests.cli.commands import Command
 
 
 @pytest.fixture
@@ -36,7 +20,7 @@ def mine(tmp_path: Path) -> Path:
     return path
 
 
-def test_import_and_info(rcnnkit, mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_and_info(rcnnkit: Command, mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("names.txt").write_bytes(b"\xef\xbb\xbfcat\r\nbig dog\n\nbird \n")  # as Windows' editors write it
     assert rcnnkit("import", mine, "--out", "a.safetensors", "--classes", "names.txt", "--licence", "mine, MIT") == 0
     assert "wrote a.safetensors" in capsys.readouterr().out
@@ -82,7 +66,7 @@ def test_import_and_info(rcnnkit, mine: Path, capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_errors_are_one_message_with_the_fix(
-    rcnnkit,
+    rcnnkit: Command,
     mine: Path,
     source: str,
     options: list[str],
@@ -109,18 +93,18 @@ def test_errors_are_one_message_with_the_fix(
 
 
 @pytest.mark.parametrize("arguments", [["import", "runs", "--out", "out.safetensors"], ["info", "runs"]])
-def test_a_folder(rcnnkit, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder(rcnnkit: Command, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     Path("runs").mkdir()
     assert rcnnkit(*arguments) == 1
     assert "runs is a folder; name the file in it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("eps", ["-1", "nan", "inf", "small"])
-def test_norm_eps_that_is_none(rcnnkit, eps: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_norm_eps_that_is_none(rcnnkit: Command, eps: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert rcnnkit("import", "none.pth", "--out", "out.safetensors", "--norm-eps", eps) == 2
     assert "--norm-eps" in capsys.readouterr().err
 
 
-def test_another_ending(rcnnkit, mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_ending(rcnnkit: Command, mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rcnnkit("import", mine, "--out", "out.pth", "--classes", "a,b,c") == 1
     assert "out.pth must end with .safetensors" in capsys.readouterr().err

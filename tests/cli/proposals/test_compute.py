@@ -1,50 +1,32 @@
-"""rcnnkit proposals …, as a user types it."""
-
 import json
-import pickle
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from rcnnkit import weights
-from rcnnkit.cli import main
 from rcnnkit.data.reading import read_data
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import read_picture
 from rcnnkit.proposals.methods import SlidingWindows
 from rcnnkit.proposals.store import Store
+from tests.cli.commands import Command
 
 
-def proposals(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """The exit status of rcnnkit proposals."""
-    monkeypatch.setattr(sys, "argv", ["rcnnkit", "proposals", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-def test_compute_and_evaluate(
-    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_compute_and_evaluate(rcnnkit: Command, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compute = ("compute", digits, "--out", "p", "--method", "sliding-windows")
-    assert proposals(monkeypatch, *compute) == 0
+    assert rcnnkit("proposals", *compute) == 0
     assert "data/train: 8 pictures were new" in capsys.readouterr().out
     store = Store.open("p")
     for record in read_data(digits, "train").records:
         own = SlidingWindows().find(read_picture(record.path))
         assert store.read(record.id, record.size).boxes.equal(own.boxes)
 
-    assert proposals(monkeypatch, "evaluate", digits, "--proposals", "p", "--split", "val") == 1
+    assert rcnnkit("proposals", "evaluate", digits, "--proposals", "p", "--split", "val") == 1
     assert "has no proposals of 4 of the 4 pictures of data/val" in capsys.readouterr().err
-    assert proposals(monkeypatch, *compute, "--split", "val") == 0  # into the same folder
-    assert proposals(monkeypatch, "evaluate", digits, "--proposals", "p", "--split", "val", "--json", "v.json") == 0
+    assert rcnnkit("proposals", *compute, "--split", "val") == 0  # into the same folder
+    assert rcnnkit("proposals", "evaluate", digits, "--proposals", "p", "--split", "val", "--json", "v.json") == 0
     shown = capsys.readouterr().out
     assert "sliding-windows, sizes [32, 64, 128, 256, 512]" in shown
     numbers = json.loads(Path("v.json").read_text())
@@ -56,23 +38,23 @@ def test_compute_and_evaluate(
 
 
 def test_torchrun_gives_each_process_its_share(
-    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    rcnnkit: Command, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     for rank, kept in ((0, 3), (1, 6), (2, 8)):
         monkeypatch.setenv("RANK", str(rank))
-        assert proposals(monkeypatch, "compute", digits, "--out", tmp_path, "--method", "sliding-windows") == 0
+        assert rcnnkit("proposals", "compute", digits, "--out", tmp_path, "--method", "sliding-windows") == 0
         store = Store.open(tmp_path)
         assert sum(record.id in store for record in read_data(digits, "train").records) == kept
         assert bool(capsys.readouterr().out) == (rank == 0)  # one speaks for all
 
 
 def test_the_proposals_of_a_trained_rpn(
+    rcnnkit: Command,
     tiny: dict[str, Any],
     digits: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = DetectorSettings.model_validate({name: tiny[name] for name in ("model", "rpn", "head", "input")})
@@ -82,7 +64,7 @@ def test_the_proposals_of_a_trained_rpn(
     for _ in range(2):  # other weights are another folder
         weights.save(build(settings, ["0"]).eval(), settings, file)
         arguments = ("--method", "rpn", "--weights", file, "--device", "cpu")
-        assert proposals(monkeypatch, "compute", annotations, "--out", tmp_path / "p", *arguments) == 0
+        assert rcnnkit("proposals", "compute", annotations, "--out", tmp_path / "p", *arguments) == 0
         folders.append(Path(capsys.readouterr().out.split("proposals in ")[1].strip()))
     assert folders[0] != folders[1]
     for folder in folders:
@@ -90,27 +72,6 @@ def test_the_proposals_of_a_trained_rpn(
         assert store.settings["post_nms"] == 50
         for record in read_data(annotations, "").records:
             assert 0 < len(store.read(record.id, record.size, record.path)) <= 50
-
-
-def test_import(
-    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = read_data(digits, "train")
-    file = tmp_path / "train.pkl"
-    boxes = [record.targets.boxes.numpy() for record in data.records]
-    ids = [record.id for record in data.records]
-    scores = [np.arange(len(each))[::-1] for each in boxes]
-    file.write_bytes(pickle.dumps({"ids": ids, "boxes": boxes, "objectness_logits": scores}))
-    out = tmp_path / "p"
-    assert proposals(monkeypatch, "import", file, digits, "--out", out) == 0
-    assert "data/train: 8 of 8 pictures have proposals in" in capsys.readouterr().out
-    assert Store.open(out).settings["file"] == "train.pkl"
-    arguments = ("--split", "train", "--json", tmp_path / "n.json")
-    assert proposals(monkeypatch, "evaluate", digits, "--proposals", out, *arguments) == 0
-    assert json.loads((tmp_path / "n.json").read_text())["first"][0]["mabo"] == 1  # the objects themselves
-    file.write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-    assert proposals(monkeypatch, "import", file, digits, "--out", out) == 1
-    assert "it asks for os.system, and only arrays and plain containers are admitted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -131,14 +92,13 @@ def test_import(
     ],
 )
 def test_errors_are_one_message_with_the_fix(
+    rcnnkit: Command,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     words: str,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert proposals(monkeypatch, *arguments) == 1
+    assert rcnnkit("proposals", *arguments) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert words in error

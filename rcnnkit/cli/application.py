@@ -1,0 +1,84 @@
+"""The commands of rcnnkit as one application, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+import typer
+from rich.logging import RichHandler
+
+from rcnnkit.cli.benchmark import benchmark
+from rcnnkit.cli.compress import compress
+from rcnnkit.cli.crop import crop
+from rcnnkit.cli.demo import demo
+from rcnnkit.cli.detect import detect
+from rcnnkit.cli.errors import complain
+from rcnnkit.cli.evaluate import evaluate
+from rcnnkit.cli.import_ import import_
+from rcnnkit.cli.info import info
+from rcnnkit.cli.options import console
+from rcnnkit.cli.proposals import app as proposals
+from rcnnkit.cli.see import app as see
+from rcnnkit.cli.svms import svms
+from rcnnkit.cli.train import train
+from rcnnkit.terminal import Console, Formatter, escape_what_streams_lack
+
+app = typer.Typer(
+    help="The R-CNN family: train detectors, evaluate them, find things in pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(train)
+app.command()(evaluate)
+app.command()(detect)
+app.command("import")(import_)
+app.command()(info)
+app.command()(compress)
+app.command()(svms)
+app.command()(crop)
+app.command()(demo)
+app.command()(benchmark)
+app.add_typer(proposals, name="proposals")
+app.add_typer(see, name="see")
+
+
+def main() -> None:
+    """Run the command; what the user can fix is said in words, without a stack trace."""
+    escape_what_streams_lack()
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+        handler.setFormatter(Formatter())
+    else:  # a file or a pipe gets a message in one line
+        handler = logging.StreamHandler()
+        handler.setFormatter(Formatter("%(levelname)s %(message)s"))
+    log = logging.getLogger("rcnnkit")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        (app if "RCNNKIT_TRACEBACK" in os.environ else _run)()
+    finally:
+        log.removeHandler(handler)
+
+
+def _run() -> None:
+    warnings.filterwarnings("ignore", module="torch")
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        from rcnnkit.training.loop import NonFiniteLoss
+        from rcnnkit.training.stopping import Interrupted
+
+        if isinstance(error, Interrupted):
+            console.print(str(error))
+            sys.exit(128 + error.signal)
+        if not isinstance(error, (ValueError, OSError, NonFiniteLoss)):
+            raise
+        complain(error)
+        sys.exit(1)

@@ -1,0 +1,61 @@
+"""rcnnkit benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rcnnkit.cli.options import Batch, Device, console, split_of
+
+
+def benchmark(
+    out: Annotated[Path | None, typer.Option(help="A new folder; by default rcnnkit-benchmark in this one.")] = None,
+    demo: Annotated[
+        Path,
+        typer.Option(help="The demo's folder, whose detectors and pictures are taken; trained if it is not there."),
+    ] = Path("rcnnkit-demo"),
+    weights: Annotated[
+        list[Path] | None, typer.Option(help="Other detectors: one file of each kind, for each an option.")
+    ] = None,
+    random: Annotated[bool, typer.Option("--random", help="Untrained detectors: times without accuracy.")] = False,
+    backbone: Annotated[str, typer.Option(help="Of --random: resnet18 (the default), resnet50, vgg16, …")] = "",
+    images: Annotated[
+        Path | None, typer.Option(help="Other pictures: a folder, or annotated ones in VOC's or COCO's (.json) format.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Of a VOC folder.", show_default="test")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Pictures at most, evenly from all; 0: all.")] = 64,
+    batch: Batch = 1,
+    proposals: Annotated[int, typer.Option(min=0, help="Of a picture, at most; 0: each detector's own number.")] = 0,
+    device: Device = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bf16, fp16, auto (bf16 where it is fast).")] = "float32",
+    threads: Annotated[int, typer.Option(min=0, help="0: as many as torch takes by itself.")] = 0,
+    growth: Annotated[
+        bool, typer.Option("--growth", help="Also how times grow with proposals, classes, sizes, batches, threads.")
+    ] = False,
+) -> None:
+    """Seconds a picture of R-CNN, Fast R-CNN and Faster R-CNN, stage by stage, on the same pictures.
+
+    Writes results.json, report.md, report.html and plots. Ctrl-C ends it with a report of what was measured.
+    """
+    from rcnnkit.benchmark.results import Options
+    from rcnnkit.benchmark.run import run_benchmark
+    from rcnnkit.files import free_folder
+
+    options = Options(
+        demo=demo,
+        random=random,
+        backbone=backbone,
+        images=images,
+        split=split_of(images or Path(), split, "test"),
+        weights=tuple(weights or ()),
+        device=device,
+        dtype=dtype,
+        proposals=proposals,
+        batch=batch,
+        threads=threads,
+        limit=limit,
+        growth=growth,
+    )
+    run_benchmark(options, out or free_folder(Path("rcnnkit-benchmark")), console)

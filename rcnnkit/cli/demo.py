@@ -1,0 +1,24 @@
+"""rcnnkit demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rcnnkit.cli.options import Device, console
+
+
+def demo(
+    out: Annotated[Path | None, typer.Option(help="A new folder; by default rcnnkit-demo in this one.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="One detector: rcnn, fast-rcnn or faster-rcnn; by default all three.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Make pictures of handwritten digits, train the three detectors on them, and compare what they find."""
+    from rcnnkit.demo import run_demo
+    from rcnnkit.files import free_folder
+
+    run_demo(out or free_folder(Path("rcnnkit-demo")), device, console, only)

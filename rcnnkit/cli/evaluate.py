@@ -1,0 +1,90 @@
+"""rcnnkit evaluate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rcnnkit.cli.options import (
+    Batch,
+    Device,
+    Images,
+    JsonFile,
+    MaxDetections,
+    Precision,
+    SkipBad,
+    Weights,
+    console,
+    split_of,
+)
+
+
+def evaluate(
+    weights: Weights,
+    data: Annotated[
+        Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file; of a classifier, a folder of splits.")
+    ],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a VOC folder: a list in ImageSets/Main; of a classifier: the folder in DATA.", show_default="test"
+        ),
+    ] = None,
+    images: Images = None,
+    proposals: Annotated[
+        Path | None, typer.Option(help="R-CNN, Fast R-CNN: a folder of `rcnnkit proposals compute`.")
+    ] = None,
+    json_file: JsonFile = None,
+    batch: Batch = 4,
+    max_detections: MaxDetections = None,
+    skip_bad: SkipBad = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Average precision on annotated pictures: COCO's twelve numbers and Pascal VOC's, class by class.
+
+    Of a classifier: its accuracy on a folder of class folders.
+    """
+    from rcnnkit.data.class_folders import read_class_folders
+    from rcnnkit.data.reading import read_data
+    from rcnnkit.detectors.faster_rcnn import FasterRCNN
+    from rcnnkit.evaluation.accuracy import Accuracy, evaluate_classifier
+    from rcnnkit.evaluation.report import Evaluation
+    from rcnnkit.evaluation.report import evaluate as evaluate_detector
+    from rcnnkit.files import check_new, whole
+    from rcnnkit.precision import autocast, pick_dtype
+    from rcnnkit.proposals.store import Store
+    from rcnnkit.weights import load, load_classifier, read_shapes
+
+    if json_file:
+        check_new(json_file)
+    split = split_of(data, split, "test")
+    evaluation: Evaluation | Accuracy
+    if read_shapes(weights)[0]["kind"] == "classifier":
+        options = {"--proposals": proposals, "--images": images, "--max-detections": max_detections}
+        if given := [name for name, value in options.items() if value is not None]:
+            raise ValueError(
+                f"{weights} holds a classifier, which looks at whole pictures in class folders; leave {given[0]} out"
+            )
+        classifier = load_classifier(weights, device)
+        folders = read_class_folders(data, split, classifier.class_names, skip_bad=skip_bad)
+        with autocast(classifier.device, pick_dtype(precision, classifier.device)):
+            evaluation = evaluate_classifier(classifier, folders, batch_size=batch, progress=True)
+    else:
+        store = Store.open(proposals) if proposals else None
+        detector = load(weights, device, precision, max_detections)
+        if store and isinstance(detector, FasterRCNN):
+            raise ValueError(f"{weights} holds a Faster R-CNN, which makes its own proposals; leave --proposals away")
+        dataset = read_data(data, split, images=images, class_names=detector.class_names, skip_bad=skip_bad)
+        evaluation = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=True)
+    try:
+        if json_file:
+            with whole(json_file) as half:
+                half.write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
+    finally:  # where the file cannot be written, the numbers are seen all the same
+        console.print(evaluation.table())
+    if json_file:
+        console.print(f"wrote {json_file}")

@@ -1,0 +1,63 @@
+"""What commands share: their console, and the arguments and options that several of them take."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rcnnkit.terminal import Console
+
+console = Console()
+WRITTEN = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def finite(value: float | None) -> float | None:
+    """The number that was given. Raises BadParameter where it is infinite or not a number."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
+def split_of(data: Path, split: str | None, default: str) -> str:
+    """`split`, or `default` where none was given. Raises ValueError where DATA is a file, all of which is read."""
+    if split is not None and data.is_file():
+        raise ValueError(f"--split {split} is for a VOC folder, and {data} is a file that is read whole; leave it out")
+    return default if split is None else split
+
+
+def check_picture(out: Path) -> None:
+    """Raise unless a new picture can be written there; before anything is computed."""
+    from rcnnkit.files import check_new
+
+    if out.suffix.lower() not in WRITTEN:
+        raise ValueError(f"--out {out} does not end in one of {', '.join(WRITTEN)}")
+    check_new(out)
+
+
+Weights = Annotated[Path, typer.Argument(help="A .safetensors file of rcnnkit.")]
+Files = Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures, with their sub-folders.")]
+NewWeights = Annotated[Path, typer.Option("--out", help="The new weights file.")]
+NewPicture = Annotated[Path, typer.Option("--out", help="The new picture: .png, .jpg, …")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")]
+
+Data = Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file.")]
+Split = Annotated[str | None, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.", show_default="train")]
+TestSplit = Annotated[str | None, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.", show_default="test")]
+Images = Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")]
+SkipBad = Annotated[bool, typer.Option(help="Leave bad annotations and pictures out, and say how many.")]
+ProposalsOut = Annotated[
+    Path, typer.Option("--out", help="A folder; each method and choice of settings gets its own in it.")
+]
+
+MaxDetections = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Of a picture, in place of what the weights say (often 100), with proposals enough; 0: no limit."
+    ),
+]
+Batch = Annotated[int, typer.Option(min=1, help="Pictures at a time.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
+Precision = Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16, fp16.")]

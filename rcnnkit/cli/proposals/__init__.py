@@ -1,0 +1,15 @@
+"""rcnnkit proposals …: proposals computed, taken over and evaluated."""
+
+import typer
+
+from rcnnkit.cli.proposals.compute import compute
+from rcnnkit.cli.proposals.evaluate import evaluate
+from rcnnkit.cli.proposals.import_ import import_
+
+app = typer.Typer(
+    help="Proposals: compute and keep them, take over released ones, tell how well they cover the objects.",
+    no_args_is_help=True,
+)
+app.command()(compute)
+app.command()(evaluate)
+app.command("import")(import_)

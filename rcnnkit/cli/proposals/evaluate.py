@@ -1,0 +1,46 @@
+"""rcnnkit proposals evaluate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rcnnkit.cli.options import Data, Images, JsonFile, SkipBad, TestSplit, console, split_of
+
+
+def evaluate(
+    data: Data,
+    proposals: Annotated[Path, typer.Option(help="A folder of `rcnnkit proposals compute` or `import`.")],
+    split: TestSplit = None,
+    images: Images = None,
+    skip_bad: SkipBad = False,
+    json_file: JsonFile = None,
+) -> None:
+    """How well the first 100, 500, 1000 and 2000 proposals cover the objects: recall and mean average best overlap."""
+    from rcnnkit.data.proposals import check_proposals, read_proposals
+    from rcnnkit.data.reading import read_data
+    from rcnnkit.files import check_new, whole
+    from rcnnkit.proposals.recall import coverage
+    from rcnnkit.proposals.store import Store
+
+    if json_file:
+        check_new(json_file)
+    split = split_of(data, split, "test")
+    store = Store.open(proposals)
+    dataset = read_data(data, split, images=images, skip_bad=skip_bad)
+    check_proposals(dataset, store)
+    targets = (record.targets for record in dataset.records)
+    result = coverage(read_proposals(dataset, store), targets, dataset.class_names)
+    about = {"dataset": dataset.name, "method": store.method, "settings": store.settings}
+    try:
+        if json_file:
+            with whole(json_file) as half:
+                half.write_text(json.dumps(about | result.to_json(), indent=1), encoding="utf-8")
+    finally:  # where the file cannot be written, the numbers are seen all the same
+        console.print(f"{dataset.name}, {len(dataset)} pictures: {store.describe()}")
+        console.print(result.table())
+    if json_file:
+        console.print(f"wrote {json_file}")

@@ -1,0 +1,67 @@
+"""rcnnkit see channels."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rcnnkit.cli.options import Device, Files, NewPicture, Weights, check_picture, console
+
+log = logging.getLogger("rcnnkit")
+
+
+def channels(
+    weights: Weights,
+    files: Files,
+    out: NewPicture,
+    layer: Annotated[str | None, typer.Option(help="conv1, … or conv1_1, …; by default the last one.")] = None,
+    channel: Annotated[list[int] | None, typer.Option(help="One channel, from 0 on; may be given again.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Else as many of the most active channels.")] = 16,
+    device: Device = "auto",
+) -> None:
+    """A sheet of what channels respond to: their nine strongest activations, projected back, beside the pictures.
+
+    Zeiler and Fergus' deconvnet, for detectors and classifiers on AlexNet, CaffeNet, ZFNet, VGG_CNN_M_1024 and VGG. A
+    picture that cannot be read is named, the sheet is of the others, and the exit status is 1.
+    """
+    from rcnnkit.data.checks import pictures_in
+    from rcnnkit.drawing import draw_sheet, save_picture, strongest_examples
+    from rcnnkit.drawing.deconvnet import check_layer, layers
+    from rcnnkit.drawing.strongest import NoActivations
+    from rcnnkit.weights import load, load_classifier, read_shapes
+
+    check_picture(out)
+    given = list(dict.fromkeys(pictures_in(files)))
+    kind = read_shapes(weights)[0]["kind"]
+    network = load_classifier(weights, device) if kind == "classifier" else load(weights, device)
+    try:
+        backbone = network.get_submodule("backbone")
+        layer = layer or list(layers(backbone))[-1]
+        check_layer(backbone, layer, channel or ())
+    except ValueError as error:
+        raise ValueError(f"{weights}: {error}") from None
+    pictures = list(filter(_readable, given))
+    try:
+        examples = strongest_examples(
+            network, pictures, layer, channels=channel, count=count, progress=console.is_terminal
+        )
+    except NoActivations as error:  # others name the picture
+        raise ValueError(f"{weights}: {error}") from None
+    console.print(f"wrote {save_picture(draw_sheet(examples, layer, network.preprocessing), out)}")
+    if len(pictures) < len(given):
+        raise typer.Exit(1)
+
+
+def _readable(picture: Path) -> bool:
+    """Whether it is a whole picture; what is none is named."""
+    from rcnnkit.images import read_picture
+
+    try:
+        read_picture(picture)
+    except (OSError, ValueError) as error:
+        log.error("left out: %s", error)
+        return False
+    return True

@@ -1,0 +1,56 @@
+"""rcnnkit see occlusion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rcnnkit.cli.options import Batch, Device, NewPicture, Precision, Weights, check_picture, console
+
+
+def occlusion(
+    weights: Weights,
+    picture: Annotated[Path, typer.Argument(help="A picture.")],
+    out: NewPicture,
+    box: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(metavar="X1 Y1 X2 Y2", help="In pixels; by default that of the best detection."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--class", help="By default the best detection's, or the one best at --box.")
+    ] = None,
+    square: Annotated[int, typer.Option(min=0, help="Its sides, pixels; 0: a third of the box's.")] = 0,
+    stride: Annotated[int, typer.Option(min=0, help="From place to place, pixels; 0: half the square.")] = 0,
+    batch: Batch = 8,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """A map of what a detection's score depends on: how it falls as a grey square slides over the picture.
+
+    Zeiler and Fergus' occlusion, for every detector.
+    """
+    from rcnnkit.drawing import draw_occlusion, save_picture
+    from rcnnkit.drawing import occlusion as find
+    from rcnnkit.weights import load, read_shapes
+
+    check_picture(out)
+    if read_shapes(weights)[0]["kind"] == "classifier":
+        raise ValueError(
+            f"{weights} holds a classifier, and `rcnnkit see occlusion` is for detectors; give one of these"
+        )
+    detector = load(weights, device, precision)
+    if box is None:
+        found = detector(picture)
+        found = found if name is None else found.of(name)
+        if not len(found):
+            raise ValueError(f"nothing{f' called {name}' if name else ''} is found in {picture}; say where with --box")
+        (name, _, box), *_ = found
+    shown = find(detector, picture, box, name, square=square, stride=stride, batch=batch, progress=console.is_terminal)
+    file = save_picture(draw_occlusion(shown), out)
+    console.print(
+        f"{shown.name} scores {shown.score:.3f}; with a square of {shown.square} pixels, {shown.scores.min():.3f} to"
+        f" {shown.scores.max():.3f}"
+    )
+    console.print(f"wrote {file}")

@@ -1,0 +1,45 @@
+"""rcnnkit svms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rcnnkit.cli.options import Device, Images, NewWeights, SkipBad, Split, Weights, console, split_of
+
+
+def svms(
+    weights: Weights,
+    data: Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file, of training pictures.")],
+    proposals: Annotated[Path, typer.Option(help="A folder of `rcnnkit proposals compute`.")],
+    out: NewWeights,
+    split: Split = None,
+    images: Images = None,
+    use_difficult: Annotated[bool, typer.Option(help="VOC's difficult objects are positives too.")] = False,
+    skip_bad: SkipBad = False,
+    device: Device = "auto",
+) -> None:
+    """Train SVMs in place of a Fast R-CNN's softmax, as R-CNN has them: hard negatives, mined among the proposals."""
+    from rcnnkit.data.proposals import cores
+    from rcnnkit.data.reading import read_data
+    from rcnnkit.proposals.store import Store
+    from rcnnkit.training.fast_rcnn_svms import train_svms
+    from rcnnkit.weights import read_shapes
+
+    split = split_of(data, split, "train")
+    store = Store.open(proposals)
+    about, _ = read_shapes(weights)
+    dataset = read_data(data, split, images=images, class_names=about["class_names"], skip_bad=skip_bad)
+    train_svms(
+        weights,
+        dataset,
+        store,
+        out,
+        use_difficult=use_difficult,
+        processes=cores(),
+        device=device,
+        progress=console.is_terminal,
+    )
+    console.print(f"wrote {out}")

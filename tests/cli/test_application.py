@@ -1,0 +1,97 @@
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from rcnnkit.cli import main
+from tests.cli.commands import Command, Values, stdout_in
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "none.toml"], "none.toml: no such settings file"),
+        (["train", "tiny.toml", "rpn.nms_iuo=0.5"], "rpn.nms_iuo is not a setting; did you mean rpn.nms_iou?"),
+        (["train", "tiny.toml", "train.lr=fast"], "train.lr = 'fast': "),
+        (["train", "tiny.toml", "data.root=nowhere"], "nowhere does not exist"),
+        (["train", "tiny.toml", "data.train=some"], "some.txt"),
+        (["train", "tiny.toml", "train.device=tpu"], 'device "tpu" cannot be used'),
+        (["train", "tiny.toml", "--out", "full"], "full is not an empty folder; choose another"),
+        (["evaluate", "none.safetensors", "."], "none.safetensors: no such weights file"),
+        (["evaluate", "half.safetensors", "."], "not a whole .safetensors file"),
+        (["detect", "untrained.safetensors", "empty", "--out", "out"], "empty holds no pictures"),
+        (["detect", "untrained.safetensors", "x.jpg", "--out", "out", "--precision", "int8"], "not one of auto"),
+        (["evaluate", "untrained.safetensors", ".", "--json", "full/notes.txt"], "notes.txt is there already; choose"),
+        (["evaluate", "untrained.safetensors", ".", "--json", "full"], "full is there already; choose another file"),
+        (
+            ["detect", "untrained.safetensors", "x.jpg", "--out", "tiny.toml"],
+            "tiny.toml is a file; choose another",
+        ),
+        (["detect", "untrained.safetensors", "x.jpg", "--out", "out"], "x.jpg: no such picture"),
+        (
+            ["compress", "untrained.safetensors", "--rank", "fc6=4", "--out", "w.pth"],
+            "w.pth must end with .safeten",
+        ),
+        (["demo", "--out", "out", "--device", "cuda:99"], 'device "cuda:99" cannot be used'),
+        (["compress", "w", "--rank", "fc6=8", "--rank", "fc6=4", "--out", "out"], "fc6 is given twice: 8 and 4; which"),
+        (["demo", "--out", "full"], "full is not empty"),
+    ],
+)
+def test_errors_are_one_message_with_the_fix(
+    rcnnkit: Command,
+    tiny: Values,
+    untrained: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    Path("tiny.toml").write_text(tomli_w.dumps(tiny))
+    Path("half.safetensors").write_bytes(untrained.read_bytes()[:1000])
+    Path("empty").mkdir()
+    Path("full").mkdir()
+    Path("full/notes.txt").write_text("mine")
+    assert rcnnkit(*arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert words in error
+    assert "Traceback" not in error
+    assert Path("full/notes.txt").read_text() == "mine"
+    assert not Path("out").exists()  # a corrected call is not refused for what this one left
+
+
+def test_an_error_is_one_message(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rcnnkit("info", "a\x1b]0;title\x07\nwrote it") == 1
+    assert capsys.readouterr().err == "error: a\\x1b]0;title\\x07\n  wrote it: no such weights file\n"
+
+
+def test_weights_that_may_not_be_read(rcnnkit: Command, forbidden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rcnnkit("info", forbidden) == 1
+    assert capsys.readouterr().err == (
+        f"error: {forbidden} may not be read (permission denied); change its permissions, or ask its owner to do so\n"
+    )
+
+
+def test_messages_in_a_pipe_are_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """So that long paths in them can be searched for and copied."""
+    words = "a path " * 40 + "with [brackets]"
+    monkeypatch.setattr("rcnnkit.cli.application.app", lambda: logging.getLogger("rcnnkit").warning(words))
+    main()
+    assert f"WARNING {words}\n" in capsys.readouterr().err
+    assert not logging.getLogger("rcnnkit").handlers  # of somebody who calls it in a process of his own
+
+
+def test_help_in_a_process_of_its_own() -> None:
+    shown = subprocess.run([sys.executable, "-m", "rcnnkit", "--help"], capture_output=True, text=True, check=True)
+    for command in ("train", "evaluate", "detect", "crop", "demo"):
+        assert command in shown.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_help_on_any_terminal(rcnnkit: Command, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    printed = stdout_in(monkeypatch, encoding)
+    for command in ("train", "detect", "benchmark", "see"):
+        assert rcnnkit(command, "--help") == 0
+    assert "--device" in printed.getvalue().decode(encoding)

@@ -1,0 +1,172 @@
+import errno
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.structures import Detections, ImageBatch
+from tests.cli.commands import Command, stdout_in
+
+
+def test_detect_goes_on_after_a_bad_picture(
+    rcnnkit: Command, untrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    grey = np.full((50, 70), 128, np.uint8)
+    cv2.imwrite(str(tmp_path / "a" / "same.png"), grey)
+    cv2.imwrite(str(tmp_path / "b" / "same.png"), np.dstack([grey] * 4))
+    (tmp_path / "cut.jpg").write_bytes(
+        cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (90, 90, 3)))[1][:900]
+    )
+    files = [tmp_path / "a" / "same.png", tmp_path / "cut.jpg", tmp_path / "none.jpg", tmp_path / "b" / "same.png"]
+    out = tmp_path / "out"
+    assert rcnnkit("detect", untrained, *files, "--out", out) == 1
+    captured = capsys.readouterr()
+    assert "cut.jpg cannot be decoded" in captured.err
+    assert "none.jpg: no such picture" in captured.err
+    assert {p.name for p in out.iterdir()} == {"same.jpg", "same-2.jpg", "detections.json"}
+    # nothing is overwritten
+    before = (out / "detections.json").read_bytes()
+    assert rcnnkit("detect", untrained, files[0], "--out", out) == 1
+    assert "is there already" in capsys.readouterr().err
+    assert (out / "detections.json").read_bytes() == before
+
+
+def test_detect_looks_into_sub_folders_and_says_what_it_left_out(
+    rcnnkit: Command,
+    untrained: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = ("a.jfif", "b.ppm", "mon/a.avif", "tue/a.png", "tue/a.webp")
+    for name in (*files, "notes.txt", "tue/list.csv"):
+        Path("in", name).parent.mkdir(parents=True, exist_ok=True)
+        if Path(name).suffix in (".txt", ".csv"):
+            Path("in", name).write_text("none")
+        else:
+            Image.new("RGB", (70, 50), (90, 90, 90)).save(Path("in", name))
+    assert rcnnkit("detect", untrained, "in", "--out", "in/found", "--min-score", "0.01") == 0
+    captured = capsys.readouterr()
+    assert "WARNING in: 5 pictures taken, 2 other things left out: 1 .csv, 1 .txt\n" in captured.err
+    assert "wrote 5 pictures" in captured.out
+    drawn = sorted(path.relative_to("in/found").as_posix() for path in Path("in/found").rglob("*.jpg"))
+    assert drawn == ["a.jpg", "b.jpg", "mon/a.jpg", "tue/a-2.jpg", "tue/a.jpg"]
+    results = json.loads(Path("in/found/detections.json").read_text())
+    assert {result["image_id"] for result in results} <= {f"in/{name}" for name in files}
+    # what was drawn is not looked at in its turn
+    assert rcnnkit("detect", untrained, "in", "--out", "in/found") == 1
+    assert "in/found/a.jpg is there already" in capsys.readouterr().err
+
+
+def test_scores_that_are_none_are_refused(
+    rcnnkit: Command, untrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert rcnnkit("detect", untrained, "x.jpg", "--out", out, "--min-score", "nan") == 2
+    assert "nan is not a finite number" in capsys.readouterr().err
+
+
+def test_a_picture_wider_than_jpeg_is_drawn_as_png(
+    rcnnkit: Command,
+    untrained: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, width in (("a", 64), ("b", 65_501), ("c", 64)):
+        Image.new("RGB", (width, 8), "red").save(f"{name}.png")
+    assert rcnnkit("detect", untrained, "a.png", "b.png", "c.png", "--out", "o", "--batch", "3") == 0
+    assert {path.name for path in Path("o").iterdir()} == {"a.jpg", "b.png", "c.jpg", "detections.json"}
+    assert Image.open("o/b.png").size == (65_501, 8)
+    assert "b.png: nothing that scores 0.5; drawn in o/b.png\n" in capsys.readouterr().out
+
+
+def test_a_picture_that_cannot_be_written_stands_alone(
+    rcnnkit: Command,
+    untrained: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, width in (("a", 64), ("b", 65_501), ("c", 64)):
+        Image.new("RGB", (width, 8), "red").save(f"{name}.png")
+    Path("o").mkdir()
+    Path("o/b.png").write_text("mine")
+    assert rcnnkit("detect", untrained, "a.png", "b.png", "c.png", "--out", "o", "--min-score", "0") == 1
+    shown = capsys.readouterr()
+    assert shown.err == (
+        "error: b.png: the picture with its boxes cannot be written (o/b.png is there already; choose another file,"
+        " nothing is overwritten); what was found is in o/detections.json\n"
+    )
+    assert Path("o/b.png").read_text() == "mine"
+    assert {path.name for path in Path("o").iterdir()} == {"a.jpg", "b.png", "c.jpg", "detections.json"}
+    results = json.loads(Path("o/detections.json").read_text())
+    assert f"wrote 2 pictures and {len(results)} detections in o/detections.json\n" in shown.out
+
+
+def test_a_full_disk_stops_detection(
+    rcnnkit: Command,
+    untrained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The next picture would fail as well; and what was found is written."""
+    for name in "ab":
+        Image.new("RGB", (64, 64), "red").save(f"{name}.png")
+
+    def save(*_: object) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device", "o/a.jpg")
+
+    monkeypatch.setattr("rcnnkit.drawing.save_picture", save)
+    assert rcnnkit("detect", untrained, "a.png", "b.png", "--out", "o") == 1
+    assert capsys.readouterr().err == "error: o/a.jpg: no space left on device\n"
+    assert Path("o/detections.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "out of memory"),
+        (RuntimeError("[enforce fail] not enough memory\nmore"), "[enforce fail] not enough memory"),
+    ],
+)
+def test_a_picture_that_cannot_be_searched_stands_alone(
+    rcnnkit: Command,
+    untrained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    reason: str,
+) -> None:
+    for name, width in (("a", 64), ("b", 77), ("c", 64)):
+        Image.new("RGB", (width, 48), "red").save(f"{name}.png")
+    detect = FasterRCNN.detect
+
+    def fails(self: FasterRCNN, images: ImageBatch) -> list[Detections]:
+        if (48, 77) in images.original_sizes:
+            raise error
+        return detect(self, images)
+
+    monkeypatch.setattr(FasterRCNN, "detect", fails)
+    assert rcnnkit("detect", untrained, "a.png", "b.png", "c.png", "--out", "o") == 1
+    said = capsys.readouterr()
+    assert said.err == f"error: b.png: the search failed ({reason}); a smaller picture takes less memory\n"
+    assert {path.name for path in Path("o").iterdir()} == {"a.jpg", "c.jpg", "detections.json"}
+
+
+def test_names_of_files_may_be_any_bytes(rcnnkit: Command, untrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [b"a.png", b"caf\xe9.png", b"x\x1b[2J\nwrote it.png", b"z.png"]
+    for name in names:
+        Image.new("RGB", (64, 48), "red").save(os.fsdecode(name), "png")
+    printed = stdout_in(monkeypatch, "utf-8")
+    files = [os.fsdecode(name) for name in names]
+    assert rcnnkit("detect", untrained, *files, "--out", "o", "--min-score", "0") == 0
+    shown = printed.getvalue().decode()
+    assert "caf\\xe9.png: " in shown
+    assert "x\\x1b[2J\\nwrote it.png: " in shown
+    assert len(shown.splitlines()) == 5
+    assert {path.suffix for path in Path("o").iterdir()} == {".jpg", ".json"}
+    assert len(list(Path("o").iterdir())) == 5
+    found = {os.fsencode(each["image_id"]) for each in json.loads(Path("o/detections.json").read_text())}
+    assert found == set(names)
