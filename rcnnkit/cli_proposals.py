@@ -156,7 +156,7 @@ def _method(name: str, options: dict[str, Any], weights: Path | None, device: st
         from rcnnkit.files import sha256
         from rcnnkit.weights import load
 
-        detector = load(weights, device)
+        detector = load(weights, device, for_training=True)
         if not isinstance(detector, FasterRCNN):
             raise ValueError(f"{weights} holds a detector without an RPN; --method rpn needs a Faster R-CNN")
         return TrainedRPN(detector, sha256(weights)[:16])

@@ -48,7 +48,7 @@ def channels(
     _check_out(out)
     given = list(dict.fromkeys(pictures_in(files)))
     kind = read_shapes(weights)[0].get("detector")
-    network = load_classifier(weights, device) if kind == "classifier" else load(weights, device)
+    network = load_classifier(weights, device) if kind == "classifier" else load(weights, device, for_training=True)
     try:
         backbone = network.get_submodule("backbone")
         layer = layer or list(layers(backbone))[-1]

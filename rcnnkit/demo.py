@@ -116,7 +116,7 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
     console.print(outcomes[best].evaluation.table())
     console.print(_comparison(outcomes, held_out))
 
-    detector, weights = load(outcomes[best].weights, device, "auto"), outcomes[best].weights
+    detector, weights = load(outcomes[best].weights, device), outcomes[best].weights
     (out / "detections").mkdir()
     for record in held_out.records[:SHOWN]:
         draw(record.path, detector(record.path)).save(out / "detections" / record.path.name, quality=92)
@@ -139,7 +139,7 @@ def _train_and_evaluate(
     began = time.perf_counter()
     weights = (train_rcnn if name == "rcnn" else train)(settings, out / name, console)
     seconds = time.perf_counter() - began
-    evaluation = evaluate(load(weights, device, "auto"), held_out)  # R-CNN and Fast R-CNN search the pictures now
+    evaluation = evaluate(load(weights, device), held_out)  # R-CNN and Fast R-CNN search the pictures now
     (out / name / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
     return Outcome(weights, seconds, evaluation)
 

@@ -46,7 +46,10 @@ def save(
         OSError: the file cannot be written.
     """
     if isinstance(detector, Detector) and detector.only_detects:
-        raise ValueError("what rcnnkit.inference.prepare made cannot be saved; save the detector that it was made from")
+        raise ValueError(
+            "a detector that only detects cannot be saved; save the one that it was made from, such as"
+            " rcnnkit.load(file, for_training=True)"
+        )
     kept = {name: getattr(settings, name).model_dump(mode="json") for name in DetectorSettings.model_fields}
     kept["proposals"]["folder"] = None  # of the machine it was trained on
     about = {
@@ -70,16 +73,23 @@ def save(
 def load(
     path: Path | str,
     device: torch.device | str = "auto",
-    precision: str | None = None,
+    precision: str = "auto",
     max_detections: int | None = None,
+    *,
+    for_training: bool = False,
 ) -> Detector:
-    """The detector in a weights file, ready to detect.
+    """The detector in a weights file, in eval mode.
+
+    It is made for detecting alone, which is several times faster; see `rcnnkit.inference.prepare`. Such a detector can
+    be neither trained nor saved nor moved to another device.
 
     Args:
         path: a .safetensors file that rcnnkit wrote.
         device: "auto" takes a GPU where there is one.
-        precision: None leaves the detector as it was trained, in float32, to train or save it again. "auto", "float32",
-            "bf16" and "fp16" make it faster for detecting alone; see `rcnnkit.inference.prepare`.
+        precision: "float32", "bf16" or "fp16", which it computes in; "auto" is bf16 where the machine multiplies in it,
+            else float32.
+        for_training: gives the detector as it was trained instead, in float32: to train it on (after its `train()`),
+            change it, move it or save it.
         max_detections: of a picture (R-CNN: of a class, before suppression), in place of what the weights say; 0: no
             limit. Where it asks for more, there are more proposals too; see `rcnnkit.config.with_max_detections`.
 
@@ -87,10 +97,15 @@ def load(
         FileNotFoundError: no such file.
         PermissionError: it may not be read.
         ValueError: a folder or device; a file cut in half, of another kind, or of a later format; weights that are NaN
-            or infinite; no such device or precision; `max_detections` is negative.
+            or infinite; no such device or precision; a precision beside `for_training`; `max_detections` is negative.
     """
     if max_detections is not None and (type(max_detections) is not int or max_detections < 0):
         raise ValueError(f"max_detections is {max_detections!r}; give a whole number from 1 on, or 0 for no limit")
+    if for_training and precision != "auto":
+        raise ValueError(
+            f"precision={precision!r} is for detecting, and for_training=True gives float32 weights; leave one of them"
+            " out. To train in half precision, set train.precision, or call losses within torch.autocast"
+        )
     about, tensors = read(path)
     if about.get("detector") == "classifier":
         raise ValueError(
@@ -100,7 +115,7 @@ def load(
     detector = _filled(about, tensors, path, max_detections)
     assert isinstance(detector, Detector)
     detector = detector.to(pick_device(device)).eval()
-    return detector if precision is None else prepare(detector, precision)
+    return detector if for_training else prepare(detector, precision)
 
 
 def load_classifier(path: Path | str, device: torch.device | str = "auto") -> Classifier:

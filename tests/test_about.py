@@ -36,7 +36,7 @@ def test_a_detector_from_elsewhere(tmp_path: Path) -> None:
         tmp_path / "a.safetensors", SMALL, ["cat", "dog"], [17, 18], training=progress, state=momentum, origin=ORIGIN
     )
     told = about(file)
-    detector = weights.load(file, "cpu")
+    detector = weights.load(file, "cpu", for_training=True)
     assert told["weights"] == sum(p.numel() for p in detector.parameters())
     assert told["classes"] == [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}]
     assert told["origin"] == ORIGIN

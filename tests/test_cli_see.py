@@ -58,7 +58,7 @@ def test_channels(
     folder = digits / "JPEGImages"
     assert rcnnkit(monkeypatch, "see", "channels", alexnet, folder, "--count", 2, "--out", "sheet.png") == 0
     assert "wrote sheet.png" in capsys.readouterr().out
-    detector = weights.load(alexnet)
+    detector = weights.load(alexnet, for_training=True)
     examples = strongest_examples(detector, sorted(folder.iterdir()), "conv5", count=2)  # the last layer
     expected = draw_sheet(examples, "conv5", detector.preprocessing)
     np.testing.assert_array_equal(np.asarray(Image.open("sheet.png")), np.asarray(expected))
@@ -129,7 +129,7 @@ def test_channels_of_numbers_that_are_none(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    detector, (about, _) = weights.load(alexnet, "cpu"), weights.read(alexnet)
+    detector, (about, _) = weights.load(alexnet, "cpu", for_training=True), weights.read(alexnet)
     detector.backbone.stages[4][0].weight.data[:] = torch.finfo(torch.float32).max  # finite, and sums of it are not
     file, out = tmp_path / "large.safetensors", tmp_path / "sheet.png"
     weights.save(detector, DetectorSettings.model_validate(about["settings"]), file)
@@ -171,7 +171,7 @@ def test_occlusion(
     alexnet: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    detector, picture = weights.load(alexnet), digits / "JPEGImages" / "000001.jpg"
+    detector, picture = weights.load(alexnet, precision="float32"), digits / "JPEGImages" / "000001.jpg"
     see = ("see", "occlusion", alexnet, picture, "--precision", "float32", "--square", 40, "--stride", 40)
 
     assert rcnnkit(monkeypatch, *see, "--out", "best.png") == 0

@@ -16,6 +16,8 @@ from rcnnkit.detectors.build import build
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.settings import DetectorSettings
+from rcnnkit.inference import prepare
+from rcnnkit.precision import pick_dtype
 from rcnnkit.weights import FORMAT, load, pick_device, read, save
 
 SETTINGS = DetectorSettings.model_validate(
@@ -49,7 +51,7 @@ def rewrite(file: Path, change) -> None:
 
 
 def test_the_same_detections_come_out(detector: FasterRCNN, file: Path) -> None:
-    loaded = load(file, "cpu")
+    loaded = load(file, "cpu", for_training=True)
     assert not loaded.training
     assert loaded.class_names == ("cat", "dög")
     assert loaded.category_ids == (17, 3)
@@ -60,6 +62,25 @@ def test_the_same_detections_come_out(detector: FasterRCNN, file: Path) -> None:
     for one, other in ((before.boxes, after.boxes), (before.scores, after.scores), (before.labels, after.labels)):
         assert one.equal(other)
     assert after.class_names == ("cat", "dög")
+
+
+def test_it_is_made_for_detecting_unless_it_is_for_training(detector: FasterRCNN, file: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    ready, expected = load(file, "cpu", "float32"), prepare(detector, "float32")(picture)
+    assert ready.only_detects
+    assert ready(picture).boxes.equal(expected.boxes)
+    type_of = {p: next(load(file, "cpu", p).backbone.parameters()).dtype for p in ("auto", "bf16")}
+    assert type_of == {"auto": pick_dtype("auto", torch.device("cpu")), "bf16": torch.bfloat16}
+
+    trainable = load(file, "cpu", for_training=True)
+    assert not trainable.only_detects
+    assert all(p.dtype == torch.float32 and p.requires_grad for p in trainable.parameters())
+    with pytest.raises(ValueError, match="for_training") as error:
+        load(file, "cpu", "bf16", for_training=True)
+    assert str(error.value) == (
+        "precision='bf16' is for detecting, and for_training=True gives float32 weights; leave one of them out. To"
+        " train in half precision, set train.precision, or call losses within torch.autocast"
+    )
 
 
 def test_it_says_itself_what_it_is(file: Path) -> None:
@@ -75,7 +96,7 @@ def test_it_says_itself_what_it_is(file: Path) -> None:
 
 def test_every_tensor_comes_back_bit_for_bit_and_the_trainings_stay_out(detector: FasterRCNN, file: Path) -> None:
     ours = detector.state_dict()
-    theirs = load(file, "cpu").state_dict()
+    theirs = load(file, "cpu", for_training=True).state_dict()
     assert ours.keys() == theirs.keys()
     assert all(theirs[name].equal(value) and theirs[name].dtype == value.dtype for name, value in ours.items())
 
@@ -259,7 +280,7 @@ def test_weights_that_are_not_finite(file: Path, value: float) -> None:
         read(file)
     large = torch.full_like(bad, 3e38)  # finite, and their sum is not
     write(**{"head-scores-weight": large, "training/momentum": bad})  # which detecting does not need
-    assert load(file, "cpu").head.scores.weight.equal(large)
+    assert load(file, "cpu", for_training=True).head.scores.weight.equal(large)
 
 
 def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
@@ -281,7 +302,7 @@ def test_files_of_format_1_still_load(detector: FasterRCNN, file: Path) -> None:
         tensors = {key.replace(new, name): value for key, value in tensors.items()}
     assert "head.features.1.weight" in tensors
     save_file(tensors, file, {"rcnnkit": json.dumps(about)})
-    state = load(file, "cpu").state_dict()
+    state = load(file, "cpu", for_training=True).state_dict()
     assert all(state[name].equal(value) for name, value in detector.state_dict().items())
 
 

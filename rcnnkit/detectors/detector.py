@@ -17,6 +17,8 @@ from rcnnkit.precision import DTYPES, check_stays_float32
 from rcnnkit.processes import say_forked
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Size, Targets
 
+ONLY_DETECTS = "this detector only detects; rcnnkit.load(file, for_training=True) gives the one that can be trained"
+
 
 class ProposalMethod(Protocol):
     """What finds regions: selective search, sliding windows, an RPN."""
@@ -47,7 +49,7 @@ class Detector(nn.Module):
     takes_proposals = False  # the call's
     proposer: ProposalMethod | None = None  # asked for regions that did not come with the pictures
     origin: Mapping[str, str] | None = None  # of weights from elsewhere: their source, licence, url, sha256
-    only_detects = False  # made by `rcnnkit.inference.prepare`
+    only_detects = False  # made by `rcnnkit.inference.prepare`, as `rcnnkit.load` does
 
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
@@ -65,7 +67,9 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     def check_batch(self, images: ImageBatch, targets: Sequence[Targets]) -> None:
-        """Raise TypeError or ValueError unless `losses` can learn from these."""
+        """Raise TypeError or ValueError unless `losses` can learn from these; RuntimeError: it only detects."""
+        if self.only_detects:
+            raise RuntimeError(ONLY_DETECTS)
         check_batch(images, targets, len(self.class_names), self.preprocessing, self.device)
 
     def limits(self, training: bool = False) -> list[Limit]:
@@ -99,7 +103,7 @@ class Detector(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         if mode and self.only_detects:
-            raise RuntimeError("what rcnnkit.inference.prepare made cannot be trained; train what it was made from")
+            raise RuntimeError(ONLY_DETECTS)
         return super().train(mode)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
@@ -107,15 +111,15 @@ class Detector(nn.Module):
 
         Raises:
             TypeError: the weights would be of another type than float32, which boxes and scores need.
-            RuntimeError: `rcnnkit.inference.prepare` made it, for one device and type.
+            RuntimeError: it only detects, and was made for one device and type.
         """
         here = next(self.parameters(), torch.zeros(0)).device
         if self.only_detects:
             moved = [fn(torch.zeros(1, device=here, dtype=dtype)) for dtype in DTYPES.values()]
             if [(each.device, each.dtype) for each in moved] != [(here, dtype) for dtype in DTYPES.values()]:
                 raise RuntimeError(
-                    "what rcnnkit.inference.prepare made stays on its device and in its type; move what it was made"
-                    " from, and prepare that"
+                    "a detector that only detects stays on its device and in its type; load it there:"
+                    " rcnnkit.load(file, device, precision)"
                 )
         else:
             check_stays_float32(

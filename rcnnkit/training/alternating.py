@@ -72,7 +72,7 @@ def train_alternating(settings: Settings, run: Path | str, console: Console | No
     except Interrupted as stop:
         raise Interrupted(run / LAST, stop.iteration, stop.signal) from None  # the whole is what goes on
 
-    detector = weights.load(rpn, settings.train.device)
+    detector = weights.load(rpn, settings.train.device, for_training=True)
     _, tensors = weights.read(fast)
     head = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
     assert isinstance(detector, FasterRCNN)
@@ -157,7 +157,7 @@ def _proposals(settings: Settings, rpn: Path, data: Dataset, run: Path, console:
 
     Before suppression there are all of them, as released.
     """
-    detector = weights.load(rpn, settings.train.device)
+    detector = weights.load(rpn, settings.train.device, for_training=True)
     assert isinstance(detector, FasterRCNN)
     detector.rpn.keep = (ALL, detector.rpn.train_keep[1])
     method = TrainedRPN(detector, sha256(rpn)[:16])

@@ -55,7 +55,7 @@ class Contender:
         """
         meta = str(device) == "meta"
         if self.weights and not meta:
-            detector = load(self.weights, device)
+            detector = load(self.weights, device, for_training=True)
         else:
             model = self.settings.model.model_copy(update={"pretrained": False})
             with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
