@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rcnnkit.detecting import DetectedFile, detect_files
     from rcnnkit.detectors.build import build
     from rcnnkit.detectors.fast_rcnn import FastRCNN
     from rcnnkit.detectors.faster_rcnn import FasterRCNN
@@ -22,14 +23,26 @@ if TYPE_CHECKING:
     from rcnnkit.weights import load
 
 __version__ = "0.1.0"
-__all__ = ["RCNN", "Detections", "FastRCNN", "FasterRCNN", "build", "draw", "load"]
+__all__ = [
+    "RCNN",
+    "DetectedFile",
+    "Detections",
+    "FastRCNN",
+    "FasterRCNN",
+    "build",
+    "detect_files",
+    "draw",
+    "load",
+]
 
 _HOMES = {
+    "DetectedFile": "detecting",
     "Detections": "structures",
     "FastRCNN": "detectors.fast_rcnn",
     "FasterRCNN": "detectors.faster_rcnn",
     "RCNN": "detectors.rcnn",
     "build": "detectors.build",
+    "detect_files": "detecting",
     "draw": "drawing",
     "load": "weights",
 }

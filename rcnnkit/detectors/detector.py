@@ -135,6 +135,11 @@ class Detector(nn.Module):
         return False
 
     @property
+    def min_score(self) -> float:
+        """Detections are drawn from this score on, unless the caller names another one."""
+        return 0.0 if self.scores_are_margins else 0.5
+
+    @property
     def short_sides(self) -> Sequence[int]:
         """Of every picture as the network sees it, pixels; 0: as it is."""
         return (self.preprocessing.short_side,)

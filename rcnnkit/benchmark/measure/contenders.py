@@ -70,7 +70,7 @@ class Contender:
     def ready(self, options: Options) -> ReadyContender:
         """As it is to be measured: a copy that is made for detecting alone (`rcnnkit.inference.prepare`)."""
         detector = prepare(self.load(options.device, options.proposals), options.dtype)
-        return ReadyContender(self.name, self.title, detector, detector, 0.0 if detector.scores_are_margins else 0.5)
+        return ReadyContender(self.name, self.title, detector, detector, detector.min_score)
 
 
 def trained(files: Sequence[Path]) -> list[Contender]:
