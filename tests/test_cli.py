@@ -227,7 +227,7 @@ def test_crop_then_train_and_evaluate_a_classifier(
         (["evaluate", "untrained.safetensors", ".", "--json", "full"], "full is there already; choose another file"),
         (
             ["detect", "untrained.safetensors", "x.jpg", "--out", "tiny.toml"],
-            "tiny.toml is a file; choose another",
+            "tiny.toml is a file; choose a folder",
         ),
         (["detect", "untrained.safetensors", "x.jpg", "--out", "out"], "x.jpg: no such picture"),
         (
@@ -359,7 +359,7 @@ def test_a_full_disk_stops_detection(
     def save(*_: object) -> Path:
         raise OSError(errno.ENOSPC, "No space left on device", "o/a.jpg")
 
-    monkeypatch.setattr("rcnnkit.drawing.save_picture", save)
+    monkeypatch.setattr("rcnnkit.detecting.save_picture", save)
     assert rcnnkit(monkeypatch, "detect", untrained, "a.png", "b.png", "--out", "o") == 1
     assert capsys.readouterr().err == "error: o/a.jpg: no space left on device\n"
     assert Path("o/detections.json").exists()
