@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rcnnkit.detectors.rcnn import RCNN
     from rcnnkit.drawing import draw
     from rcnnkit.structures import Detections
-    from rcnnkit.weights import load
+    from rcnnkit.weights import load, save
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "detect_files",
     "draw",
     "load",
+    "save",
 ]
 
 _HOMES = {
@@ -45,6 +46,7 @@ _HOMES = {
     "detect_files": "detecting",
     "draw": "drawing",
     "load": "weights",
+    "save": "weights",
 }
 
 

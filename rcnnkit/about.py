@@ -8,7 +8,7 @@ from typing import Any
 from torch import Size
 
 from rcnnkit.detectors.settings import DetectorSettings
-from rcnnkit.weights import TRAINING, read_shapes
+from rcnnkit.weights import TRAINING, needs_into, read_shapes
 
 NAMES = {"faster_rcnn": "Faster R-CNN", "fast_rcnn": "Fast R-CNN", "rcnn": "R-CNN", "classifier": "classifier"}
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "target_mean", "target_std")
@@ -33,7 +33,7 @@ def about(path: Path | str) -> dict[str, Any]:
 
 
 def _told(path: Path | str, said: dict[str, Any], shapes: dict[str, Size]) -> dict[str, Any]:
-    DetectorSettings.of_weights(said["settings"])
+    _settings_of(said["settings"])
     counts = {name: shape.numel() for name, shape in shapes.items() if not name.endswith(STATISTICS)}
     return {
         "file": str(path),
@@ -70,8 +70,12 @@ def summary(told: dict[str, Any]) -> list[str]:
     return [f"{name:<{width}}  {text}" for name, text in lines.items()]
 
 
+def _settings_of(values: dict[str, Any]) -> DetectorSettings:
+    return DetectorSettings.of_weights(values | {"model": {}} if needs_into(values) else values)
+
+
 def _settings(values: dict[str, Any], detector: str) -> dict[str, str]:
-    settings = DetectorSettings.of_weights(values)
+    settings = _settings_of(values)
     model, pixels = settings.model, settings.input
     necks = {"fpn": f", FPN of {model.fpn_channels} channels", "c4": ", C4", "none": ""}
     whole = detector in ("rcnn", "classifier")
@@ -82,7 +86,10 @@ def _settings(values: dict[str, Any], detector: str) -> dict[str, str]:
     else:
         size = f"shorter side {pixels.short_side or 'as it is'}, longer side {pixels.long_side} at most"
         size += f", resized as by {pixels.resizing}"
-    return {"backbone": f"{model.backbone}{'' if whole else necks[model.neck]}{norm}", "input": f"{size}; {colours}"}
+    backbone = f"{model.backbone}{'' if whole else necks[model.neck]}{norm}"
+    if needs_into(values):
+        backbone = "built in Python, without settings; load it with rcnnkit.load(FILE, into=detector)"
+    return {"backbone": backbone, "input": f"{size}; {colours}"}
 
 
 def _classes(classes: list[dict[str, Any]]) -> str:

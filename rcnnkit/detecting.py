@@ -72,10 +72,10 @@ def detect_files(
     if batch < 1:
         raise ValueError(f"batch = {batch}; give 1 or more pictures at a time")
     detector([])  # raises where every picture would
-    files = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
+    paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
     out = None if out is None else Path(out)
-    pictures = list(dict.fromkeys(pictures_in(files, out)))
-    places = {} if out is None else _places(pictures, out, [file for file in files if file.is_dir()])
+    pictures = list(dict.fromkeys(pictures_in(paths, out)))
+    places = {} if out is None else _places(pictures, out, [path for path in paths if path.is_dir()])
     least, report = detector.min_score if min_score is None else min_score, report or _log
     done: list[DetectedFile] = []
     try:

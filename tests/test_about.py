@@ -62,6 +62,19 @@ def test_a_classifier_of_many(tmp_path: Path) -> None:
     assert text.endswith("nothing noted")
 
 
+def test_a_detector_that_no_settings_describe(tmp_path: Path) -> None:
+    detector = build(DetectorSettings.model_validate(SMALL), ["cat", "dog"])
+    weights.save(detector, None, tmp_path / "a.safetensors")
+    told = about(tmp_path / "a.safetensors")
+    lines = {line.split()[0]: line for line in summary(told)}
+    assert f"FasterRCNN, {told['weights'] / 1e6:.2f} M weights" in lines["detector"]
+    assert lines["backbone"].endswith(
+        "built in Python, without settings; load it with rcnnkit.load(FILE, into=detector)"
+    )
+    assert "shorter side 800, longer side 1333 at most" in lines["input"]
+    assert lines["classes"].endswith("2: cat, dog")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
