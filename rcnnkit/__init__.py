@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rcnnkit.detecting import DetectedFile, detect_files
     from rcnnkit.detectors.fast_rcnn import FastRCNN
     from rcnnkit.detectors.faster_rcnn import FasterRCNN
     from rcnnkit.detectors.kinds import build
@@ -20,19 +21,34 @@ if TYPE_CHECKING:
     from rcnnkit.drawing import draw
     from rcnnkit.structures import Detections
     from rcnnkit.training.train import train
-    from rcnnkit.weights import load
+    from rcnnkit.weights import load, save
 
 __version__ = "0.1.0"
-__all__ = ["RCNN", "Detections", "FastRCNN", "FasterRCNN", "build", "draw", "load", "train"]
+__all__ = [
+    "RCNN",
+    "DetectedFile",
+    "Detections",
+    "FastRCNN",
+    "FasterRCNN",
+    "build",
+    "detect_files",
+    "draw",
+    "load",
+    "save",
+    "train",
+]
 
 _HOMES = {
+    "DetectedFile": "detecting",
     "Detections": "structures",
     "FastRCNN": "detectors.fast_rcnn",
     "FasterRCNN": "detectors.faster_rcnn",
     "RCNN": "detectors.rcnn",
     "build": "detectors.kinds",
+    "detect_files": "detecting",
     "draw": "drawing",
     "load": "weights",
+    "save": "weights",
     "train": "training.train",
 }
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Size
 
-from rcnnkit.detectors.kinds import KINDS
+from rcnnkit.detectors.kinds import KINDS, title_of
 from rcnnkit.detectors.settings import DetectorSettings
-from rcnnkit.weights import TRAINING, read_shapes
+from rcnnkit.weights import TRAINING, needs_into, read_shapes
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "target_mean", "target_std")
 SHOWN = 12  # classes; the rest is counted
@@ -33,7 +33,7 @@ def about(path: Path | str) -> dict[str, Any]:
 
 
 def _told(path: Path | str, said: dict[str, Any], shapes: dict[str, Size]) -> dict[str, Any]:
-    DetectorSettings.of_weights(said["settings"])
+    _settings_of(said["settings"])
     counts = {name: shape.numel() for name, shape in shapes.items() if not name.endswith(STATISTICS)}
     return {
         "file": str(path),
@@ -55,7 +55,7 @@ def summary(told: dict[str, Any]) -> list[str]:
     """What `about` tells, in lines for people."""
     lines = {
         "file": f"{told['file']}, {told['bytes'] / 1e6:.1f} MB, format {told['format']}",
-        "detector": f"{KINDS[told['detector']].title}, {told['weights'] / 1e6:.2f} M weights",
+        "detector": f"{title_of(told['detector'])}, {told['weights'] / 1e6:.2f} M weights",
         **_settings(told["settings"], told["detector"]),
         "classes": _classes(told["classes"]),
         "training": ", ".join(
@@ -70,11 +70,14 @@ def summary(told: dict[str, Any]) -> list[str]:
     return [f"{name:<{width}}  {text}" for name, text in lines.items()]
 
 
+def _settings_of(values: dict[str, Any]) -> DetectorSettings:
+    return DetectorSettings.of_weights(values | {"model": {}} if needs_into(values) else values)
+
+
 def _settings(values: dict[str, Any], detector: str) -> dict[str, str]:
-    settings = DetectorSettings.of_weights(values)
+    settings = _settings_of(values)
     model, pixels = settings.model, settings.input
     necks = {"fpn": f", FPN of {model.fpn_channels} channels", "c4": ", C4", "none": ""}
-    whole = KINDS[detector].network == "whole"
     norm = "" if model.norm == "none" else f", {model.norm} norm"
     colours = f"mean {_triple(pixels.mean)}, std {_triple(pixels.std)} (RGB, of 1)"
     if detector == "classifier":
@@ -82,7 +85,11 @@ def _settings(values: dict[str, Any], detector: str) -> dict[str, str]:
     else:
         size = f"shorter side {pixels.short_side or 'as it is'}, longer side {pixels.long_side} at most"
         size += f", resized as by {pixels.resizing}"
-    return {"backbone": f"{model.backbone}{'' if whole else necks[model.neck]}{norm}", "input": f"{size}; {colours}"}
+    if needs_into(values):
+        backbone = "built in Python, without settings; load it with rcnnkit.load(FILE, into=detector)"
+    else:
+        backbone = f"{model.backbone}{'' if KINDS[detector].network == 'whole' else necks[model.neck]}{norm}"
+    return {"backbone": backbone, "input": f"{size}; {colours}"}
 
 
 def _classes(classes: list[dict[str, Any]]) -> str:

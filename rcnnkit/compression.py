@@ -46,7 +46,7 @@ def compress(path: Path | str, ranks: Mapping[str, int], out: Path | str) -> tup
             split already; a rank that the layer does not have; and as `weights.load`.
     """
     check_new(Path(out), ".safetensors")
-    detector = weights.load(path, "cpu")
+    detector = weights.load(path, "cpu", for_training=True)
     about, _ = weights.read_shapes(path)
     heads = [module for module in detector.modules() if isinstance(module, TwoFC)]
     if not heads:

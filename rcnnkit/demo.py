@@ -14,6 +14,7 @@ from rcnnkit.config_files import check_settings
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset
+from rcnnkit.detectors.kinds import DETECTORS
 from rcnnkit.drawing import draw
 from rcnnkit.evaluation.report import Evaluation, evaluate
 from rcnnkit.proposals import selective_search
@@ -24,7 +25,6 @@ from rcnnkit.training.log import write_evaluation
 from rcnnkit.training.train import train
 from rcnnkit.weights import load, pick_device
 
-DETECTORS = {"rcnn": "R-CNN", "fast-rcnn": "Fast R-CNN", "faster-rcnn": "Faster R-CNN"}
 TRAINING_PICTURES = 512
 SHOWN = 8  # pictures with detections
 MIN_SIDE = 8  # pixels of the proposals; the digits are small
@@ -115,7 +115,7 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
     console.print(outcomes[best].evaluation.table())
     console.print(_comparison(outcomes, held_out))
 
-    detector, weights = load(outcomes[best].weights, device, "auto"), outcomes[best].weights
+    detector, weights = load(outcomes[best].weights, device), outcomes[best].weights
     (out / "detections").mkdir()
     for record in held_out.records[:SHOWN]:
         draw(record.path, detector(record.path)).save(out / "detections" / record.path.name, quality=92)
@@ -138,7 +138,7 @@ def _train_and_evaluate(
     began = time.perf_counter()
     weights = train(settings, out / name, console=console)
     seconds = time.perf_counter() - began
-    evaluation = evaluate(load(weights, device, "auto"), held_out)  # R-CNN and Fast R-CNN search the pictures now
+    evaluation = evaluate(load(weights, device), held_out)  # R-CNN and Fast R-CNN search the pictures now
     write_evaluation(out / name, evaluation.to_json())
     return Outcome(weights, seconds, evaluation)
 

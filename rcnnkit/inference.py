@@ -34,7 +34,10 @@ def prepare(detector: AnyDetector, precision: str = "auto") -> AnyDetector:
         ValueError: a precision of another name, or a detector that was made ready before.
     """
     if detector.only_detects:
-        raise ValueError("this detector is made ready already; give the one that it was made from, or load it again")
+        raise ValueError(
+            "this detector is made ready already; give the one that it was made from, such as"
+            " rcnnkit.load(file, for_training=True)"
+        )
     dtype = pick_dtype(precision, detector.device)
     ready = copy.deepcopy(detector).eval().requires_grad_(False)
     ready.zero_grad()  # gradients of a training that goes on were copied too

@@ -25,7 +25,7 @@ class Model(nn.Module):
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     origin: Mapping[str, str] | None = None  # of weights from elsewhere: their source, licence, url, sha256
-    only_detects = False  # made by `rcnnkit.inference.prepare`
+    only_detects = False  # made by `rcnnkit.inference.prepare`, as `rcnnkit.load` does
 
     @property
     def device(self) -> torch.device:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,10 +16,10 @@ from torch import Tensor
 
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.detectors.detector import Detector
-from rcnnkit.detectors.kinds import build
+from rcnnkit.detectors.kinds import build, title_of
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.files import check_regular, whole
-from rcnnkit.inference import prepare
+from rcnnkit.inference import AnyDetector, prepare
 from rcnnkit.model import Model
 
 FORMAT = 2
@@ -29,36 +30,54 @@ ABOUT = {"settings": dict, "class_names": list, "category_ids": list, "training"
 
 def save(
     detector: Model,
-    settings: DetectorSettings,
+    settings: DetectorSettings | None,
     path: Path | str,
     training: Mapping[str, Any] | None = None,
     state: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a detector or classifier, whole or not at all.
+    """Write a detector or classifier atomically.
 
     Args:
-        settings: that the detector was built with.
+        settings: that the detector was built with; None for one that no settings describe, such as one on a backbone of
+            your own. `load` then fills a detector that you build again: rcnnkit.load(path, into=detector).
         path: of the .safetensors file; replaced if it is there.
         training: how it was trained, anything that JSON can hold.
         state: tensors that continue the training.
 
     Raises:
-        ValueError: the detector only detects.
+        ValueError: the detector only detects; or `build` makes other tensors from these settings.
         OSError: the file cannot be written.
     """
     if detector.only_detects:
-        raise ValueError("what rcnnkit.inference.prepare made cannot be saved; save the detector that it was made from")
-    kept = {name: getattr(settings, name).model_dump(mode="json") for name in DetectorSettings.model_fields}
-    kept["proposals"]["folder"] = None  # of the machine it was trained on
+        raise ValueError(
+            "a detector that only detects cannot be saved; save the one that it was made from, such as"
+            " rcnnkit.load(file, for_training=True)"
+        )
+    own = dict(detector.state_dict())
+    if settings is None:
+        if isinstance(detector, Classifier):
+            raise ValueError("a classifier is saved with the settings that it was built from, not with settings=None")
+        kept = {"input": detector.preprocessing.model_dump(mode="json")}
+    else:
+        kept = {name: getattr(settings, name).model_dump(mode="json") for name in DetectorSettings.model_fields}
+        kept["proposals"]["folder"] = None  # of the machine it was trained on
+        built = _built(json.dumps(kept), detector.class_names)
+        if differences := _differences(own, "the detector", built, "what they build"):
+            raise ValueError(
+                f"these settings build another detector: {differences}; save it with the settings that it was built"
+                " from. One that you built yourself is saved with settings=None, and loaded with"
+                " rcnnkit.load(path, into=detector)"
+            )
     about = {
         "format": FORMAT,
+        "kind": detector.kind,
         "settings": kept,
         "class_names": list(detector.class_names),
         "category_ids": list(detector.category_ids),
         "training": dict(training or {}),
         "origin": dict(detector.origin or {}),
     }
-    tensors = dict(detector.state_dict()) | {TRAINING + name: value for name, value in (state or {}).items()}
+    tensors = own | {TRAINING + name: value for name, value in (state or {}).items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # One memory order: a file should not tell on which machine it was made.
@@ -67,40 +86,108 @@ def save(
         save_file(tensors, half, {"rcnnkit": json.dumps(about)})
 
 
+@functools.lru_cache(maxsize=4)  # as a training saves the same detector again and again
+def _built(settings: str, class_names: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors, on the meta device, of what `build` makes from settings in JSON."""
+    with torch.device("meta"):
+        return dict(build(DetectorSettings.of_weights(json.loads(settings)), class_names).state_dict())
+
+
+def _differences(one: Mapping[str, Tensor], first: str, other: Mapping[str, Tensor], second: str) -> str:
+    """Which tensors of two detectors are not alike in name, shape or type; "" where all are."""
+    told = [f"{name} is in {first} alone" for name in one if name not in other]
+    told += [f"{name} is in {second} alone" for name in other if name not in one]
+    told += [
+        f"{name} is {_kind(one[name])} in {first} and {_kind(other[name])} in {second}"
+        for name in one
+        if name in other and _kind(one[name]) != _kind(other[name])
+    ]
+    return ", ".join(told[:2]) + (f", and {len(told) - 2} other tensors" if len(told) > 2 else "")
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+@overload
 def load(
     path: Path | str,
     device: torch.device | str = "auto",
-    precision: str | None = None,
+    precision: str = "auto",
     max_detections: int | None = None,
+    *,
+    for_training: bool = False,
+    into: None = None,
+) -> Detector: ...
+
+
+@overload
+def load(
+    path: Path | str,
+    device: torch.device | str = "auto",
+    precision: str = "auto",
+    *,
+    for_training: bool = False,
+    into: AnyDetector,
+) -> AnyDetector: ...
+
+
+def load(
+    path: Path | str,
+    device: torch.device | str = "auto",
+    precision: str = "auto",
+    max_detections: int | None = None,
+    *,
+    for_training: bool = False,
+    into: Detector | None = None,
 ) -> Detector:
-    """The detector in a weights file, ready to detect.
+    """The detector in a weights file, in eval mode.
+
+    It is made for detecting alone, which is several times faster; see `rcnnkit.inference.prepare`. Such a detector can
+    be neither trained nor saved nor moved to another device.
 
     Args:
         path: a .safetensors file that rcnnkit wrote.
         device: "auto" takes a GPU where there is one.
-        precision: None leaves the detector as it was trained, in float32, to train or save it again. "auto", "float32",
-            "bf16" and "fp16" make it faster for detecting alone; see `rcnnkit.inference.prepare`.
+        precision: "float32", "bf16" or "fp16", which it computes in; "auto" is bf16 where the machine multiplies in it,
+            else float32.
+        for_training: gives the detector as it was trained instead, in float32: to train it on (after its `train()`),
+            change it, move it or save it.
         max_detections: of a picture (R-CNN: of a class, before suppression), in place of what the weights say; 0: no
-            limit. Where it asks for more, there are more proposals too; see `rcnnkit.config.with_max_detections`.
+            limit. Where it asks for more, there are more proposals too; see `DetectorSettings.with_max_detections`.
+        into: a detector that you built, which is filled and moved to `device`, in place of one that is built from the
+            file's settings. Its tensors, classes, category ids and input.mean and .std must be the file's. With
+            `for_training` it is what is returned, otherwise a copy of it that is made for detecting.
 
     Raises:
         FileNotFoundError: no such file.
         PermissionError: it may not be read.
         ValueError: a folder or device; a file cut in half, of another kind, or of a later format; weights that are NaN
-            or infinite; no such device or precision; `max_detections` is negative.
+            or infinite; no such device or precision; a precision beside `for_training`; `max_detections` is negative;
+            `into` is another detector than the file's, or missing where the file has no settings.
     """
     if max_detections is not None and (type(max_detections) is not int or max_detections < 0):
         raise ValueError(f"max_detections is {max_detections!r}; give a whole number from 1 on, or 0 for no limit")
+    if for_training and precision != "auto":
+        raise ValueError(
+            f"precision={precision!r} is for detecting, and for_training=True gives float32 weights; leave one of them"
+            " out. To train in half precision, set train.precision, or call losses within torch.autocast"
+        )
     about, tensors = read(path)
     if about["kind"] == "classifier":
         raise ValueError(
             f"{path} holds a classifier; read it with rcnnkit.weights.load_classifier, or train a detector from it with"
             f" train.init={path}"
         )
-    detector = _filled(about, tensors, path, max_detections)
-    assert isinstance(detector, Detector)
+    if into is None:
+        detector = _filled(about, tensors, path, max_detections)
+        assert isinstance(detector, Detector)
+    else:
+        if max_detections is not None:
+            raise ValueError(f"max_detections={max_detections} is not for `into`, which has its own; set it there")
+        detector = _fill(into, about, tensors, path)
     detector = detector.to(pick_device(device)).eval()
-    return detector if precision is None else prepare(detector, precision)
+    return detector if for_training else prepare(detector, precision)
 
 
 def load_classifier(path: Path | str, device: torch.device | str = "auto") -> Classifier:
@@ -113,9 +200,44 @@ def load_classifier(path: Path | str, device: torch.device | str = "auto") -> Cl
     return classifier.to(pick_device(device)).eval()
 
 
+def needs_into(settings: dict[str, Any]) -> bool:
+    """Whether these settings of a weights file are of a detector that was saved without any, but for its pixels."""
+    return settings.keys() == {"input"}
+
+
+def _fill(detector: Detector, about: dict[str, Any], tensors: dict[str, Tensor], path: Path | str) -> Detector:
+    """The detector with the file's tensors, all of which must fit."""
+    if detector.only_detects:
+        raise ValueError("`into` only detects; give the detector as you built it")
+    own = detector.preprocessing.model_dump(mode="json")
+    try:
+        pairs = {
+            "classes": (about["class_names"], list(detector.class_names)),
+            "category ids": (about["category_ids"], list(detector.category_ids)),
+            **{f"input.{name}": (about["settings"]["input"][name], own[name]) for name in ("mean", "std")},
+        }
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not describe its detector (it has no {error}); save it again") from None
+    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(TRAINING)}
+    told = [
+        f"{name} {other} in the detector and {one} in the file" for name, (one, other) in pairs.items() if one != other
+    ]
+    told += filter(None, [_differences(detector.state_dict(), "the detector", weights, "the file")])
+    if told:
+        raise ValueError(f"{path} holds another detector than `into`: {'; '.join(told)}; build it as it was saved")
+    detector.load_state_dict(weights)
+    detector.origin = about.get("origin")
+    return detector
+
+
 def _filled(
     about: dict[str, Any], tensors: dict[str, Tensor], path: Path | str, max_detections: int | None = None
 ) -> Model:
+    if needs_into(about["settings"]):
+        raise ValueError(
+            f"{path} holds a {title_of(about['kind'])} that no settings describe; build it as it was saved, and fill it"
+            f' with rcnnkit.load("{path}", into=detector)'
+        )
     try:
         settings = DetectorSettings.of_weights(about["settings"])
         if max_detections is not None:
@@ -193,7 +315,7 @@ def _about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} was not written by rcnnkit: its metadata describes no detector") from None
     model = about["settings"].get("model") if isinstance(about.get("settings"), dict) else None
     names = model if isinstance(model, dict) else {}
-    about["kind"] = names.get("kind", names.get("detector", "faster_rcnn"))  # format 1 had no other
+    about.setdefault("kind", names.get("kind", names.get("detector", "faster_rcnn")))  # format 1 had no other
     return about
 
 

@@ -36,7 +36,7 @@ def test_a_detector_from_elsewhere(tmp_path: Path) -> None:
         tmp_path / "a.safetensors", SMALL, ["cat", "dog"], [17, 18], training=progress, state=momentum, origin=ORIGIN
     )
     told = about(file)
-    detector = weights.load(file, "cpu")
+    detector = weights.load(file, "cpu", for_training=True)
     assert told["weights"] == sum(p.numel() for p in detector.parameters())
     assert told["classes"] == [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}]
     assert told["origin"] == ORIGIN
@@ -60,6 +60,19 @@ def test_a_classifier_of_many(tmp_path: Path) -> None:
     assert "shorter side 256, of which the middle 224; mean" in text
     assert f"30: {', '.join(f'c{i}' for i in range(11))}, … c29 (id 30)\n" in text
     assert text.endswith("nothing noted")
+
+
+def test_a_detector_that_no_settings_describe(tmp_path: Path) -> None:
+    detector = build(DetectorSettings.model_validate(SMALL), ["cat", "dog"])
+    weights.save(detector, None, tmp_path / "a.safetensors")
+    told = about(tmp_path / "a.safetensors")
+    lines = {line.split()[0]: line for line in summary(told)}
+    assert f"Faster R-CNN, {told['weights'] / 1e6:.2f} M weights" in lines["detector"]
+    assert lines["backbone"].endswith(
+        "built in Python, without settings; load it with rcnnkit.load(FILE, into=detector)"
+    )
+    assert "shorter side 800, longer side 1333 at most" in lines["input"]
+    assert lines["classes"].endswith("2: cat, dog")
 
 
 @pytest.mark.parametrize(

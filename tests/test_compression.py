@@ -53,7 +53,8 @@ def test_the_nearest_of_that_rank_as_numpy_finds_it(rank: int) -> None:
 def test_full_rank_gives_the_same_detections(file: Path, tmp_path: Path) -> None:
     compress(file, {"fc6": 24, "fc7": 24}, tmp_path / "full.safetensors")
     picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    one, other = load(file, "cpu")(picture), load(tmp_path / "full.safetensors", "cpu")(picture)
+    files = file, tmp_path / "full.safetensors"
+    one, other = (load(path, "cpu", for_training=True)(picture) for path in files)
     assert len(one) == len(other) > 0
     torch.testing.assert_close(one.scores, other.scores, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(one.boxes, other.boxes, atol=1e-2, rtol=1e-4)
@@ -98,7 +99,7 @@ def test_the_command(file: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["compress", str(file), "--rank", "fc6=4", "fc7=3", "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert "before: " in done.output
-    head = load(out, "cpu").head
+    head = load(out, "cpu", for_training=True).head
     assert (head.features.fc6[0].out_features, head.features.fc7[0].out_features) == (4, 3)
     bad = CliRunner().invoke(app, ["compress", str(file), "--rank", "fc6", "--out", str(tmp_path / "x")])
     assert "is not of the form LAYER=RANK" in str(bad.exception)

@@ -46,7 +46,7 @@ def test_the_same_answer_as_on_the_cpu(
     best = train(check_settings(tiny, "test"), tmp_path / "run", console=Console(quiet=True))
     answers = []
     for device in ("cpu", "cuda"):
-        detector = weights.load(best, device)
+        detector = weights.load(best, device, for_training=True)
         detector.head.score_threshold = 0.0
         answers.append(detector(digits / "JPEGImages" / "000001.jpg").to("cpu"))
     on_cpu, on_gpu = answers

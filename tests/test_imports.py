@@ -26,6 +26,7 @@ TIERS = [
     ["inference"],
     ["weights"],
     ["about", "compression", "drawing/", "data/", "evaluation/", "importing/"],
+    ["detecting"],
     ["training.schedule", "training.windows"],
     ["training.features"],
     ["config"],

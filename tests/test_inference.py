@@ -16,7 +16,7 @@ from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.inference import prepare
-from rcnnkit.structures import Detections, Proposals
+from rcnnkit.structures import Detections, Proposals, Targets
 
 FPN = {"fpn_channels": 64, "fpn_norm": "batch"}
 MODELS: dict[str, dict[str, Any]] = {
@@ -87,12 +87,16 @@ def test_half_precision_is_near_and_boxes_stay_float32() -> None:
 
 def test_it_is_neither_trained_nor_saved_and_names_are_checked(tmp_path: Path) -> None:
     detector = detector_of("faster")
-    with pytest.raises(RuntimeError, match="train what it was made from"):
-        prepare(detector, "float32").train()
-    with pytest.raises(ValueError, match="save the detector that it was made from"):
-        weights.save(prepare(detector, "float32"), DetectorSettings(), tmp_path / "w.safetensors")
+    ready = prepare(detector, "float32")
+    trained = r"^this detector only detects; rcnnkit\.load\(file, for_training=True\) gives the one that can be tra"
+    with pytest.raises(RuntimeError, match=trained):
+        ready.train()
+    with pytest.raises(RuntimeError, match=trained):
+        ready.losses(ready.preprocessing([PICTURE], ready.device), [Targets(torch.zeros(0, 4), torch.zeros(0).long())])
+    with pytest.raises(ValueError, match="save the one that it was made from"):
+        weights.save(ready, DetectorSettings(), tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match="ready already"):
-        prepare(prepare(detector, "float32"), "bf16")
+        prepare(ready, "bf16")
     with pytest.raises(ValueError, match="precision int8 is not one of auto"):
         prepare(detector, "int8")
 
@@ -136,6 +140,6 @@ def test_weights_are_of_one_type_and_the_error_says_what_to_do_instead() -> None
     assert_same(found_by(detector.float().to("cpu")), found_by(detector))
     ready = prepare(detector, "bf16")
     for change in (nn.Module.half, nn.Module.float, nn.Module.bfloat16, lambda m: m.to("meta")):
-        with pytest.raises(RuntimeError, match="stays on its device and in its type; move what it was made from"):
+        with pytest.raises(RuntimeError, match=r"stays on its device and in its type; load it there: rcnnkit\.load"):
             change(ready)
     assert_same(found_by(ready.to("cpu")), found_by(ready))

@@ -4,18 +4,28 @@ import json
 import os
 import pickle
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
+import rcnnkit
 from rcnnkit import weights
+from rcnnkit.backbones.two_fc import TwoFC
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
+from rcnnkit.heads.box_head import BoxHead, HeadSettings
+from rcnnkit.heads.region_pool import PoolSettings, RegionPool
+from rcnnkit.images import Preprocessing
+from rcnnkit.inference import prepare
+from rcnnkit.precision import pick_dtype
+from rcnnkit.proposals.rpn import RPN, RPNSettings
 from rcnnkit.weights import FORMAT, load, pick_device, read, save
 
 SETTINGS = DetectorSettings.model_validate(
@@ -49,7 +59,7 @@ def rewrite(file: Path, change) -> None:
 
 
 def test_the_same_detections_come_out(detector: FasterRCNN, file: Path) -> None:
-    loaded = load(file, "cpu")
+    loaded = load(file, "cpu", for_training=True)
     assert not loaded.training
     assert loaded.class_names == ("cat", "dög")
     assert loaded.category_ids == (17, 3)
@@ -60,6 +70,25 @@ def test_the_same_detections_come_out(detector: FasterRCNN, file: Path) -> None:
     for one, other in ((before.boxes, after.boxes), (before.scores, after.scores), (before.labels, after.labels)):
         assert one.equal(other)
     assert after.class_names == ("cat", "dög")
+
+
+def test_it_is_made_for_detecting_unless_it_is_for_training(detector: FasterRCNN, file: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    ready, expected = load(file, "cpu", "float32"), prepare(detector, "float32")(picture)
+    assert ready.only_detects
+    assert ready(picture).boxes.equal(expected.boxes)
+    type_of = {p: next(load(file, "cpu", p).backbone.parameters()).dtype for p in ("auto", "bf16")}
+    assert type_of == {"auto": pick_dtype("auto", torch.device("cpu")), "bf16": torch.bfloat16}
+
+    trainable = load(file, "cpu", for_training=True)
+    assert not trainable.only_detects
+    assert all(p.dtype == torch.float32 and p.requires_grad for p in trainable.parameters())
+    with pytest.raises(ValueError, match="for_training") as error:
+        load(file, "cpu", "bf16", for_training=True)
+    assert str(error.value) == (
+        "precision='bf16' is for detecting, and for_training=True gives float32 weights; leave one of them out. To"
+        " train in half precision, set train.precision, or call losses within torch.autocast"
+    )
 
 
 def test_it_says_itself_what_it_is(file: Path) -> None:
@@ -75,7 +104,7 @@ def test_it_says_itself_what_it_is(file: Path) -> None:
 
 def test_every_tensor_comes_back_bit_for_bit_and_the_trainings_stay_out(detector: FasterRCNN, file: Path) -> None:
     ours = detector.state_dict()
-    theirs = load(file, "cpu").state_dict()
+    theirs = load(file, "cpu", for_training=True).state_dict()
     assert ours.keys() == theirs.keys()
     assert all(theirs[name].equal(value) and theirs[name].dtype == value.dtype for name, value in ours.items())
 
@@ -259,7 +288,7 @@ def test_weights_that_are_not_finite(file: Path, value: float) -> None:
         read(file)
     large = torch.full_like(bad, 3e38)  # finite, and their sum is not
     write(**{"head-scores-weight": large, "training/momentum": bad})  # which detecting does not need
-    assert load(file, "cpu").head.scores.weight.equal(large)
+    assert load(file, "cpu", for_training=True).head.scores.weight.equal(large)
 
 
 def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
@@ -281,7 +310,7 @@ def test_files_of_format_1_still_load(detector: FasterRCNN, file: Path) -> None:
         tensors = {key.replace(new, name): value for key, value in tensors.items()}
     assert "head.features.1.weight" in tensors
     save_file(tensors, file, {"rcnnkit": json.dumps(about)})
-    state = load(file, "cpu").state_dict()
+    state = load(file, "cpu", for_training=True).state_dict()
     assert all(state[name].equal(value) for name, value in detector.state_dict().items())
 
 
@@ -302,6 +331,141 @@ def test_fast_rcnn_comes_back_with_its_target_statistics(tmp_path: Path) -> None
     about = read(tmp_path / "a.safetensors")[0]
     assert about["kind"] == "fast_rcnn"
     assert about["settings"]["proposals"]["folder"] is None  # of this machine
+
+
+class Own(nn.Module):
+    """A network that no settings know."""
+
+    strides, channels = (8,), (4,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), nn.BatchNorm2d(4))
+
+    def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        return [self.layers(pixels)]
+
+
+def own(names: tuple[str, ...] = ("cat", "dog"), hidden: int = 8, **pixels: object) -> FasterRCNN:
+    network = Own()
+    rpn = RPN(4, network.strides, RPNSettings(anchor_sizes=[[16, 32]], post_nms=20), exact=True)
+    layers = TwoFC(4, 3, hidden)
+    head = BoxHead(layers, hidden, names, range(7, 7 + len(names)), HeadSettings(score_threshold=0.0))
+    sizes = Preprocessing.model_validate({"short_side": 64, "long_side": 96} | pixels)
+    return FasterRCNN(network, rpn, RegionPool(network.strides, 3, PoolSettings()), head, sizes)
+
+
+def test_a_detector_of_ones_own_is_saved_and_comes_back_into_another(tmp_path: Path) -> None:
+    path, picture = tmp_path / "own.safetensors", np.full((60, 90, 3), 90, np.uint8)
+    picture[10:30, 20:70] = 200
+    detector = own().eval()
+    detector.origin = {"source": "mine"}
+    rcnnkit.save(detector, None, path, {"iterations": 3}, {"momentum": torch.ones(2)})
+    filled = own(short_side=32).train()  # sizes are the builder's
+    assert rcnnkit.load(path, "cpu", for_training=True, into=filled) is filled
+    assert not filled.training
+    assert filled.origin == {"source": "mine"}
+    assert all(filled.state_dict()[name].equal(value) for name, value in detector.state_dict().items())
+    filled.preprocessing = detector.preprocessing
+    assert filled(picture).boxes.equal(detector(picture).boxes)
+
+    ready = rcnnkit.load(path, "cpu", "float32", into=own())
+    assert ready.only_detects
+    expected = prepare(detector, "float32")(picture)
+    assert len(expected) > 0
+    assert ready(picture).scores.equal(expected.scores)
+
+    with pytest.raises(ValueError, match="that no settings describe") as error:
+        rcnnkit.load(path)
+    assert str(error.value) == (
+        f"{path} holds a Faster R-CNN that no settings describe; build it as it was saved, and fill it with"
+        f' rcnnkit.load("{path}", into=detector)'
+    )
+    with pytest.raises(ValueError, match="max_detections=5 is not for `into`, which has its own; set it there"):
+        rcnnkit.load(path, max_detections=5, into=own())  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="`into` only detects; give the detector as you built it"):
+        rcnnkit.load(path, into=ready)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (
+            lambda: own(hidden=5),
+            "head.features.fc6.weight is float32 (5, 36) in the detector and float32 (8, 36) in the file,"
+            " head.features.fc6.bias is float32 (5,) in the detector and float32 (8,) in the file, and 4 other tensors",
+        ),
+        (
+            lambda: own(("cat", "dog", "emu")),
+            "classes ['cat', 'dog', 'emu'] in the detector and ['cat', 'dog'] in the file; category ids [7, 8, 9] in"
+            " the detector and [7, 8] in the file; head.scores.weight is float32 (4, 8) in the detector and float32 (3,"
+            " 8) in the file, head.scores.bias is float32 (4,) in the detector and float32 (3,) in the file, and 2"
+            " other tensors",
+        ),
+        (lambda: own(("dog", "cat")), "classes ['dog', 'cat'] in the detector and ['cat', 'dog'] in the file"),
+        (
+            lambda: own(mean=(0, 0, 0)),
+            "input.mean [0.0, 0.0, 0.0] in the detector and [0.485, 0.456, 0.406] in the file",
+        ),
+        (
+            lambda: deaf(own()),
+            "backbone.extra is in the detector alone, backbone.layers.1.num_batches_tracked is in the file alone",
+        ),
+    ],
+)
+def test_another_detector_is_not_filled(tmp_path: Path, other: Callable[[], FasterRCNN], words: str) -> None:
+    rcnnkit.save(own(), None, tmp_path / "own.safetensors")
+    wrong = other()
+    before = {name: value.clone() for name, value in wrong.state_dict().items()}
+    with pytest.raises(ValueError, match="another detector") as error:
+        rcnnkit.load(tmp_path / "own.safetensors", "cpu", into=wrong)
+    assert str(error.value) == (
+        f"{tmp_path / 'own.safetensors'} holds another detector than `into`: {words}; build it as it was saved"
+    )
+    assert all(wrong.state_dict()[name].equal(value) for name, value in before.items())
+
+
+def deaf(detector: FasterRCNN) -> FasterRCNN:
+    detector.backbone.layers[1].num_batches_tracked = None
+    detector.backbone.extra = nn.Parameter(torch.zeros(1))
+    return detector
+
+
+def test_a_file_with_settings_fills_a_detector_too(detector: FasterRCNN, file: Path) -> None:
+    with torch.random.fork_rng():
+        filled = load(file, "cpu", for_training=True, into=build(SETTINGS, ["cat", "dög"], [17, 3]))
+    assert all(filled.state_dict()[name].equal(value) for name, value in detector.state_dict().items())
+
+
+def test_settings_that_build_another_detector_are_refused(
+    detector: FasterRCNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.safetensors"
+    before = torch.get_rng_state()
+    narrow = SETTINGS.model_copy(update={"head": SETTINGS.head.model_copy(update={"hidden": 8})})
+    with pytest.raises(ValueError, match="build another detector") as error:
+        save(detector, narrow, path)
+    assert str(error.value) == (
+        "these settings build another detector: head.features.fc6.weight is float32 (16, 784) in the detector and"
+        " float32 (8, 784) in what they build, head.features.fc6.bias is float32 (16,) in the detector and float32 (8,)"
+        " in what they build, and 4 other tensors; save it with the settings that it was built from. One that you built"
+        " yourself is saved with settings=None, and loaded with rcnnkit.load(path, into=detector)"
+    )
+    assert not path.exists()
+    save(detector, SETTINGS, path)
+    # A training saves often: the settings are built once, and nothing is drawn.
+    monkeypatch.setattr(weights, "build", None)
+    save(detector, SETTINGS, path)
+    assert torch.get_rng_state().equal(before)
+    with pytest.raises(ValueError, match=r"backbone\.layers\.0\.weight is in the detector alone"):
+        save(own(("cat", "dög")), SETTINGS, path)
+
+
+def test_a_classifier_is_saved_with_its_settings(tmp_path: Path) -> None:
+    model = SETTINGS.model.model_copy(update={"kind": "classifier"})
+    classifier = build(DetectorSettings(model=model), ["a", "b"])
+    with pytest.raises(ValueError, match="a classifier is saved with the settings that it was built from, not with"):
+        save(classifier, None, tmp_path / "a.safetensors")
 
 
 def test_saving_fails_whole(detector: FasterRCNN, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

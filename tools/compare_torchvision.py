@@ -119,7 +119,7 @@ def train_ours(settings: Settings, folder: Path) -> tuple[nn.Module, dict[str, A
     iterations = about["training"]["iteration"]
     spent = {"seconds": about["training"]["seconds"], "iterations": iterations}
     spent["pictures"] = iterations * settings.train.batch
-    return weights.load(best, settings.train.device), spent
+    return weights.load(best, settings.train.device, for_training=True), spent
 
 
 def measure(which: str, settings: Settings, split: str, seconds: float, lr: float, size: int, queue: Any) -> None:

@@ -17,8 +17,3 @@ def complain(error: BaseException | str) -> None:
     if "RCNNKIT_TRACEBACK" in os.environ:
         traceback.print_exc()
     Console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {set_in(str(error))}"))
-
-
-def reason(error: BaseException) -> str:
-    """The first line of an error, for a message that says more."""
-    return "out of memory" if isinstance(error, MemoryError) else (str(error) or type(error).__name__).splitlines()[0]

@@ -50,7 +50,6 @@ def evaluate(
     """
     from rcnnkit.data.class_folders import read_class_folders
     from rcnnkit.data.reading import read_data
-    from rcnnkit.detectors.faster_rcnn import FasterRCNN
     from rcnnkit.evaluation.accuracy import Accuracy, evaluate_classifier
     from rcnnkit.evaluation.report import Evaluation
     from rcnnkit.evaluation.report import evaluate as evaluate_detector
@@ -76,8 +75,8 @@ def evaluate(
     else:
         store = Store.open(proposals) if proposals else None
         detector = load(weights, device, precision, max_detections)
-        if store and isinstance(detector, FasterRCNN):
-            raise ValueError(f"{weights} holds a Faster R-CNN, which makes its own proposals; leave --proposals away")
+        if store and not detector.takes_proposals:
+            raise ValueError(f"{weights} holds a detector that makes its own proposals; leave --proposals out")
         dataset = read_data(data, split, images=images, class_names=detector.class_names, skip_bad=skip_bad)
         evaluation = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=True)
     try:

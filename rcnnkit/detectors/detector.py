@@ -18,6 +18,8 @@ from rcnnkit.precision import DTYPES
 from rcnnkit.processes import say_forked
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Size, Targets
 
+ONLY_DETECTS = "this detector only detects; rcnnkit.load(file, for_training=True) gives the one that can be trained"
+
 
 class ProposalMethod(Protocol):
     """What finds regions: selective search, sliding windows, an RPN."""
@@ -64,7 +66,9 @@ class Detector(Model):
         raise NotImplementedError
 
     def check_batch(self, images: ImageBatch, targets: Sequence[Targets]) -> None:
-        """Raise TypeError or ValueError unless `losses` can learn from these."""
+        """Raise TypeError or ValueError unless `losses` can learn from these; RuntimeError: it only detects."""
+        if self.only_detects:
+            raise RuntimeError(ONLY_DETECTS)
         check_batch(images, targets, len(self.class_names), self.preprocessing, self.device)
 
     def limits(self, training: bool = False) -> list[Limit]:
@@ -98,7 +102,7 @@ class Detector(Model):
 
     def train(self, mode: bool = True) -> Self:
         if mode and self.only_detects:
-            raise RuntimeError("what rcnnkit.inference.prepare made cannot be trained; train what it was made from")
+            raise RuntimeError(ONLY_DETECTS)
         return super().train(mode)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
@@ -106,15 +110,15 @@ class Detector(Model):
 
         Raises:
             TypeError: the weights would be of another type than float32, which boxes and scores need.
-            RuntimeError: `rcnnkit.inference.prepare` made it, for one device and type.
+            RuntimeError: it only detects, and was made for one device and type.
         """
         if self.only_detects:
             here = self.device
             moved = [fn(torch.zeros(1, device=here, dtype=dtype)) for dtype in DTYPES.values()]
             if [(each.device, each.dtype) for each in moved] != [(here, dtype) for dtype in DTYPES.values()]:
                 raise RuntimeError(
-                    "what rcnnkit.inference.prepare made stays on its device and in its type; move what it was made"
-                    " from, and prepare that"
+                    "a detector that only detects stays on its device and in its type; load it there:"
+                    " rcnnkit.load(file, device, precision)"
                 )
             return nn.Module._apply(self, fn, recurse)
         return super()._apply(fn, recurse)
@@ -123,6 +127,11 @@ class Detector(Model):
     def scores_are_margins(self) -> bool:
         """Whether detections have the margins of SVMs, without bounds, in place of probabilities."""
         return False
+
+    @property
+    def min_score(self) -> float:
+        """Detections are drawn from this score on, unless the caller names another one."""
+        return 0.0 if self.scores_are_margins else 0.5
 
     @property
     def short_sides(self) -> Sequence[int]:

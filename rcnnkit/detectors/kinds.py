@@ -64,6 +64,15 @@ KINDS = {
 }
 
 
+# Detectors by their names in folders and options, in the order of their papers.
+DETECTORS = {name.replace("_", "-"): kind.title for name, kind in KINDS.items() if name != Classifier.kind}
+
+
+def title_of(kind: str) -> str:
+    """For people; of a detector of the user's own, its `kind` itself."""
+    return KINDS[kind].title if kind in KINDS else kind
+
+
 def build(settings: DetectorSettings, class_names: Sequence[str], category_ids: Sequence[int] | None = None) -> Model:
     """A detector, or the classifier that one can start from, with fresh weights (or ImageNet's, where
     `model.pretrained`).

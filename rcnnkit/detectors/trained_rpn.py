@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rcnnkit.boxes import scale
+from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.proposals.methods import PictureMethod
 from rcnnkit.structures import Proposals
@@ -20,11 +21,16 @@ class TrainedRPN(PictureMethod):
     Args:
         detector: in eval mode; its own settings say how many proposals there are and how alike they may be.
         weights: what tells these weights from others, such as a hash of their file.
+
+    Raises:
+        ValueError: it is another detector than a Faster R-CNN.
     """
 
     name = "rpn"
 
-    def __init__(self, detector: FasterRCNN, weights: str) -> None:
+    def __init__(self, detector: Detector, weights: str) -> None:
+        if not isinstance(detector, FasterRCNN):
+            raise ValueError(f"a {type(detector).__name__} has no region proposal network; give a Faster R-CNN")
         rpn = detector.rpn
         self.detector = detector
         # Threads that read pictures take turns on a GPU, whose memory would not do for all of them at once.

@@ -251,6 +251,6 @@ def _flat(module: nn.Module, name: str) -> Iterator[nn.Module]:
     ):
         raise ValueError(
             f"a deconvnet cannot undo {name}, {module}; it knows convolutions padded with zeros, max pooling, ReLU and"
-            " local response normalisation, as a detector has them before rcnnkit.inference.prepare"
+            " local response normalisation, as a detector of rcnnkit.load(file, for_training=True) has them"
         )
     yield module

@@ -83,7 +83,7 @@ def train_alternating(settings: Settings, folder: Path, console: Console | None,
     except Interrupted as stop:
         raise Interrupted(run.last, stop.iteration, stop.signal) from None  # the whole is what goes on
 
-    detector = weights.load(rpn, run.device)
+    detector = weights.load(rpn, run.device, for_training=True)
     _, tensors = weights.read(fast)
     head = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
     detector.get_submodule("head").load_state_dict(head)
@@ -149,7 +149,7 @@ def _proposals(run: Run, rpn: Path, data: Dataset) -> Store:
 
     Before suppression there are all of them, as released.
     """
-    detector = weights.load(rpn, run.device)
+    detector = weights.load(rpn, run.device, for_training=True)
     assert isinstance(detector, FasterRCNN)
     detector.rpn.keep = (ALL, detector.rpn.train_keep[1])
     method = TrainedRPN(detector, sha256(rpn)[:16])

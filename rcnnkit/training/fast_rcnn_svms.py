@@ -59,7 +59,7 @@ def train_svms(
             with a softmax; the classes differ; a class has no object or no negative; and as `weights.load`.
     """
     check_new(Path(out), ".safetensors")
-    detector = weights.load(path, device)
+    detector = weights.load(path, device, for_training=True)
     if not isinstance(detector, FastRCNN):
         raise ValueError(f"{path}: SVMs take the place of the softmax of a Fast R-CNN, which this is not")
     if detector.head.svms is not None:

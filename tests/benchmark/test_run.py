@@ -72,7 +72,7 @@ def test_the_whole_benchmark(options: Options, pictures: Path, tmp_path: Path) -
         assert contender.summary.missing < 0.2  # 0.03 where a picture takes more than the milliseconds it takes here
         assert contender.summary.proposals > 0 or name == "torchvision"
     for path, name in zip(options.weights, NAMES, strict=True):
-        numbers = evaluate(weights.load(path, "cpu"), data).coco.numbers
+        numbers = evaluate(weights.load(path, "cpu", for_training=True), data).coco.numbers
         # The same as of the detector that is not prepared, but for what rounding does to scores that are nearly ties.
         accuracy = results.contenders[name].accuracy
         assert accuracy is not None

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from rcnnkit.detectors.build import build
 
 from rcnnkit import weights
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 
 Values = dict[str, dict[str, Any]]

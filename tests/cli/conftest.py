@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from rcnnkit.detectors.build import build
 
 from rcnnkit import weights
 from rcnnkit.cli import main
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from tests.cli.commands import Command, Values
 

@@ -28,7 +28,7 @@ from tests.cli.commands import Command, Values, stdout_in
         (["evaluate", "untrained.safetensors", ".", "--json", "full"], "full is there already; choose another file"),
         (
             ["detect", "untrained.safetensors", "x.jpg", "--out", "tiny.toml"],
-            "tiny.toml is a file; choose another",
+            "tiny.toml is a file; choose a folder",
         ),
         (["detect", "untrained.safetensors", "x.jpg", "--out", "out"], "x.jpg: no such picture"),
         (

@@ -118,7 +118,7 @@ def test_a_full_disk_stops_detection(
     def save(*_: object) -> Path:
         raise OSError(errno.ENOSPC, "No space left on device", "o/a.jpg")
 
-    monkeypatch.setattr("rcnnkit.drawing.save_picture", save)
+    monkeypatch.setattr("rcnnkit.detecting.save_picture", save)
     assert rcnnkit("detect", untrained, "a.png", "b.png", "--out", "o") == 1
     assert capsys.readouterr().err == "error: o/a.jpg: no space left on device\n"
     assert Path("o/detections.json").exists()

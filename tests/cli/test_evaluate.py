@@ -3,9 +3,9 @@ import json
 from pathlib import Path
 
 import pytest
-from rcnnkit.detectors.build import build
 
 from rcnnkit import weights
+from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from tests.cli.commands import STRANGE, STRANGE_SEEN, Command, Values, stdout_in, strange_weights
 

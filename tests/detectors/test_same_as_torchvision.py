@@ -158,7 +158,7 @@ def test_batch_norm_and_two_rpn_convs_and_a_file(tmp_path) -> None:
         theirs = livelier(TorchvisionFasterRCNN(body, 4, min_size=128, max_size=200, box_score_thresh=0.1).eval())
     ours, settings = from_torchvision(theirs, ["a", "b", "c"])
     save(ours, settings, tmp_path / "imported.safetensors")
-    check_same(theirs, load(tmp_path / "imported.safetensors", "cpu"), pictures()[:2])
+    check_same(theirs, load(tmp_path / "imported.safetensors", "cpu", for_training=True), pictures()[:2])
 
 
 def test_what_does_not_fit_is_refused(pair: Pair) -> None:

@@ -277,7 +277,7 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match=r"cannot undo stages\.0\.0\.1, BatchNorm2d"):
         deconvnet(net(nn.Sequential(nn.Sequential(nn.Conv2d(3, 1, 1), nn.BatchNorm2d(1)))), image, "conv1", 0)
     with pytest.raises(
-        ValueError, match=r"(?s)cannot undo stages\.0\.0, Convolution.* before rcnnkit\.inference\.prepare"
+        ValueError, match=r"(?s)cannot undo stages\.0\.0, Convolution.* as a detector of rcnnkit\.load\(file, for_tr"
     ):
         deconvnet(prepare(Bare(body), "float32").backbone, image, "conv5", 0)
     with pytest.raises(ValueError, match=r"cannot undo stages\.0\.0, Conv2d.*padding=same"):

@@ -122,7 +122,7 @@ def test_what_is_found_exactly_has_an_ap_of_1_and_is_drawn(
     store = Store.create(tmp_path / "proposals", "by-hand", {})
     store.write(record.id, Proposals(record.targets.boxes, torch.ones(COUNT)), record.size, record.path)
 
-    capped = exact(weights.load(tmp_path / "exact.safetensors", "cpu"), record.targets)
+    capped = exact(weights.load(tmp_path / "exact.safetensors", "cpu", for_training=True), record.targets)
     few = evaluate(capped, data, proposals=store)
     assert few.coco.numbers["AP_all"] == pytest.approx(7 / 101)  # 100 of 1,500 reach 6 %, with half of each class
     assert (
@@ -132,7 +132,9 @@ def test_what_is_found_exactly_has_an_ap_of_1_and_is_drawn(
     ) in caplog.messages
     caplog.clear()
 
-    free = exact(weights.load(tmp_path / "exact.safetensors", "cpu", max_detections=0), record.targets)
+    free = exact(
+        weights.load(tmp_path / "exact.safetensors", "cpu", max_detections=0, for_training=True), record.targets
+    )
     every = evaluate(free, data, proposals=store)
     assert len(caplog.messages) == 1  # of COCO's maximum
     assert every.coco.numbers["AP"] == pytest.approx(AP_OF_100_IN_750)

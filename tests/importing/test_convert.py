@@ -75,7 +75,7 @@ def check_same(theirs: FasterRCNN, file: Path, tmp_path: Path, ids: list[int]) -
     named = torch.tensor([label in ids for label in expected["labels"].tolist()])
     count = int(named.sum())
     assert 5 < count < len(named) or len(ids) < 80  # some of what torchvision finds is called N/A
-    ours = weights.load(file, "cpu")
+    ours = weights.load(file, "cpu", for_training=True)
     assert (ours.preprocessing.short_side, ours.preprocessing.long_side, ours.rpn.keep) == (800, 1333, (1000, 1000))
     ours.preprocessing = ours.preprocessing.model_copy(update={"short_side": 160, "long_side": 320})
     ours.rpn.keep = (1000, LEFT)
@@ -181,7 +181,7 @@ def test_a_file_of_your_own(
     with caplog.at_level("INFO"):
         import_weights(str(tmp_path / "mine.pth"), tmp_path / "a.safetensors", ["cat", "dog"], **options)
     assert ("import it again with --norm-eps 0" in caplog.text) == (not options)
-    ours = weights.load(tmp_path / "a.safetensors", "cpu")
+    ours = weights.load(tmp_path / "a.safetensors", "cpu", for_training=True)
     assert ours.backbone.body.stem[1].eps == eps
     assert read(tmp_path / "a.safetensors")[0]["origin"]["licence"] == sources.UNKNOWN_LICENCE
 

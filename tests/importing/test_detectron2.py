@@ -230,7 +230,7 @@ def cut(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 def shrunk(file: Path) -> weights.Detector:
     """The detector in a file, for a smaller input."""
-    detector = weights.load(file, "cpu")
+    detector = weights.load(file, "cpu", for_training=True)
     assert (detector.preprocessing.short_side, detector.preprocessing.long_side) == (800, 1333)
     detector.preprocessing = detector.preprocessing.model_copy(update={"short_side": SIDE, "long_side": LONGEST})
     if hasattr(detector, "rpn"):

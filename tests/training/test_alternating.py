@@ -69,7 +69,7 @@ def test_the_convolutions_are_shared_and_each_step_changes_its_own_part(run: Pat
 
 
 def test_the_detector_is_a_faster_rcnn_like_any_other(run: Path) -> None:
-    detector = weights.load(run / "best.safetensors", "cpu")
+    detector = weights.load(run / "best.safetensors", "cpu", for_training=True)
     assert isinstance(detector, FasterRCNN)
     assert all(parameter.requires_grad for parameter in detector.parameters())
     about, _ = weights.read(run / "best.safetensors")

@@ -57,10 +57,10 @@ def file(data: Dataset, tmp_path: Path) -> Path:
 def test_mined_svms_are_those_of_all_negatives(file: Path, data: Dataset, store: Store, tmp_path: Path) -> None:
     """Every negative in one training set, as scikit-learn solves it; mining leaves out what is far from the margin."""
     train_svms(file, data, store, tmp_path / "svms.safetensors", device="cpu")
-    detector = load(tmp_path / "svms.safetensors", "cpu")
+    detector = load(tmp_path / "svms.safetensors", "cpu", for_training=True)
     assert isinstance(detector, FastRCNN)
     assert detector.head.svms is not None
-    plain = load(file, "cpu")
+    plain = load(file, "cpu", for_training=True)
     assert isinstance(plain, FastRCNN)
     positives, negatives, norms = [], [], []
     for record in data.records:
@@ -95,7 +95,7 @@ def test_margins_are_what_is_detected(file: Path, data: Dataset, store: Store, t
     assert about["training"] == {"iterations": 3, "svms": data.name}
     before = read(file)[1]
     assert all(tensors[name].equal(value) for name, value in before.items())  # nothing else has changed
-    detector, record = load(tmp_path / "svms.safetensors", "cpu"), data.records[0]
+    detector, record = load(tmp_path / "svms.safetensors", "cpu", for_training=True), data.records[0]
     assert isinstance(detector, FastRCNN)
     proposals = store.read(record.id, record.size)[:1]
     detector.head.score_threshold = -1e9

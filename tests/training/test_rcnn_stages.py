@@ -133,7 +133,7 @@ def objective(weight: np.ndarray, bias: float, positives: np.ndarray, negatives:
 
 def test_svms_and_boxes_are_those_of_the_features(values: Values, whole: Path, digits: Path) -> None:
     """The best detector's parts, from its own network and the definitions."""
-    detector = rcnnkit.load(whole / "best.safetensors", "cpu")
+    detector = rcnnkit.load(whole / "best.safetensors", "cpu", for_training=True)
     assert isinstance(detector, RCNN)
     store = Store.open(values["proposals"]["folder"])
     data = read_data(digits, "train")
@@ -339,7 +339,7 @@ def test_every_stage_on_a_gpu(values: Values, digits: Path, tmp_path: Path) -> N
     best = train(changed(values, train={"device": "cuda", "precision": "auto"}), tmp_path / "run", console=QUIET)
     record = read_data(digits, "val").records[0]
     found = Store.open(values["proposals"]["folder"]).read(record.id, record.size)
-    there, here = (weights.load(best, device)(str(record.path), found) for device in ("cuda", "cpu"))
+    there, here = (weights.load(best, device, for_training=True)(str(record.path), found) for device in ("cuda", "cpu"))
     assert isinstance(there, rcnnkit.Detections)
     assert isinstance(here, rcnnkit.Detections)
     assert there.boxes.is_cuda

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rcnnkit.benchmark.measure.contenders import TITLES, Contender, trained, untrained
+from rcnnkit.benchmark.measure.contenders import Contender, trained, untrained
 from rcnnkit.benchmark.measure.pictures import read_pictures
 from rcnnkit.benchmark.results import Options
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.records import Dataset
 from rcnnkit.demo import run_demo
+from rcnnkit.detectors.kinds import DETECTORS
 
 BACKBONE = "resnet18"  # of untrained detectors, where nothing else is asked for
 
@@ -34,7 +35,7 @@ def choose(options: Options, out: Path, console: Console) -> tuple[list[Contende
         if not options.demo.exists():
             console.print(f"{options.demo} is not there, so the demo is trained first: some minutes")
             run_demo(options.demo, options.device, console)
-        files = [options.demo / name / "best.safetensors" for name in TITLES]
+        files = [options.demo / name / "best.safetensors" for name in DETECTORS]
         if missing := [file for file in files if not file.is_file()]:
             raise FileNotFoundError(
                 f"{missing[0]} is not there; train the whole demo with `rcnnkit demo --out FOLDER`, name it with"

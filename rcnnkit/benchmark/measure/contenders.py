@@ -12,15 +12,13 @@ from pydantic import ValidationError
 
 from rcnnkit.benchmark.results import Options
 from rcnnkit.detectors.detector import Detector
-from rcnnkit.detectors.kinds import build
+from rcnnkit.detectors.kinds import DETECTORS, build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import Array
 from rcnnkit.inference import prepare
 from rcnnkit.settings import explain
 from rcnnkit.structures import Detections
 from rcnnkit.weights import load, read
-
-TITLES = {"rcnn": "R-CNN", "fast-rcnn": "Fast R-CNN", "faster-rcnn": "Faster R-CNN"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +36,14 @@ class ReadyContender:
 class Contender:
     """A detector that takes part, not loaded yet."""
 
-    name: str  # one of TITLES
+    name: str  # one of DETECTORS
     settings: DetectorSettings
     class_names: tuple[str, ...]
     weights: Path | None = None  # None: untrained
 
     @property
     def title(self) -> str:
-        return TITLES[self.name]
+        return DETECTORS[self.name]
 
     def load(self, device: torch.device | str, proposals: int = 0) -> Detector:
         """The detector, to detect with at most so many proposals a picture; 0: as many as it was made for.
@@ -55,7 +53,7 @@ class Contender:
         """
         meta = str(device) == "meta"
         if self.weights and not meta:
-            detector = load(self.weights, device)
+            detector = load(self.weights, device, for_training=True)
         else:
             model = self.settings.model.model_copy(update={"pretrained": False})
             with torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
@@ -70,7 +68,7 @@ class Contender:
     def ready(self, options: Options) -> ReadyContender:
         """As it is to be measured: a copy that is made for detecting alone (`rcnnkit.inference.prepare`)."""
         detector = prepare(self.load(options.device, options.proposals), options.dtype)
-        return ReadyContender(self.name, self.title, detector, detector, 0.0 if detector.scores_are_margins else 0.5)
+        return ReadyContender(self.name, self.title, detector, detector, detector.min_score)
 
 
 def trained(files: Sequence[Path]) -> list[Contender]:
@@ -85,10 +83,10 @@ def trained(files: Sequence[Path]) -> list[Contender]:
     for file in files:
         about, _ = read(file)
         name = about["kind"].replace("_", "-")
-        if name not in TITLES:
-            raise ValueError(f"{file} holds a {name}, which is none of {', '.join(TITLES.values())}")
+        if name not in DETECTORS:
+            raise ValueError(f"{file} holds a {name}, which is none of {', '.join(DETECTORS.values())}")
         if name in by_name:
-            raise ValueError(f"{by_name[name].weights} and {file} both hold a {TITLES[name]}; give one of each kind")
+            raise ValueError(f"{by_name[name].weights} and {file} both hold a {DETECTORS[name]}; give one of each kind")
         settings = DetectorSettings.model_validate(about["settings"])
         if name != "faster-rcnn" and settings.proposals.method == "precomputed":
             raise ValueError(
@@ -96,7 +94,7 @@ def trained(files: Sequence[Path]) -> list[Contender]:
                 " part of a benchmark; take one that finds its own"
             )
         by_name[name] = Contender(name, settings, tuple(about["class_names"]), file)
-    contenders = [by_name[name] for name in TITLES if name in by_name]
+    contenders = [by_name[name] for name in DETECTORS if name in by_name]
     for other in contenders[1:]:
         first = contenders[0]
         backbones = [[contender.settings.model.backbone] for contender in (first, other)]

@@ -70,15 +70,11 @@ def _method(name: str, options: dict[str, Any], weights: Path | None, device: st
         given = ", ".join(f"--{option.replace('_', '-')}" for option in options)
         raise ValueError(f"--method {name} has no {given}, which only selective search knows; leave it away")
     if weights is not None:
-        from rcnnkit.detectors.faster_rcnn import FasterRCNN
         from rcnnkit.detectors.trained_rpn import TrainedRPN
         from rcnnkit.files import sha256
         from rcnnkit.weights import load
 
-        detector = load(weights, device)
-        if not isinstance(detector, FasterRCNN):
-            raise ValueError(f"{weights} holds a detector without an RPN; --method rpn needs a Faster R-CNN")
-        return TrainedRPN(detector, sha256(weights)[:16])
+        return TrainedRPN(load(weights, device, for_training=True), sha256(weights)[:16])
     from rcnnkit.proposals.methods import SearchSettings, SelectiveSearch, SlidingWindows
 
     if name == "selective-search":

@@ -36,7 +36,7 @@ def channels(
     check_picture(out)
     given = list(dict.fromkeys(pictures_in(files)))
     kind = read_shapes(weights)[0]["kind"]
-    network = load_classifier(weights, device) if kind == "classifier" else load(weights, device)
+    network = load_classifier(weights, device) if kind == "classifier" else load(weights, device, for_training=True)
     try:
         backbone = network.get_submodule("backbone")
         layer = layer or list(layers(backbone))[-1]

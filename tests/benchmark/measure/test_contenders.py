@@ -36,7 +36,7 @@ def test_trained_ones_in_the_order_of_their_papers(tiny: Values, tmp_path: Path)
     assert fast.count == 7
     assert faster.rpn.keep == (50, 7)
     assert not faster.training
-    theirs = weights.load(files[0], CPU).state_dict()
+    theirs = weights.load(files[0], CPU, for_training=True).state_dict()
     for name, value in faster.state_dict().items():
         assert torch.equal(value, theirs[name])
     more = contenders[2].load(CPU, 70)

@@ -20,7 +20,7 @@ def test_channels(
     folder = digits / "JPEGImages"
     assert rcnnkit("see", "channels", alexnet, folder, "--count", 2, "--out", "sheet.png") == 0
     assert "wrote sheet.png" in capsys.readouterr().out
-    detector = weights.load(alexnet)
+    detector = weights.load(alexnet, for_training=True)
     examples = strongest_examples(detector, sorted(folder.iterdir()), "conv5", count=2)  # the last layer
     expected = draw_sheet(examples, "conv5", detector.preprocessing)
     np.testing.assert_array_equal(np.asarray(Image.open("sheet.png")), np.asarray(expected))
@@ -91,7 +91,7 @@ def test_channels_of_numbers_that_are_none(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    detector, (about, _) = weights.load(alexnet, "cpu"), weights.read(alexnet)
+    detector, (about, _) = weights.load(alexnet, "cpu", for_training=True), weights.read(alexnet)
     detector.backbone.stages[4][0].weight.data[:] = torch.finfo(torch.float32).max  # finite, and sums of it are not
     file, out = tmp_path / "large.safetensors", tmp_path / "sheet.png"
     weights.save(detector, DetectorSettings.model_validate(about["settings"]), file)

@@ -16,7 +16,7 @@ def test_occlusion(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    detector, picture = weights.load(alexnet), digits / "JPEGImages" / "000001.jpg"
+    detector, picture = weights.load(alexnet, precision="float32"), digits / "JPEGImages" / "000001.jpg"
     see = ("see", "occlusion", alexnet, picture, "--precision", "float32", "--square", 40, "--stride", 40)
 
     assert rcnnkit(*see, "--out", "best.png") == 0
