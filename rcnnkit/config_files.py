@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rcnnkit.config import Settings
 from rcnnkit.files import check_regular
 from rcnnkit.settings import explain
-from rcnnkit.terminal import visible
+from rcnnkit.text import visible
 
 
 class SettingsError(ValueError):

@@ -19,6 +19,7 @@ from rcnnkit.drawing import draw
 from rcnnkit.evaluation.report import Evaluation, evaluate
 from rcnnkit.proposals import selective_search
 from rcnnkit.proposals.recall import coverage
+from rcnnkit.tables import evaluation_table
 from rcnnkit.terminal import safe
 from rcnnkit.training.checkpoint import LAST
 from rcnnkit.training.log import write_evaluation
@@ -112,7 +113,7 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
             console.print(f"{title} (ResNet-18) in {out}/{name}" + (f", from {start}" if start else ", from scratch"))
             outcomes[name] = _train_and_evaluate(name, out, device, start, held_out, console)
     best = max(outcomes, key=lambda name: outcomes[name].evaluation.coco.numbers["AP"])
-    console.print(outcomes[best].evaluation.table())
+    console.print(evaluation_table(outcomes[best].evaluation))
     console.print(_comparison(outcomes, held_out))
 
     detector, weights = load(outcomes[best].weights, device), outcomes[best].weights

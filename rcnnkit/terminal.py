@@ -5,47 +5,26 @@ from __future__ import annotations
 import copy
 import io
 import logging
-import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import rich.console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 from rich.text import Text
 
-# What a terminal obeys instead of showing it (C0, DEL, C1), what begins a line or turns the direction of writing, and
-# surrogates, which no encoding has: Python keeps the bytes of a file name that is not UTF-8 in them.
-OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-# Signs in our own tables and messages, for terminals without them.
-PLAIN = str.maketrans({"≤": "<=", "–": "-", "×": "x", "…": "...", "→": "->", "·": "-", "“": '"', "”": '"'})
-
-
-def visible(text: str, encoding: str = "utf-8") -> str:
-    r"""The text in one line, with escapes such as \n, \x1b and \u202e for what a terminal would obey or cannot show.
-
-    Args:
-        encoding: of the terminal; what it lacks is escaped too.
-    """
-    text = OBEYED.sub(_escape, text)
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.translate(PLAIN).encode(encoding, "backslashreplace").decode(encoding)
-    return text
-
-
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name
-        return f"\\x{code - 0xDC00:02x}"
-    return found[0].encode("unicode_escape").decode("ascii")
-
-
-def set_in(text: str, encoding: str = "utf-8") -> str:
-    """A message that may have several lines, visible; all but the first are set in, so that none looks like another."""
-    first, *rest = (visible(line, encoding) for line in text.expandtabs(4).split("\n"))
-    return "\n".join([first, *(line if line.startswith("  ") else f"  {line}" for line in rest)])
+from rcnnkit.progress import Report
+from rcnnkit.text import set_in, visible
 
 
 class Console(rich.console.Console):
@@ -79,6 +58,30 @@ def safe(console: rich.console.Console | None) -> Console:
     ours.soft_wrap = True
     assert isinstance(ours, Console)
     return ours
+
+
+@contextmanager
+def progress(console: Console, *, transient: bool = False) -> Iterator[Report]:
+    """Shows what is reported, as a bar for each thing that is done.
+
+    Args:
+        transient: the bars vanish at the end. Others leave a line for every tenth of the work where the console is a
+            file or a pipe.
+    """
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    bar = Progress(*columns, *times, console=console, transient=transient, disable=not console.is_terminal)
+    tasks: dict[str, TaskID] = {}
+
+    def report(name: str, done: int, total: int) -> None:
+        if name not in tasks:
+            tasks[name] = bar.add_task(visible(name, console.encoding), total=total)
+        bar.update(tasks[name], completed=done)
+        if not (console.is_terminal or transient) and done and done * 10 // total > (done - 1) * 10 // total:
+            console.print(f"{name}: {done} of {total} pictures")
+
+    with bar:
+        yield report
 
 
 class Formatter(logging.Formatter):

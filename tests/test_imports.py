@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ ROOT = Path(__file__).parents[1] / "rcnnkit"
 
 # Each may import those above it and, where a name ends with /, what is beside it in its folders.
 TIERS = [
-    ["apart", "boxes", "colours", "files", "precision", "processes", "settings", "terminal"],
+    ["apart", "boxes", "colours", "files", "precision", "processes", "progress", "settings", "text"],
     ["downloads", "pickles", "structures"],
     ["mat_files", "matching"],
     ["ops/"],
@@ -26,7 +27,7 @@ TIERS = [
     ["inference"],
     ["weights"],
     ["about", "compression", "drawing/", "data/", "evaluation/", "importing/"],
-    ["detecting"],
+    ["detecting", "tables", "terminal"],
     ["training.schedule", "training.windows"],
     ["training.features"],
     ["config"],
@@ -129,3 +130,15 @@ def test_every_name_is_there_and_others_are_not() -> None:
         assert callable(getattr(rcnnkit, name)), name
     with pytest.raises(AttributeError, match="has no attribute 'Detection'"):
         rcnnkit.Detection  # noqa: B018
+
+
+def test_nothing_below_training_draws_on_a_terminal() -> None:
+    """Results, data and detectors are for programs too; what they look like on a terminal comes later."""
+    first = next(i for i, names in enumerate(TIERS) if "training.schedule" in names)
+    for module in modules():
+        if tier(module)[0] < first and module not in ("tables", "terminal"):
+            path = ROOT.joinpath(*module.split("."))
+            source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+            assert "rich" not in re.findall(r"^ *(?:from|import) (\w+)", source.read_text(encoding="utf-8"), re.M), (
+                module
+            )

@@ -7,11 +7,11 @@ import unicodedata
 
 import pytest
 import rich.console
-from rich.progress import Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from rcnnkit.terminal import Console, Formatter, escape_what_streams_lack, safe, set_in, visible
+from rcnnkit.terminal import Console, Formatter, escape_what_streams_lack, progress, safe
+from rcnnkit.text import set_in, visible
 
 OBEYED = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories: control characters, surrogates, ends of lines and paragraphs
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # its classes of explicit directions
@@ -81,12 +81,14 @@ def test_colours_are_richs_own() -> None:
 
 def test_a_progress_bar_of_a_name() -> None:
     file = io.TextIOWrapper(io.BytesIO(), "ascii", errors="strict", newline="\n")
-    console = safe(rich.console.Console(file=file, force_terminal=True, color_system=None, width=40))
-    with Progress(TextColumn("{task.description}", markup=False), console=console) as bar:
-        bar.add_task("кот\x1b[2J", total=1)
-        bar.add_task("and one that is cut with an ellipsis, as it is too long", total=1)
+    console = safe(rich.console.Console(file=file, force_terminal=True, color_system=None, width=80))
+    with progress(console) as report:
+        report("кот\x1b[2J", 0, 2)
+        report("кот\x1b[2J", 1, 2)
+        report("and one that is cut with an ellipsis, as it is too long", 0, 1)
     file.flush()
     assert rb"\u043a" in file.buffer.getvalue()  # as much of it as there are columns
+    assert b"1/2" in file.buffer.getvalue()
     assert b"\x1b[2J" not in file.buffer.getvalue()
 
 

@@ -30,7 +30,8 @@ from rcnnkit.evaluation.coco import coco_metrics
 from rcnnkit.images import read_picture
 from rcnnkit.precision import DTYPES, pick_dtype
 from rcnnkit.structures import Detections
-from rcnnkit.terminal import safe, visible
+from rcnnkit.terminal import safe
+from rcnnkit.text import visible
 from rcnnkit.weights import pick_device
 
 SHOWN = 4  # pictures with what each detector finds

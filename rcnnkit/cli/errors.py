@@ -7,7 +7,8 @@ import traceback
 
 from rich.text import Text
 
-from rcnnkit.terminal import Console, set_in
+from rcnnkit.terminal import Console
+from rcnnkit.text import set_in
 
 
 def complain(error: BaseException | str) -> None:

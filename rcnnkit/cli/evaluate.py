@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import RenderableType
 
 from rcnnkit.cli.options import (
     Batch,
@@ -20,6 +21,7 @@ from rcnnkit.cli.options import (
     console,
     split_of,
 )
+from rcnnkit.terminal import progress
 
 
 def evaluate(
@@ -56,12 +58,14 @@ def evaluate(
     from rcnnkit.files import check_new, whole
     from rcnnkit.precision import autocast, pick_dtype
     from rcnnkit.proposals.store import Store
+    from rcnnkit.tables import accuracy_table, evaluation_table
     from rcnnkit.weights import load, load_classifier, read_shapes
 
     if json_file:
         check_new(json_file)
     split = split_of(data, split, "test")
-    evaluation: Evaluation | Accuracy
+    result: Evaluation | Accuracy
+    table: RenderableType
     if read_shapes(weights)[0]["kind"] == "classifier":
         options = {"--proposals": proposals, "--images": images, "--max-detections": max_detections}
         if given := [name for name, value in options.items() if value is not None]:
@@ -70,20 +74,24 @@ def evaluate(
             )
         classifier = load_classifier(weights, device)
         folders = read_class_folders(data, split, classifier.class_names, skip_bad=skip_bad)
-        with autocast(classifier.device, pick_dtype(precision, classifier.device)):
-            evaluation = evaluate_classifier(classifier, folders, batch_size=batch, progress=True)
+        dtype = pick_dtype(precision, classifier.device)
+        with autocast(classifier.device, dtype), progress(console, transient=True) as report:
+            result = evaluate_classifier(classifier, folders, batch_size=batch, progress=report)
+        table = accuracy_table(result)
     else:
         store = Store.open(proposals) if proposals else None
         detector = load(weights, device, precision, max_detections)
         if store and not detector.takes_proposals:
             raise ValueError(f"{weights} holds a detector that makes its own proposals; leave --proposals out")
         dataset = read_data(data, split, images=images, class_names=detector.class_names, skip_bad=skip_bad)
-        evaluation = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=True)
+        with progress(console, transient=True) as report:
+            result = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=report)
+        table = evaluation_table(result)
     try:
         if json_file:
             with whole(json_file) as half:
-                half.write_text(json.dumps(evaluation.to_json(), indent=1), encoding="utf-8")
+                half.write_text(json.dumps(result.to_json(), indent=1), encoding="utf-8")
     finally:  # where the file cannot be written, the numbers are seen all the same
-        console.print(evaluation.table())
+        console.print(table)
     if json_file:
         console.print(f"wrote {json_file}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rcnnkit.cli.options import Device, Images, NewWeights, SkipBad, Split, Weights, console, split_of
+from rcnnkit.terminal import progress
 
 
 def svms(
@@ -32,14 +33,15 @@ def svms(
     store = Store.open(proposals)
     about, _ = read_shapes(weights)
     dataset = read_data(data, split, images=images, class_names=about["class_names"], skip_bad=skip_bad)
-    train_svms(
-        weights,
-        dataset,
-        store,
-        out,
-        use_difficult=use_difficult,
-        processes=cores(),
-        device=device,
-        progress=console.is_terminal,
-    )
+    with progress(console) as report:
+        train_svms(
+            weights,
+            dataset,
+            store,
+            out,
+            use_difficult=use_difficult,
+            processes=cores(),
+            device=device,
+            progress=report,
+        )
     console.print(f"wrote {out}")

@@ -17,7 +17,7 @@ from rcnnkit.data.checks import Findings, count, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.records import BadData, Dataset, Record, few
 from rcnnkit.images import Array, read_picture
-from rcnnkit.terminal import visible
+from rcnnkit.text import visible
 
 log = logging.getLogger("rcnnkit")
 

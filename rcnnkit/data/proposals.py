@@ -8,18 +8,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rcnnkit.data.checks import count
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.files import remove_halves
 from rcnnkit.images import read_picture
+from rcnnkit.progress import Report, reported, silent
 from rcnnkit.proposals.methods import PictureMethod
 from rcnnkit.proposals.released import Released
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals
-from rcnnkit.terminal import safe, visible
+from rcnnkit.text import visible
 
 log = logging.getLogger("rcnnkit")
 
@@ -31,7 +30,7 @@ def compute_proposals(
     *,
     workers: int = 0,
     share: tuple[int, int] = (0, 1),
-    console: Console | None = None,
+    progress: Report = silent,
 ) -> int:
     """Find and keep the proposals of every picture that has none in the store.
 
@@ -42,7 +41,7 @@ def compute_proposals(
         method: as the store says; `Store.create(folder, method.name, method.settings)`.
         workers: threads; 0: one a core.
         share: (i, n): of n processes this is number i, 0-based, and takes every n-th picture.
-        console: where progress is shown; nowhere by default.
+        progress: called with what is done so far.
 
     Returns:
         How many pictures were new.
@@ -77,10 +76,12 @@ def compute_proposals(
     torch.set_num_threads(max(1, threads // workers))  # of this thread, and of those that start from now on
     try:
         title = f"{dataset.name}, {method.name}"
-        with _Bar(title, len(mine), len(mine) - len(missing), console) as bar, ThreadPoolExecutor(workers) as pool:
+        done = len(mine) - len(missing)
+        progress(title, done, len(mine))
+        with ThreadPoolExecutor(workers) as pool:
             for error in pool.map(one, missing):  # an exception leaves it, and what has not begun is cancelled
                 unread += [error] if error else []
-                bar.advance()
+                progress(title, done := done + 1, len(mine))
     except OSError as error:
         raise OSError(f"{error}. {_safe(store, mine)}") from None
     except KeyboardInterrupt:
@@ -97,7 +98,7 @@ def compute_proposals(
     return len(missing)
 
 
-def import_proposals(dataset: Dataset, released: Released, store: Store, *, console: Console | None = None) -> int:
+def import_proposals(dataset: Dataset, released: Released, store: Store, *, progress: Report = silent) -> int:
     """Keep the proposals of a released file that are of pictures of the data set.
 
     Ids are compared as texts, and as numbers where both are: 5 is 000005, and 2008000001 is 2008_000001.
@@ -128,11 +129,9 @@ def import_proposals(dataset: Dataset, released: Released, store: Store, *, cons
                 f"{released.path} has none of the pictures of {dataset.name}: its ids are like"
                 f" {', '.join(released.ids[:2])}, and the data set's like {dataset.records[0].id}"
             )
-    with _Bar(f"{dataset.name}, {released.path.name}", len(places), 0, console) as bar:
-        for record in dataset.records:
-            if record.id in places:
-                store.write(record.id, released.proposals(places[record.id]), record.size, record.path)
-                bar.advance()
+    known_pictures = [record for record in dataset.records if record.id in places]
+    for record in reported(known_pictures, f"{dataset.name}, {released.path.name}", progress):
+        store.write(record.id, released.proposals(places[record.id]), record.size, record.path)
     return len(places)
 
 
@@ -176,28 +175,3 @@ def _is_in(store: Store, record: Record) -> bool:
 def _safe(store: Store, records: Sequence[Record]) -> str:
     kept = sum(record.id in store for record in records)
     return f"The proposals of {kept} of {count(len(records), 'picture')} are safe; the same again does the others"
-
-
-class _Bar:
-    """A progress bar; where the console is a file or a pipe, a line for every tenth of the work."""
-
-    def __init__(self, name: str, total: int, done: int, console: Console | None) -> None:
-        self.console = safe(console or Console(quiet=True))
-        self.name, self.total, self.done = visible(name, self.console.encoding), total, done
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        self.bar = Progress(*columns, *times, console=self.console, disable=not self.console.is_terminal)
-        self.task = self.bar.add_task(self.name, total=total, completed=done)
-
-    def __enter__(self) -> _Bar:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def advance(self) -> None:
-        self.done += 1
-        self.bar.advance(self.task)
-        if not self.console.is_terminal and self.done * 10 // self.total > (self.done - 1) * 10 // self.total:
-            self.console.print(f"{self.name}: {self.done} of {self.total} pictures")

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from rcnnkit.structures import Size, Targets
-from rcnnkit.terminal import visible
+from rcnnkit.text import visible
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ from rcnnkit.colours import Colour
 from rcnnkit.drawing.fonts import Run, plain, runs
 from rcnnkit.files import check_new
 from rcnnkit.images import Picture, read_picture
-from rcnnkit.terminal import visible
+from rcnnkit.text import visible
 
 Frame = tuple[int, int, int, int]  # first and last pixel column and row: x, y, x, y
 

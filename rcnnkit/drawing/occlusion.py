@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from rich.progress import track
 from torch import Tensor
 
 from rcnnkit.colours import HUES
@@ -20,6 +19,7 @@ from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.rcnn import RCNN, picture_of
 from rcnnkit.drawing.canvas import Canvas
 from rcnnkit.images import Picture, read_picture
+from rcnnkit.progress import Report, reported, silent
 from rcnnkit.settings import closest_name
 from rcnnkit.structures import Proposals
 
@@ -54,7 +54,7 @@ def occlusion(
     square: int = 0,
     stride: int = 0,
     batch: int = 8,
-    progress: bool = False,
+    progress: Report = silent,
 ) -> Occlusion:
     """Slides a grey square over a picture and records what score the class still gets at the box.
 
@@ -71,7 +71,7 @@ def occlusion(
             Grey is the mean that the preprocessing subtracts.
         stride: from one place to the next, pixels; 0: half the square.
         batch: pictures at a time.
-        progress: show how many batches are done.
+        progress: called with what is done so far.
 
     Raises:
         RuntimeError: the detector is in training mode.
@@ -104,7 +104,7 @@ def occlusion(
     places = [(row, column) for row in range(rows) for column in range(columns)]
     scores = np.zeros((rows, columns), np.float32)
     parts = [places[i : i + batch] for i in range(0, len(places), batch)]
-    for part in track(parts, "squares", disable=not progress, transient=True):
+    for part in reported(parts, "squares", progress):
         hidden = []
         for row, column in part:
             top, left = (round((at + 0.5) * stride - square / 2) for at in (row, column))

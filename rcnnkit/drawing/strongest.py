@@ -8,7 +8,6 @@ from itertools import chain
 
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import Tensor
 
 from rcnnkit.backbones.classifier import Classifier
@@ -17,6 +16,7 @@ from rcnnkit.detectors.rcnn import RCNN, picture_of
 from rcnnkit.drawing.deconvnet import Cell, Trace, check_layer, project, trace
 from rcnnkit.images import Picture, read_picture
 from rcnnkit.ops import batched_nms
+from rcnnkit.progress import Report, reported, silent
 from rcnnkit.proposals.methods import SelectiveSearch
 from rcnnkit.structures import ImageBatch
 
@@ -66,7 +66,7 @@ def strongest_examples(
     channels: Sequence[int] | None = None,
     count: int = 16,
     each: int = 9,
-    progress: bool = False,
+    progress: Report = silent,
 ) -> dict[int, list[Example]]:
     """What the channels of a layer respond to most.
 
@@ -84,7 +84,7 @@ def strongest_examples(
         layer: a name of `layers(network.backbone)`.
         channels: which; by default the `count` that have the strongest activations.
         each: activations of a channel, at most.
-        progress: show how many pictures were looked through.
+        progress: called with what is done so far.
 
     Returns:
         channel → examples, strongest first; in the order of `channels`, or of strength. An activation of 0 is none: a
@@ -99,7 +99,7 @@ def strongest_examples(
         raise ValueError("no pictures to look through; give at least one")
     check_layer(network.get_submodule("backbone"), layer, channels or ())
     found: dict[int, list[Activation]] = {}
-    for number, picture in enumerate(track(pictures, "pictures", disable=not progress, transient=True)):
+    for number, picture in enumerate(reported(pictures, "pictures", progress)):
         for activation in _strong(network, picture, number, layer):
             if channels is None or activation.channel in channels:
                 found.setdefault(activation.channel, []).append(activation)

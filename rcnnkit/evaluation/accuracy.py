@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.table import Table
 from torch import Tensor
 
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.data.checks import READERS
 from rcnnkit.data.class_folders import ClassFolders, Example
-from rcnnkit.evaluation.report import in_eval_mode, or_none, percent, progress_bar
+from rcnnkit.evaluation.report import in_eval_mode, or_none
 from rcnnkit.images import read_picture
-from rcnnkit.terminal import visible
+from rcnnkit.progress import Report, silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +55,6 @@ class Accuracy:
         numbers = {name: or_none(value) for name, value in self.numbers.items()}
         return {"dataset": self.dataset, "pictures": self.pictures, **numbers, "classes": classes}
 
-    def table(self) -> Table:
-        """One row per class, then the mean of these, then all pictures."""
-        table = Table(title=f"{self.dataset}: accuracy, %", title_justify="left")
-        table.add_column("class", overflow="fold")
-        for column in ("pictures", "top-1", "top-5"):
-            table.add_column(column, justify="right")
-        for each in self.classes:
-            table.add_row(each.name, f"{each.pictures:,}", percent(each.top1), "")
-        table.add_section()
-        table.add_row("mean of classes", "", percent(self.numbers["class_mean"]), "")
-        table.add_row("all pictures", f"{self.pictures:,}", percent(self.top1), percent(self.top5), style="bold")
-        return table
-
 
 def accuracy(scores: Tensor, labels: Tensor, class_names: Sequence[str], dataset: str) -> Accuracy:
     """Compare scores with labels.
@@ -96,7 +82,7 @@ def accuracy(scores: Tensor, labels: Tensor, class_names: Sequence[str], dataset
 
 
 def evaluate_classifier(
-    classifier: Classifier, data: ClassFolders, *, batch_size: int = 32, progress: bool = False
+    classifier: Classifier, data: ClassFolders, *, batch_size: int = 32, progress: Report = silent
 ) -> Accuracy:
     """Run `classifier` over every picture of `data`, whose classes are its own.
 
@@ -114,11 +100,11 @@ def evaluate_classifier(
         return classifier.see(read_picture(record.path))
 
     scores = []
-    with in_eval_mode(classifier), torch.no_grad(), progress_bar(progress) as bar, ThreadPoolExecutor(READERS) as pool:
-        task = bar.add_task(visible(data.name, bar.console.encoding), total=len(data))
+    with in_eval_mode(classifier), torch.no_grad(), ThreadPoolExecutor(READERS) as pool:
+        progress(data.name, 0, len(data))
         for start in range(0, len(data), batch_size):
             crops = list(pool.map(read, data.records[start : start + batch_size]))
             scores.append(classifier.logits(classifier.pixels(crops)).cpu())
-            bar.advance(task, len(crops))
+            progress(data.name, start + len(crops), len(data))
     labels = torch.tensor([record.label for record in data.records])
     return accuracy(torch.cat(scores) if scores else torch.zeros(0), labels, data.class_names, data.name)

@@ -10,21 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.console import Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from torch import nn
 
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.evaluation.classes import in_classes
-from rcnnkit.evaluation.coco import NUMBERS, UNCAPPED, CocoResult, coco_metrics
+from rcnnkit.evaluation.coco import CocoResult, coco_metrics
 from rcnnkit.evaluation.crowding import warn_of_cocos_maximum, warn_of_limits
 from rcnnkit.evaluation.voc import VocResult, voc_ap
 from rcnnkit.images import read_picture
+from rcnnkit.progress import Report, silent
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Detections, Proposals
-from rcnnkit.terminal import Console, visible
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,54 +83,6 @@ class Evaluation:
             "classes": classes,
         }
 
-    def table(self) -> Group:
-        """Both tables, for `rich.print` or a `rich.console.Console`."""
-        return Group(self.class_table(), "", self.coco_table())
-
-    def class_table(self) -> Table:
-        """One row per class and a last one with the means; average precision in percent."""
-        difficult = [coco.objects - voc.npos for coco, voc in zip(self.coco.classes, self.voc.classes, strict=True)]
-        with_difficult = any(difficult)  # only VOC marks objects so; elsewhere the column says nothing
-        table = Table(title=f"{self.dataset}: average precision by class, %", title_justify="left")
-        table.add_column("class", overflow="fold")
-        columns = ["objects", *["difficult"] * with_difficult, "AP", "AP50", *["AP_all"] * self.crowded]
-        columns += ["VOC 11-point", "VOC area"]
-        for column in columns:
-            table.add_column(column, justify="right")
-
-        def add(name: str, objects: int, hard: int, *values: float, style: str = "") -> None:
-            counts = [f"{objects:,}", *[f"{hard:,}"] * with_difficult]
-            table.add_row(name, *counts, *map(percent, values), style=style)
-
-        for coco, voc, hard in zip(self.coco.classes, self.voc.classes, difficult, strict=True):
-            of_all = [coco.ap_all] * self.crowded
-            add(coco.name, coco.objects, hard, coco.ap, coco.ap50, *of_all, voc.ap_11, voc.ap_area)
-        table.add_section()
-        numbers, objects = self.coco.numbers, sum(each.objects for each in self.coco.classes)
-        means = [numbers[name] for name in ("AP", "AP50", *["AP_all"] * self.crowded)]
-        means += [self.voc.mean_ap_11, self.voc.mean_ap_area]
-        add("mean", objects, sum(difficult), *means, style="bold")
-        return table
-
-    def coco_table(self) -> Table:
-        """COCO's twelve numbers in percent, with what each one means; of crowded pictures, those of UNCAPPED too."""
-        pictures = f"{self.pictures:,} picture{'s' * (self.pictures != 1)}"
-        speed = "" if math.isnan(self.seconds_per_image) else f", {self.seconds_per_image:.3f} s each"
-        table = Table(title=f"{self.dataset}: COCO's numbers, %", caption=pictures + speed, title_justify="left")
-        table.caption_justify = "left"
-        table.add_column("")
-        table.add_column("IoU")
-        table.add_column("area, pixels")
-        table.add_column("detections", justify="right")
-        table.add_column("%", justify="right")
-        for name, (overlap, area, detections) in NUMBERS.items():
-            value = percent(self.coco.numbers[name])
-            table.add_row(name, overlap, area, f"≤ {detections}", value, end_section=name in ("APl", "ARl"))
-        for name, (overlap, area) in UNCAPPED.items():
-            if self.crowded:
-                table.add_row(name, overlap, area, "all", percent(self.coco.numbers[name]))
-        return table
-
 
 def evaluate(
     detector: nn.Module,
@@ -141,7 +90,7 @@ def evaluate(
     *,
     proposals: Store | None = None,
     batch_size: int = 4,
-    progress: bool = False,
+    progress: Report = silent,
     warn: bool = True,
 ) -> Evaluation:
     """Run `detector` over every picture of `dataset` and compare with its objects.
@@ -159,7 +108,7 @@ def evaluate(
         proposals: made beforehand, for R-CNN and Fast R-CNN, which search the pictures that are not in it themselves.
             Reading them is not part of the seconds.
         batch_size: pictures per call.
-        progress: show a progress bar in the terminal.
+        progress: called with what is done so far.
         warn: False where training has warned already.
 
     Raises:
@@ -179,8 +128,8 @@ def evaluate(
     seconds = []
     order = sorted(range(len(dataset)), key=lambda i: _aspect(dataset.records[i]))
     # no_grad and not inference_mode: what a detector caches meanwhile must serve training too.
-    with in_eval_mode(detector), torch.no_grad(), progress_bar(progress) as bar:
-        task = bar.add_task(visible(dataset.name, bar.console.encoding), total=len(dataset))
+    with in_eval_mode(detector), torch.no_grad():
+        progress(dataset.name, 0, len(dataset))
         for batch, given in _batches(order, dataset.records, proposals, batch_size):
             records = [dataset.records[i] for i in batch]
             began = time.perf_counter()
@@ -191,7 +140,7 @@ def evaluate(
             if len(answers) != len(batch):
                 raise ValueError(f"the detector answered {len(answers)} times for {len(batch)} pictures")
             found |= {i: in_classes(each, dataset.class_names) for i, each in zip(batch, answers, strict=True)}
-            bar.advance(task, len(batch))
+            progress(dataset.name, len(found), len(dataset))
     detections = [found[i] for i in range(len(dataset))]
     return Evaluation(
         dataset=dataset.name,
@@ -227,11 +176,6 @@ def _aspect(record: Record) -> float:
     return width / height
 
 
-def progress_bar(shown: bool) -> Progress:
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(), transient=True, disable=not shown)
-
-
 @contextmanager
 def in_eval_mode(detector: nn.Module) -> Iterator[None]:
     # Module by module: train(True) on the whole would wake batch norms that were frozen.
@@ -242,10 +186,6 @@ def in_eval_mode(detector: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def percent(value: float) -> str:
-    return "–" if math.isnan(value) else f"{100 * value:.1f}"
 
 
 def or_none(value: float) -> float | None:

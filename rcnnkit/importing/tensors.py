@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rcnnkit.files import check_regular
 from rcnnkit.pickles import read_pickle
-from rcnnkit.terminal import visible
+from rcnnkit.text import visible
 
 Tensors = dict[str, Tensor]
 WRAPPED = ("model", "state_dict", "model_state_dict")  # what training scripts keep the weights under

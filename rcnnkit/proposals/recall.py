@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.table import Table
 from torch import Tensor
 
 from rcnnkit.boxes import area, iou
@@ -86,23 +85,6 @@ class Coverage:
             "class_names": list(self.class_names),
         }
 
-    def table(self) -> Table:
-        """One row for each count of proposals, first for all objects, then for the large ones; fractions."""
-        table = Table(title="recall at IoU above 0.5 and 0.7; mean average best overlap", title_justify="left")
-        table.add_column("objects")
-        for column in ("first", "mean number", "recall 0.5", "recall 0.7", "MABO"):
-            table.add_column(column, justify="right")
-        for name, min_area in SELECTIONS.items():
-            objects = f"{name}: {int((self.areas >= min_area).sum()):,}"
-            for count in self.counts:
-                there_are = float(self.lengths.clamp(max=count).double().mean())
-                recalls = (self.recall(count, threshold, min_area) for threshold in (0.5, 0.7))
-                values = [_text(value, 3) for value in (*recalls, self.mabo(count, min_area))]
-                table.add_row(objects, f"{count:,}", _text(there_are, 0), *values)
-                objects = ""
-            table.add_section()
-        return table
-
 
 def best_overlaps(boxes: Tensor, objects: Tensor, counts: Sequence[int]) -> Tensor:
     """The highest IoU of each object with the first boxes.
@@ -154,10 +136,6 @@ def coverage(
         lengths=torch.tensor(lengths, dtype=torch.int64),
         class_names=tuple(class_names),
     )
-
-
-def _text(value: float, digits: int) -> str:
-    return "–" if math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def _or_none(value: float) -> float | None:

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from rcnnkit.boxes import check_inside, clip
 from rcnnkit.files import check_regular, whole
 from rcnnkit.structures import Proposals, Size
-from rcnnkit.terminal import visible
+from rcnnkit.text import visible
 
 FORMAT = 1
 ABOUT = "about.json"

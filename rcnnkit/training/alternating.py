@@ -26,6 +26,7 @@ from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.trained_rpn import TrainedRPN
 from rcnnkit.files import sha256
 from rcnnkit.proposals.store import Store
+from rcnnkit.terminal import progress
 from rcnnkit.training.checkpoint import BEST, LAST
 from rcnnkit.training.detection import evaluate_in, read_splits
 from rcnnkit.training.run import Run
@@ -154,5 +155,6 @@ def _proposals(run: Run, rpn: Path, data: Dataset) -> Store:
     detector.rpn.keep = (ALL, detector.rpn.train_keep[1])
     method = TrainedRPN(detector, sha256(rpn)[:16])
     store = Store.create(run.folder / "proposals", method.name, method.settings)
-    compute_proposals(data, method, store, console=run.console)
+    with progress(run.console) as report:
+        compute_proposals(data, method, store, progress=report)
     return store

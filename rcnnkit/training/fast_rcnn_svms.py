@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from rcnnkit import weights
@@ -19,6 +18,7 @@ from rcnnkit.files import check_new
 from rcnnkit.heads.svm import SVMSettings, SVMTrainer, feature_scale
 from rcnnkit.images import read_picture
 from rcnnkit.matching import class_overlaps
+from rcnnkit.progress import Report, reported, silent
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals
 
@@ -35,7 +35,7 @@ def train_svms(
     use_difficult: bool = False,
     processes: int = 1,
     device: str = "auto",
-    progress: bool = False,
+    progress: Report = silent,
     svms: SVMSettings = SVMSettings(),  # noqa: B008  # it is frozen
 ) -> None:
     """Write a trained Fast R-CNN once more, with a linear SVM per class to score regions; all else stays.
@@ -74,7 +74,7 @@ def train_svms(
     measured = set(rng.permutation(len(data))[:NORM_PICTURES].tolist())
     positives: list[list[np.ndarray]] = [[] for _ in data.class_names]
     norms = [np.zeros(0)]
-    for number, record in enumerate(track(data.records, "objects", disable=not progress)):
+    for number, record in enumerate(reported(data.records, "objects", progress)):
         targets = record.targets[~record.targets.crowd]
         targets = targets if use_difficult else targets[~targets.difficult]
         for label, feature in zip(targets.labels.tolist(), fc7(detector, record, targets.boxes), strict=True):
@@ -91,7 +91,7 @@ def train_svms(
         svms,
         processes,
     )
-    for number, record in enumerate(track(data.records, "negatives", disable=not progress)):
+    for number, record in enumerate(reported(data.records, "negatives", progress)):
         boxes = store.read(record.id, record.size, record.path)[: detector.train_count].boxes
         overlaps = class_overlaps(boxes, record.targets, len(data.class_names)).numpy()
         features = fc7(detector, record, boxes) * np.float32(factor)

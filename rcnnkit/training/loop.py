@@ -18,7 +18,7 @@ from rcnnkit.data.records import Dataset
 from rcnnkit.images import Preprocessing
 from rcnnkit.model import Model
 from rcnnkit.precision import autocast
-from rcnnkit.terminal import visible
+from rcnnkit.text import visible
 from rcnnkit.training.checkpoint import Progress
 from rcnnkit.training.log import RunLog
 from rcnnkit.training.run import Result, Run

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from rcnnkit.config import Settings
 from rcnnkit.data.proposals import check_proposals, compute_proposals
 from rcnnkit.data.records import Dataset
 from rcnnkit.proposals.methods import proposal_method
 from rcnnkit.proposals.store import Store
+from rcnnkit.terminal import Console, progress
 
 
 def stored_proposals(settings: Settings, datasets: Sequence[Dataset], console: Console) -> Store:
@@ -35,6 +34,7 @@ def stored_proposals(settings: Settings, datasets: Sequence[Dataset], console: C
         return store
     folder = options.folder or Path("proposals") / settings.data.root.resolve().name
     store = Store.create(folder, method.name, method.settings)
-    for dataset in datasets:
-        compute_proposals(dataset, method, store, console=console)
+    with progress(console) as report:
+        for dataset in datasets:
+            compute_proposals(dataset, method, store, progress=report)
     return store

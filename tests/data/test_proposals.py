@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from rcnnkit.data.proposals import check_proposals, compute_proposals, cores, import_proposals, read_proposals
 from rcnnkit.data.reading import read_data
@@ -25,6 +24,7 @@ from rcnnkit.proposals.methods import PictureMethod, SlidingWindows
 from rcnnkit.proposals.released import Released
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals
+from rcnnkit.terminal import Console, progress
 
 
 class Grey(PictureMethod):
@@ -158,7 +158,8 @@ def test_no_pictures(data, store):
 
 
 def test_lines_instead_of_a_bar_where_nobody_watches(data, store, capsys):
-    compute_proposals(data, Grey(), store, console=Console(width=100))
+    with progress(Console(width=100)) as report:
+        compute_proposals(data, Grey(), store, progress=report)
     assert capsys.readouterr().out.splitlines()[-1] == "data/train, grey: 8 of 8 pictures"
 
 

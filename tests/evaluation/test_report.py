@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from rcnnkit.data.records import Dataset, Record
 from rcnnkit.evaluation.report import Evaluation, evaluate
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Detections, Proposals, Targets
+from rcnnkit.tables import evaluation_table
 
 NAMES = ("cat", "dog", "unicorn")
 
@@ -162,7 +164,7 @@ def test_json_has_null_where_a_number_is_undefined(data):
 
 def rendered(result: Evaluation) -> list[list[str]]:
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    console.print(result.table())
+    console.print(evaluation_table(result))
     return [line.replace("┃", "│").replace("│", " ").split() for line in console.export_text().splitlines()]
 
 
@@ -183,10 +185,12 @@ def test_difficult_objects_get_a_column_where_there_are_any(tmp_path):
     assert ["cat", "2", "1", "100.0", "100.0", "100.0", "100.0"] in lines
 
 
-def test_a_progress_bar_only_when_asked(data, capsys):
+def test_what_is_done_is_reported(data, capsys):
+    done = []
+    evaluate(Oracle(data), data, batch_size=2, progress=lambda *work: done.append(work))
+    assert done == [("made/val", i, 5) for i in (0, 2, 4, 5)]
     evaluate(Oracle(data), data)
     assert capsys.readouterr().out == ""
-    evaluate(Oracle(data), data, progress=True)
 
 
 def test_an_untimed_evaluation_can_be_shown(data):
@@ -194,3 +198,10 @@ def test_an_untimed_evaluation_can_be_shown(data):
     untimed = Evaluation(timed.dataset, timed.pictures, timed.coco, timed.voc, math.nan, math.nan)
     assert untimed.to_json()["seconds_per_image"] is None
     assert ["5", "pictures"] in rendered(untimed)
+
+
+def test_the_headline_is_of_all_detections_where_pictures_are_crowded(data):
+    result = evaluate(Oracle(data), data)
+    assert result.headline == ("AP", "AP50")
+    numbers = dict.fromkeys(["AP", "AP50", "AP_all", "AP50_all"], 0.5)
+    assert replace(result, coco=replace(result.coco, numbers=numbers)).headline == ("AP_all", "AP50_all")

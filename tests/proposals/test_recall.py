@@ -11,6 +11,7 @@ from rich.console import Console
 from rcnnkit.data.reading import read_data
 from rcnnkit.proposals.recall import best_overlaps, coverage
 from rcnnkit.structures import Proposals, Targets
+from rcnnkit.tables import coverage_table
 
 
 def proposals(*boxes):
@@ -114,7 +115,7 @@ def test_nothing_at_all():
     assert len(empty.lengths) == 0
     assert math.isnan(empty.recall(100))
     assert empty.to_json()["first"][0]["mabo"] is None
-    Console(quiet=True).print(empty.table())
+    Console(quiet=True).print(coverage_table(empty))
     without = coverage([proposals()], [objects(([0, 0, 4, 4], 0))], ("a",))
     assert (without.recall(100), without.mabo(2000)) == (0, 0)
 
@@ -141,6 +142,6 @@ def test_json_and_table_on_real_objects(coco256):
     assert 126 / 929 <= own.recall(1) < 0.5
     console = Console(width=120)
     with console.capture() as shown:
-        console.print(own.table())
+        console.print(coverage_table(own))
     assert "all: 929" in shown.get()
     assert f"≥ 32×32: {large}" in shown.get()

@@ -14,7 +14,7 @@ from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.images import read_picture
 from rcnnkit.structures import Targets
-from rcnnkit.terminal import visible
+from rcnnkit.text import visible
 
 LEAST = 10  # pictures; a median of fewer says little
 SHOWN = 20  # bad files that an error lists

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rcnnkit.cli.options import Data, Images, ProposalsOut, SkipBad, Split, console, split_of
-from rcnnkit.terminal import Console
+from rcnnkit.terminal import Console, progress
 
 if TYPE_CHECKING:
     from rcnnkit.proposals.methods import PictureMethod
@@ -56,7 +56,8 @@ def compute(
     shown = Console(quiet=True) if rank else console
     workers = workers or max(1, cores() // here)
     began = time.perf_counter()
-    new = compute_proposals(dataset, finder, store, workers=workers, share=(rank, world), console=shown)
+    with progress(shown) as report:
+        new = compute_proposals(dataset, finder, store, workers=workers, share=(rank, world), progress=report)
     seconds = time.perf_counter() - began
     speed = f", {seconds / new:.3f} s each" if new else ""
     shown.print(f"{dataset.name}: {new} pictures were new{speed}; proposals in {store.folder}")

@@ -25,6 +25,7 @@ def evaluate(
     from rcnnkit.files import check_new, whole
     from rcnnkit.proposals.recall import coverage
     from rcnnkit.proposals.store import Store
+    from rcnnkit.tables import coverage_table
 
     if json_file:
         check_new(json_file)
@@ -41,6 +42,6 @@ def evaluate(
                 half.write_text(json.dumps(about | result.to_json(), indent=1), encoding="utf-8")
     finally:  # where the file cannot be written, the numbers are seen all the same
         console.print(f"{dataset.name}, {len(dataset)} pictures: {store.describe()}")
-        console.print(result.table())
+        console.print(coverage_table(result))
     if json_file:
         console.print(f"wrote {json_file}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rcnnkit.cli.options import Data, Images, ProposalsOut, SkipBad, Split, console, split_of
+from rcnnkit.terminal import progress
 
 
 def import_(
@@ -29,5 +30,6 @@ def import_(
     released = read_released(file)
     dataset = read_data(data, split, images=images, skip_bad=skip_bad)
     store = Store.create(out, "imported", {"file": file.name, "sha256": sha256(file)[:16]})
-    taken = import_proposals(dataset, released, store, console=console)
+    with progress(console) as report:
+        taken = import_proposals(dataset, released, store, progress=report)
     console.print(f"{dataset.name}: {taken} of {len(dataset)} pictures have proposals in {store.folder}")

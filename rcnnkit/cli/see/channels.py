@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rcnnkit.cli.options import Device, Files, NewPicture, Weights, check_picture, console
+from rcnnkit.terminal import progress
 
 log = logging.getLogger("rcnnkit")
 
@@ -45,9 +46,8 @@ def channels(
         raise ValueError(f"{weights}: {error}") from None
     pictures = list(filter(_readable, given))
     try:
-        examples = strongest_examples(
-            network, pictures, layer, channels=channel, count=count, progress=console.is_terminal
-        )
+        with progress(console, transient=True) as report:
+            examples = strongest_examples(network, pictures, layer, channels=channel, count=count, progress=report)
     except NoActivations as error:  # others name the picture
         raise ValueError(f"{weights}: {error}") from None
     console.print(f"wrote {save_picture(draw_sheet(examples, layer, network.preprocessing), out)}")

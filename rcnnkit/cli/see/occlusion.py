@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rcnnkit.cli.options import Batch, Device, NewPicture, Precision, Weights, check_picture, console
+from rcnnkit.terminal import progress
 
 
 def occlusion(
@@ -47,7 +48,8 @@ def occlusion(
         if not len(found):
             raise ValueError(f"nothing{f' called {name}' if name else ''} is found in {picture}; say where with --box")
         (name, _, box), *_ = found
-    shown = find(detector, picture, box, name, square=square, stride=stride, batch=batch, progress=console.is_terminal)
+    with progress(console, transient=True) as report:
+        shown = find(detector, picture, box, name, square=square, stride=stride, batch=batch, progress=report)
     file = save_picture(draw_occlusion(shown), out)
     console.print(
         f"{shown.name} scores {shown.score:.3f}; with a square of {shown.square} pixels, {shown.scores.min():.3f} to"

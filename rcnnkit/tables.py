@@ -1,0 +1,104 @@
+"""Results as tables, for a terminal."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Group
+from rich.table import Table
+
+from rcnnkit.evaluation.accuracy import Accuracy
+from rcnnkit.evaluation.coco import NUMBERS, UNCAPPED
+from rcnnkit.evaluation.report import Evaluation
+from rcnnkit.proposals.recall import SELECTIONS, Coverage
+
+
+def evaluation_table(result: Evaluation) -> Group:
+    """Both tables of a detector, for `rich.print` or a `rich.console.Console`."""
+    return Group(class_table(result), "", coco_table(result))
+
+
+def class_table(result: Evaluation) -> Table:
+    """One row per class and a last one with the means; average precision in percent."""
+    difficult = [coco.objects - voc.npos for coco, voc in zip(result.coco.classes, result.voc.classes, strict=True)]
+    with_difficult = any(difficult)  # only VOC marks objects so; elsewhere the column says nothing
+    table = Table(title=f"{result.dataset}: average precision by class, %", title_justify="left")
+    table.add_column("class", overflow="fold")
+    columns = ["objects", *["difficult"] * with_difficult, "AP", "AP50", *["AP_all"] * result.crowded]
+    columns += ["VOC 11-point", "VOC area"]
+    for column in columns:
+        table.add_column(column, justify="right")
+
+    def add(name: str, objects: int, hard: int, *values: float, style: str = "") -> None:
+        counts = [f"{objects:,}", *[f"{hard:,}"] * with_difficult]
+        table.add_row(name, *counts, *map(percent, values), style=style)
+
+    for coco, voc, hard in zip(result.coco.classes, result.voc.classes, difficult, strict=True):
+        of_all = [coco.ap_all] * result.crowded
+        add(coco.name, coco.objects, hard, coco.ap, coco.ap50, *of_all, voc.ap_11, voc.ap_area)
+    table.add_section()
+    numbers, objects = result.coco.numbers, sum(each.objects for each in result.coco.classes)
+    means = [numbers[name] for name in ("AP", "AP50", *["AP_all"] * result.crowded)]
+    means += [result.voc.mean_ap_11, result.voc.mean_ap_area]
+    add("mean", objects, sum(difficult), *means, style="bold")
+    return table
+
+
+def coco_table(result: Evaluation) -> Table:
+    """COCO's twelve numbers in percent, with what each one means; of crowded pictures, those of UNCAPPED too."""
+    pictures = f"{result.pictures:,} picture{'s' * (result.pictures != 1)}"
+    speed = "" if math.isnan(result.seconds_per_image) else f", {result.seconds_per_image:.3f} s each"
+    table = Table(title=f"{result.dataset}: COCO's numbers, %", caption=pictures + speed, title_justify="left")
+    table.caption_justify = "left"
+    table.add_column("")
+    table.add_column("IoU")
+    table.add_column("area, pixels")
+    table.add_column("detections", justify="right")
+    table.add_column("%", justify="right")
+    for name, (overlap, area, detections) in NUMBERS.items():
+        value = percent(result.coco.numbers[name])
+        table.add_row(name, overlap, area, f"≤ {detections}", value, end_section=name in ("APl", "ARl"))
+    for name, (overlap, area) in UNCAPPED.items():
+        if result.crowded:
+            table.add_row(name, overlap, area, "all", percent(result.coco.numbers[name]))
+    return table
+
+
+def accuracy_table(result: Accuracy) -> Table:
+    """One row per class, then the mean of these, then all pictures."""
+    table = Table(title=f"{result.dataset}: accuracy, %", title_justify="left")
+    table.add_column("class", overflow="fold")
+    for column in ("pictures", "top-1", "top-5"):
+        table.add_column(column, justify="right")
+    for each in result.classes:
+        table.add_row(each.name, f"{each.pictures:,}", percent(each.top1), "")
+    table.add_section()
+    table.add_row("mean of classes", "", percent(result.numbers["class_mean"]), "")
+    table.add_row("all pictures", f"{result.pictures:,}", percent(result.top1), percent(result.top5), style="bold")
+    return table
+
+
+def coverage_table(result: Coverage) -> Table:
+    """One row for each count of proposals, first for all objects, then for the large ones; fractions."""
+    table = Table(title="recall at IoU above 0.5 and 0.7; mean average best overlap", title_justify="left")
+    table.add_column("objects")
+    for column in ("first", "mean number", "recall 0.5", "recall 0.7", "MABO"):
+        table.add_column(column, justify="right")
+    for name, min_area in SELECTIONS.items():
+        objects = f"{name}: {int((result.areas >= min_area).sum()):,}"
+        for count in result.counts:
+            there_are = float(result.lengths.clamp(max=count).double().mean())
+            recalls = (result.recall(count, threshold, min_area) for threshold in (0.5, 0.7))
+            values = [_number(value, 3) for value in (*recalls, result.mabo(count, min_area))]
+            table.add_row(objects, f"{count:,}", _number(there_are, 0), *values)
+            objects = ""
+        table.add_section()
+    return table
+
+
+def percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _number(value: float, digits: int) -> str:
+    return "–" if math.isnan(value) else f"{value:,.{digits}f}"

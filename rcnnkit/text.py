@@ -1,0 +1,38 @@
+"""Any text made visible, whatever names files have and hold."""
+
+from __future__ import annotations
+
+import re
+
+# What a terminal obeys instead of showing it (C0, DEL, C1), what begins a line or turns the direction of writing, and
+# surrogates, which no encoding has: Python keeps the bytes of a file name that is not UTF-8 in them.
+OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Signs in our own tables and messages, for terminals without them.
+PLAIN = str.maketrans({"≤": "<=", "–": "-", "×": "x", "…": "...", "→": "->", "·": "-", "“": '"', "”": '"'})
+
+
+def visible(text: str, encoding: str = "utf-8") -> str:
+    r"""The text in one line, with escapes such as \n, \x1b and \u202e for what a terminal would obey or cannot show.
+
+    Args:
+        encoding: of the terminal; what it lacks is escaped too.
+    """
+    text = OBEYED.sub(_escape, text)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(PLAIN).encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name
+        return f"\\x{code - 0xDC00:02x}"
+    return found[0].encode("unicode_escape").decode("ascii")
+
+
+def set_in(text: str, encoding: str = "utf-8") -> str:
+    """A message that may have several lines, visible; all but the first are set in, so that none looks like another."""
+    first, *rest = (visible(line, encoding) for line in text.expandtabs(4).split("\n"))
+    return "\n".join([first, *(line if line.startswith("  ") else f"  {line}" for line in rest)])
