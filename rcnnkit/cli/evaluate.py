@@ -77,7 +77,7 @@ def evaluate(
         store = Store.open(proposals) if proposals else None
         detector = load(weights, device, precision, max_detections)
         if store and isinstance(detector, FasterRCNN):
-            raise ValueError(f"{weights} holds a Faster R-CNN, which makes its own proposals; leave --proposals away")
+            raise ValueError(f"{weights} holds a Faster R-CNN, which makes its own proposals; leave --proposals out")
         dataset = read_data(data, split, images=images, class_names=detector.class_names, skip_bad=skip_bad)
         evaluation = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=True)
     try:

@@ -33,7 +33,7 @@ def train(
     if read.train.resume:
         run = checkpoint_of(read.train.resume).parent
         if out and out.resolve() != run.resolve():
-            raise ValueError(f"train.resume continues in {run}; leave --out {out} away")
+            raise ValueError(f"train.resume continues in {run}; leave out --out {out}")
     else:
         name = config.parent.name if config.name == "settings.toml" else config.stem  # another run's settings
         run = out or free_folder(Path("runs") / name)
