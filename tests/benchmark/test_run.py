@@ -117,7 +117,7 @@ def test_what_was_measured_is_kept(options: Options, tmp_path: Path, monkeypatch
 def test_bad_input(options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for changed, words in (
         ({"device": "cuda:77"}, 'device "cuda:77" cannot be used'),
-        ({"dtype": "int8"}, "int8 is not one of auto, float32, bf16, fp16"),
+        ({"precision": "int8"}, "int8 is not one of auto, float32, bf16, fp16"),
         ({"data": None}, "--weights needs pictures to detect in"),
         ({"random": True}, "--random and --weights exclude each other"),
         ({"backbone": "resnet50"}, r"--backbone resnet50, but .*rcnn\.safetensors has resnet18; add --random"),
