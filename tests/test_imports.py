@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "rcnnkit"
+CONTRIBUTING = ROOT.parent / "CONTRIBUTING.md"
 
-# Each may import those above it and, where a name ends with /, what is beside it in its folders.
+# Each may import those above it and, where a name ends with /, what is beside it in its folders. CONTRIBUTING.md shows
+# them; `python tests/test_imports.py` writes them into it.
 TIERS = [
     ["apart", "boxes", "colours", "files", "precision", "processes", "settings", "terminal"],
     ["downloads", "pickles", "structures"],
@@ -81,6 +83,19 @@ def test_imports_run_downwards(module: str) -> None:
             assert there < here or other == module, f"rcnnkit.{module} imports rcnnkit.{other}, which is not below it"
 
 
+def with_tiers(text: str) -> str:
+    """The text of CONTRIBUTING.md with these tiers in the place of those that it shows."""
+    shown = "".join(f"      {', '.join(names)}\n" for names in TIERS)
+    before, mark, after = text.partition("  may import those above it:\n\n")
+    assert mark
+    return before + mark + shown + after[after.index("\n- ") :]
+
+
+def test_contributing_shows_the_order_of_imports() -> None:
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    assert text == with_tiers(text), "run `python tests/test_imports.py`"
+
+
 def test_the_imports_are_seen() -> None:
     assert imported("structures") == {"boxes", "settings"}
     assert {"proposals.rpn", "heads.box_head", "structures"} <= imported("detectors.faster_rcnn")
@@ -127,3 +142,7 @@ def test_every_name_is_there_and_others_are_not() -> None:
         assert callable(getattr(rcnnkit, name)), name
     with pytest.raises(AttributeError, match="has no attribute 'Detection'"):
         rcnnkit.Detection  # noqa: B018
+
+
+if __name__ == "__main__":
+    CONTRIBUTING.write_text(with_tiers(CONTRIBUTING.read_text(encoding="utf-8")), encoding="utf-8")
