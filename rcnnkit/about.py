@@ -16,7 +16,7 @@ SHOWN = 12  # classes; the rest is counted
 
 
 def about(path: Path | str) -> dict[str, Any]:
-    """What `rcnnkit info --json` writes: a weights file, without its tensors.
+    """What `rcnnkit info --as-json` writes: a weights file, without its tensors.
 
     Raises:
         FileNotFoundError, ValueError: as `rcnnkit.weights.read`; what it says of itself is incomplete or unknown.

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "rcnnkit"
+CONTRIBUTING = ROOT.parent / "CONTRIBUTING.md"
 
-# Each may import those above it and, where a name ends with /, what is beside it in its folders.
+# Each may import those above it and, where a name ends with /, what is beside it in its folders. CONTRIBUTING.md shows
+# them; `python tests/test_imports.py` writes them into it.
 TIERS = [
     ["apart", "boxes", "colours", "files", "precision", "processes", "progress", "settings", "text"],
     ["downloads", "pickles", "structures"],
@@ -84,6 +86,19 @@ def test_imports_run_downwards(module: str) -> None:
             assert there < here or other == module, f"rcnnkit.{module} imports rcnnkit.{other}, which is not below it"
 
 
+def with_tiers(text: str) -> str:
+    """The text of CONTRIBUTING.md with these tiers in the place of those that it shows."""
+    shown = "".join(f"      {', '.join(names)}\n" for names in TIERS)
+    before, mark, after = text.partition("  may import those above it:\n\n")
+    assert mark
+    return before + mark + shown + after[after.index("\n- ") :]
+
+
+def test_contributing_shows_the_order_of_imports() -> None:
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    assert text == with_tiers(text), "run `python tests/test_imports.py`"
+
+
 def test_the_imports_are_seen() -> None:
     assert imported("structures") == {"boxes", "settings"}
     assert {"proposals.rpn", "heads.box_head", "structures"} <= imported("detectors.faster_rcnn")
@@ -139,6 +154,9 @@ def test_nothing_below_training_draws_on_a_terminal() -> None:
         if tier(module)[0] < first and module not in ("tables", "terminal"):
             path = ROOT.joinpath(*module.split("."))
             source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-            assert "rich" not in re.findall(r"^ *(?:from|import) (\w+)", source.read_text(encoding="utf-8"), re.M), (
-                module
-            )
+            imports = re.findall(r"^ *(?:from|import) (\w+)", source.read_text(encoding="utf-8"), re.M)
+            assert "rich" not in imports, module
+
+
+if __name__ == "__main__":
+    CONTRIBUTING.write_text(with_tiers(CONTRIBUTING.read_text(encoding="utf-8")), encoding="utf-8")

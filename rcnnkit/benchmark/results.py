@@ -30,12 +30,13 @@ class Options:
     demo: Path = Path("rcnnkit-demo")
     random: bool = False
     backbone: str = ""  # the weights' own; untrained: choice.BACKBONE
-    images: Path | None = None  # the demo's
+    data: Path | None = None  # the demo's pictures
+    images: Path | None = None  # the folder of a COCO file's pictures
     split: str = "test"
     weights: tuple[Path, ...] = ()  # the demo's
     device: str = "auto"
-    dtype: str = "float32"
-    proposals: int = 0
+    precision: str = "float32"
+    max_proposals: int = 0
     batch: int = 1
     threads: int = 0
     limit: int = 64

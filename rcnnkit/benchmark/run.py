@@ -73,10 +73,10 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not empty; choose another --out, nothing is overwritten")
     device, console = pick_device(options.device), safe(console)
-    dtype = pick_dtype(options.dtype, device)
+    dtype = pick_dtype(options.precision, device)
     precision = next(name for name, known in DTYPES.items() if known == dtype)
     with threads(options.threads):
-        options = replace(options, device=str(device), dtype=precision, threads=torch.get_num_threads())
+        options = replace(options, device=str(device), precision=precision, threads=torch.get_num_threads())
         try:
             contenders, data, annotated = choose(options, out, console)
             check_memory(contenders, [record.size for record in data.records], options)
@@ -113,7 +113,7 @@ def _reported(journal: Journal, console: Console) -> Iterator[None]:
         journal.add(stopped="too little memory")
         raise ValueError(
             f"the memory of {journal.results.options.device} did not suffice ({str(error).splitlines()[0]}); lower"
-            f" --batch or --proposals; what was measured is in {out}"
+            f" --batch or --max-proposals; what was measured is in {out}"
         ) from None
     finally:
         if journal.results.summaries:

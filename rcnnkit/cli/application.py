@@ -6,10 +6,12 @@ import logging
 import os
 import sys
 import warnings
+from typing import Annotated, Any
 
 import typer
-from rich.logging import RichHandler
+from typer.core import TyperCommand
 
+from rcnnkit import __version__
 from rcnnkit.cli.benchmark import benchmark
 from rcnnkit.cli.compress import compress
 from rcnnkit.cli.crop import crop
@@ -26,24 +28,51 @@ from rcnnkit.cli.svms import svms
 from rcnnkit.cli.train import train
 from rcnnkit.terminal import Console, Formatter, escape_what_streams_lack
 
-app = typer.Typer(
-    help="The R-CNN family: train detectors, evaluate them, find things in pictures.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+# Flags of earlier versions, and today's.
+RENAMED = {
+    "benchmark": {"--dtype": "--precision", "--proposals": "--max-proposals"},
+    "info": {"--json": "--as-json"},
+}
+
+
+class Command(TyperCommand):
+    """Answers the earlier spelling of a flag with today's."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for flag in (argument.partition("=")[0] for argument in args):
+            if new := RENAMED.get(self.name or "", {}).get(flag):
+                ctx.fail(f"{flag} is now {new}")
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(train)
 app.command()(evaluate)
 app.command()(detect)
 app.command("import")(import_)
-app.command()(info)
+app.command(cls=Command)(info)
 app.command()(compress)
 app.command()(svms)
 app.command()(crop)
 app.command()(demo)
-app.command()(benchmark)
+app.command(cls=Command)(benchmark)
 app.add_typer(proposals, name="proposals")
 app.add_typer(see, name="see")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rcnnkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def rcnnkit(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """The R-CNN family: train detectors, evaluate them, find things in pictures."""
 
 
 def main() -> None:
@@ -51,6 +80,8 @@ def main() -> None:
     escape_what_streams_lack()
     handler: logging.Handler
     if sys.stderr.isatty():
+        from rich.logging import RichHandler
+
         handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
         handler.setFormatter(Formatter())
     else:  # a file or a pipe gets a message in one line

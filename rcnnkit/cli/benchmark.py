@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rcnnkit.cli.options import Batch, Device, console, split_of
+from rcnnkit.cli.options import Batch, Device, Images, Precision, console, split_of
 
 
 def benchmark(
@@ -21,15 +21,16 @@ def benchmark(
     ] = None,
     random: Annotated[bool, typer.Option("--random", help="Untrained detectors: times without accuracy.")] = False,
     backbone: Annotated[str, typer.Option(help="Of --random: resnet18 (the default), resnet50, vgg16, …")] = "",
-    images: Annotated[
+    data: Annotated[
         Path | None, typer.Option(help="Other pictures: a folder, or annotated ones in VOC's or COCO's (.json) format.")
     ] = None,
+    images: Images = None,
     split: Annotated[str | None, typer.Option(help="Of a VOC folder.", show_default="test")] = None,
     limit: Annotated[int, typer.Option(min=0, help="Pictures at most, evenly from all; 0: all.")] = 64,
     batch: Batch = 1,
-    proposals: Annotated[int, typer.Option(min=0, help="Of a picture, at most; 0: each detector's own number.")] = 0,
+    max_proposals: Annotated[int, typer.Option(min=0, help="Of a picture; 0: each detector's own number.")] = 0,
     device: Device = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bf16, fp16, auto (bf16 where it is fast).")] = "float32",
+    precision: Precision = "float32",
     threads: Annotated[int, typer.Option(min=0, help="0: as many as torch takes by itself.")] = 0,
     growth: Annotated[
         bool, typer.Option("--growth", help="Also how times grow with proposals, classes, sizes, batches, threads.")
@@ -43,16 +44,19 @@ def benchmark(
     from rcnnkit.benchmark.run import run_benchmark
     from rcnnkit.files import free_folder
 
+    if images and not data:
+        raise typer.BadParameter("--data names the pictures now; --images is where those of a COCO file are")
     options = Options(
         demo=demo,
         random=random,
         backbone=backbone,
+        data=data,
         images=images,
-        split=split_of(images or Path(), split, "test"),
+        split=split_of(data or Path(), split, "test"),
         weights=tuple(weights or ()),
         device=device,
-        dtype=dtype,
-        proposals=proposals,
+        precision=precision,
+        max_proposals=max_proposals,
         batch=batch,
         threads=threads,
         limit=limit,

@@ -11,7 +11,8 @@ from rcnnkit.cli.options import Weights, console
 
 
 def info(
-    weights: Weights, as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON object.")] = False
+    weights: Weights,
+    as_json: Annotated[bool, typer.Option("--as-json", help="Everything, as one JSON object.")] = False,
 ) -> None:
     """Say what a weights file is: network, classes, input, training, origin and licence."""
     from rcnnkit.about import about, summary

@@ -29,5 +29,5 @@ def train(
     read = read_settings(config, settings or [])
     run = out or run_folder(read, config)
     if read.train.resume and run.resolve() != (folder := checkpoint_of(read.train.resume).parent).resolve():
-        raise ValueError(f"train.resume continues in {folder}; leave --out {out} out")
+        raise ValueError(f"train.resume continues in {folder}; leave out --out {out}")
     console.print(f"wrote {train_model(read, run, console=console)}")

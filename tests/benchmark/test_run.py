@@ -47,7 +47,7 @@ def options(tiny: dict[str, dict[str, Any]], pictures: Path, tmp_path: Path) -> 
         torch.manual_seed(0)
         files.append(tmp_path / f"{name}.safetensors")
         weights.save(build(settings, classes).eval(), settings, files[-1])
-    return Options(weights=tuple(files), images=pictures, split="val", device="cpu", batch=3)
+    return Options(weights=tuple(files), data=pictures, split="val", device="cpu", batch=3)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_the_whole_benchmark(options: Options, pictures: Path, tmp_path: Path) -
     assert (torch.get_num_threads(), cv2.getNumThreads()) == (threads, before)
     results = read(out)
     assert results.complete
-    assert (results.options.threads, results.options.device, results.options.dtype) == (1, "cpu", "float32")
+    assert (results.options.threads, results.options.device, results.options.precision) == (1, "cpu", "float32")
     assert list(results.contenders) == [*NAMES, "torchvision"]
     data = read_data(pictures, "val")
     for name, contender in results.contenders.items():
@@ -103,7 +103,7 @@ def test_what_was_measured_is_kept(options: Options, tmp_path: Path, monkeypatch
         run_benchmark(options, tmp_path / "stopped", CONSOLE)
     error = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
     with pytest.raises(
-        ValueError, match=r"the memory of cpu did not suffice .* lower --batch or --proposals; what was"
+        ValueError, match=r"the memory of cpu did not suffice .* lower --batch or --max-proposals; what was"
     ):
         run_benchmark(options, tmp_path / "full", CONSOLE)
     for name, why in (("stopped", "interrupted"), ("full", "too little memory")):
@@ -117,8 +117,8 @@ def test_what_was_measured_is_kept(options: Options, tmp_path: Path, monkeypatch
 def test_bad_input(options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for changed, words in (
         ({"device": "cuda:77"}, 'device "cuda:77" cannot be used'),
-        ({"dtype": "int8"}, "int8 is not one of auto, float32, bf16, fp16"),
-        ({"images": None}, "--weights needs pictures to detect in"),
+        ({"precision": "int8"}, "int8 is not one of auto, float32, bf16, fp16"),
+        ({"data": None}, "--weights needs pictures to detect in"),
         ({"random": True}, "--random and --weights exclude each other"),
         ({"backbone": "resnet50"}, r"--backbone resnet50, but .*rcnn\.safetensors has resnet18; add --random"),
         ({"limit": 5}, "5 pictures; a benchmark needs at least 10"),

@@ -1,12 +1,18 @@
 import logging
 import subprocess
 import sys
+import tomllib
+from collections import defaultdict
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import tomli_w
+from typer.models import OptionInfo
 
-from rcnnkit.cli import main
+from rcnnkit.cli import app, main
+from rcnnkit.cli.proposals import app as proposals
+from rcnnkit.cli.see import app as see
 from tests.cli.commands import Command, Values, stdout_in
 
 
@@ -95,3 +101,47 @@ def test_help_on_any_terminal(rcnnkit: Command, monkeypatch: pytest.MonkeyPatch,
     for command in ("train", "detect", "benchmark", "see"):
         assert rcnnkit(command, "--help") == 0
     assert "--device" in printed.getvalue().decode(encoding)
+
+
+def test_version(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
+        version = tomllib.load(file)["project"]["version"]
+    assert rcnnkit("--version") == 0
+    assert capsys.readouterr().out == f"rcnnkit {version}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["benchmark", "--dtype", "bf16"], "--dtype is now --precision"),
+        (["benchmark", "--random", "--proposals=300"], "--proposals is now --max-proposals"),
+        (["benchmark", "--images", "pictures"], "--data names the pictures now; --images is where those of a COCO"),
+        (["info", "w.safetensors", "--json"], "--json is now --as-json"),
+    ],
+)
+def test_earlier_flags_are_answered_with_todays(
+    rcnnkit: Command, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert rcnnkit(*arguments) == 2
+    assert words in " ".join(capsys.readouterr().err.replace("│", "").split())
+    assert not list(Path().iterdir())
+
+
+def plain_types(hint: Any) -> set[Any]:
+    """str and NoneType of list[str] | None."""
+    return set().union(*map(plain_types, get_args(hint))) if get_args(hint) else {hint}
+
+
+def test_a_flag_means_the_same_in_every_command() -> None:
+    """A folder here and a number there would be two meanings."""
+    meanings: dict[str, set[Any]] = defaultdict(set)
+    for group in (app, proposals, see):
+        for command in group.registered_commands:
+            for name, hint in get_type_hints(command.callback, include_extras=True).items():
+                option = getattr(hint, "__metadata__", [None])[0]
+                if isinstance(option, OptionInfo):
+                    declared = option.default  # where Annotated has it, the first of typer.Option's arguments
+                    flag = declared if isinstance(declared, str) else f"--{name.replace('_', '-')}"
+                    meanings[flag] |= plain_types(hint.__origin__) - {type(None)}
+    assert {"--out", "--max-proposals", "--precision", "--class"} < meanings.keys()
+    assert {flag: kinds for flag, kinds in meanings.items() if len(kinds) > 1} == {}

@@ -29,7 +29,7 @@ def test_import_and_info(rcnnkit: Command, mine: Path, capsys: pytest.CaptureFix
     shown = capsys.readouterr().out
     assert "3: cat, big dog, bird" in shown
     assert "mine, MIT" in shown
-    assert rcnnkit("info", "--json", "a.safetensors") == 0
+    assert rcnnkit("info", "--as-json", "a.safetensors") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["origin"]["source"] == "mine.pth"
     assert told["detector"] == "classifier"

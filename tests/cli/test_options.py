@@ -14,7 +14,7 @@ def test_a_split_beside_a_file_is_refused(
         ("evaluate", untrained, file),
         ("crop", file, *out),
         ("svms", untrained, file, "--proposals", tmp_path, *out),
-        ("benchmark", "--weights", untrained, "--images", file, *out),
+        ("benchmark", "--weights", untrained, "--data", file, *out),
         ("proposals", "compute", file, *out),
         ("proposals", "evaluate", file, "--proposals", tmp_path),
     ):

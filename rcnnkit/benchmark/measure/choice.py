@@ -28,8 +28,8 @@ def choose(options: Options, out: Path, console: Console) -> tuple[list[Contende
     """
     if options.random and options.weights:
         raise ValueError("--random and --weights exclude each other: leave one out")
-    if options.weights and not options.images:
-        raise ValueError("--weights needs pictures to detect in: give --images, annotated ones for the accuracy too")
+    if options.weights and not options.data:
+        raise ValueError("--weights needs pictures to detect in: give --data, annotated ones for the accuracy too")
     files = list(options.weights)
     if not files and not options.random:
         if not options.demo.exists():
@@ -49,8 +49,8 @@ def choose(options: Options, out: Path, console: Console) -> tuple[list[Contende
             " give --weights with that backbone"
         )
     names = contenders[0].class_names if contenders else None
-    if options.images:
-        data, annotated = read_pictures(options.images, options.split, names, options.limit)
+    if options.data:
+        data, annotated = read_pictures(options.data, options.split, names, options.limit, options.images)
     else:
         root = options.demo / "data"
         if not root.is_dir():  # untrained detectors need no demo but its pictures

@@ -67,7 +67,7 @@ class Contender:
 
     def ready(self, options: Options) -> ReadyContender:
         """As it is to be measured: a copy that is made for detecting alone (`rcnnkit.inference.prepare`)."""
-        detector = prepare(self.load(options.device, options.proposals), options.dtype)
+        detector = prepare(self.load(options.device, options.max_proposals), options.precision)
         return ReadyContender(self.name, self.title, detector, detector, detector.min_score)
 
 

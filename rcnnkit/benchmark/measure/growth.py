@@ -97,7 +97,7 @@ def _points(most: int) -> list[tuple[str, int]]:
 
 def _pairs(backbone: str, classes: int, options: Options) -> list[tuple[Contender, Detector]]:
     contenders = untrained(backbone, [f"class {i}" for i in range(1, classes + 1)])
-    return [(contender, prepare(contender.load(options.device), options.dtype)) for contender in contenders]
+    return [(contender, prepare(contender.load(options.device), options.precision)) for contender in contenders]
 
 
 def _step(detector: Detector, setting: Setting, picture: Array, options: Options) -> Step:

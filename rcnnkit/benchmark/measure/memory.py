@@ -39,11 +39,11 @@ def check_memory(contenders: Sequence[Contender], sizes: Sequence[Size], options
     largest = max(sizes, key=lambda size: size[0] * size[1])
     process = PROCESS if device.type == "cpu" else 0
     for contender in contenders:
-        need = estimate(contender.load("meta", options.proposals), largest, options.batch) + process
+        need = estimate(contender.load("meta", options.max_proposals), largest, options.batch) + process
         if free is not None and need > free:
             raise ValueError(
                 f"{contender.title} needs about {need / GB:.1f} GB on {device} for {options.batch} of these pictures"
-                f" at a time, and {free / GB:.1f} GB are free; lower --batch or --proposals, choose a smaller"
+                f" at a time, and {free / GB:.1f} GB are free; lower --batch or --max-proposals, choose a smaller"
                 " --backbone, or end what else is running"
             )
 

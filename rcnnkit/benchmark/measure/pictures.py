@@ -20,7 +20,9 @@ LEAST = 10  # pictures; a median of fewer says little
 SHOWN = 20  # bad files that an error lists
 
 
-def read_pictures(source: Path, split: str, class_names: Sequence[str] | None, limit: int) -> tuple[Dataset, bool]:
+def read_pictures(
+    source: Path, split: str, class_names: Sequence[str] | None, limit: int, images: Path | None = None
+) -> tuple[Dataset, bool]:
     """At most `limit` pictures, spread evenly over all; and whether they are annotated.
 
     Args:
@@ -28,6 +30,7 @@ def read_pictures(source: Path, split: str, class_names: Sequence[str] | None, l
         split: of a VOC folder.
         class_names: that the weights know; None takes the annotations'.
         limit: 0 takes all.
+        images: the folder of a COCO file's pictures, where they are not found.
 
     Raises:
         FileNotFoundError: nothing is there, or no picture is.
@@ -36,7 +39,9 @@ def read_pictures(source: Path, split: str, class_names: Sequence[str] | None, l
     """
     annotated = source.suffix == ".json" or (source / "ImageSets" / "Main").is_dir()
     if annotated:
-        data = read_data(source, split, class_names=class_names, skip_bad=True)
+        data = read_data(source, split, images=images, class_names=class_names, skip_bad=True)
+    elif images:
+        raise ValueError(f"--images {images} is for COCO's format, and {source} is a folder of pictures; leave it out")
     else:
         data = _plain(source, class_names or [])
     if limit and limit < len(data):
@@ -56,7 +61,7 @@ def read_pictures(source: Path, split: str, class_names: Sequence[str] | None, l
     if len(data) < LEAST:
         raise ValueError(
             f"{data.name} has {count(len(data), 'picture')}; a benchmark needs at least {LEAST}, give it more with"
-            " --images or --limit"
+            " --data or --limit"
         )
     return replace(data, records=records), annotated
 
@@ -67,7 +72,7 @@ def _plain(folder: Path, class_names: Sequence[str]) -> Dataset:
         raise FileNotFoundError(f"{folder} is neither a folder of pictures nor a COCO .json file")
     paths = sorted(filter(is_picture, folder.iterdir()))
     if not paths:
-        raise FileNotFoundError(f"{folder} holds no pictures; give --images another folder")
+        raise FileNotFoundError(f"{folder} holds no pictures; give --data another folder")
     nothing = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     records = [Record(path.name, path, (0, 0), nothing) for path in paths]  # sizes are seen when they are decoded
     return Dataset(folder.name, records, class_names, list(range(1, len(class_names) + 1)))

@@ -100,14 +100,14 @@ def to_torchvision(detector: FasterRCNN, settings: DetectorSettings) -> Torchvis
 
 def torchvision_contender(contender: Contender, options: Options) -> ReadyContender:
     """torchvision's Faster R-CNN, to take turns with ours. Raises as `to_torchvision`."""
-    detector = contender.load(options.device, options.proposals)
+    detector = contender.load(options.device, options.max_proposals)
     assert isinstance(detector, FasterRCNN)
     twin, device = to_torchvision(detector, contender.settings), detector.device
     names, ids = detector.class_names, detector.category_ids  # and not the detector, which may go
 
     def detect(pictures: list[Array]) -> list[Detections]:
         tensors = [torch.from_numpy(picture).to(device).permute(2, 0, 1) / 255 for picture in pictures]
-        with torch.inference_mode(), autocast(device, DTYPES[options.dtype]):
+        with torch.inference_mode(), autocast(device, DTYPES[options.precision]):
             answers = twin(tensors)
         return [
             Detections(one["boxes"].float(), one["scores"].float(), one["labels"] - 1, names, ids) for one in answers

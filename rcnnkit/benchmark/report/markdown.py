@@ -30,7 +30,7 @@ def about(results: Results) -> str:
     memory = f", {machine.memory_gb:g} GB" if machine.memory_gb else ""
     return (
         f"{pictures.count} pictures of {pictures.name}, {options.batch} at a time;"
-        f" {', '.join(sorted(backbones))}, {'untrained' if options.random else 'trained'}, {options.dtype}."
+        f" {', '.join(sorted(backbones))}, {'untrained' if options.random else 'trained'}, {options.precision}."
         f" {machine.gpu + ' beside ' if machine.gpu else ''}{machine.cpu}, {machine.cores} cores"
         f"{memory}, {options.threads} thread{'s' * (options.threads != 1)},"
         f" load {machine.load:g} at the start;"

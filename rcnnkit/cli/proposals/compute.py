@@ -33,7 +33,7 @@ def compute(
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="rpn: the .safetensors file of a Faster R-CNN.")] = None,
     device: Annotated[str, typer.Option(help="rpn: auto, cpu, cuda, cuda:1, …")] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Pictures at a time; 0: as many as there are cores.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Threads, with a picture each; 0: one a core.")] = 0,
 ) -> None:
     """Find the proposals of every picture and keep them, one file a picture.
 
@@ -69,7 +69,7 @@ def _method(name: str, options: dict[str, Any], weights: Path | None, device: st
         raise ValueError("--method rpn and --weights FILE go together: the proposals are those of that Faster R-CNN")
     if options and name != "selective-search":
         given = ", ".join(f"--{option.replace('_', '-')}" for option in options)
-        raise ValueError(f"--method {name} has no {given}, which only selective search knows; leave it away")
+        raise ValueError(f"--method {name} has no {given}, which only selective search knows; leave it out")
     if weights is not None:
         from rcnnkit.detectors.trained_rpn import TrainedRPN
         from rcnnkit.files import sha256

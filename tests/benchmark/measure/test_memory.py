@@ -17,7 +17,7 @@ from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import Proposals
 
-OPTIONS = Options(device="cpu", proposals=100, threads=1)
+OPTIONS = Options(device="cpu", max_proposals=100, threads=1)
 CONTENDERS = untrained("resnet18", ["a", "b"])
 SIZE = (600, 800)
 # Of every family one, with every neck that it has.
@@ -101,7 +101,7 @@ def test_too_little_memory_says_how_much_is_needed(monkeypatch: pytest.MonkeyPat
 
 def test_a_process_of_its_own_tells_its_peak(digits: Path) -> None:
     records = read_data(digits, "train").records[:1]
-    measured = peaks(CONTENDERS[0], records, replace(OPTIONS, proposals=20))
+    measured = peaks(CONTENDERS[0], records, replace(OPTIONS, max_proposals=20))
     assert measured.device is None
     assert measured.process is not None
     low = estimate(CONTENDERS[0].load("meta", 20), (96, 96), 1)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,19 @@ def test_annotated_pictures(digits: Path, bccd: Path) -> None:
     assert all(len(record.targets) for record in data.records)
     with pytest.raises(ValueError, match="a benchmark needs at least 10"):
         read_pictures(digits / "annotations" / "instances_val.json", "", None, 0)
+
+
+def test_pictures_of_a_coco_file_elsewhere(folder: Path) -> None:
+    images = [{"id": i, "file_name": f"{i:02}.png", "height": 20 + i, "width": 40} for i in range(12)]
+    file = folder.parent / "instances.json"
+    box = {"id": 1, "image_id": 3, "category_id": 1, "bbox": [1, 2, 10, 10], "area": 100, "iscrowd": 0}
+    content = {"images": images, "annotations": [box], "categories": [{"id": 1, "name": "a"}]}
+    file.write_text(json.dumps(content))
+    data, annotated = read_pictures(file, "", None, 0, folder)
+    assert annotated
+    assert [record.path for record in data.records] == [folder / f"{i:02}.png" for i in range(12)]
+    with pytest.raises(ValueError, match=r"--images .* is for COCO's format, and .* is a folder of pictures; leave it"):
+        read_pictures(folder, "", None, 0, folder)
 
 
 def test_bad_input(folder: Path) -> None:

@@ -49,7 +49,7 @@ def test_prepared_detectors_are_seen_stage_by_stage(
     values["proposals"] = {"count": 20, "min_side": 8}
     contender = Contender(name.replace("_", "-"), DetectorSettings.model_validate(values), ("a", "b"))
     records = [replace(record, size=(96, 96)) for record in read_data(digits, "train").records[:2]]
-    (turn,) = turns([contender.ready(Options(device="cpu", dtype=precision))], records, 2, CPU)
+    (turn,) = turns([contender.ready(Options(device="cpu", precision=precision))], records, 2, CPU)
     assert set(turn.step.stages) == set(STAGES)
     assert min(turn.step.stages.values()) > 0
     assert 0 < turn.step.proposals <= (100 if name == "faster_rcnn" else 40)

@@ -82,7 +82,7 @@ def test_the_proposals_of_a_trained_rpn(
         (["compute", ".", "--out", "p", "--weights", "w"], "--method rpn and --weights FILE go together"),
         (
             ["compute", ".", "--out", "p", "--method", "rpn", "--weights", "w", "--mode", "fast", "--min-side", "9"],
-            "--method rpn has no --mode, --min-side, which only selective search knows; leave it away",
+            "--method rpn has no --mode, --min-side, which only selective search knows; leave it out",
         ),
         (["compute", ".", "--out", "p", "--method", "sliding-windows", "--seed", "0"], "sliding-windows has no --seed"),
         (["compute", "none", "--out", "p", "--method", "sliding-windows"], "the data set none does not exist"),
