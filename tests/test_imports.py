@@ -17,7 +17,7 @@ TIERS = [
     ["mat_files", "matching"],
     ["ops/"],
     ["decoding"],
-    ["images"],
+    ["images", "suppression"],
     ["backbones/"],
     ["proposals/", "heads/"],
     ["cpu_layers"],

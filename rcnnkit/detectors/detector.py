@@ -9,13 +9,14 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from rcnnkit.boxes import check_inside, scale
+from rcnnkit.boxes import check_inside, clip, scale
 from rcnnkit.detectors.inputs import check_batch
 from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.images import Picture, Preprocessing, list_pictures
 from rcnnkit.precision import DTYPES, check_stays_float32
 from rcnnkit.processes import say_forked
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Size, Targets
+from rcnnkit.suppression import Kept
 
 
 class ProposalMethod(Protocol):
@@ -63,6 +64,14 @@ class Detector(nn.Module):
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""
         raise NotImplementedError
+
+    def in_pictures(self, kept: Sequence[Kept], images: ImageBatch) -> list[Detections]:
+        """The last step of `detect`: from the frame of the network's pixels to the pictures as they were given."""
+        detections = []
+        for (boxes, scores, labels), size, original in zip(kept, images.sizes, images.original_sizes, strict=True):
+            boxes = clip(scale(boxes, size, original), original)
+            detections.append(Detections(boxes, scores, labels, self.class_names, self.category_ids))
+        return detections
 
     def check_batch(self, images: ImageBatch, targets: Sequence[Targets]) -> None:
         """Raise TypeError or ValueError unless `losses` can learn from these."""

@@ -34,7 +34,7 @@ class FastRCNN(Detector):
         "backbone": ("backbone.forward",),
         "regions": ("pool.forward",),
         "heads": ("head.features.forward", "head.scores.forward", "head.deltas.forward", "head.svms.forward"),
-        "suppression": ("head.detect",),  # scores, thresholds, boxes and NMS
+        "suppression": ("head.detect", "in_pictures"),  # scores, thresholds, boxes and NMS
     }
     takes_proposals = True
 
@@ -89,7 +89,7 @@ class FastRCNN(Detector):
             features = self.backbone(images.pixels)
             proposals = self.propose(images, features, self.count)
             regions = self.pool(features, proposals)
-        return self.head.detect(regions, proposals, images)
+        return self.in_pictures(self.head.detect(regions, proposals, images.sizes), images)
 
     def regions(self, images: ImageBatch, proposals: Sequence[Proposals]) -> Tensor:
         """What `detect` sees of proposals that are known already, in the frame of `images.pixels`."""

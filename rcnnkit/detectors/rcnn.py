@@ -11,15 +11,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rcnnkit.backbones.window import Layer, WindowNetwork
-from rcnnkit.boxes import clip, decode, is_large, scale
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.heads.svm import SVMSettings
 from rcnnkit.images import Preprocessing
 from rcnnkit.matching import match, sample
-from rcnnkit.ops import batched_nms, warp_regions
+from rcnnkit.ops import warp_regions
 from rcnnkit.proposals.methods import ProposalSettings, proposal_method
 from rcnnkit.settings import Count, Factor, Positive, Share
 from rcnnkit.structures import Detections, ImageBatch, Size, Targets
+from rcnnkit.suppression import Kept, suppress
 
 MIN_SIDE = 1e-2  # pixels; a box that regression moved off the picture or shrank to nothing is none
 
@@ -78,7 +78,7 @@ class RCNN(Detector):
         "backbone": ("features", "backbone.forward"),  # windows, put together again after their chunks
         "regions": ("warp",),
         "heads": ("scores", "deltas"),  # SVMs and ridge regression
-        "suppression": ("suppress",),
+        "suppression": ("suppress", "in_pictures"),
     }
     shares_features = False
     takes_proposals = True
@@ -161,13 +161,13 @@ class RCNN(Detector):
 
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""
-        found = []
+        kept = []
         for i, proposal in enumerate(self.propose(images, [], self.count)):
             features = self.features(picture_of(images, i), proposal.boxes)
             scores = self.scores(features)
             deltas = self.deltas(features) if self.settings.box_regression else None
-            found.append(self.suppress(proposal.boxes, scores, deltas, images.sizes[i], images.original_sizes[i]))
-        return found
+            kept.append(self.suppress(proposal.boxes, scores, deltas, images.sizes[i]))
+        return self.in_pictures(kept, images)
 
     def sketch(self, size: Size, batch: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """As of every detector; of one picture after the other, and one chunk of windows after the other."""
@@ -200,29 +200,20 @@ class RCNN(Detector):
             flat = F.linear(features["pool5"], self.ridge_weight.flatten(0, 1), self.ridge_bias.flatten())
         return flat.reshape(len(flat), *self.ridge_bias.shape)
 
-    def suppress(
-        self, boxes: Tensor, scores: Tensor, deltas: Tensor | None, size: Size, original_size: Size
-    ) -> Detections:
-        """Detections of one picture: the best of each class, regressed, then suppressed, as in the released code.
+    def suppress(self, boxes: Tensor, scores: Tensor, deltas: Tensor | None, size: Size) -> Kept:
+        """The detections of one picture: the best of each class, regressed, then suppressed, as in the released code.
 
         Args:
             boxes: (R, 4) regions.
             scores: (R, K).
             deltas: (R, K, 4), or None to leave the boxes as they are.
             size: of the picture that `boxes` speak of.
-            original_size: of the picture as it was given.
         """
         best, region = scores.topk(min(self.max_detections or len(scores), len(scores)), dim=0)  # (n, K)
-        good = best > self.score_threshold
-        label = torch.arange(scores.shape[1], device=scores.device).expand_as(region)[good]
-        region, best = region[good], best[good]
-        boxes = boxes[region] if deltas is None else decode(deltas[region, label], boxes[region])
-        boxes = clip(boxes, size)
-        large = is_large(boxes, MIN_SIDE)
-        boxes, best, label = boxes[large], best[large], label[large]
-        kept = batched_nms(boxes, best, label, self.nms_iou)
-        boxes = clip(scale(boxes[kept], size, original_size), original_size)
-        return Detections(boxes, best[kept], label[kept], self.class_names, self.category_ids)
+        label = torch.arange(scores.shape[1], device=scores.device)
+        boxes, deltas = boxes[region], None if deltas is None else deltas[region, label]  # (n, K, 4)
+        threshold, nms_iou = self.score_threshold, self.nms_iou
+        return suppress(boxes, deltas, best, label, size, min_side=MIN_SIDE, nms_iou=nms_iou, threshold=threshold)
 
 
 def picture_of(images: ImageBatch, i: int) -> Tensor:

@@ -11,11 +11,11 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from rcnnkit.backbones.two_fc import RegionSettings
-from rcnnkit.boxes import clip, decode, encode, is_large, scale
+from rcnnkit.boxes import clip, decode, encode
 from rcnnkit.matching import match, sample
-from rcnnkit.ops import batched_nms
 from rcnnkit.settings import Count, Factor, MatchSettings, NotNegative, Positive, Share
-from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
+from rcnnkit.structures import Proposals, Size, Targets
+from rcnnkit.suppression import Kept, suppress
 
 
 class HeadSettings(RegionSettings, MatchSettings):
@@ -107,7 +107,7 @@ class BoxHead(nn.Module):
         return self.scores(hidden).float(), self._deltas(hidden)
 
     def _deltas(self, hidden: Tensor) -> Tensor:
-        return self.deltas(hidden).float().reshape(len(hidden), self.deltas.out_features // 4, 4)
+        return self.deltas(hidden).float().unflatten(1, (-1, 4))
 
     def score(self, hidden: Tensor) -> Tensor:
         """(R, K) float32 of what `features` gives: probabilities, or the margins of SVMs."""
@@ -204,23 +204,54 @@ class BoxHead(nn.Module):
         box = F.smooth_l1_loss(deltas, goals[foreground], beta=self.settings.beta, reduction="sum")
         return {"class": F.cross_entropy(logits, labels, reduction="sum") / count, "box": box / count}
 
-    def detect(self, regions: Tensor, proposals: Sequence[Proposals], images: ImageBatch) -> list[Detections]:
-        """Detections of each image, in the pixels of the pictures as they were given."""
+    def answers(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (R, K) and deltas (R, K or 1, 4) of regions (R, C, s, s), float32, as `suppress` takes them."""
         hidden = self.features(regions).float()
-        deltas = self._deltas(hidden)
-        scored = self.score(hidden)
-        found = []
-        start = 0
-        for proposal, size, original_size in zip(proposals, images.sizes, images.original_sizes, strict=True):
-            here = slice(start, start := start + len(proposal))
-            region, label = torch.where(scored[here] > self.score_threshold)
-            column = self._column(label)
-            moves = deltas[here][region, column] * self.target_std[column] + self.target_mean[column]
-            boxes = decode(moves, proposal.boxes[region], self.settings.delta_weights)
-            boxes, scores = clip(boxes, size), scored[here][region, label]
-            large = is_large(boxes, self.min_side)
-            boxes, scores, label = boxes[large], scores[large], label[large]
-            kept = batched_nms(boxes, scores, label, self.nms_iou)[: self.max_detections or None]
-            boxes = clip(scale(boxes[kept], size, original_size), original_size)
-            found.append(Detections(boxes, scores[kept], label[kept], self.class_names, self.category_ids))
-        return found
+        return self.score(hidden), self._deltas(hidden) * self.target_std + self.target_mean
+
+    def detect(self, regions: Tensor, proposals: Sequence[Proposals], sizes: Sequence[Size]) -> list[Kept]:
+        """What is found in each image, in the frame of the network's pixels.
+
+        Args:
+            regions: (R, C, s, s) of all proposals, image after image.
+            sizes: (height, width) of each image.
+        """
+        scores, deltas = self.answers(regions)
+        counts = [len(each) for each in proposals]
+        parts = zip(proposals, scores.split(counts), deltas.split(counts), sizes, strict=True)
+        return [self.suppress(each.boxes, score, delta, size) for each, score, delta, size in parts]
+
+    def suppress(self, boxes: Tensor, scores: Tensor, deltas: Tensor, size: Size) -> Kept:
+        """The detections among the regions (R, 4) of one image with these `answers`."""
+        return suppress(
+            boxes[:, None],
+            deltas,
+            scores,
+            torch.arange(self.num_classes, device=scores.device),
+            size,
+            min_side=self.min_side,
+            nms_iou=self.nms_iou,
+            weights=self.settings.delta_weights,
+            threshold=self.score_threshold,
+            most=self.max_detections,
+        )
+
+    @torch.no_grad()
+    def refine(self, regions: Tensor, proposals: Sequence[Proposals], sizes: Sequence[Size]) -> list[Proposals]:
+        """Each proposal moved onto its object and cut to its image, to go on with in another head or a tracker.
+
+        Where there is a box for each class, the class that scores best moves it; background does not count.
+
+        Args:
+            regions, proposals, sizes: as of `detect`.
+
+        Returns:
+            As many as came, in their order, in the same frame. Scores are those of the best class.
+        """
+        scores, deltas = self.answers(regions)
+        best, label = scores.max(dim=1)
+        deltas = deltas.take_along_dim(self._column(label)[:, None, None], dim=1)[:, 0]
+        boxes = decode(deltas, torch.cat([each.boxes for each in proposals]), self.settings.delta_weights)
+        counts = [len(each) for each in proposals]
+        parts = zip(boxes.split(counts), best.split(counts), sizes, strict=True)
+        return [Proposals(clip(moved, size), score) for moved, score, size in parts]

@@ -219,6 +219,6 @@ def test_all_of_a_class_are_kept_where_there_is_no_limit() -> None:
     detector = rcnn("resnet18")
     corner = 10.0 * torch.stack(torch.meshgrid(torch.arange(15), torch.arange(10), indexing="ij"), dim=2).flatten(0, 1)
     boxes, scores = torch.cat([corner, corner + 8], dim=1), torch.linspace(0, 1, 300).reshape(150, 2)
-    assert len(detector.suppress(boxes, scores, None, (100, 150), (100, 150))) == 200  # 100 of each class
+    assert len(detector.suppress(boxes, scores, None, (100, 150)).boxes) == 200  # 100 of each class
     detector.max_detections = 0
-    assert len(detector.suppress(boxes, scores, None, (100, 150), (100, 150))) == 300
+    assert len(detector.suppress(boxes, scores, None, (100, 150)).boxes) == 300
