@@ -67,15 +67,15 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
-        self.classifier = nn.Linear(backbone.widths["fc7"], len(self.class_names))
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        self.score_layer = nn.Linear(backbone.widths["fc7"], len(self.class_names))
+        nn.init.normal_(self.score_layer.weight, std=0.01)
+        nn.init.zeros_(self.score_layer.bias)
         self.preprocessing = preprocessing.model_copy(update={"divisor": 1})  # all are of one size: nothing to pad
         self.settings = settings
 
     @property
     def device(self) -> torch.device:
-        return self.classifier.weight.device
+        return self.score_layer.weight.device
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """What `to`, `half` and the like call. Raises TypeError for another type than float32."""
@@ -115,7 +115,7 @@ class Classifier(nn.Module):
 
     def logits(self, pixels: Tensor) -> Tensor:
         """(N, 3, S, S) normalised → (N, K) float32, before the softmax."""
-        return self.classifier(self.backbone(pixels)["fc7"]).float()
+        return self.score_layer(self.backbone(pixels)["fc7"]).float()
 
     def losses(self, pixels: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """`class`: log loss of pixels (N, 3, S, S) with labels (N,). Nothing is drawn.

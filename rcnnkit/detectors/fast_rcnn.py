@@ -33,8 +33,8 @@ class FastRCNN(Detector):
         "proposals": ("propose",),
         "backbone": ("backbone.forward",),
         "regions": ("pool.forward",),
-        "heads": ("head.features.forward", "head.scores.forward", "head.deltas.forward", "head.svms.forward"),
-        "suppression": ("head.detect", "in_pictures"),  # scores, thresholds, boxes and NMS
+        "heads": ("head.predict",),
+        "suppression": ("head.detect", "in_pictures"),  # thresholds, boxes and NMS
     }
     takes_proposals = True
 
@@ -53,7 +53,7 @@ class FastRCNN(Detector):
 
     @property
     def scores_are_margins(self) -> bool:
-        return self.head.svms is not None
+        return self.head.svm_layer is not None
 
     def limits(self, training: bool = False) -> list[Limit]:
         known = Limit("head.max_detections", self.head.max_detections), Limit("proposals.count", self.count)

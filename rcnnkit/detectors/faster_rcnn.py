@@ -31,8 +31,8 @@ class FasterRCNN(Detector):
         "proposals": ("rpn.propose",),
         "backbone": ("backbone.forward",),
         "regions": ("pool.forward",),
-        "heads": ("head.features.forward", "head.scores.forward", "head.deltas.forward", "head.svms.forward"),
-        "suppression": ("head.detect", "in_pictures"),  # scores, thresholds, boxes and NMS
+        "heads": ("head.predict",),
+        "suppression": ("head.detect", "in_pictures"),  # thresholds, boxes and NMS
     }
 
     def __init__(

@@ -85,8 +85,8 @@ class RPN(nn.Module):
         self.convs = nn.Sequential(
             *(m for c in inputs for m in (nn.Conv2d(c, hidden, 3, padding=1), nn.ReLU(inplace=True)))
         )
-        self.objectness = nn.Conv2d(hidden, count, 1)
-        self.deltas = nn.Conv2d(hidden, 4 * count, 1)
+        self.objectness_layer = nn.Conv2d(hidden, count, 1)
+        self.delta_layer = nn.Conv2d(hidden, 4 * count, 1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=0.01)
@@ -100,11 +100,11 @@ class RPN(nn.Module):
         logits, deltas = [], []
         for feature in features:
             hidden = self.convs(feature)
-            logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float())
-            deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, 4).float())
+            logits.append(self.objectness_layer(hidden).permute(0, 2, 3, 1).flatten(1).float())
+            deltas.append(self.delta_layer(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, 4).float())
         return logits, deltas
 
-    def anchors(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Tensor]:
+    def place_anchors(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Tensor]:
         """(h·w·A, 4) xyxy for each map, in the frame of the batch's pixels."""
         height, width = images.pixels.shape[2:]
         return [
@@ -115,7 +115,7 @@ class RPN(nn.Module):
     def propose(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Proposals]:
         """The best regions of each image; scores are probabilities."""
         logits, deltas = self(features)
-        return self._proposals(self.anchors(images, features), logits, deltas, images.sizes, self.keep)
+        return self._proposals(self.place_anchors(images, features), logits, deltas, images.sizes, self.keep)
 
     def losses(
         self,
@@ -129,7 +129,7 @@ class RPN(nn.Module):
         Proposals carry no gradient: the paper's approximate joint training (3.2).
         """
         logits, deltas = self(features)
-        anchors = self.anchors(images, features)
+        anchors = self.place_anchors(images, features)
         proposals = self._proposals(anchors, logits, deltas, images.sizes, self.train_keep)
 
         every_anchor, every_logit, every_delta = (

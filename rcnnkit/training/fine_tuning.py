@@ -106,7 +106,7 @@ class _Pools:
         for i, each in enumerate(windows):
             matched = match(each.boxes, each.targets, options.foreground_iou, options.foreground_iou)
             rows = torch.stack(
-                [torch.full_like(matched, i), torch.arange(len(matched)), detector.labels(matched, each.targets)], dim=1
+                [torch.full_like(matched, i), torch.arange(len(matched)), detector.label(matched, each.targets)], dim=1
             ).int()  # tens of millions of them
             foreground.append(rows[matched >= 0])
             background.append(rows[matched == BACKGROUND])
@@ -179,7 +179,7 @@ def _seed(seed: int, iteration: int) -> int:
 def window_sgd(detector: RCNN, settings: Settings) -> torch.optim.SGD:
     """SGD with momentum; the new layer learns faster, and only matrices and convolutions decay."""
     options, groups = settings.train, []
-    for parts, factor in ((detector.backbone, 1.0), (detector.classifier, settings.rcnn.classifier_lr)):
+    for parts, factor in ((detector.backbone, 1.0), (detector.score_layer, settings.rcnn.classifier_lr)):
         parameters = [p for p in parts.parameters() if p.requires_grad]
         for matrices in (True, False):
             groups.append(

@@ -183,7 +183,7 @@ def plan_features(
         pixels = pictures.pixels(picture)
         boxes = pictures.boxes(picture, pixels).to(detector.device)
         with torch.inference_mode():
-            found = ready().features(pixels.to(detector.device), boxes)
+            found = ready().compute_features(pixels.to(detector.device), boxes)
         return found["fc7" if detector.settings.scores == "softmax" else detector.settings.layer], found["pool5"]
 
     about = {

@@ -134,14 +134,14 @@ def test_a_sketch_has_the_shapes_of_detecting(
     regions: list[torch.Tensor] = []
     detector.backbone.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
     if name == "rcnn":
-        features = detector.features
+        features = detector.compute_features
 
         def seen(*arguments: Any) -> dict[str, torch.Tensor]:
             layers = features(*arguments)
             regions.extend(layers.values())
             return layers
 
-        monkeypatch.setattr(detector, "features", seen)
+        monkeypatch.setattr(detector, "compute_features", seen)
     else:
         detector.pool.register_forward_hook(lambda *arguments: regions.append(arguments[-1]))
     detector([np.zeros((70, 100, 3), np.uint8)])

@@ -26,8 +26,8 @@ def fixed(logits: list, deltas: list | None = None, **settings: object) -> tuple
     deltas = torch.zeros(r, 4 * (1 if agnostic else 2)) if deltas is None else torch.tensor(deltas).float()
     head = BoxHead(nn.Flatten(), r, NAMES, IDS, HeadSettings.model_validate(settings))
     with torch.no_grad():
-        head.scores.weight.copy_(torch.tensor(logits).float().T)
-        head.deltas.weight.copy_(deltas.reshape(r, -1).T)
+        head.score_layer.weight.copy_(torch.tensor(logits).float().T)
+        head.delta_layer.weight.copy_(deltas.reshape(r, -1).T)
     return head, torch.eye(r).reshape(r, r, 1, 1)
 
 
@@ -152,7 +152,7 @@ def test_losses_by_hand() -> None:
 def test_only_the_own_class_learns_boxes() -> None:
     head, regions = fixed([[0, 0, 0], [0, 0, 0]], np.ones((2, 2, 4)).tolist())
     head.losses(regions, torch.tensor([1, 2]), torch.zeros(2, 4))["box"].backward()
-    gradient = head.deltas.weight.grad.reshape(2, 4, 2)  # class, delta, region
+    gradient = head.delta_layer.weight.grad.reshape(2, 4, 2)  # class, delta, region
     assert (gradient[1, :, 0] != 0).all()
     assert gradient[0].eq(0).all()
     assert gradient[:, :, 1].eq(0).all()
@@ -299,7 +299,7 @@ def test_refining_the_measured_targets_gives_the_objects() -> None:
     head, _ = fixed([[0.0, 0, 0]], measured_targets=True, samples=500, foreground_share=1.0)
     head.measure_targets([(near, objects)])
     sampled, labels, goals = head.sample([near], [objects])
-    head.answers = (
+    head.predict = (
         lambda regions: (  # type: ignore[method-assign]
             torch.eye(3)[labels][:, :2],
             goals[:, None] * head.target_std + head.target_mean,
@@ -363,7 +363,7 @@ def test_measured_targets_are_learnt_and_undone() -> None:
         torch.testing.assert_close(goals[labels == label].std(dim=0, correction=0), torch.ones(4))
     cats = torch.where(labels[: len(boxes)] == 0)[0]
     with torch.no_grad():
-        head.deltas.weight[:4, cats] = goals[cats].T
+        head.delta_layer.weight[:4, cats] = goals[cats].T
     (found,) = head.detect(regions[cats], [sampled[0][cats]], [(100, 100)])
     cat = found.boxes[found.groups == 0]
     torch.testing.assert_close(cat[0], objects.boxes[0], atol=1e-3, rtol=0)
@@ -380,8 +380,8 @@ def test_scores_without_a_name_take_their_share_and_are_not_found() -> None:
     logits = [[math.log(p) for p in (0.2, 0.3, 0.1, 0.4)]]
     head, regions = BoxHead(nn.Flatten(), 1, NAMES, IDS, HeadSettings(unnamed=1)), torch.ones(1, 1, 1, 1)
     with torch.no_grad():
-        head.scores.weight.copy_(torch.tensor(logits).T)
-        head.deltas.weight.zero_()
+        head.score_layer.weight.copy_(torch.tensor(logits).T)
+        head.delta_layer.weight.zero_()
     (found,) = detect(head, regions, [[[2, 2, 20, 20]]], (32, 32))
     assert found.names == ["dog", "cat"]
     torch.testing.assert_close(found.scores, torch.tensor([0.3, 0.2]))
