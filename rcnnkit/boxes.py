@@ -122,7 +122,7 @@ def decode(deltas: Tensor, anchors: Tensor, weights: Sequence[float] = (1, 1, 1,
 
     Source: R-CNN, appendix C, equations 1-4.
     """
-    anchors = anchors.reshape(len(anchors), *([1] * (deltas.ndim - 2)), 4)
+    anchors = anchors.reshape(anchors.shape[0], *([1] * (deltas.ndim - 2)), 4)
     anchor_size = anchors[..., 2:] - anchors[..., :2]
     deltas = deltas / deltas.new_tensor(weights)
     centre = deltas[..., :2] * anchor_size + (anchors[..., :2] + anchor_size / 2)

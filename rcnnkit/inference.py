@@ -43,7 +43,7 @@ def prepare(detector: AnyDetector, precision: str = "auto") -> AnyDetector:
     ready.zero_grad()  # gradients of a training that goes on were copied too
     _fold_norms(ready)
     for name, part in ready.named_modules():
-        if name in ("backbone", "rpn", "head.features"):
+        if name in ("backbone", "rpn", "head.layers"):
             if detector.device.type == "cpu" and dtype in served_types():
                 replace_layers(part, dtype)
             part.to(dtype=dtype, memory_format=torch.channels_last)

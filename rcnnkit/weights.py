@@ -22,8 +22,21 @@ from rcnnkit.files import check_regular, whole
 from rcnnkit.inference import AnyDetector, prepare
 from rcnnkit.model import Model
 
-FORMAT = 2
-RENAMED = {"head.features.1.": "head.features.fc6.", "head.features.3.": "head.features.fc7."}  # since format 1
+FORMAT = 3
+# How names of tensors begin in files up to each format, and in later ones.
+RENAMED = {
+    1: {"head.features.1.": "head.features.fc6.", "head.features.3.": "head.features.fc7."},
+    2: {
+        "rpn.objectness.": "rpn.objectness_layer.",
+        "rpn.deltas.": "rpn.delta_layer.",
+        "head.features.": "head.layers.",
+        "head.scores.": "head.score_layer.",
+        "head.deltas.": "head.delta_layer.",
+        "head.svms.": "head.svm_layer.",
+        "backbone.head.": "backbone.layers.",
+        "classifier.": "score_layer.",
+    },
+}
 TRAINING = "training/"  # tensors under this name continue a run; `load` leaves them alone
 ABOUT = {"settings": dict, "class_names": list, "category_ids": list, "training": dict}  # what a file says of itself
 
@@ -261,10 +274,16 @@ def read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
             " another kind); save it again"
         )
     check_finite({name: tensor for name, tensor in tensors.items() if not name.startswith(TRAINING)}, path)
-    if about["format"] == 1:
-        for old, new in RENAMED.items():
-            tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
-    return about, tensors
+    return about, {_renamed(name, about["format"]): tensor for name, tensor in tensors.items()}
+
+
+def _renamed(name: str, format: int) -> str:
+    """What a tensor of a file of that format is called now; what continues a run has the name behind a slash."""
+    kind, slash, name = name.rpartition("/")
+    for last, names in RENAMED.items():
+        if format <= last:
+            name = next((new + name.removeprefix(old) for old, new in names.items() if name.startswith(old)), name)
+    return kind + slash + name
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: Path | str) -> None:

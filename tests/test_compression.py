@@ -69,9 +69,9 @@ def test_the_file_says_what_was_done(file: Path, tmp_path: Path) -> None:
     assert (about["settings"]["head"]["fc6_rank"], about["settings"]["head"]["fc7_rank"]) == (2, 0)
     assert about["training"] == {"iterations": 7}
     assert about["origin"] == {"licence": "MIT"}
-    assert tensors["head.features.fc6.0.weight"].shape == (2, 36)
+    assert tensors["head.layers.fc6.0.weight"].shape == (2, 36)
     whole = read(file)[1]
-    assert tensors["head.features.fc7.weight"].equal(whole["head.features.fc7.weight"])
+    assert tensors["head.layers.fc7.weight"].equal(whole["head.layers.fc7.weight"])
 
 
 def test_what_cannot_be_compressed_is_refused(file: Path, tmp_path: Path) -> None:
@@ -100,6 +100,6 @@ def test_the_command(file: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "before: " in done.output
     head = load(out, "cpu", for_training=True).head
-    assert (head.features.fc6[0].out_features, head.features.fc7[0].out_features) == (4, 3)
+    assert (head.layers.fc6[0].out_features, head.layers.fc7[0].out_features) == (4, 3)
     bad = CliRunner().invoke(app, ["compress", str(file), "--rank", "fc6", "--out", str(tmp_path / "x")])
     assert "is not of the form LAYER=RANK" in str(bad.exception)

@@ -20,7 +20,7 @@ TIERS = [
     ["mat_files", "matching"],
     ["ops/"],
     ["decoding"],
-    ["images"],
+    ["images", "suppression"],
     ["model"],
     ["backbones/"],
     ["proposals/", "heads/"],

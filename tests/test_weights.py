@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -274,21 +275,23 @@ def test_weights_that_are_not_finite(file: Path, value: float) -> None:
         save_file(tensors | {name.replace("-", "."): t for name, t in changed.items()}, file, metadata)
 
     metadata = {"rcnnkit": json.dumps(about)}
-    bad = tensors["head.scores.weight"].clone()
+    bad = tensors["head.score_layer.weight"].clone()
     bad[0, :3] = value
-    write(**{"head-scores-weight": bad})
+    write(**{"head-score_layer-weight": bad})
     with pytest.raises(ValueError, match="NaN or infinite") as error:
         load(file, "cpu")
     assert str(error.value) == (
-        f"{file} holds NaN or infinite weights: 3 of the {bad.numel()} values of head.scores.weight; its training"
+        f"{file} holds NaN or infinite weights: 3 of the {bad.numel()} values of head.score_layer.weight; its training"
         " diverged, so take an earlier checkpoint, or train again with a lower train.lr"
     )
-    write(**{"head-scores-weight": bad, "head-scores-bias": bad[0].clone()})
-    with pytest.raises(ValueError, match=r"of head\.scores\.(weight|bias), and so do 1 other tensors; its training"):
+    write(**{"head-score_layer-weight": bad, "head-score_layer-bias": bad[0].clone()})
+    with pytest.raises(
+        ValueError, match=r"of head\.score_layer\.(weight|bias), and so do 1 other tensors; its training"
+    ):
         read(file)
     large = torch.full_like(bad, 3e38)  # finite, and their sum is not
-    write(**{"head-scores-weight": large, "training/momentum": bad})  # which detecting does not need
-    assert load(file, "cpu", for_training=True).head.scores.weight.equal(large)
+    write(**{"head-score_layer-weight": large, "training/momentum": bad})  # which detecting does not need
+    assert load(file, "cpu", for_training=True).head.score_layer.weight.equal(large)
 
 
 def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
@@ -298,6 +301,67 @@ def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
             load(path)
 
 
+def as_of_format_2(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Under the names that files of format 2 have for these."""
+    old = {}
+    for name, tensor in tensors.items():
+        name = re.sub(r"(^|/)backbone\.layers\.", r"\1backbone.head.", name)
+        name = re.sub(r"(^|/)head\.layers\.", r"\1head.features.", name)
+        name = re.sub(r"(^|/)score_layer\.", r"\1classifier.", name)
+        name = re.sub(r"(^|/)head\.(score|delta|svm)_layer\.", r"\1head.\2s.", name)
+        name = re.sub(r"(^|/)rpn\.delta_layer\.", r"\1rpn.deltas.", name)
+        old[re.sub(r"(^|/)rpn\.objectness_layer\.", r"\1rpn.objectness.", name)] = tensor
+    return old
+
+
+@pytest.mark.parametrize(
+    ("values", "layers"),
+    [
+        (
+            {"model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 8}},
+            {"rpn.convs.0", "rpn.objectness", "rpn.deltas"}
+            | {f"head.{name}" for name in ("features.fc6", "features.fc7", "scores", "deltas")},
+        ),
+        (
+            {"model": {"detector": "fast_rcnn", "backbone": "alexnet"}, "head": {"svms": True, "fc6_rank": 3}},
+            {
+                f"head.{name}"
+                for name in ("features.fc6.0", "features.fc6.1", "features.fc7", "scores", "deltas", "svms")
+            },
+        ),
+        (
+            {"model": {"detector": "rcnn", "backbone": "alexnet"}},
+            {"svm", "ridge", "classifier", "backbone.head.fc6", "backbone.head.fc7"},
+        ),
+        (
+            {"model": {"detector": "classifier", "backbone": "alexnet"}},
+            {"classifier", "backbone.head.fc6", "backbone.head.fc7"},
+        ),
+    ],
+    ids=["faster_rcnn", "fast_rcnn", "rcnn", "classifier"],
+)
+def test_files_of_format_2_still_load(tmp_path: Path, values: dict[str, dict], layers: set[str]) -> None:
+    """`layers` are what the code of that format called them. What continues a run is renamed likewise."""
+    settings = DetectorSettings.model_validate({"head": {}, "proposals": {"method": "precomputed"}} | values)
+    settings = settings.model_copy(update={"head": settings.head.model_copy(update={"hidden": 8})})
+    made, file = build(settings, ["cat", "dog"]), tmp_path / "a.safetensors"
+    for buffer in made.buffers():
+        buffer.add_(1)
+    momentum = {f"momentum/{name}": torch.rand_like(value) for name, value in made.named_parameters()}
+    save(made, settings, file, state=momentum)
+    about, tensors = read(file)
+    old = as_of_format_2(tensors)
+    own = [
+        name for name in old if not name.startswith(("backbone.body", "backbone.lat", "backbone.out", "backbone.stage"))
+    ]
+    assert {re.sub("[._](weight|bias)$", "", name) for name in own if "/" not in name} == layers
+    save_file(old, file, {"rcnnkit": json.dumps(about | {"format": 2})})
+    _, again = read(file)
+    assert again.keys() == tensors.keys()
+    assert all(again[name].equal(value) for name, value in tensors.items())
+    (weights.load_classifier if "classifier" in layers and "svm" not in layers else load)(file, "cpu")
+
+
 def test_files_of_format_1_still_load(detector: FasterRCNN, file: Path) -> None:
     """They had neither the detector's kind nor proposals among their settings, and no names for fc6 and fc7."""
     about, tensors = read(file)
@@ -305,10 +369,10 @@ def test_files_of_format_1_still_load(detector: FasterRCNN, file: Path) -> None:
     del about["settings"]["proposals"], about["settings"]["model"]["kind"]
     for name in ("fc6_rank", "fc7_rank", "background_low", "measured_targets"):
         del about["settings"]["head"][name]
-    old = {"head.features.fc6.": "head.features.1.", "head.features.fc7.": "head.features.3."}
-    for new, name in old.items():
+    tensors = as_of_format_2(tensors)
+    for new, name in {"head.features.fc6.": "head.features.1.", "head.features.fc7.": "head.features.3."}.items():
         tensors = {key.replace(new, name): value for key, value in tensors.items()}
-    assert "head.features.1.weight" in tensors
+    assert {"head.features.1.weight", "head.features.3.weight", "head.scores.weight"} <= tensors.keys()
     save_file(tensors, file, {"rcnnkit": json.dumps(about)})
     state = load(file, "cpu", for_training=True).state_dict()
     assert all(state[name].equal(value) for name, value in detector.state_dict().items())
@@ -392,14 +456,14 @@ def test_a_detector_of_ones_own_is_saved_and_comes_back_into_another(tmp_path: P
     [
         (
             lambda: own(hidden=5),
-            "head.features.fc6.weight is float32 (5, 36) in the detector and float32 (8, 36) in the file,"
-            " head.features.fc6.bias is float32 (5,) in the detector and float32 (8,) in the file, and 4 other tensors",
+            "head.layers.fc6.weight is float32 (5, 36) in the detector and float32 (8, 36) in the file,"
+            " head.layers.fc6.bias is float32 (5,) in the detector and float32 (8,) in the file, and 4 other tensors",
         ),
         (
             lambda: own(("cat", "dog", "emu")),
             "classes ['cat', 'dog', 'emu'] in the detector and ['cat', 'dog'] in the file; category ids [7, 8, 9] in"
-            " the detector and [7, 8] in the file; head.scores.weight is float32 (4, 8) in the detector and float32 (3,"
-            " 8) in the file, head.scores.bias is float32 (4,) in the detector and float32 (3,) in the file, and 2"
+            " the detector and [7, 8] in the file; head.score_layer.weight is float32 (4, 8) in the detector and float32 (3,"
+            " 8) in the file, head.score_layer.bias is float32 (4,) in the detector and float32 (3,) in the file, and 2"
             " other tensors",
         ),
         (lambda: own(("dog", "cat")), "classes ['dog', 'cat'] in the detector and ['cat', 'dog'] in the file"),
@@ -446,8 +510,8 @@ def test_settings_that_build_another_detector_are_refused(
     with pytest.raises(ValueError, match="build another detector") as error:
         save(detector, narrow, path)
     assert str(error.value) == (
-        "these settings build another detector: head.features.fc6.weight is float32 (16, 784) in the detector and"
-        " float32 (8, 784) in what they build, head.features.fc6.bias is float32 (16,) in the detector and float32 (8,)"
+        "these settings build another detector: head.layers.fc6.weight is float32 (16, 784) in the detector and"
+        " float32 (8, 784) in what they build, head.layers.fc6.bias is float32 (16,) in the detector and float32 (8,)"
         " in what they build, and 4 other tensors; save it with the settings that it was built from. One that you built"
         " yourself is saved with settings=None, and loaded with rcnnkit.load(path, into=detector)"
     )

@@ -68,9 +68,9 @@ class Classifier(Model):
         super().__init__()
         self.backbone = backbone
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
-        self.classifier = nn.Linear(backbone.widths["fc7"], len(self.class_names))
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        self.score_layer = nn.Linear(backbone.widths["fc7"], len(self.class_names))
+        nn.init.normal_(self.score_layer.weight, std=0.01)
+        nn.init.zeros_(self.score_layer.bias)
         self.preprocessing = preprocessing.model_copy(update={"divisor": 1})  # all are of one size: nothing to pad
         self.settings = settings
 
@@ -106,7 +106,7 @@ class Classifier(Model):
 
     def logits(self, pixels: Tensor) -> Tensor:
         """(N, 3, S, S) normalised → (N, K) float32, before the softmax."""
-        return self.classifier(self.backbone(pixels)["fc7"]).float()
+        return self.score_layer(self.backbone(pixels)["fc7"]).float()
 
     def losses(self, pixels: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """`class`: log loss of pixels (N, 3, S, S) with labels (N,). Nothing is drawn.

@@ -58,25 +58,25 @@ class SingleMapWindows(WindowNetwork):
 
     Args:
         body: the convolutions.
-        head: fc6 and fc7.
+        layers: fc6 and fc7.
     """
 
     body: SingleMap
 
-    def __init__(self, body: SingleMap, head: TwoFC) -> None:
+    def __init__(self, body: SingleMap, layers: TwoFC) -> None:
         super().__init__()
-        self.body, self.head = body, head
-        fc6, fc7 = head.widths
+        self.body, self.layers = body, layers
+        fc6, fc7 = layers.widths
         self.widths = {"pool5": body.channels[-1] * body.pool_size**2, "fc6": fc6, "fc7": fc7}
 
     def forward(self, windows: Tensor, last: Layer = "fc7") -> dict[str, Tensor]:
         (cells,) = self.body(windows)
-        layers = {"pool5": self.body.pool5(cells).flatten(1)}
+        features = {"pool5": self.body.pool5(cells).flatten(1)}
         if last != "pool5":
-            layers["fc6"] = self.head.dropout(self.head.relu(self.head.fc6(layers["pool5"])))
+            features["fc6"] = self.layers.dropout(self.layers.relu(self.layers.fc6(features["pool5"])))
         if last == "fc7":
-            layers["fc7"] = self.head.dropout(self.head.relu(self.head.fc7(layers["fc6"])))
-        return layers
+            features["fc7"] = self.layers.dropout(self.layers.relu(self.layers.fc7(features["fc6"])))
+        return features
 
 
 class SingleMapArchitecture(Architecture):

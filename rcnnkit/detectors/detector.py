@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from rcnnkit.boxes import check_inside, scale
+from rcnnkit.boxes import check_inside, clip, scale
 from rcnnkit.detectors.inputs import check_batch
 from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.images import Picture, list_pictures
@@ -17,6 +17,7 @@ from rcnnkit.model import Model
 from rcnnkit.precision import DTYPES
 from rcnnkit.processes import say_forked
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Size, Targets
+from rcnnkit.suppression import Kept
 
 ONLY_DETECTS = "this detector only detects; rcnnkit.load(file, for_training=True) gives the one that can be trained"
 
@@ -64,6 +65,14 @@ class Detector(Model):
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""
         raise NotImplementedError
+
+    def in_pictures(self, kept: Sequence[Kept], images: ImageBatch) -> list[Detections]:
+        """The last step of `detect`: from the frame of the network's pixels to the pictures as they were given."""
+        detections = []
+        for (boxes, scores, labels), size, original in zip(kept, images.sizes, images.original_sizes, strict=True):
+            boxes = clip(scale(boxes, size, original), original)
+            detections.append(Detections(boxes, scores, labels, self.class_names, self.category_ids))
+        return detections
 
     def check_batch(self, images: ImageBatch, targets: Sequence[Targets]) -> None:
         """Raise TypeError or ValueError unless `losses` can learn from these; RuntimeError: it only detects."""

@@ -34,8 +34,8 @@ class FastRCNN(Detector):
         "proposals": ("propose",),
         "backbone": ("backbone.forward",),
         "regions": ("pool.forward",),
-        "heads": ("head.features.forward", "head.scores.forward", "head.deltas.forward", "head.svms.forward"),
-        "suppression": ("head.detect",),  # scores, thresholds, boxes and NMS
+        "heads": ("head.predict",),
+        "suppression": ("head.detect", "in_pictures"),  # thresholds, boxes and NMS
     }
     takes_proposals = True
 
@@ -54,7 +54,7 @@ class FastRCNN(Detector):
 
     @property
     def scores_are_margins(self) -> bool:
-        return self.head.svms is not None
+        return self.head.svm_layer is not None
 
     def limits(self, training: bool = False) -> list[Limit]:
         known = Limit("head.max_detections", self.head.max_detections), Limit("proposals.count", self.count)
@@ -90,7 +90,7 @@ class FastRCNN(Detector):
             features = self.backbone(images.pixels)
             proposals = self.propose(images, features, self.count)
             regions = self.pool(features, proposals)
-        return self.head.detect(regions, proposals, images)
+        return self.in_pictures(self.head.detect(regions, proposals, images.sizes), images)
 
     def regions(self, images: ImageBatch, proposals: Sequence[Proposals]) -> Tensor:
         """What `detect` sees of proposals that are known already, in the frame of `images.pixels`."""

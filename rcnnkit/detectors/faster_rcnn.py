@@ -32,8 +32,8 @@ class FasterRCNN(Detector):
         "proposals": ("rpn.propose",),
         "backbone": ("backbone.forward",),
         "regions": ("pool.forward",),
-        "heads": ("head.features.forward", "head.scores.forward", "head.deltas.forward", "head.svms.forward"),
-        "suppression": ("head.detect",),  # scores, thresholds, boxes and NMS
+        "heads": ("head.predict",),
+        "suppression": ("head.detect", "in_pictures"),  # thresholds, boxes and NMS
     }
 
     def __init__(
@@ -98,4 +98,4 @@ class FasterRCNN(Detector):
         features = self.backbone(images.pixels)
         proposals = self.rpn.propose(images, features)
         regions = self.pool(features, proposals)
-        return self.head.detect(regions, proposals, images)
+        return self.in_pictures(self.head.detect(regions, proposals, images.sizes), images)

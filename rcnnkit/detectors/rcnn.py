@@ -11,15 +11,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rcnnkit.backbones.window import Layer, WindowNetwork
-from rcnnkit.boxes import clip, decode, is_large, scale
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.heads.svm import SVMSettings
 from rcnnkit.images import Preprocessing
 from rcnnkit.matching import match, sample
-from rcnnkit.ops import batched_nms, warp_regions
+from rcnnkit.ops import warp_regions
 from rcnnkit.proposals.methods import ProposalSettings, proposal_method
 from rcnnkit.settings import Count, Factor, Positive, Share
 from rcnnkit.structures import Detections, ImageBatch, Size, Targets
+from rcnnkit.suppression import Kept, suppress
 
 MIN_SIDE = 1e-2  # pixels; a box that regression moved off the picture or shrank to nothing is none
 
@@ -76,10 +76,10 @@ class RCNN(Detector):
     kind = "rcnn"
     stages = Detector.stages | {
         "proposals": ("propose",),
-        "backbone": ("features", "backbone.forward"),  # windows, put together again after their chunks
+        "backbone": ("compute_features", "backbone.forward"),  # windows, put together again after their chunks
         "regions": ("warp",),
-        "heads": ("scores", "deltas"),  # SVMs and ridge regression
-        "suppression": ("suppress",),
+        "heads": ("score", "regress"),  # SVMs and ridge regression
+        "suppression": ("suppress", "in_pictures"),
     }
     shares_features = False
     takes_proposals = True
@@ -103,9 +103,9 @@ class RCNN(Detector):
         self.proposer, self.train_count, self.count = proposal_method(proposals), proposals.train_count, proposals.count
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
         classes, widths = len(self.class_names), backbone.widths
-        self.classifier = nn.Linear(widths["fc7"], classes + 1)  # background is the last
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        self.score_layer = nn.Linear(widths["fc7"], classes + 1)  # background is the last
+        nn.init.normal_(self.score_layer.weight, std=0.01)
+        nn.init.zeros_(self.score_layer.bias)
         for name, shape in {
             "svm_weight": (classes, widths[settings.layer]),
             "svm_bias": (classes,),
@@ -146,15 +146,15 @@ class RCNN(Detector):
             matched = match(boxes, target, self.settings.foreground_iou, self.settings.foreground_iou)
             picked = sample(matched, self.settings.samples // len(images), self.settings.foreground_share, generator)
             windows.append(self.warp(picture_of(images, i), boxes[picked]))
-            labels.append(self.labels(matched[picked], target))
+            labels.append(self.label(matched[picked], target))
         return self.window_losses(torch.cat(windows), torch.cat(labels))
 
     def window_losses(self, windows: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """`class`: log loss over K classes and background, of windows (R, 3, S, S) with labels (R,)."""
-        logits = self.classifier(self.backbone(windows)["fc7"]).float()
+        logits = self.score_layer(self.backbone(windows)["fc7"]).float()
         return {"class": F.cross_entropy(logits, labels, reduction="sum") / max(1, len(labels))}
 
-    def labels(self, matched: Tensor, targets: Targets) -> Tensor:
+    def label(self, matched: Tensor, targets: Targets) -> Tensor:
         """(R,) class of each region that `match` matched to an object, K for background."""
         labels = torch.full_like(matched, len(self.class_names))
         labels[matched >= 0] = targets.labels[matched[matched >= 0]]
@@ -162,13 +162,13 @@ class RCNN(Detector):
 
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""
-        found = []
+        kept = []
         for i, proposal in enumerate(self.propose(images, [], self.count)):
-            features = self.features(picture_of(images, i), proposal.boxes)
-            scores = self.scores(features)
-            deltas = self.deltas(features) if self.settings.box_regression else None
-            found.append(self.suppress(proposal.boxes, scores, deltas, images.sizes[i], images.original_sizes[i]))
-        return found
+            features = self.compute_features(picture_of(images, i), proposal.boxes)
+            scores = self.score(features)
+            deltas = self.regress(features) if self.settings.box_regression else None
+            kept.append(self.suppress(proposal.boxes, scores, deltas, images.sizes[i]))
+        return self.in_pictures(kept, images)
 
     def sketch(self, size: Size, batch: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """As of every detector; of one picture after the other, and one chunk of windows after the other."""
@@ -183,47 +183,38 @@ class RCNN(Detector):
             picture[None], [boxes], self.settings.size, self.settings.context, square=self.settings.square
         )
 
-    def features(self, picture: Tensor, boxes: Tensor) -> dict[str, Tensor]:
+    def compute_features(self, picture: Tensor, boxes: Tensor) -> dict[str, Tensor]:
         """{layer: (R, D) float32} of regions (R, 4) of a picture (3, h, w): all that detecting needs."""
         parts = [self.backbone(self.warp(picture, part), self.last_layer) for part in boxes.split(self.settings.batch)]
         return {name: torch.cat([part[name].float() for part in parts]) for name in parts[0]}
 
-    def scores(self, features: dict[str, Tensor]) -> Tensor:
+    def score(self, features: dict[str, Tensor]) -> Tensor:
         """(R, K): margins, or probabilities; in float32, as scores a little apart must not become ties."""
         with torch.autocast(self.device.type, enabled=False):
             if self.settings.scores == "softmax":
-                return self.classifier(features["fc7"]).softmax(dim=1)[:, :-1]
+                return self.score_layer(features["fc7"]).softmax(dim=1)[:, :-1]
             return F.linear(features[self.settings.layer], self.svm_weight, self.svm_bias)
 
-    def deltas(self, features: dict[str, Tensor]) -> Tensor:
+    def regress(self, features: dict[str, Tensor]) -> Tensor:
         """(R, K, 4): from each region to an object of each class."""
         with torch.autocast(self.device.type, enabled=False):
             flat = F.linear(features["pool5"], self.ridge_weight.flatten(0, 1), self.ridge_bias.flatten())
         return flat.reshape(len(flat), *self.ridge_bias.shape)
 
-    def suppress(
-        self, boxes: Tensor, scores: Tensor, deltas: Tensor | None, size: Size, original_size: Size
-    ) -> Detections:
-        """Detections of one picture: the best of each class, regressed, then suppressed, as in the released code.
+    def suppress(self, boxes: Tensor, scores: Tensor, deltas: Tensor | None, size: Size) -> Kept:
+        """The detections of one picture: the best of each class, regressed, then suppressed, as in the released code.
 
         Args:
             boxes: (R, 4) regions.
             scores: (R, K).
             deltas: (R, K, 4), or None to leave the boxes as they are.
             size: of the picture that `boxes` speak of.
-            original_size: of the picture as it was given.
         """
         best, region = scores.topk(min(self.max_detections or len(scores), len(scores)), dim=0)  # (n, K)
-        good = best > self.score_threshold
-        label = torch.arange(scores.shape[1], device=scores.device).expand_as(region)[good]
-        region, best = region[good], best[good]
-        boxes = boxes[region] if deltas is None else decode(deltas[region, label], boxes[region])
-        boxes = clip(boxes, size)
-        large = is_large(boxes, MIN_SIDE)
-        boxes, best, label = boxes[large], best[large], label[large]
-        kept = batched_nms(boxes, best, label, self.nms_iou)
-        boxes = clip(scale(boxes[kept], size, original_size), original_size)
-        return Detections(boxes, best[kept], label[kept], self.class_names, self.category_ids)
+        label = torch.arange(scores.shape[1], device=scores.device)
+        boxes, deltas = boxes[region], None if deltas is None else deltas[region, label]  # (n, K, 4)
+        threshold, nms_iou = self.score_threshold, self.nms_iou
+        return suppress(boxes, deltas, best, label, size, min_side=MIN_SIDE, nms_iou=nms_iou, threshold=threshold)
 
 
 def picture_of(images: ImageBatch, i: int) -> Tensor:

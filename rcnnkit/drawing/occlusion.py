@@ -166,14 +166,14 @@ def _scores(detector: Detector, pictures: Sequence[Array], box: Corners) -> Tens
     images = with_proposals(images, [proposal] * len(pictures))
     if isinstance(detector, RCNN):
         places = enumerate(images.proposals)
-        features = [detector.features(picture_of(images, i), place.boxes) for i, place in places]
-        return torch.cat([detector.scores(each) for each in features]).cpu()
+        features = [detector.compute_features(picture_of(images, i), place.boxes) for i, place in places]
+        return torch.cat([detector.score(each) for each in features]).cpu()
     if isinstance(detector, FastRCNN):
         regions = detector.regions(images, images.proposals)
     else:
         assert isinstance(detector, FasterRCNN)
         regions = detector.pool(detector.backbone(images.pixels), images.proposals)
-    return detector.head.score(detector.head.features(regions).float()).cpu()
+    return detector.head.score(detector.head.layers(regions).float()).cpu()
 
 
 def _checked(box: Sequence[float], width: int, height: int) -> Corners:

@@ -11,11 +11,11 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from rcnnkit.backbones.two_fc import RegionSettings
-from rcnnkit.boxes import clip, decode, encode, is_large, scale
+from rcnnkit.boxes import clip, decode, encode
 from rcnnkit.matching import match, sample
-from rcnnkit.ops import batched_nms
 from rcnnkit.settings import Count, Factor, MatchSettings, NotNegative, Positive, Share
-from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
+from rcnnkit.structures import Proposals, Size, Targets
+from rcnnkit.suppression import Kept, suppress
 
 
 class HeadSettings(RegionSettings, MatchSettings):
@@ -80,17 +80,17 @@ class BoxHead(nn.Module):
         settings: HeadSettings,
     ) -> None:
         super().__init__()
-        self.features = layers
+        self.layers = layers
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
-        self.scores = nn.Linear(width, self.num_classes + 1 + settings.unnamed)
-        self.deltas = nn.Linear(width, 4 * (1 if settings.class_agnostic else self.num_classes))
-        self.svms = nn.Linear(width, self.num_classes) if settings.svms else None
-        for layer, std in ((self.scores, 0.01), (self.deltas, 0.001)):  # Fast R-CNN 2.3
+        self.score_layer = nn.Linear(width, self.num_classes + 1 + settings.unnamed)
+        self.delta_layer = nn.Linear(width, 4 * (1 if settings.class_agnostic else self.num_classes))
+        self.svm_layer = nn.Linear(width, self.num_classes) if settings.svms else None
+        for layer, std in ((self.score_layer, 0.01), (self.delta_layer, 0.001)):  # Fast R-CNN 2.3
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
         # They travel with the weights. The paper's code folds them into the last layer, which a resumed run would
         # have to undo.
-        columns = self.deltas.out_features // 4
+        columns = self.delta_layer.out_features // 4
         self.register_buffer("target_mean", torch.zeros(columns, 4), persistent=settings.measured_targets)
         self.register_buffer("target_std", torch.ones(columns, 4), persistent=settings.measured_targets)
         self.settings = settings
@@ -103,17 +103,17 @@ class BoxHead(nn.Module):
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (R, K + 1 + unnamed) and deltas (R, K or 1, 4), float32, of regions (R, C, s, s)."""
-        hidden = self.features(regions).float()
-        return self.scores(hidden).float(), self._deltas(hidden)
+        hidden = self.layers(regions).float()
+        return self.score_layer(hidden).float(), self._regress(hidden)
 
-    def _deltas(self, hidden: Tensor) -> Tensor:
-        return self.deltas(hidden).float().reshape(len(hidden), self.deltas.out_features // 4, 4)
+    def _regress(self, hidden: Tensor) -> Tensor:
+        return self.delta_layer(hidden).float().unflatten(1, (-1, 4))
 
     def score(self, hidden: Tensor) -> Tensor:
-        """(R, K) float32 of what `features` gives: probabilities, or the margins of SVMs."""
-        if self.svms:
-            return self.svms(hidden).float()
-        return self.scores(hidden).float().softmax(dim=1)[:, : self.num_classes]
+        """(R, K) float32 of what `layers` gives: probabilities, or the margins of SVMs."""
+        if self.svm_layer:
+            return self.svm_layer(hidden).float()
+        return self.score_layer(hidden).float().softmax(dim=1)[:, : self.num_classes]
 
     @torch.no_grad()
     def use_svms(self, weight: Tensor, bias: Tensor) -> None:
@@ -121,13 +121,13 @@ class BoxHead(nn.Module):
 
         Margins have no bounds: `score_threshold` is to suit them.
         """
-        self.svms = nn.Linear(weight.shape[1], weight.shape[0]).to(self.scores.weight.device)
-        self.svms.weight.copy_(weight)
-        self.svms.bias.copy_(bias)
+        self.svm_layer = nn.Linear(weight.shape[1], weight.shape[0]).to(self.score_layer.weight.device)
+        self.svm_layer.weight.copy_(weight)
+        self.svm_layer.bias.copy_(bias)
 
     def _column(self, labels: Tensor) -> Tensor:
         """Where the boxes of these classes are among K, or the only one."""
-        return labels if self.deltas.out_features > 4 else torch.zeros_like(labels)
+        return labels if self.delta_layer.out_features > 4 else torch.zeros_like(labels)
 
     @torch.no_grad()
     def measure_targets(self, pictures: Iterable[tuple[Proposals, Targets]]) -> None:
@@ -204,23 +204,54 @@ class BoxHead(nn.Module):
         box = F.smooth_l1_loss(deltas, goals[foreground], beta=self.settings.beta, reduction="sum")
         return {"class": F.cross_entropy(logits, labels, reduction="sum") / count, "box": box / count}
 
-    def detect(self, regions: Tensor, proposals: Sequence[Proposals], images: ImageBatch) -> list[Detections]:
-        """Detections of each image, in the pixels of the pictures as they were given."""
-        hidden = self.features(regions).float()
-        deltas = self._deltas(hidden)
-        scored = self.score(hidden)
-        found = []
-        start = 0
-        for proposal, size, original_size in zip(proposals, images.sizes, images.original_sizes, strict=True):
-            here = slice(start, start := start + len(proposal))
-            region, label = torch.where(scored[here] > self.score_threshold)
-            column = self._column(label)
-            moves = deltas[here][region, column] * self.target_std[column] + self.target_mean[column]
-            boxes = decode(moves, proposal.boxes[region], self.settings.delta_weights)
-            boxes, scores = clip(boxes, size), scored[here][region, label]
-            large = is_large(boxes, self.min_side)
-            boxes, scores, label = boxes[large], scores[large], label[large]
-            kept = batched_nms(boxes, scores, label, self.nms_iou)[: self.max_detections or None]
-            boxes = clip(scale(boxes[kept], size, original_size), original_size)
-            found.append(Detections(boxes, scores[kept], label[kept], self.class_names, self.category_ids))
-        return found
+    def predict(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (R, K) and deltas (R, K or 1, 4) of regions (R, C, s, s), float32, as `suppress` takes them."""
+        hidden = self.layers(regions).float()
+        return self.score(hidden), self._regress(hidden) * self.target_std + self.target_mean
+
+    def detect(self, regions: Tensor, proposals: Sequence[Proposals], sizes: Sequence[Size]) -> list[Kept]:
+        """What is found in each image, in the frame of the network's pixels.
+
+        Args:
+            regions: (R, C, s, s) of all proposals, image after image.
+            sizes: (height, width) of each image.
+        """
+        scores, deltas = self.predict(regions)
+        counts = [len(each) for each in proposals]
+        parts = zip(proposals, scores.split(counts), deltas.split(counts), sizes, strict=True)
+        return [self.suppress(each.boxes, score, delta, size) for each, score, delta, size in parts]
+
+    def suppress(self, boxes: Tensor, scores: Tensor, deltas: Tensor, size: Size) -> Kept:
+        """The detections among the regions (R, 4) of one image with what `predict` says of them."""
+        return suppress(
+            boxes[:, None],
+            deltas,
+            scores,
+            torch.arange(self.num_classes, device=scores.device),
+            size,
+            min_side=self.min_side,
+            nms_iou=self.nms_iou,
+            weights=self.settings.delta_weights,
+            threshold=self.score_threshold,
+            most=self.max_detections,
+        )
+
+    @torch.no_grad()
+    def refine(self, regions: Tensor, proposals: Sequence[Proposals], sizes: Sequence[Size]) -> list[Proposals]:
+        """Each proposal moved onto its object and cut to its image, to go on with in another head or a tracker.
+
+        Where there is a box for each class, the class that scores best moves it; background does not count.
+
+        Args:
+            regions, proposals, sizes: as of `detect`.
+
+        Returns:
+            As many as came, in their order, in the same frame. Scores are those of the best class.
+        """
+        scores, deltas = self.predict(regions)
+        best, label = scores.max(dim=1)
+        deltas = deltas.take_along_dim(self._column(label)[:, None, None], dim=1)[:, 0]
+        boxes = decode(deltas, torch.cat([each.boxes for each in proposals]), self.settings.delta_weights)
+        counts = [len(each) for each in proposals]
+        parts = zip(boxes.split(counts), best.split(counts), sizes, strict=True)
+        return [Proposals(clip(moved, size), score) for moved, score, size in parts]

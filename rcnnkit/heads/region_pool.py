@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rcnnkit.boxes import area
 from rcnnkit.ops import roi_align, roi_pool
+from rcnnkit.ops.regions import regions
 from rcnnkit.settings import Count, Section
 from rcnnkit.structures import Proposals
 
@@ -39,26 +40,23 @@ class RegionPool(nn.Module):
 
     def forward(self, features: Sequence[Tensor], proposals: Sequence[Proposals]) -> Tensor:
         """(R, C, size, size) in the features' dtype, regions in the order of the proposals, image after image."""
-        boxes = torch.cat([p.boxes for p in proposals])
-        image = torch.repeat_interleave(
-            torch.arange(len(proposals), device=boxes.device),
-            torch.tensor([len(p) for p in proposals], device=boxes.device),
-        )
-        rois = torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)
+        return self.pool(features, regions(features[0], [each.boxes for each in proposals]))
+
+    def pool(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """The same of rows (R, 5): picture, x1, y1, x2, y2. Tensors alone, so that R stays open in an export."""
         if len(self.strides) == 1:
             return self._pool(features[0], rois, self.strides[0])
-        level = self.level(boxes)
-        order = level.argsort(stable=True)
-        rows_of_map = order.split(level.bincount(minlength=len(self.strides)).tolist())
+        level = self.level(rois[:, 1:])
+        rows_of_map = [torch.where(level == i)[0] for i in range(len(self.strides))]
         maps = features[: len(self.strides)]  # there may be one more, for the RPN alone
         pooled = (self._pool(f, rois[rows], s) for f, rows, s in zip(maps, rows_of_map, self.strides, strict=True))
         if torch.is_grad_enabled():
-            return torch.cat(list(pooled)).index_select(0, order.argsort())
+            return torch.cat(list(pooled)).index_select(0, torch.cat(rows_of_map).argsort())
         # Half the copies; their gradients would be whole ones, map after map.
-        regions = self.empty(maps, len(rois))
+        together = self.empty(maps, rois.shape[0])
         for rows, some in zip(rows_of_map, pooled, strict=True):
-            regions.index_copy_(0, rows, some)
-        return regions
+            together.index_copy_(0, rows, some)
+        return together
 
     def empty(self, features: Sequence[Tensor], count: int) -> Tensor:
         """(R, C, size, size): a place for `count` regions, in the features' dtype, on their device."""

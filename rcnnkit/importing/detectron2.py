@@ -67,9 +67,9 @@ def from_detectron2(
         if (conv1 := "backbone.body.stem.0.weight") in state:
             state[conv1] = state[conv1].flip(1)  # BGR → RGB
         for kind in ("weight", "bias"):
-            if (place := f"rpn.objectness.{kind}") in state and len(state[place]) == len(order):
+            if (place := f"rpn.objectness_layer.{kind}") in state and len(state[place]) == len(order):
                 state[place] = state[place][order]
-            if (place := f"rpn.deltas.{kind}") in state and len(state[place]) == 4 * len(order):
+            if (place := f"rpn.delta_layer.{kind}") in state and len(state[place]) == 4 * len(order):
                 state[place] = state[place].unflatten(0, (-1, 4))[order].flatten(0, 1)
 
     transfer(state, _places(detector, bottom), detector, source, change)
@@ -152,10 +152,10 @@ def _places(detector: FasterRCNN | FastRCNN, bottom: str) -> dict[str, str]:
         for i in range(4):
             places[f"backbone.fpn_lateral{i + 2}"] = f"backbone.lateral.{i}.0"
             places[f"backbone.fpn_output{i + 2}"] = f"backbone.output.{i}.0"
-        places |= {f"roi_heads.box_head.fc{i}": f"head.features.fc{i + 5}" for i in (1, 2)}
+        places |= {f"roi_heads.box_head.fc{i}": f"head.layers.fc{i + 5}" for i in (1, 2)}
     else:
         del stages[f"{bottom}.res5"]
-        stages["roi_heads.res5"] = "head.features.0"
+        stages["roi_heads.res5"] = "head.layers.0"
     for theirs, ours in stages.items():
         stage = detector.get_submodule(ours)
         assert isinstance(stage, nn.Sequential)
@@ -165,7 +165,7 @@ def _places(detector: FasterRCNN | FastRCNN, bottom: str) -> dict[str, str]:
                 places[f"{theirs}.{i}.conv{conv}.norm"] = f"{ours}.{i}.bn{conv}"
         places[f"{theirs}.0.shortcut"] = f"{ours}.0.downsample.0"
         places[f"{theirs}.0.shortcut.norm"] = f"{ours}.0.downsample.1"
-    rpn = {"conv": "convs.0", "objectness_logits": "objectness", "anchor_deltas": "deltas"}
+    rpn = {"conv": "convs.0", "objectness_logits": "objectness_layer", "anchor_deltas": "delta_layer"}
     places |= {f"proposal_generator.rpn_head.{theirs}": f"rpn.{ours}" for theirs, ours in rpn.items()}
-    predictor = {"cls_score": "head.scores", "bbox_pred": "head.deltas"}
+    predictor = {"cls_score": "head.score_layer", "bbox_pred": "head.delta_layer"}
     return places | {f"roi_heads.box_predictor.{theirs}": ours for theirs, ours in predictor.items()}

@@ -93,13 +93,13 @@ def _places(backbone: str, state: Mapping[str, Tensor], classifier: Classifier) 
         stages = {"conv1": 0, "conv2": 1, "conv3": 1} | {
             f"inception{stage + 1}{letter}": stage for stage in (2, 3, 4) for letter in "abcde"
         }
-        return {name: f"{body}.stages.{stage}.{name}" for name, stage in stages.items()} | {"fc": "classifier"}
+        return {name: f"{body}.stages.{stage}.{name}" for name, stage in stages.items()} | {"fc": "score_layer"}
     if not _plain(backbone):
-        stem = {"conv1": f"{body}.stem.0", "bn1": f"{body}.stem.1", "fc": "classifier"}
+        stem = {"conv1": f"{body}.stem.0", "bn1": f"{body}.stem.1", "fc": "score_layer"}
         return stem | {f"layer{i + 1}": f"{body}.stages.{i}" for i in range(4)}
     layers = classifier.get_submodule(body).named_modules()
     ours = [f"{body}.{name}" for name, layer in layers if isinstance(layer, nn.Conv2d)]
     first = 1 if backbone == "alexnet" else 0  # AlexNet's dropout comes before the layers
-    fully_connected = {f"classifier.{first}": "backbone.head.fc6", f"classifier.{first + 3}": "backbone.head.fc7"}
+    fully_connected = {f"classifier.{first}": "backbone.layers.fc6", f"classifier.{first + 3}": "backbone.layers.fc7"}
     convolutions = dict(zip(_convolutions(state), ours, strict=True))
-    return convolutions | fully_connected | {"classifier.6": "classifier"}
+    return convolutions | fully_connected | {"classifier.6": "score_layer"}

@@ -104,9 +104,9 @@ def _filled(
     def order(state: Tensors) -> None:
         """Background: first → after the classes. It has no box; those without a name get none."""
         for kind in ("weight", "bias"):
-            if (place := f"head.scores.{kind}") in state:
+            if (place := f"head.score_layer.{kind}") in state:
                 state[place] = state[place][[*(i + 1 for i in named), 0, *(i + 1 for i in unnamed)]]
-            if (place := f"head.deltas.{kind}") in state and len(state[place]) == 4 * (len(class_names) + 1):
+            if (place := f"head.delta_layer.{kind}") in state and len(state[place]) == 4 * (len(class_names) + 1):
                 state[place] = state[place].unflatten(0, (-1, 4))[[i + 1 for i in named]].flatten(0, 1)
 
     transfer(state, torchvision_places(settings), detector, source, order)
@@ -120,14 +120,14 @@ def torchvision_places(settings: DetectorSettings) -> dict[str, str]:
     for i in range(4):
         places[f"backbone.fpn.inner_blocks.{i}"] = f"backbone.lateral.{i}"
         places[f"backbone.fpn.layer_blocks.{i}"] = f"backbone.output.{i}"
-    places |= {"rpn.head.cls_logits": "rpn.objectness", "rpn.head.bbox_pred": "rpn.deltas"}
+    places |= {"rpn.head.cls_logits": "rpn.objectness_layer", "rpn.head.bbox_pred": "rpn.delta_layer"}
     places |= {f"rpn.head.conv.{i}.0": f"rpn.convs.{2 * i}" for i in range(settings.rpn.convs)}
     if convs := settings.head.convs:
-        places |= {f"roi_heads.box_head.{i}": f"head.features.convs.{i}" for i in range(convs)}
-        places[f"roi_heads.box_head.{convs + 1}"] = "head.features.fc6"  # after the one that flattens
+        places |= {f"roi_heads.box_head.{i}": f"head.layers.convs.{i}" for i in range(convs)}
+        places[f"roi_heads.box_head.{convs + 1}"] = "head.layers.fc6"  # after the one that flattens
     else:
-        places |= {f"roi_heads.box_head.{fc}": f"head.features.{fc}" for fc in ("fc6", "fc7")}
-    predictor = {"cls_score": "head.scores", "bbox_pred": "head.deltas"}
+        places |= {f"roi_heads.box_head.{fc}": f"head.layers.{fc}" for fc in ("fc6", "fc7")}
+    predictor = {"cls_score": "head.score_layer", "bbox_pred": "head.delta_layer"}
     return places | {f"roi_heads.box_predictor.{theirs}": ours for theirs, ours in predictor.items()}
 
 

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from rcnnkit.boxes import clip, decode, encode, is_large
+from rcnnkit.boxes import encode
 from rcnnkit.matching import match, sample
-from rcnnkit.ops import batched_nms
 from rcnnkit.proposals.anchors import cell_anchors, grid_anchors
 from rcnnkit.settings import Count, Factor, MatchSettings, NotNegative, Positive, Share
-from rcnnkit.structures import ImageBatch, Proposals, Targets
+from rcnnkit.structures import ImageBatch, Proposals, Size, Targets
+from rcnnkit.suppression import suppress
 
 
 class RPNSettings(MatchSettings):
@@ -85,8 +85,8 @@ class RPN(nn.Module):
         self.convs = nn.Sequential(
             *(m for c in inputs for m in (nn.Conv2d(c, hidden, 3, padding=1), nn.ReLU(inplace=True)))
         )
-        self.objectness = nn.Conv2d(hidden, count, 1)
-        self.deltas = nn.Conv2d(hidden, 4 * count, 1)
+        self.objectness_layer = nn.Conv2d(hidden, count, 1)
+        self.delta_layer = nn.Conv2d(hidden, 4 * count, 1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=0.01)
@@ -100,11 +100,11 @@ class RPN(nn.Module):
         logits, deltas = [], []
         for feature in features:
             hidden = self.convs(feature)
-            logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float())
-            deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, 4).float())
+            logits.append(self.objectness_layer(hidden).permute(0, 2, 3, 1).flatten(1).float())
+            deltas.append(self.delta_layer(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, 4).float())
         return logits, deltas
 
-    def anchors(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Tensor]:
+    def place_anchors(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Tensor]:
         """(h·w·A, 4) xyxy for each map, in the frame of the batch's pixels."""
         height, width = images.pixels.shape[2:]
         return [
@@ -115,7 +115,7 @@ class RPN(nn.Module):
     def propose(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Proposals]:
         """The best regions of each image; scores are probabilities."""
         logits, deltas = self(features)
-        return self._proposals(images, self.anchors(images, features), logits, deltas, self.keep)
+        return self._proposals(self.place_anchors(images, features), logits, deltas, images.sizes, self.keep)
 
     def losses(
         self,
@@ -129,8 +129,8 @@ class RPN(nn.Module):
         Proposals carry no gradient: the paper's approximate joint training (3.2).
         """
         logits, deltas = self(features)
-        anchors = self.anchors(images, features)
-        proposals = self._proposals(images, anchors, logits, deltas, self.train_keep)
+        anchors = self.place_anchors(images, features)
+        proposals = self._proposals(anchors, logits, deltas, images.sizes, self.train_keep)
 
         every_anchor, every_logit, every_delta = (
             torch.cat(anchors),
@@ -156,27 +156,21 @@ class RPN(nn.Module):
     @torch.no_grad()
     def _proposals(
         self,
-        images: ImageBatch,
         anchors: Sequence[Tensor],
         logits: Sequence[Tensor],
         deltas: Sequence[Tensor],
+        sizes: Sequence[Size],
         keep: tuple[int, int],
     ) -> list[Proposals]:
         pre_nms, post_nms = keep
-        boxes, scores, maps = [], [], []
-        for i, (anchor, logit, delta) in enumerate(zip(anchors, logits, deltas, strict=True)):
-            top = logit.topk(min(pre_nms, logit.shape[1]), dim=1)
-            chosen = delta.gather(1, top.indices[:, :, None].expand(-1, -1, 4))
-            boxes.append(decode(chosen.flatten(0, 1), anchor[top.indices.flatten()]).reshape(chosen.shape))
-            scores.append(top.values.sigmoid())
-            maps.append(torch.full_like(top.indices, i))
-        found = []
-        for box, score, map_, size in zip(
-            torch.cat(boxes, 1), torch.cat(scores, 1), torch.cat(maps, 1), images.sizes, strict=True
-        ):
-            box = clip(box, size)
-            large = is_large(box, self.settings.min_side)
-            proposals = Proposals(box[large], score[large])
-            kept = batched_nms(proposals.boxes, proposals.scores, map_[large], self.settings.nms_iou)
-            found.append(proposals[kept[:post_nms]])
-        return found
+        top = [logit.topk(min(pre_nms, logit.shape[1]), dim=1) for logit in logits]  # (B, n) of each map
+        scores = torch.cat([best.values for best in top], 1).sigmoid()  # (B, N)
+        starts = torch.cat([a[b.indices] for a, b in zip(anchors, top, strict=True)], 1)  # (B, N, 4)
+        moves = torch.cat([d.take_along_dim(b.indices[:, :, None], 1) for d, b in zip(deltas, top, strict=True)], 1)
+        maps = torch.cat([torch.full_like(best.indices[0], i) for i, best in enumerate(top)])  # (N,)
+        proposals = []
+        for start, move, score, size in zip(starts, moves, scores, sizes, strict=True):
+            min_side, nms_iou = self.settings.min_side, self.settings.nms_iou
+            kept = suppress(start, move, score, maps, size, min_side=min_side, nms_iou=nms_iou, most=post_nms)
+            proposals.append(Proposals(kept.boxes, kept.scores))
+        return proposals

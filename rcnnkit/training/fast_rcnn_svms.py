@@ -62,7 +62,7 @@ def train_svms(
     detector = weights.load(path, device, for_training=True)
     if not isinstance(detector, FastRCNN):
         raise ValueError(f"{path}: SVMs take the place of the softmax of a Fast R-CNN, which this is not")
-    if detector.head.svms is not None:
+    if detector.head.svm_layer is not None:
         raise ValueError(f"{path} has SVMs already; give the weights that they were made from")
     if tuple(data.class_names) != detector.class_names:
         raise ValueError(
@@ -84,7 +84,7 @@ def train_svms(
             some = boxes[torch.from_numpy(rng.permutation(len(boxes))[:NORM_BOXES])]
             norms.append(np.linalg.norm(fc7(detector, record, some), axis=1))
     factor = feature_scale(np.concatenate(norms))
-    none = np.zeros((0, detector.head.scores.in_features), dtype=np.float32)
+    none = np.zeros((0, detector.head.score_layer.in_features), dtype=np.float32)
     trainer = SVMTrainer(
         [np.stack(each) * np.float32(factor) if each else none for each in positives],
         data.class_names,
@@ -112,4 +112,4 @@ def fc7(detector: FastRCNN, record: Record, boxes: Tensor) -> np.ndarray:
     images = with_proposals(
         detector.preprocessing(pictures, detector.device), [Proposals(boxes, boxes.new_ones(len(boxes)))]
     )
-    return detector.head.features(detector.regions(images, images.proposals)).float().cpu().numpy()
+    return detector.head.layers(detector.regions(images, images.proposals)).float().cpu().numpy()

@@ -38,7 +38,7 @@ class FineTuning(Task[Dataset]):
 
     def parts(self) -> Sequence[tuple[nn.Module, float]]:
         """The new layer learns faster."""
-        return [(self.model.backbone, 1.0), (self.model.classifier, self.run.settings.rcnn.classifier_lr)]
+        return [(self.model.backbone, 1.0), (self.model.score_layer, self.run.settings.rcnn.classifier_lr)]
 
     def learning_rate(self, iteration: int) -> float:
         """Stated for a batch of windows: it is not scaled with a number of pictures."""
@@ -90,7 +90,7 @@ class Pools:
         for i, each in enumerate(windows):
             matched = match(each.boxes, each.targets, options.foreground_iou, options.foreground_iou)
             rows = torch.stack(
-                [torch.full_like(matched, i), torch.arange(len(matched)), detector.labels(matched, each.targets)], dim=1
+                [torch.full_like(matched, i), torch.arange(len(matched)), detector.label(matched, each.targets)], dim=1
             ).int()  # tens of millions of them
             foreground.append(rows[matched >= 0])
             background.append(rows[matched == BACKGROUND])

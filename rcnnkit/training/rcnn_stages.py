@@ -162,7 +162,7 @@ def plan_features(detector: RCNN, pictures: Pictures, run: Run, training: Datase
         pixels = pictures.pixels(picture)
         boxes = pictures.boxes(picture, pixels).to(detector.device)
         with torch.inference_mode():
-            found = ready().features(pixels.to(detector.device), boxes)
+            found = ready().compute_features(pixels.to(detector.device), boxes)
         return found["fc7" if detector.settings.scores == "softmax" else detector.settings.layer], found["pool5"]
 
     about = {

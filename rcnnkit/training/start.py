@@ -23,16 +23,19 @@ from rcnnkit.training.run import Run
 
 log = logging.getLogger("rcnnkit")
 
-OF_CLASSES = ("classifier.", "head.scores.", "head.deltas.", "head.svms.", "head.target_", "svm_", "ridge_")
+OF_CLASSES = (
+    *("head.score_layer.", "head.delta_layer.", "head.svm_layer.", "head.target_"),
+    *("score_layer.", "svm_", "ridge_"),
+)
 AnyModel = TypeVar("AnyModel", bound=Model)
 STARTED = "trained from "  # before the source of weights that a training began with
 
 # What a whole network, R-CNN's or a classifier's, calls layers that another detector has elsewhere: stage 4 of a C4 and
 # GoogLeNet's last inceptions, fc6 and fc7 in its head, the others of a single map right in its backbone.
 WHOLE_NETWORKS = {
-    "backbone.body.stages.3.": "head.features.0.",
-    "backbone.body.stages.4.": "head.features.",
-    "backbone.head.": "head.features.",
+    "backbone.body.stages.3.": "head.layers.0.",
+    "backbone.body.stages.4.": "head.layers.",
+    "backbone.layers.": "head.layers.",
     "backbone.body.": "backbone.",
 }
 

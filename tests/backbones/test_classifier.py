@@ -54,7 +54,7 @@ def test_a_resnet_answers_as_torchvisions() -> None:
     state = ours.state_dict()
     parts = {"conv1": "stem.0", "bn1": "stem.1"} | {f"layer{i + 1}": f"stages.{i}" for i in range(4)}
     names = {
-        name: "classifier" + name.removeprefix("fc")
+        name: "score_layer" + name.removeprefix("fc")
         if name.startswith("fc.")
         else "backbone.body." + parts[name.partition(".")[0]] + name[name.index(".") :]
         for name in theirs.state_dict()

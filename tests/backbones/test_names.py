@@ -224,7 +224,7 @@ def test_anchors_lie_16_pixels_apart(name: str) -> None:
     detector = build(settings(name), ["cat"])
     images = detector.preprocessing([np.zeros((64, 64, 3), dtype=np.uint8)])
     cells = torch.zeros(1, 1, 5, 5)
-    (anchors,) = detector.rpn.anchors(images, [cells])
+    (anchors,) = detector.rpn.place_anchors(images, [cells])
     centres = (anchors[:, :2] + anchors[:, 2:]).reshape(5, 5, -1, 2)[:, :, 0] / 2
     for centre in centres.unbind(dim=2):
         assert centre.unique().tolist() == [0, 16, 32, 48, 64]
@@ -238,7 +238,7 @@ def test_fc7_is_narrower_in_vgg_cnn_m_1024() -> None:
     with torch.device("meta"):
         detector = build(default, ["cat"])
     assert isinstance(detector, FastRCNN)
-    features = detector.head.features
-    assert (features.fc6.in_features, features.fc6.out_features, features.fc7.out_features) == (18432, 4096, 1024)
-    assert detector.head.scores.in_features == 1024
+    layers = detector.head.layers
+    assert (layers.fc6.in_features, layers.fc6.out_features, layers.fc7.out_features) == (18432, 4096, 1024)
+    assert detector.head.score_layer.in_features == 1024
     assert detector.pool.size == 6

@@ -11,6 +11,7 @@ from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import Preprocessing
 from rcnnkit.structures import Detections, ImageBatch, Proposals
+from rcnnkit.suppression import Kept
 
 
 class Echo(Detector):
@@ -86,6 +87,21 @@ def test_pictures_come_as_iterators_views_and_batches() -> None:
         Echo()([picture, np.full((20, 20, 3), 200.0), picture])
 
 
+def test_boxes_go_back_to_the_pictures_as_given_and_are_cut_to_them() -> None:
+    echo = Echo()
+    echo.class_names, echo.category_ids = ("cat", "dog"), (17, 18)
+    # the network saw (50, 100) of a canvas of (64, 128), and the picture was (200, 300); the other is as it was
+    images = ImageBatch(torch.zeros(2, 3, 64, 128), [(50, 100), (64, 64)], [(200, 300), (64, 64)])
+    boxes = torch.tensor([[10.0, 20, 30, 40], [80, 40, 100.00001, 50]])
+    kept = [Kept(boxes, torch.tensor([0.9, 0.8]), torch.tensor([1, 0])), Kept(boxes[:0], boxes[:0, 0], boxes[:0, 0])]
+    found, nothing = echo.in_pictures(kept, images)
+    torch.testing.assert_close(found.boxes, torch.tensor([[30.0, 80, 90, 160], [240, 160, 300, 200]]))
+    assert found.boxes.amax() == 300
+    assert (found.names, found.category_ids) == (["dog", "cat"], (17, 18))
+    assert nothing.boxes.shape == (0, 4)
+    assert nothing.class_names == ("cat", "dog")
+
+
 def test_what_is_found_can_be_changed_in_place() -> None:
     found = Echo()(np.zeros((20, 20, 3), dtype=np.uint8), proposals((1, 2, 3, 5)))
     found.boxes[:, 0::2] += 100
@@ -118,14 +134,14 @@ def test_a_sketch_has_the_shapes_of_detecting(
     regions: list[torch.Tensor] = []
     detector.backbone.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
     if name == "rcnn":
-        features = detector.features
+        features = detector.compute_features
 
         def seen(*arguments: Any) -> dict[str, torch.Tensor]:
             layers = features(*arguments)
             regions.extend(layers.values())
             return layers
 
-        monkeypatch.setattr(detector, "features", seen)
+        monkeypatch.setattr(detector, "compute_features", seen)
     else:
         detector.pool.register_forward_hook(lambda *arguments: regions.append(arguments[-1]))
     detector([np.zeros((70, 100, 3), np.uint8)])

@@ -37,8 +37,8 @@ def built(model: dict[str, object], **head: object) -> FastRCNN:
         detector = build(settings, ["cat", "dog", "hen"], [17, 18, 16])
     assert isinstance(detector, FastRCNN)
     with torch.no_grad():  # fresh layers answer almost the same everywhere
-        detector.head.scores.weight.mul_(10)
-        detector.head.deltas.weight.mul_(10)
+        detector.head.score_layer.weight.mul_(10)
+        detector.head.delta_layer.weight.mul_(10)
     return detector.eval()
 
 
@@ -96,8 +96,8 @@ def test_it_is_the_composition_of_its_parts() -> None:
         window = feature[0, :, 0:4, 1:5]
         edges = [(int(np.floor(i * 4 / 6)), int(np.ceil((i + 1) * 4 / 6))) for i in range(6)]
         pooled = torch.stack([window[:, y0:y1, x0:x1].amax((1, 2)) for y0, y1 in edges for x0, x1 in edges], dim=1)
-        hidden = detector.head.features(pooled.reshape(1, 256, 6, 6))
-        scores = detector.head.scores(hidden).softmax(dim=1)[0, :3]
+        hidden = detector.head.layers(pooled.reshape(1, 256, 6, 6))
+        scores = detector.head.score_layer(hidden).softmax(dim=1)[0, :3]
     torch.testing.assert_close(found.scores.sort().values, scores.sort().values)
 
 

@@ -46,7 +46,8 @@ def built(*args: object, **model: object) -> FasterRCNN:
         torch.manual_seed(0)
         detector = build(settings(*args, **model), ["cat", "dog", "hen"], [17, 18, 16])
         with torch.no_grad():  # fresh layers answer almost the same everywhere
-            for layer in (detector.head.scores, detector.head.deltas, detector.rpn.objectness, detector.rpn.deltas):
+            head, rpn = detector.head, detector.rpn
+            for layer in (head.score_layer, head.delta_layer, rpn.objectness_layer, rpn.delta_layer):
                 layer.weight.mul_(10)
         return detector.eval()
 

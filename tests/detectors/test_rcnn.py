@@ -84,7 +84,7 @@ def test_detecting_by_definition(backbone: str) -> None:
         if backbone == "resnet18":  # 64 pixels: 2 × 2 cells
             return cells.mean(dim=(2, 3)), cells.flatten(1)
         pool5 = network.body.pool5(cells).flatten(1)
-        hidden = network.head.fc7(network.head.fc6(pool5).relu()).relu()
+        hidden = network.layers.fc7(network.layers.fc6(pool5).relu()).relu()
         return hidden, pool5
 
     with torch.no_grad():
@@ -123,8 +123,8 @@ def test_switches() -> None:
         plain = rcnn(box_regression=False)(array, found)
         assert all((box[None] - boxes).abs().sum(dim=1).min() < 1e-4 for box in plain.boxes)  # as proposed
         softmax = rcnn(scores="softmax", score_threshold=0.0)
-        hidden = softmax.features(images.pixels[0, :, :60, :90], boxes)
-        expected = torch.softmax(softmax.classifier(hidden["fc7"]), dim=1)[:, :2]
+        hidden = softmax.compute_features(images.pixels[0, :, :60, :90], boxes)
+        expected = torch.softmax(softmax.score_layer(hidden["fc7"]), dim=1)[:, :2]
         best = softmax(array, found)
         assert best.scores[0] == pytest.approx(float(expected.max()), abs=1e-6)
         for options in ({"context": 0}, {"square": True}, {"layer": "pool5"}):
@@ -182,8 +182,8 @@ def test_losses_are_the_log_loss_of_the_sampled_windows() -> None:
     labels = torch.where(torchvision.ops.box_iou(boxes, target.boxes)[:, 0] >= 0.5, 1, 2)  # 2: background
     assert labels.tolist().count(1) > 1
     with torch.no_grad():
-        hidden = detector.features(images.pixels[0, :, :60, :90], boxes)["fc7"]
-        expected = torch.nn.functional.nll_loss(detector.classifier(hidden).log_softmax(dim=1), labels)
+        hidden = detector.compute_features(images.pixels[0, :, :60, :90], boxes)["fc7"]
+        expected = torch.nn.functional.nll_loss(detector.score_layer(hidden).log_softmax(dim=1), labels)
     assert losses.keys() == {"class"}
     assert losses["class"].item() == pytest.approx(expected.item(), abs=1e-5)
     losses["class"].backward()
@@ -219,6 +219,6 @@ def test_all_of_a_class_are_kept_where_there_is_no_limit() -> None:
     detector = rcnn("resnet18")
     corner = 10.0 * torch.stack(torch.meshgrid(torch.arange(15), torch.arange(10), indexing="ij"), dim=2).flatten(0, 1)
     boxes, scores = torch.cat([corner, corner + 8], dim=1), torch.linspace(0, 1, 300).reshape(150, 2)
-    assert len(detector.suppress(boxes, scores, None, (100, 150), (100, 150))) == 200  # 100 of each class
+    assert len(detector.suppress(boxes, scores, None, (100, 150)).boxes) == 200  # 100 of each class
     detector.max_detections = 0
-    assert len(detector.suppress(boxes, scores, None, (100, 150), (100, 150))) == 300
+    assert len(detector.suppress(boxes, scores, None, (100, 150)).boxes) == 300

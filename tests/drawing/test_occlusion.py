@@ -29,7 +29,7 @@ def loud(detector: Detector) -> Detector:
         detector.svm_weight.normal_(generator=generator)
         detector.score_threshold = -math.inf
     else:
-        detector.head.scores.weight.data.normal_(generator=generator)
+        detector.head.score_layer.weight.data.normal_(generator=generator)
         detector.head.score_threshold = -1.0
     return detector
 

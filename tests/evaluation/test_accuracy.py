@@ -76,7 +76,7 @@ def test_a_classifier_over_pictures(tmp_path: Path) -> None:
         ClassifierSettings(resize=18, crop=16),
     )
     with torch.no_grad():
-        classifier.classifier.weight.copy_(torch.eye(3))
+        classifier.score_layer.weight.copy_(torch.eye(3))
     classifier.train()
     found = evaluate_classifier(classifier, data, batch_size=3)
     assert classifier.training  # as before

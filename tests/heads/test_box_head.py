@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rcnnkit.backbones.two_fc import TwoFC
 from rcnnkit.boxes import encode, iou
 from rcnnkit.heads.box_head import BoxHead, HeadSettings
-from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
+from rcnnkit.structures import Detections, Proposals, Size, Targets
 
 NAMES, IDS = ["cat", "dog"], [17, 18]
 WEIGHTS = (10.0, 10, 5, 5)
@@ -26,8 +26,8 @@ def fixed(logits: list, deltas: list | None = None, **settings: object) -> tuple
     deltas = torch.zeros(r, 4 * (1 if agnostic else 2)) if deltas is None else torch.tensor(deltas).float()
     head = BoxHead(nn.Flatten(), r, NAMES, IDS, HeadSettings.model_validate(settings))
     with torch.no_grad():
-        head.scores.weight.copy_(torch.tensor(logits).float().T)
-        head.deltas.weight.copy_(deltas.reshape(r, -1).T)
+        head.score_layer.weight.copy_(torch.tensor(logits).float().T)
+        head.delta_layer.weight.copy_(deltas.reshape(r, -1).T)
     return head, torch.eye(r).reshape(r, r, 1, 1)
 
 
@@ -48,14 +48,9 @@ def targets(boxes: list, labels: list, crowd: list | None = None) -> Targets:
     )
 
 
-def batch(*sizes: tuple[int, int], original: list[tuple[int, int]] | None = None) -> ImageBatch:
-    height, width = (max(side) for side in zip(*sizes, strict=True))
-    return ImageBatch(torch.zeros(len(sizes), 3, height, width), list(sizes), original or list(sizes))
-
-
-def detect(head: BoxHead, regions: Tensor, boxes: list, images: ImageBatch) -> list[Detections]:
+def detect(head: BoxHead, regions: Tensor, boxes: list, *sizes: Size) -> list[Detections]:
     with torch.no_grad():
-        return head.detect(regions, [proposals(b) for b in boxes], images)
+        return [Detections(*kept, NAMES, IDS) for kept in head.detect(regions, [proposals(b) for b in boxes], sizes)]
 
 
 # sample
@@ -157,7 +152,7 @@ def test_losses_by_hand() -> None:
 def test_only_the_own_class_learns_boxes() -> None:
     head, regions = fixed([[0, 0, 0], [0, 0, 0]], np.ones((2, 2, 4)).tolist())
     head.losses(regions, torch.tensor([1, 2]), torch.zeros(2, 4))["box"].backward()
-    gradient = head.deltas.weight.grad.reshape(2, 4, 2)  # class, delta, region
+    gradient = head.delta_layer.weight.grad.reshape(2, 4, 2)  # class, delta, region
     assert (gradient[1, :, 0] != 0).all()
     assert gradient[0].eq(0).all()
     assert gradient[:, :, 1].eq(0).all()
@@ -187,7 +182,7 @@ def test_detect_by_hand() -> None:
     deltas = [[still, still], [still, [2, 0, 5 * math.log(2), 0]], [still, still], [still, still]]
     head, regions = fixed(logits, deltas)
     boxes = [[10, 10, 30, 50], [40, 40, 60, 60], [0, 0, 5, 5], [70, 0, 90, 10]]
-    (found,) = detect(head, regions, [boxes], batch((100, 100)))
+    (found,) = detect(head, regions, [boxes], (100, 100))
     # 0.05 is not above the threshold of 0.05 + rounding, so ask for the clear ones
     clear = found.above(0.2)
     assert clear.names == ["cat", "dog", "cat", "dog"]
@@ -199,14 +194,13 @@ def test_detect_by_hand() -> None:
         [70, 0, 90, 10],
     ]
     torch.testing.assert_close(clear.boxes, torch.tensor(expected, dtype=torch.float32), atol=1e-4, rtol=0)
-    assert found.category_ids == (17, 18)
     assert (0.04, "cat") not in [(round(score, 2), name) for name, score, _ in found]
 
 
 @pytest.mark.parametrize(("threshold", "left"), [(0.0, 4), (0.15, 3), (0.35, 2), (0.65, 0)])
 def test_the_score_threshold(threshold: float, left: int) -> None:
     head, regions = fixed(logits_of([0.6, 0.1], [0.2, 0.4]), score_threshold=threshold)
-    (found,) = detect(head, regions, [[[0, 0, 10, 10], [50, 50, 60, 60]]], batch((100, 100)))
+    (found,) = detect(head, regions, [[[0, 0, 10, 10], [50, 50, 60, 60]]], (100, 100))
     assert len(found) == left
     assert all(score > threshold for score in found.scores.tolist())
 
@@ -216,43 +210,34 @@ def test_suppression_is_within_a_class() -> None:
     logits = logits_of([0.8, 0.01], [0.9, 0.01], [0.7, 0.01], [0.01, 0.6])
     boxes = [[0, 0, 10, 10], [1, 0, 11, 10], [50, 0, 60, 10], [1, 0, 11, 10]]
     head, regions = fixed(logits, nms_iou=0.5)
-    (found,) = detect(head, regions, [boxes], batch((100, 100)))
+    (found,) = detect(head, regions, [boxes], (100, 100))
     assert found.names == ["cat", "cat", "dog"]
     assert found.boxes.tolist() == [boxes[1], boxes[2], boxes[3]]
     head.nms_iou = 0.85
-    assert len(detect(head, regions, [boxes], batch((100, 100)))[0]) == 4
+    assert len(detect(head, regions, [boxes], (100, 100))[0]) == 4
 
 
 def test_the_best_of_all_classes_are_kept() -> None:
     logits = logits_of([0.8, 0.01], [0.01, 0.9], [0.7, 0.01], [0.01, 0.6])
     boxes = [[20 * i, 0, 20 * i + 10, 10] for i in range(4)]
     head, regions = fixed(logits, max_detections=3)
-    (found,) = detect(head, regions, [boxes], batch((100, 100)))
+    (found,) = detect(head, regions, [boxes], (100, 100))
     assert found.scores.tolist() == pytest.approx([0.9, 0.8, 0.7], abs=1e-6)
     assert found.names == ["dog", "cat", "cat"]
     head.max_detections = 0  # no limit: each region is found as both
-    assert len(detect(head, regions, [boxes], batch((100, 100)))[0]) == 4
-
-
-def test_boxes_go_back_to_the_picture_as_given_and_are_cut_to_it() -> None:
-    head, regions = fixed(logits_of([0.9, 0.01], [0.8, 0.01]))
-    boxes = [[10, 20, 30, 40], [80, 40, 140, 90]]
-    # the network saw (50, 100) of a canvas of (64, 128); the picture was (200, 300)
-    images = ImageBatch(torch.zeros(1, 3, 64, 128), [(50, 100)], [(200, 300)])
-    (found,) = detect(head, regions, [boxes], images)
-    torch.testing.assert_close(found.boxes, torch.tensor([[30.0, 80, 90, 160], [240, 160, 300, 200]]))
+    assert len(detect(head, regions, [boxes], (100, 100))[0]) == 4
 
 
 def test_what_is_cut_to_nothing_is_dropped() -> None:
     head, regions = fixed(logits_of([0.9, 0.01], [0.8, 0.01], [0.7, 0.01]), min_side=1.0)
     boxes = [[200, 0, 210, 10], [99.5, 0, 120, 10], [99, 0, 120, 10]]  # 0, 0.5 and 1 pixel are inside
-    (found,) = detect(head, regions, [boxes], batch((100, 100)))
+    (found,) = detect(head, regions, [boxes], (100, 100))
     assert found.boxes.tolist() == [[99, 0, 100, 10]]
 
 
 def test_class_agnostic_boxes_serve_every_class() -> None:
     head, regions = fixed(logits_of([0.5, 0.4]), [[[1, 0, 0, 0]]], class_agnostic=True)
-    (found,) = detect(head, regions, [[[10, 10, 20, 20]]], batch((100, 100)))
+    (found,) = detect(head, regions, [[[10, 10, 20, 20]]], (100, 100))
     assert found.names == ["cat", "dog"]
     torch.testing.assert_close(found.boxes, torch.tensor([[11.0, 10, 21, 20]] * 2))
 
@@ -261,34 +246,69 @@ def test_each_image_gets_its_own() -> None:
     to_the_right = [[[dx, 0, 0, 0]] * 2 for dx in (0, 1, 2)]  # by 0, 0.1 and 0.2 of the width
     head, regions = fixed(logits_of([0.9, 0.01], [0.01, 0.8], [0.7, 0.01]), to_the_right)
     boxes = [[[0, 0, 10, 10]], [], [[0, 0, 10, 10], [30, 30, 40, 40]]]
-    images = batch((100, 100), (50, 50), (100, 80), original=[(100, 100), (50, 50), (200, 160)])
-    one, two, three = detect(head, regions, boxes, images)
+    one, two, three = detect(head, regions, boxes, (100, 100), (50, 50), (100, 38))
     assert one.boxes.tolist() == [[0, 0, 10, 10]]
     assert (one.names, two.names, three.names) == (["cat"], [], ["dog", "cat"])
     assert two.boxes.shape == (0, 4)
-    assert two.class_names == ("cat", "dog")
-    torch.testing.assert_close(three.boxes, torch.tensor([[2.0, 0, 22, 20], [64, 60, 84, 80]]))
+    torch.testing.assert_close(three.boxes, torch.tensor([[1.0, 0, 11, 10], [32, 30, 38, 40]]))  # cut to 38 pixels
 
 
 def test_no_regions_at_all() -> None:
     head = BoxHead(TwoFC(2, 3, 8), 8, NAMES, IDS, HeadSettings())
-    one, two = detect(head, torch.empty(0, 2, 3, 3), [[], []], batch((10, 10), (10, 10)))
+    one, two = detect(head, torch.empty(0, 2, 3, 3), [[], []], (10, 10), (10, 10))
     assert len(one) == len(two) == 0
 
 
 def test_wild_deltas_stay_inside_the_picture() -> None:
     head, regions = fixed(logits_of([0.9, 0.01]), [[[1e6, -1e6, 1e4, 1e4], [0] * 4]])
-    (found,) = detect(head, regions, [[[10, 10, 20, 20]]], batch((100, 100)))
+    (found,) = detect(head, regions, [[[10, 10, 20, 20]]], (100, 100))
     assert found.boxes.isfinite().all()
     head, regions = fixed(logits_of([0.9, 0.01]), [[[0, 0, 1e4, 1e4], [0] * 4]])
-    (found,) = detect(head, regions, [[[10, 10, 20, 20]]], batch((100, 100)))
+    (found,) = detect(head, regions, [[[10, 10, 20, 20]]], (100, 100))
     assert found.boxes.tolist() == [[0, 0, 100, 100]]
 
 
 def test_scores_that_are_not_numbers_find_nothing() -> None:
     head, regions = fixed([[math.nan, 0, 0], [5, 0, 0]])
-    (found,) = detect(head, regions, [[[10, 10, 20, 20], [50, 50, 60, 60]]], batch((100, 100)))
+    (found,) = detect(head, regions, [[[10, 10, 20, 20], [50, 50, 60, 60]]], (100, 100))
     assert found.scores.isfinite().all()
+
+
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_refine_by_hand(agnostic: bool) -> None:
+    """Each proposal is moved by its best class, which is not background, and cut to its own picture."""
+    logits = logits_of([0.1, 0.6], [0.3, 0.1], [0.02, 0.01], [0.4, 0.5])
+    cat, dog = [1.0, 0, 0, 0], [0.0, 2, 5 * math.log(2), 0]  # a tenth to the right; a fifth down and twice as wide
+    head, regions = fixed(logits, [[cat]] * 4 if agnostic else [[cat, dog]] * 4, class_agnostic=agnostic)
+    boxes = [[[10, 10, 20, 20], [10, 10, 20, 20], [90, 10, 100, 20]], [], [[10, 10, 20, 20]]]
+    one, two, three = head.refine(regions, [proposals(b) for b in boxes], [(50, 100), (9, 9), (21, 18)])
+    moved, cut = [5.0, 12, 25, 22], [5.0, 12, 18, 21]  # by the dog
+    if agnostic:
+        moved, cut = [11.0, 10, 21, 20], [11.0, 10, 18, 20]
+    torch.testing.assert_close(one.boxes, torch.tensor([moved, [11.0, 10, 21, 20], [91.0, 10, 100, 20]]).reshape(3, 4))
+    torch.testing.assert_close(one.scores, torch.tensor([0.6, 0.3, 0.02]))  # in the order that they came
+    assert two.boxes.shape == (0, 4)
+    torch.testing.assert_close(three.boxes, torch.tensor([cut]))
+    assert not one.boxes.requires_grad
+
+
+def test_refining_the_measured_targets_gives_the_objects() -> None:
+    objects = targets([[10, 10, 50, 40], [60, 50, 90, 90]], [0, 1])
+    jitter = torch.randn(40, 2, 4, generator=torch.Generator().manual_seed(0)) * 2
+    near = proposals((objects.boxes + jitter).flatten(0, 1).tolist())
+    head, _ = fixed([[0.0, 0, 0]], measured_targets=True, samples=500, foreground_share=1.0)
+    head.measure_targets([(near, objects)])
+    sampled, labels, goals = head.sample([near], [objects])
+    head.predict = (
+        lambda regions: (  # type: ignore[method-assign]
+            torch.eye(3)[labels][:, :2],
+            goals[:, None] * head.target_std + head.target_mean,
+        )
+    )
+    (refined,) = head.refine(torch.zeros(len(labels), 1, 1, 1), sampled, [(100, 100)])
+    foreground = labels < 2
+    assert foreground.sum() > 60
+    torch.testing.assert_close(refined.boxes[foreground], objects.boxes[labels[foreground]], atol=1e-3, rtol=0)
 
 
 def test_what_is_learnt_is_what_is_detected() -> None:
@@ -301,7 +321,7 @@ def test_what_is_learnt_is_what_is_detected() -> None:
     torch.testing.assert_close(goals[:2], encode(objects.boxes, near.boxes, WEIGHTS))
     logits = logits_of(*[[0.9, 0.05] if label == 0 else [0.05, 0.9] for label in labels.tolist()])
     perfect, regions = fixed(logits, goals[:, None].expand(-1, 2, -1).tolist(), score_threshold=0.5)
-    (found,) = detect(perfect, regions, [chosen.boxes.tolist()], batch((100, 100)))
+    (found,) = detect(perfect, regions, [chosen.boxes.tolist()], (100, 100))
     assert len(found) == 2  # each object's own box is suppressed as a duplicate
     order = found.labels.argsort()
     torch.testing.assert_close(found.boxes[order], objects.boxes, atol=1e-3, rtol=0)
@@ -343,9 +363,9 @@ def test_measured_targets_are_learnt_and_undone() -> None:
         torch.testing.assert_close(goals[labels == label].std(dim=0, correction=0), torch.ones(4))
     cats = torch.where(labels[: len(boxes)] == 0)[0]
     with torch.no_grad():
-        head.deltas.weight[:4, cats] = goals[cats].T
-    found = head.detect(regions[cats], [sampled[0][cats]], batch((100, 100)))
-    cat = found[0].boxes[found[0].labels == 0]
+        head.delta_layer.weight[:4, cats] = goals[cats].T
+    (found,) = head.detect(regions[cats], [sampled[0][cats]], [(100, 100)])
+    cat = found.boxes[found.groups == 0]
     torch.testing.assert_close(cat[0], objects.boxes[0], atol=1e-3, rtol=0)
 
 
@@ -360,10 +380,9 @@ def test_scores_without_a_name_take_their_share_and_are_not_found() -> None:
     logits = [[math.log(p) for p in (0.2, 0.3, 0.1, 0.4)]]
     head, regions = BoxHead(nn.Flatten(), 1, NAMES, IDS, HeadSettings(unnamed=1)), torch.ones(1, 1, 1, 1)
     with torch.no_grad():
-        head.scores.weight.copy_(torch.tensor(logits).T)
-        head.deltas.weight.zero_()
-    images = ImageBatch(torch.zeros(1, 3, 32, 32), [(32, 32)], [(32, 32)])
-    (found,) = head.detect(regions, [proposals([[2, 2, 20, 20]])], images)
+        head.score_layer.weight.copy_(torch.tensor(logits).T)
+        head.delta_layer.weight.zero_()
+    (found,) = detect(head, regions, [[[2, 2, 20, 20]]], (32, 32))
     assert found.names == ["dog", "cat"]
     torch.testing.assert_close(found.scores, torch.tensor([0.3, 0.2]))
     losses = head.losses(regions, torch.tensor([2]), torch.zeros(1, 4))  # 2: background, as ever

@@ -5,10 +5,13 @@ from collections import OrderedDict
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import MultiScaleRoIAlign
 
+from rcnnkit.backbones.two_fc import TwoFC
+from rcnnkit.heads.box_head import BoxHead, HeadSettings
 from rcnnkit.heads.region_pool import PoolSettings, RegionPool
 from rcnnkit.structures import Proposals
 
@@ -119,6 +122,33 @@ def test_the_same_without_gradients() -> None:
         assert torch.equal(pool(features, given), expected)
         with pytest.raises(ValueError, match="zip"):
             pool(features[:3], given)
+
+
+@pytest.mark.parametrize("strides", [[16], STRIDES])
+def test_any_number_of_regions_goes_through_an_export(strides: list[int]) -> None:
+    """Pool, head and suppression of one picture, with as many regions as come."""
+
+    class Regions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = RegionPool(strides, 3, ROI_ALIGN)
+            self.head = BoxHead(TwoFC(3, 3, 8), 8, ["a", "b"], [1, 2], HeadSettings(score_threshold=0.3, min_side=1))
+
+        def forward(self, features: list[Tensor], rois: Tensor) -> tuple[Tensor, ...]:
+            scores, deltas = self.head.predict(self.pool.pool(features, rois))
+            return scores, deltas, *self.head.suppress(rois[:, 1:], scores, deltas, (SIZE, SIZE))
+
+    module, features = Regions().eval(), maps(batch=1, strides=strides)
+    rois = [F.pad(random_boxes(count, count), (1, 0)) for count in (40, 2, 71)]
+    with torch.no_grad():
+        fixed = torch.export.export(module, (features, rois[0])).module()
+        open_shapes = {"features": [None] * len(strides), "rois": {0: torch.export.Dim("R", min=2)}}
+        dynamic = torch.export.export(module, (features, rois[0]), dynamic_shapes=open_shapes).module()
+        for exported, several in ((fixed, rois[:1]), (dynamic, rois)):
+            for some in several:
+                expected = module(features, some)
+                assert len(expected[2]) > 1
+                assert all(map(torch.equal, exported(features, some), expected))
 
 
 def test_no_proposals() -> None:

@@ -193,4 +193,4 @@ def test_a_compiled_network_in_a_lightning_checkpoint(tmp_path: Path) -> None:
     import_weights(str(tmp_path / "mine.ckpt"), tmp_path / "a.safetensors", ["cat", "dog"])
     found = weights.load_classifier(tmp_path / "a.safetensors", "cpu").state_dict()
     assert found["backbone.body.stem.0.weight"].equal(state["conv1.weight"])
-    assert found["classifier.weight"].equal(state["fc.weight"])
+    assert found["score_layer.weight"].equal(state["fc.weight"])

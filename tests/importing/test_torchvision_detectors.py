@@ -41,7 +41,7 @@ def test_cocos_names() -> None:
     assert settings.head.unnamed == COCO.count(NO_CLASS) == 10
     assert len(ours.class_names) == 80
     assert NO_CLASS not in ours.class_names
-    assert ours.head.scores.out_features == 91
+    assert ours.head.score_layer.out_features == 91
     with pytest.raises(ValueError, match=r"mine\.pth has 2 classes and does not say which; give their names"):
         convert(state())
     with pytest.raises(ValueError, match=r"mine\.pth knows 2 classes, 3 names were given"):

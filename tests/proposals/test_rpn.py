@@ -141,8 +141,8 @@ def test_proposals_and_losses_are_torchvisions(training: bool, convs: int) -> No
     head = RPNHead(8, 3, convs)
     for i in range(convs):
         head.conv[i][0].load_state_dict(ours.convs[2 * i].state_dict())
-    head.cls_logits.load_state_dict(ours.objectness.state_dict())
-    head.bbox_pred.load_state_dict(ours.deltas.state_dict())
+    head.cls_logits.load_state_dict(ours.objectness_layer.state_dict())
+    head.bbox_pred.load_state_dict(ours.delta_layer.state_dict())
     theirs = RegionProposalNetwork(
         AnchorGenerator(tuple(map(tuple, sizes)), (tuple(ratios),) * 3),
         head,
@@ -204,7 +204,7 @@ def test_losses_by_definition() -> None:
     objects = [targets([5.0, 3, 30, 24], [20, 10, 61, 46]), targets([1.0, 1, 40, 41])]
     images = batch(48, 64, (48, 64), (48, 64))
     losses, _ = rpn.losses(images, features, objects)
-    (anchors,) = rpn.anchors(images, features)
+    (anchors,) = rpn.place_anchors(images, features)
     log_loss = box_loss = count = 0.0
     for i, target in enumerate(objects):
         overlaps = iou(anchors, target.boxes).numpy()

@@ -21,7 +21,7 @@ SETTINGS = Settings.model_validate(
         "data": {"root": "data"},
     }
 )
-NAME = "head.scores.weight"
+NAME = "head.score_layer.weight"
 
 
 def made() -> tuple[Detector, torch.optim.SGD]:
@@ -52,6 +52,18 @@ def test_what_was_kept_comes_back(kept: Path) -> None:
     for name, parameter in detector.named_parameters():
         assert parameter.equal(tensors[name])
         assert optimizer.state[parameter]["momentum_buffer"].equal(tensors[f"training/momentum/{name}"])
+
+
+def test_a_run_of_format_2_goes_on(kept: Path, tmp_path: Path) -> None:
+    about, tensors = weights.read(kept)
+    old = {name.replace("head.score_layer.", "head.scores."): tensor for name, tensor in tensors.items()}
+    assert {"head.scores.weight", "training/momentum/head.scores.weight"} <= old.keys()
+    save_file(old, tmp_path / "last.safetensors", {"rcnnkit": json.dumps(about | {"format": 2})})
+    detector, optimizer = made()
+    assert load_checkpoint(tmp_path / "last.safetensors", detector, optimizer) == Progress(7, 0.25, 1.5)
+    parameter = detector.get_parameter(NAME)
+    assert parameter.equal(tensors[NAME])
+    assert optimizer.state[parameter]["momentum_buffer"].equal(tensors[f"training/momentum/{NAME}"])
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_what_cannot_be_learnt(small: Values, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_names_the_pictures(
     small: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Classifier, "losses", lambda self, *_: {"class": self.classifier.bias.sum() * float("nan")})
+    monkeypatch.setattr(Classifier, "losses", lambda self, *_: {"class": self.score_layer.bias.sum() * float("nan")})
     with pytest.raises(NonFiniteLoss, match=r"(?s)iteration 0 .*class nan.*train/\w+/\d\.png.*train/\w+/\d\.png"):
         train(settings(small), tmp_path / "run", console=QUIET)
 
@@ -149,20 +149,20 @@ def test_the_last_layer_is_new_for_other_classes(
     for classes, afresh in ((["blue", "green", "red"], True), (names, False)):
         caplog.clear()
         classifier = build(made, classes)
-        before = classifier.classifier.weight.clone()
+        before = classifier.score_layer.weight.clone()
         with caplog.at_level("INFO", "rcnnkit"):
             start_from(tmp_path / "first.safetensors", classifier)
-        assert classifier.classifier.weight.equal(before) == afresh
-        assert ("start afresh: classifier.weight, classifier.bias" in caplog.text) == afresh
+        assert classifier.score_layer.weight.equal(before) == afresh
+        assert ("start afresh: score_layer.weight, score_layer.bias" in caplog.text) == afresh
 
 
 def test_as_many_classes_with_background_are_not_taken_for_the_same(small: Values, tmp_path: Path) -> None:
     made = settings(small)
     weights.save(build(made, ["a", "b", "c"]), made, tmp_path / "c.safetensors")
     rcnn = build(settings(small, model={"kind": "rcnn"}, rcnn={"size": 63}), ["a", "b"])  # and background
-    before = rcnn.classifier.weight.clone()
+    before = rcnn.score_layer.weight.clone()
     start_from(tmp_path / "c.safetensors", rcnn)
-    assert rcnn.classifier.weight.equal(before)
+    assert rcnn.score_layer.weight.equal(before)
 
 
 def test_a_detector_wants_the_pixels_that_the_classifier_knows(small: Values, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_every_tensor_of_a_classifier_arrives_in_every_detector(case: str, tmp_p
     there = list(detector.state_dict().values())
     for name, tensor in classifier.backbone.state_dict().items():
         # frozen norms count no batches, and a pyramid has an fc6 and fc7 of its own
-        if "num_batches_tracked" not in name and not ("FPN" in case and name.startswith("head.")):
+        if "num_batches_tracked" not in name and not ("FPN" in case and name.startswith("layers.")):
             assert any(tensor.equal(other) for other in there), name
     # And at their places: the detector's layers make of pixels what the classifier's make of them.
     pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -222,12 +222,12 @@ def test_every_tensor_of_a_classifier_arrives_in_every_detector(case: str, tmp_p
             found = maps[-2 if backbone == "vgg16" else -1]  # of a VGG the last is pooled
             expected = classifier.backbone.body(pixels)[-1]
         elif "C4" in case or backbone == "googlenet":
-            found = detector.head.features(detector.backbone(pixels)[0])
+            found = detector.head.layers(detector.backbone(pixels)[0])
         else:  # a detector's AlexNet pads its pooling: the classifier's map, the detector's layers
             body = detector.backbone
             assert isinstance(body, SingleMap)
             own_map = classifier.backbone.body(pixels)[0] if backbone == "alexnet" else body(pixels)[0]
-            found = detector.head.features(body.pool5(own_map))
+            found = detector.head.layers(body.pool5(own_map))
     # frozen norms are folded into one product, and so rounded otherwise; 1.1e-5 is the most that was seen
     torch.testing.assert_close(found, expected, atol=5e-5, rtol=1e-4)
 
@@ -245,7 +245,7 @@ def test_imagenets_last_layer_is_new_and_its_normalisation_stays(
     assert "model.pretrained: the last layer is new, for the 3 classes here" in caplog.text
     classifier = weights.load_classifier(best, "cpu")
     torch.testing.assert_close(classifier.backbone.body.stem[0].weight, state["conv1.weight"], atol=1e-8, rtol=0)
-    assert classifier.classifier.weight.shape == (3, 512)
+    assert classifier.score_layer.weight.shape == (3, 512)
     assert classifier.preprocessing.mean == (0.485, 0.456, 0.406)
     assert classifier.origin == {
         "source": "trained from torchvision ResNet18_Weights.IMAGENET1K_V1",

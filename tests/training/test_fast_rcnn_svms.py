@@ -59,7 +59,7 @@ def test_mined_svms_are_those_of_all_negatives(file: Path, data: Dataset, store:
     train_svms(file, data, store, tmp_path / "svms.safetensors", device="cpu")
     detector = load(tmp_path / "svms.safetensors", "cpu", for_training=True)
     assert isinstance(detector, FastRCNN)
-    assert detector.head.svms is not None
+    assert detector.head.svm_layer is not None
     plain = load(file, "cpu", for_training=True)
     assert isinstance(plain, FastRCNN)
     positives, negatives, norms = [], [], []
@@ -82,7 +82,8 @@ def test_mined_svms_are_those_of_all_negatives(file: Path, data: Dataset, store:
         loss = np.where(labels, 2, 1) * np.maximum(0, 1 - margins)
         return (weight**2).sum() / 2 + (bias / 10) ** 2 / 2 + 1e-3 * loss.sum()
 
-    ours = objective(detector.head.svms.weight[0].detach().numpy() / factor, detector.head.svms.bias[0].item())
+    layer = detector.head.svm_layer
+    ours = objective(layer.weight[0].detach().numpy() / factor, layer.bias[0].item())
     assert ours == pytest.approx(objective(svm.coef_[0], svm.intercept_[0]), rel=0.01)
     assert ours < 0.95 * objective(np.zeros(24), 0.0)
 
@@ -100,8 +101,8 @@ def test_margins_are_what_is_detected(file: Path, data: Dataset, store: Store, t
     proposals = store.read(record.id, record.size)[:1]
     detector.head.score_threshold = -1e9
     found = detector(record.path, proposals)
-    margins = fc7(detector, record, proposals.boxes)[0] @ tensors["head.svms.weight"].numpy().T
-    expected = np.sort(margins + tensors["head.svms.bias"].numpy())[::-1]
+    margins = fc7(detector, record, proposals.boxes)[0] @ tensors["head.svm_layer.weight"].numpy().T
+    expected = np.sort(margins + tensors["head.svm_layer.bias"].numpy())[::-1]
     np.testing.assert_allclose(found.scores.numpy(), expected, atol=1e-4)
     assert (found.scores < 0).any()
 

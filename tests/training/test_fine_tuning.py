@@ -124,7 +124,7 @@ def test_the_new_layer_learns_faster_and_biases_do_not_decay(detector: RCNN, tmp
     assert of.keys() == {id(p) for p in detector.parameters()}
     for name, parameter in detector.named_parameters():
         group = of[id(parameter)]
-        assert group["factor"] == (7 if name.startswith("classifier") else 1)
+        assert group["factor"] == (7 if name.startswith("score_layer") else 1)
         assert group["weight_decay"] == (0.01 if parameter.ndim > 1 else 0)
 
 

@@ -142,7 +142,7 @@ def test_svms_and_boxes_are_those_of_the_features(values: Values, whole: Path, d
         boxes = torch.cat([record.targets.boxes, store.read(record.id, record.size).boxes])
         images = detector.preprocessing([read_picture(record.path)])
         with torch.inference_mode():
-            found = detector.features(images.pixels[0, :, : record.size[0], : record.size[1]], boxes)
+            found = detector.compute_features(images.pixels[0, :, : record.size[0], : record.size[1]], boxes)
         rows.append((record.targets, boxes, {name: value.half().float() for name, value in found.items()}))
     # SVMs: mining has come near to what training on every negative reaches
     lengths = torch.cat([found["fc7"].norm(dim=1) for _, _, found in rows])
@@ -260,7 +260,7 @@ def test_the_softmax_without_box_regression_needs_no_features(values: Values, wh
     best = train(changed(values, rcnn=options), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run" / "features").exists()
     torch.testing.assert_close(
-        tensors(best)["classifier.weight"], tensors(whole / "best.safetensors")["classifier.weight"]
+        tensors(best)["score_layer.weight"], tensors(whole / "best.safetensors")["score_layer.weight"]
     )
 
 

@@ -21,15 +21,15 @@ def test_init_takes_weights_that_fit(tiny: Values, tmp_path: Path, caplog: pytes
     started = settings(tiny, init=str(first), lr=1e-12, warmup=0, iterations=1)
     second = train(started, tmp_path / "second", console=QUIET)
     (_, old), (_, new) = weights.read(first), weights.read(second)
-    for name in ("backbone.body.stem.0.weight", "head.deltas.weight"):
+    for name in ("backbone.body.stem.0.weight", "head.delta_layer.weight"):
         torch.testing.assert_close(new[name], old[name], atol=1e-8, rtol=0)
     fewer = settings(tiny, init=str(first), lr=1e-12, warmup=0, iterations=1)
     fewer = fewer.model_copy(update={"head": fewer.head.model_copy(update={"class_agnostic": True})})
     with caplog.at_level("INFO", "rcnnkit"):
         third = train(fewer, tmp_path / "third", console=QUIET)  # the box layer does not fit and starts afresh
-    assert weights.read(third)[1]["head.deltas.weight"].shape[0] == 4
+    assert weights.read(third)[1]["head.delta_layer.weight"].shape[0] == 4
     assert re.search(
-        r"took \d+ of \d+ tensors; these start afresh: head\.deltas\.weight, head\.deltas\.bias$", caplog.text
+        r"took \d+ of \d+ tensors; these start afresh: head\.delta_layer\.weight, head\.delta_layer\.bias$", caplog.text
     )
     other = settings(tiny, init=str(first))
     other = other.model_copy(update={"model": ModelSettings(backbone="alexnet")})
@@ -53,7 +53,7 @@ def test_layers_for_other_classes_start_afresh(
     with caplog.at_level("INFO", "rcnnkit"):
         start_from(tmp_path / "first.safetensors", second)
     same = {name for name, tensor in second.state_dict().items() if tensor.equal(first.state_dict()[name])}
-    fresh = {f"head.{layer}.{part}" for layer in ("scores", "deltas") for part in ("weight", "bias")}
+    fresh = {f"head.{layer}.{part}" for layer in ("score_layer", "delta_layer") for part in ("weight", "bias")}
     fresh |= {"head.target_mean", "head.target_std"} & first.state_dict().keys()
     assert first.state_dict().keys() - same == (set() if classes == ["cat", "dog"] else fresh)
     assert ("start afresh" in caplog.text) == (classes != ["cat", "dog"])

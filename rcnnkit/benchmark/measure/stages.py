@@ -65,8 +65,6 @@ def timed(detector: Detector, clock: StageClock) -> Iterator[None]:
             for path in paths:
                 owner, _, method = path.rpartition(".")
                 part = attrgetter(owner)(detector) if owner else detector
-                if part is None:  # as the SVMs of a head that has none
-                    continue
                 own, call = vars(part), getattr(part, method)
                 stack.callback(own.update, {method: call}) if method in own else stack.callback(own.pop, method)
                 own[method] = _timed(call, stage, clock)

@@ -63,7 +63,7 @@ def to_torchvision(detector: FasterRCNN, settings: DetectorSettings) -> Torchvis
     )
     sizes = rpn.anchor_sizes or [[32], [64], [128], [256], [512]]
     anchors = AnchorGenerator(tuple(map(tuple, sizes)), (tuple(rpn.anchor_ratios),) * len(sizes))
-    size, hidden = detector.pool.size, detector.head.scores.in_features
+    size, hidden = detector.pool.size, detector.head.score_layer.in_features
     twin = TorchvisionFasterRCNN(
         backbone,
         rpn_anchor_generator=anchors,

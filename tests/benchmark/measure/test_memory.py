@@ -75,7 +75,7 @@ def test_windows_take_as_many_bytes_as_their_features(backbone: str, layer: str)
     detector = contender.load("cpu")
     assert isinstance(detector, RCNN)
     with torch.no_grad():
-        features = detector.features(torch.rand(3, 60, 60), torch.tensor([[0.0, 0, 40, 50]] * 7))
+        features = detector.compute_features(torch.rand(3, 60, 60), torch.tensor([[0.0, 0, 40, 50]] * 7))
     assert more - few == 2 * sum(values.nbytes for values in features.values())
 
 

@@ -103,7 +103,7 @@ def test_every_part_of_every_detector_is_seen_and_changes_nothing(tiny: dict[str
 def test_time_goes_to_the_part_that_takes_it(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     detector = detector_of(tiny, "faster_rcnn")
     hands = Hands()
-    for part, took in (("backbone", 100), ("rpn.convs", 30), ("pool", 7), ("head.features", 5), ("head.scores", 2)):
+    for part, took in (("backbone", 100), ("rpn.convs", 30), ("pool", 7), ("head.layers", 5), ("head.score_layer", 2)):
         module = detector.get_submodule(part)
 
         def slow(*inputs: Any, call: Any = module.forward, took: float = took) -> Any:

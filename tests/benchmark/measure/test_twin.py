@@ -25,8 +25,9 @@ def ours(tiny: Values, **sections: Any) -> tuple[FasterRCNN, DetectorSettings]:
     detector = build(settings, ["a", "b", "c"]).eval()
     assert isinstance(detector, FasterRCNN)
     # Wide enough apart that scores are no ties, and norms that have seen something.
+    seen = ("running_mean", "score_layer.bias", *(f"{kind}_layer.weight" for kind in ("score", "delta", "objectness")))
     for name, value in detector.state_dict().items():
-        if name.endswith(("running_mean", "scores.bias", "scores.weight", "deltas.weight", "objectness.weight")):
+        if name.endswith(seen):
             value.normal_(std=0.05)
     return detector, settings
 
