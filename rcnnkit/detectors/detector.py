@@ -74,6 +74,10 @@ class Detector(Model):
             detections.append(Detections(boxes, scores, labels, self.class_names, self.category_ids))
         return detections
 
+    def score_proposals(self, images: ImageBatch) -> Tensor:
+        """(R, K): what each class scores at the proposals that came with the images, image after image."""
+        raise NotImplementedError
+
     def check_batch(self, images: ImageBatch, targets: Sequence[Targets]) -> None:
         """Raise TypeError or ValueError unless `losses` can learn from these; RuntimeError: it only detects."""
         if self.only_detects:

@@ -92,6 +92,9 @@ class FastRCNN(Detector):
             regions = self.pool(features, proposals)
         return self.in_pictures(self.head.detect(regions, proposals, images.sizes), images)
 
+    def score_proposals(self, images: ImageBatch) -> Tensor:
+        return self.head.score(self.head.layers(self.regions(images, images.proposals)).float())
+
     def regions(self, images: ImageBatch, proposals: Sequence[Proposals]) -> Tensor:
         """What `detect` sees of proposals that are known already, in the frame of `images.pixels`."""
         if self.preprocessing.scales:

@@ -99,3 +99,7 @@ class FasterRCNN(Detector):
         proposals = self.rpn.propose(images, features)
         regions = self.pool(features, proposals)
         return self.in_pictures(self.head.detect(regions, proposals, images.sizes), images)
+
+    def score_proposals(self, images: ImageBatch) -> Tensor:
+        regions = self.pool(self.backbone(images.pixels), images.proposals)
+        return self.head.score(self.head.layers(regions).float())

@@ -170,6 +170,11 @@ class RCNN(Detector):
             kept.append(self.suppress(proposal.boxes, scores, deltas, images.sizes[i]))
         return self.in_pictures(kept, images)
 
+    def score_proposals(self, images: ImageBatch) -> Tensor:
+        boxes = [proposals.boxes for proposals in images.proposals]
+        features = [self.compute_features(picture_of(images, i), one) for i, one in enumerate(boxes)]
+        return torch.cat([self.score(each) for each in features])
+
     def sketch(self, size: Size, batch: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """As of every detector; of one picture after the other, and one chunk of windows after the other."""
         side = self.settings.size

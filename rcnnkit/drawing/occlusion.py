@@ -14,9 +14,6 @@ from torch import Tensor
 
 from rcnnkit.colours import HUES
 from rcnnkit.detectors.detector import Detector, with_proposals
-from rcnnkit.detectors.fast_rcnn import FastRCNN
-from rcnnkit.detectors.faster_rcnn import FasterRCNN
-from rcnnkit.detectors.rcnn import RCNN, picture_of
 from rcnnkit.drawing.canvas import Canvas
 from rcnnkit.images import Picture, read_picture
 from rcnnkit.progress import Report, reported, silent
@@ -164,16 +161,7 @@ def _scores(detector: Detector, pictures: Sequence[Array], box: Corners) -> Tens
     proposal = Proposals(torch.tensor([box]), torch.ones(1))
     images = detector.preprocessing(pictures, detector.device)
     images = with_proposals(images, [proposal] * len(pictures))
-    if isinstance(detector, RCNN):
-        places = enumerate(images.proposals)
-        features = [detector.compute_features(picture_of(images, i), place.boxes) for i, place in places]
-        return torch.cat([detector.score(each) for each in features]).cpu()
-    if isinstance(detector, FastRCNN):
-        regions = detector.regions(images, images.proposals)
-    else:
-        assert isinstance(detector, FasterRCNN)
-        regions = detector.pool(detector.backbone(images.pixels), images.proposals)
-    return detector.head.score(detector.head.layers(regions).float()).cpu()
+    return detector.score_proposals(images).cpu()
 
 
 def _checked(box: Sequence[float], width: int, height: int) -> Corners:

@@ -112,10 +112,16 @@ class RPN(nn.Module):
             for cells, feature, stride in zip(self.cells, features, self.strides, strict=True)
         ]
 
-    def propose(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Proposals]:
-        """The best regions of each image; scores are probabilities."""
+    def propose(
+        self, images: ImageBatch, features: Sequence[Tensor], keep: tuple[int, int] | None = None
+    ) -> list[Proposals]:
+        """The best regions of each image; scores are probabilities.
+
+        Args:
+            keep: how many of each map before suppression, and of the image after it; by default as the settings say.
+        """
         logits, deltas = self(features)
-        return self._proposals(self.place_anchors(images, features), logits, deltas, images.sizes, self.keep)
+        return self._proposals(self.place_anchors(images, features), logits, deltas, images.sizes, keep or self.keep)
 
     def losses(
         self,

@@ -22,7 +22,6 @@ from rcnnkit.config import Settings
 from rcnnkit.config_files import read_settings
 from rcnnkit.data.proposals import compute_proposals
 from rcnnkit.data.records import Dataset
-from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.trained_rpn import TrainedRPN
 from rcnnkit.files import sha256
 from rcnnkit.proposals.store import Store
@@ -33,7 +32,6 @@ from rcnnkit.training.run import Run
 from rcnnkit.training.stopping import Interrupted
 
 Train = Callable[..., Path]  # `rcnnkit.train`
-ALL = 1_000_000_000
 STEPS = ("1-rpn", "2-fast-rcnn", "3-rpn", "4-fast-rcnn")
 
 
@@ -146,14 +144,9 @@ def _changed(settings: Settings, **sections: dict[str, Any]) -> Settings:
 
 
 def _proposals(run: Run, rpn: Path, data: Dataset) -> Store:
-    """The proposals of a step's region proposal network in the training pictures, as many as joint training uses.
-
-    Before suppression there are all of them, as released.
-    """
+    """The proposals of a step's region proposal network in the training pictures."""
     detector = weights.load(rpn, run.device, for_training=True)
-    assert isinstance(detector, FasterRCNN)
-    detector.rpn.keep = (ALL, detector.rpn.train_keep[1])
-    method = TrainedRPN(detector, sha256(rpn)[:16])
+    method = TrainedRPN(detector, sha256(rpn)[:16], training=True)
     store = Store.create(run.folder / "proposals", method.name, method.settings)
     with progress(run.console) as report:
         compute_proposals(data, method, store, progress=report)
