@@ -21,13 +21,12 @@ from rcnnkit.detectors.rcnn import RCNN, picture_of
 from rcnnkit.drawing.canvas import Canvas
 from rcnnkit.images import Picture, read_picture
 from rcnnkit.settings import closest_name
-from rcnnkit.structures import Proposals
+from rcnnkit.structures import Array, Proposals
 
 OPACITY = 0.85  # of the most heat
 SMALLEST = 400  # pixels; pictures whose longer side has fewer are drawn larger
 
 Corners = tuple[float, float, float, float]  # x1, y1, x2, y2
-Array = np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
