@@ -16,11 +16,11 @@ from torch import Tensor
 MAX_LOG_SCALE = math.log(1000 / 16)
 
 
-def check_boxes(boxes: Tensor, name: str = "boxes") -> None:
+def check_boxes(boxes: Tensor) -> None:
     """Raise ValueError unless `boxes` is (N, 4)."""
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(
-            f"{name} has shape {tuple(boxes.shape)}, expected (N, 4) xyxy; for no boxes pass torch.empty(0, 4)"
+            f"boxes has shape {tuple(boxes.shape)}, expected (N, 4) xyxy; for no boxes pass torch.empty(0, 4)"
         )
 
 

@@ -17,9 +17,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from rcnnkit.files import check_regular
 from rcnnkit.ops import check_jpeg
-from rcnnkit.structures import Size
-
-Array = np.ndarray
+from rcnnkit.structures import Array, Size
 
 # The kinds of file that are read, by Pillow's names, and how their names end. No other kind is opened, whatever a file
 # is called: EPS inside would start Ghostscript.

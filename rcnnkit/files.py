@@ -10,6 +10,7 @@ import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -58,14 +59,15 @@ def check_regular(path: Path) -> None:
         raise ValueError(f"{path} is not a regular file; copy what it gives into one, and name that")
 
 
+def is_free(folder: Path) -> bool:
+    """Whether new files can have the folder to themselves: it is not there, or empty."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 def free_folder(wanted: Path) -> Path:
     """`wanted`, or `wanted`-2, -3, …: the first that holds nothing yet."""
-    number = 1
-    folder = wanted
-    while folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        number += 1
-        folder = wanted.with_name(f"{wanted.name}-{number}")
-    return folder
+    folders = chain([wanted], (wanted.with_name(f"{wanted.name}-{number}") for number in count(2)))
+    return next(filter(is_free, folders))
 
 
 @contextmanager

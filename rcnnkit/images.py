@@ -18,9 +18,9 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from rcnnkit.decoding import Array, from_array, from_data, from_file, from_pil, orientation, turned
+from rcnnkit.decoding import from_array, from_data, from_file, from_pil, orientation, turned
 from rcnnkit.settings import Section
-from rcnnkit.structures import ImageBatch, Size
+from rcnnkit.structures import Array, ImageBatch, Size
 
 Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray | Tensor
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from rcnnkit.boxes import area, check_boxes
 from rcnnkit.settings import closest_name
 
+Array = np.ndarray[Any, np.dtype[Any]]
 Size = tuple[int, int]  # (height, width)
 Piece = TypeVar("Piece", "Targets", "Proposals", "Detections")
 
@@ -179,16 +180,24 @@ class Detections:
         """
         ids = self.category_ids or range(1, 1 + (max(self.labels.tolist(), default=0) + 1))
         return [
-            {
-                "image_id": image_id,
-                "category_id": ids[label],
-                "bbox": [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
-                "score": round(score, 6),
-            }
-            for (x1, y1, x2, y2), score, label in zip(
-                self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
-            )
+            coco_entry(image_id, ids[label], box, digits=3) | {"score": round(score, 6)}
+            for box, score, label in zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
         ]
+
+
+def coco_entry(
+    image_id: int | str, category_id: int, box: Sequence[float], digits: int | None = None
+) -> dict[str, Any]:
+    """What an annotation and a result in COCO's format have in common.
+
+    Args:
+        box: x1, y1, x2, y2.
+        digits: after the decimal point; None keeps all.
+    """
+    x1, y1, x2, y2 = box
+    bbox = [x1, y1, x2 - x1, y2 - y1]
+    bbox = bbox if digits is None else [round(v, digits) for v in bbox]
+    return {"image_id": image_id, "category_id": category_id, "bbox": bbox}
 
 
 def _versions(targets: Targets) -> tuple[int, int]:

@@ -32,7 +32,7 @@ def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 
 
-def set_in(text: str, encoding: str = "utf-8") -> str:
+def set_in(text: str) -> str:
     """A message that may have several lines, visible; all but the first are set in, so that none looks like another."""
-    first, *rest = (visible(line, encoding) for line in text.expandtabs(4).split("\n"))
+    first, *rest = map(visible, text.expandtabs(4).split("\n"))
     return "\n".join([first, *(line if line.startswith("  ") else f"  {line}" for line in rest)])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rcnnkit.files import check_new, check_regular, free_folder, remove_halves, sha256, whole
+from rcnnkit.files import check_new, check_regular, free_folder, is_free, remove_halves, sha256, whole
 
 
 def test_nothing_is_in_the_way_of_a_new_file(tmp_path: Path) -> None:
@@ -145,3 +145,4 @@ def test_free_folder(tmp_path: Path) -> None:
     (tmp_path / "run" / "x").touch()
     (tmp_path / "run-2").touch()
     assert free_folder(tmp_path / "run") == tmp_path / "run-3"
+    assert [is_free(tmp_path / name) for name in ("run", "run-2", "run-3")] == [False, False, True]

@@ -462,9 +462,9 @@ def test_a_detector_of_ones_own_is_saved_and_comes_back_into_another(tmp_path: P
         (
             lambda: own(("cat", "dog", "emu")),
             "classes ['cat', 'dog', 'emu'] in the detector and ['cat', 'dog'] in the file; category ids [7, 8, 9] in"
-            " the detector and [7, 8] in the file; head.score_layer.weight is float32 (4, 8) in the detector and float32"
-            " float32 (3, 8) in the file, head.score_layer.bias is float32 (4,) in the detector and float32 (3,) in the file,"
-            " and 2 other tensors",
+            " the detector and [7, 8] in the file; head.score_layer.weight is float32 (4, 8) in the detector and"
+            " float32 (3, 8) in the file, head.score_layer.bias is float32 (4,) in the detector and float32 (3,) in the"
+            " file, and 2 other tensors",
         ),
         (lambda: own(("dog", "cat")), "classes ['dog', 'cat'] in the detector and ['cat', 'dog'] in the file"),
         (

@@ -25,7 +25,7 @@ from rcnnkit.data.decimals import shortest
 from rcnnkit.data.file_names import StoredNames, composed, is_there
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.files import check_regular
-from rcnnkit.structures import Size, Targets
+from rcnnkit.structures import Size, Targets, coco_entry
 
 PARTS = ("images", "annotations", "categories")
 Entry = dict[str, Any]  # one entry of a part, as the file has it
@@ -128,16 +128,9 @@ def write_coco(dataset: Dataset, file: Path) -> None:
             targets.areas.tolist(),
             strict=True,
         ):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": key,
-                    "category_id": dataset.category_ids[label],
-                    "bbox": _to_xywh(box),
-                    "area": shortest(area, area, float),
-                    "iscrowd": int(crowd),
-                }
-            )
+            entry = coco_entry(key, dataset.category_ids[label], box) | {"bbox": _to_xywh(box)}
+            area = shortest(area, area, float)
+            annotations.append({"id": len(annotations) + 1, **entry, "area": area, "iscrowd": int(crowd)})
     categories = [
         {"id": key, "name": name, "supercategory": "none"}
         for key, name in zip(dataset.category_ids, dataset.class_names, strict=True)

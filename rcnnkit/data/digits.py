@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,8 @@ from sklearn.datasets import load_digits
 from rcnnkit.data.coco import write_coco
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.data.voc import write_voc
-from rcnnkit.structures import Size, Targets
+from rcnnkit.files import is_free
+from rcnnkit.structures import Array, Size, Targets
 
 # Without 1, 2, 5, 8 and 9: at 8 x 8 pixels their scans are often taken for 7, 3, 3, 3 and 4, even by eye.
 CLASSES = (0, 3, 4, 6, 7)
@@ -43,8 +43,6 @@ CONTRAST = 85.0  # grey levels between a digit and what it lies on, at least
 BORDER = 3  # empty pixels around a scan, for bicubic interpolation to fade into
 
 BRIGHTNESS = np.array([0.299, 0.587, 0.114])  # of red, green and blue to the eye (ITU-R BT.601)
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +84,7 @@ def write_digits(
         ValueError: a number of pictures below 1, a size below 96, or classes other than 0…9 once each.
     """
     root = Path(root)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    if not is_free(root):
         raise FileExistsError(f"{root} is not an empty folder; digits are only written into a new or empty one")
     if train < 1 or val < 1:
         raise ValueError(f"train = {train} and val = {val} pictures; each must be at least 1")

@@ -11,9 +11,9 @@ from pydantic import Field, model_validator
 
 from rcnnkit.backbones.classifier import ClassifierSettings
 from rcnnkit.boxes import clip, is_large, scale
-from rcnnkit.images import Array, Preprocessing
+from rcnnkit.images import Preprocessing
 from rcnnkit.settings import Factor, NotNegative, Section, Share
-from rcnnkit.structures import Proposals, Targets
+from rcnnkit.structures import Array, Proposals, Targets
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look for a newer version on the network
 import albumentations as A

@@ -18,13 +18,12 @@ from rcnnkit.drawing.canvas import Canvas
 from rcnnkit.images import Picture, read_picture
 from rcnnkit.progress import Report, reported, silent
 from rcnnkit.settings import closest_name
-from rcnnkit.structures import Proposals
+from rcnnkit.structures import Array, Proposals
 
 OPACITY = 0.85  # of the most heat
 SMALLEST = 400  # pixels; pictures whose longer side has fewer are drawn larger
 
 Corners = tuple[float, float, float, float]  # x1, y1, x2, y2
-Array = np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from rcnnkit.data.records import Dataset
 from rcnnkit.evaluation.classes import in_classes
-from rcnnkit.structures import Detections, Targets
+from rcnnkit.structures import Detections, Targets, coco_entry
 
 # name: (IoU, area of the objects, detections per picture and class), in pycocotools' order
 NUMBERS = {
@@ -211,38 +211,24 @@ def _ground_truth(dataset: Dataset) -> COCO:
     for image_id, record in zip(_image_ids(dataset), dataset.records, strict=True):
         images.append({"id": image_id, "height": record.size[0], "width": record.size[1]})
         objects = record.targets.to("cpu")
-        for (x1, y1, x2, y2), label, crowd, area in zip(
+        for box, label, crowd, area in zip(
             objects.boxes.tolist(),
             objects.labels.tolist(),
             objects.crowd.tolist(),
             objects.areas.tolist(),
             strict=True,
         ):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,  # from 1: COCOeval takes id 0 for "not matched"
-                    "image_id": image_id,
-                    "category_id": label + 1,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": area,
-                    "iscrowd": int(crowd),
-                }
-            )
+            number = len(annotations) + 1  # from 1: COCOeval takes id 0 for "not matched"
+            entry = coco_entry(image_id, label + 1, box)
+            annotations.append({"id": number, **entry, "area": area, "iscrowd": int(crowd)})
     return _index(images, annotations, dataset)
 
 
 def _results(detections: Sequence[Detections], truth: COCO, dataset: Dataset) -> COCO:
     entries = [
-        {
-            "image_id": image_id,
-            "category_id": label + 1,
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "score": score,
-        }
+        coco_entry(image_id, label + 1, box) | {"score": score}
         for image_id, found in zip(_image_ids(dataset), detections, strict=True)
-        for (x1, y1, x2, y2), score, label in zip(
-            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
-        )
+        for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
     ]
     # loadRes looks at the first entry to learn what it was given, so it cannot take none.
     return truth.loadRes(entries) if entries else _index(truth.dataset["images"], [], dataset)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import dsyrk
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from rcnnkit.structures import Array
 
 WHITENING_FLOOR = 1e-3  # added to the targets' variances (released code)
 BLOCK = 1024  # windows that are added to the sums at a time

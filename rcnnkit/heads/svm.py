@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from rcnnkit.processes import map_ahead
 from rcnnkit.settings import Count, Factor, Section, Share
+from rcnnkit.structures import Array
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Fit = tuple[Array, float]  # weight (D,) and bias of one SVM
 
 NORM = 20.0  # the mean length of features that C was chosen for (released code)

@@ -48,7 +48,7 @@ def regions(input: Tensor, boxes: Tensor | Sequence[Tensor]) -> Tensor:
     return torch.cat([torch.cat([torch.full_like(one[:, :1], i, dtype=dtype), one], 1) for i, one in enumerate(boxes)])
 
 
-def pair(size: int | Sequence[int], name: str = "output_size") -> tuple[int, int]:
+def pair(size: int | Sequence[int]) -> tuple[int, int]:
     """(rows, columns) from those, or from one number for both.
 
     Raises:
@@ -56,10 +56,10 @@ def pair(size: int | Sequence[int], name: str = "output_size") -> tuple[int, int
     """
     sizes = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(sizes) != 2:
-        raise ValueError(f"{name} is {size}; give (rows, columns), or one number for both")
+        raise ValueError(f"output_size is {size}; give (rows, columns), or one number for both")
     rows, columns = (s if isinstance(s, torch.SymInt) else operator.index(s) for s in sizes)
     if rows < 1 or columns < 1:
-        raise ValueError(f"{name} is {size}; both sides must be 1 or more")
+        raise ValueError(f"output_size is {size}; both sides must be 1 or more")
     return rows, columns
 
 

@@ -107,17 +107,3 @@ class SlidingWindows(PictureMethod):
 
     def find(self, picture: np.ndarray) -> Proposals:
         return sliding_windows((picture.shape[0], picture.shape[1]), **self.settings)
-
-
-class Precomputed:
-    """The proposals that came with the batch, made beforehand: read from a store, or given to the detector."""
-
-    def propose(self, images: ImageBatch, features: Sequence[Tensor] = ()) -> list[Proposals]:
-        """As they came, in the frame of the batch's pixels.
-
-        Raises:
-            ValueError: the batch came without proposals.
-        """
-        if len(images.proposals) != len(images):
-            raise ValueError("this detector takes proposals made beforehand; give them: detector(picture, proposals)")
-        return list(images.proposals)

@@ -30,10 +30,10 @@ import torch
 from torch import Tensor
 
 from rcnnkit.boxes import scale
-from rcnnkit.images import Array, Picture, read_picture
+from rcnnkit.images import Picture, read_picture
 from rcnnkit.ops.library import load
 from rcnnkit.processes import say_forked
-from rcnnkit.structures import Proposals, Size
+from rcnnkit.structures import Array, Proposals, Size
 
 load()
 

@@ -23,13 +23,12 @@ from torch import Tensor, nn
 
 from rcnnkit.files import remove_halves, whole
 from rcnnkit.settings import NotNegative, Section
+from rcnnkit.structures import Array
 from rcnnkit.training.windows import Windows
 
 ABOUT = "about.json"
 HALF = 2  # bytes
 GB = 1e9
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class FeatureSettings(Section):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,9 +14,7 @@ from rcnnkit.data.records import Record
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.images import read_picture
 from rcnnkit.matching import class_overlaps
-from rcnnkit.structures import Proposals, Targets
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from rcnnkit.structures import Array, Proposals, Targets
 
 
 @dataclass(frozen=True, slots=True, eq=False)

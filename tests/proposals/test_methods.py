@@ -7,9 +7,9 @@ import torch
 from rcnnkit.boxes import scale
 from rcnnkit.images import Preprocessing
 from rcnnkit.proposals import selective_search
-from rcnnkit.proposals.methods import Precomputed, SearchSettings, SelectiveSearch, SlidingWindows
+from rcnnkit.proposals.methods import SearchSettings, SelectiveSearch, SlidingWindows
 from rcnnkit.proposals.sliding_windows import sliding_windows
-from rcnnkit.structures import ImageBatch, Proposals
+from rcnnkit.structures import ImageBatch
 
 
 @pytest.fixture
@@ -65,11 +65,3 @@ def test_a_batch_without_pictures(images):
     bare = ImageBatch(images.pixels, images.sizes, images.original_sizes)
     with pytest.raises(ValueError, match="sliding-windows looks at the pictures as they were given"):
         SlidingWindows().propose(bare)
-
-
-def test_precomputed(images):
-    given = [Proposals(torch.rand(n, 4), torch.rand(n)) for n in (3, 0)]
-    batch = ImageBatch(images.pixels, images.sizes, images.original_sizes, proposals=given)
-    assert Precomputed().propose(batch) == given
-    with pytest.raises(ValueError, match="proposals made beforehand"):
-        Precomputed().propose(images)

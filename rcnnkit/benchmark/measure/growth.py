@@ -17,9 +17,8 @@ from rcnnkit.benchmark.measure.memory import GB, estimate
 from rcnnkit.benchmark.measure.stages import StageClock, timed
 from rcnnkit.benchmark.results import Growth, Options, Point, Setting, Step
 from rcnnkit.detectors.detector import Detector, ProposalMethod
-from rcnnkit.images import Array
 from rcnnkit.inference import prepare
-from rcnnkit.structures import ImageBatch, Proposals
+from rcnnkit.structures import Array, ImageBatch, Proposals
 
 # What is varied, and what the others are meanwhile. R-CNN's time is nearly all proposals, so these are few.
 VALUES = {

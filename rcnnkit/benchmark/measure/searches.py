@@ -10,8 +10,9 @@ import numpy as np
 
 from rcnnkit.benchmark.results import Step, Summary
 from rcnnkit.data.records import Record
-from rcnnkit.images import Array, read_picture
+from rcnnkit.images import read_picture
 from rcnnkit.proposals import selective_search
+from rcnnkit.structures import Array
 
 
 def searches(records: Sequence[Record]) -> dict[str, Summary]:

@@ -18,10 +18,9 @@ from rcnnkit.benchmark.measure.contenders import Contender, ReadyContender
 from rcnnkit.benchmark.results import Options
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.settings import DetectorSettings
-from rcnnkit.images import Array
 from rcnnkit.importing.torchvision_detectors import torchvision_places
 from rcnnkit.precision import DTYPES, autocast
-from rcnnkit.structures import Detections
+from rcnnkit.structures import Array, Detections
 
 
 def to_torchvision(detector: FasterRCNN, settings: DetectorSettings) -> TorchvisionFasterRCNN:
