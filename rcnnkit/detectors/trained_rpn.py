@@ -41,5 +41,6 @@ class TrainedRPN(PictureMethod):
     def find(self, picture: np.ndarray) -> Proposals:
         with self.turn, torch.no_grad():
             images = self.detector.preprocessing([picture], self.detector.device)
-            found = self.detector.rpn.propose(images, self.detector.backbone(images.pixels))[0].to("cpu")
-        return Proposals(scale(found.boxes, images.sizes[0], images.original_sizes[0]), found.scores)
+            (proposals,) = self.detector.rpn.propose(images, self.detector.backbone(images.pixels))
+        proposals = proposals.to("cpu")
+        return Proposals(scale(proposals.boxes, images.sizes[0], images.original_sizes[0]), proposals.scores)
