@@ -308,11 +308,30 @@ class Preprocessing(Section):
 
     def __call__(self, pictures: Sequence[Picture], device: torch.device | str = "cpu") -> ImageBatch:
         """Anything that `read_picture` takes → one batch, with the pictures themselves as they were decoded."""
+        resized, decoded = self._read(pictures)
+        images = self.batch(resized, [(array.shape[0], array.shape[1]) for array in decoded], device)
+        return replace(images, pictures=decoded)
+
+    def one_by_one(self, pictures: Sequence[Picture], device: torch.device | str = "cpu") -> list[ImageBatch]:
+        """The same as a batch for each picture, which is padded to `divisor` alone."""
+        return [
+            replace(self.batch([small], [(array.shape[0], array.shape[1])], device), pictures=[array])
+            for small, array in zip(*self._read(pictures), strict=True)
+        ]
+
+    def unseen(self, pictures: Sequence[Picture], device: torch.device | str = "cpu") -> ImageBatch:
+        """The same without pixels, (B, 3, 0, 0), for a detector that resizes the pictures itself."""
+        decoded = read_pictures(pictures)
+        originals = [(array.shape[0], array.shape[1]) for array in decoded]
+        pixels = torch.empty(len(decoded), 3, 0, 0, device=device)
+        return ImageBatch(pixels, [self.resized(size) for size in originals], originals, decoded)
+
+    def _read(self, pictures: Sequence[Picture]) -> tuple[list[Tensor], list[Array]]:
+        """Each picture as of `resize`, and as of `read_picture`."""
         resized, decoded = [], read_pictures(pictures)
         for picture, array in zip(pictures, decoded, strict=True):
             if isinstance(picture, Tensor) and picture.is_floating_point():  # the network's are not rounded to 8 bits
                 resized.append(self.resize(picture.detach().float().expand(3, -1, -1)))
             else:
                 resized.append(self.resize(array))
-        images = self.batch(resized, [(each.shape[0], each.shape[1]) for each in decoded], device)
-        return replace(images, pictures=decoded)
+        return resized, decoded

@@ -53,9 +53,9 @@ def prepare(detector: AnyDetector, precision: str = "auto") -> AnyDetector:
     return ready
 
 
-def _convert(_: nn.Module, given: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
+def _convert(_: nn.Module, inputs: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
     """A hook. It is a function of the module, so that the detector can be pickled and sent to another process."""
-    return given[0].to(dtype=dtype, memory_format=torch.channels_last), *given[1:]
+    return inputs[0].to(dtype=dtype, memory_format=torch.channels_last), *inputs[1:]
 
 
 def _fold_norms(module: nn.Module) -> None:

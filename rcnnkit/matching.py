@@ -54,13 +54,13 @@ def match(
         def overlaps() -> Iterable[Tensor]:
             return one or (_overlaps(part, targets) for part in parts)
 
-        most = [(*each.max(dim=1), each.max(dim=0).values) for each in overlaps()]
-        best, index = torch.cat([each[0] for each in most]), torch.cat([each[1] for each in most])
+        maxima = [(*part.max(dim=1), part.amax(dim=0)) for part in overlaps()]
+        best, index = torch.cat([value for value, _, _ in maxima]), torch.cat([row for _, row, _ in maxima])
         matched = torch.where(best >= foreground_iou, index, IGNORED)
         matched[(best < background_iou) & (best >= background_low)] = BACKGROUND
         if best_too:
-            best_of_object = torch.stack([each[2] for each in most]).amax(dim=0)
-            ties = [((each == best_of_object) & (best_of_object > 0)).any(dim=1) for each in overlaps()]
+            best_of_object = torch.stack([of_object for _, _, of_object in maxima]).amax(dim=0)
+            ties = [((part == best_of_object) & (best_of_object > 0)).any(dim=1) for part in overlaps()]
             matched = torch.where(torch.cat(ties), index, matched)
     if crowd.any():
         inside = (covered(boxes, targets.boxes[crowd]) > CROWD_OVERLAP).any(dim=1)

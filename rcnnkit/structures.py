@@ -34,7 +34,7 @@ Piece = TypeVar("Piece", "Targets", "Proposals", "Detections")
 class ImageBatch:
     """Normalised pictures, padded at the right and bottom to one size."""
 
-    pixels: Tensor  # (B, 3, H, W) float32, 0 in the padding
+    pixels: Tensor  # (B, 3, H, W) float32, 0 in the padding; (B, 3, 0, 0) for detectors that resize the pictures
     sizes: Sequence[Size]  # of each picture inside `pixels`, without the padding
     original_sizes: Sequence[Size]  # of each picture as it was given
     # Where they are known; else empty.

@@ -160,9 +160,9 @@ def _stage(number: int, name: GoogLeNetName, norm: Norm) -> nn.Sequential:
         parts["response2"] = layers.response()
     else:
         channels = {2: 192, 3: 480, 4: MAP_CHANNELS}[number]
-        for each in (each for each in INCEPTIONS if each.startswith(f"inception{number + 1}")):
-            inception = Inception(channels, *INCEPTIONS[each], layers)
-            parts[each] = inception
+        for block in (key for key in INCEPTIONS if key.startswith(f"inception{number + 1}")):
+            inception = Inception(channels, *INCEPTIONS[block], layers)
+            parts[block] = inception
             channels = inception.channels
     return nn.Sequential(OrderedDict(parts))
 

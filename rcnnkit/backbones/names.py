@@ -14,7 +14,7 @@ from rcnnkit.backbones.zfnet import ZFNET
 from rcnnkit.settings import closest_name
 
 ARCHITECTURES: dict[str, Architecture] = {
-    each.name: each for each in (ALEXNET, CAFFENET, ZFNET, VGG_CNN_M, *VGGS, *GOOGLENETS, *RESNETS)
+    network.name: network for network in (ALEXNET, CAFFENET, ZFNET, VGG_CNN_M, *VGGS, *GOOGLENETS, *RESNETS)
 }
 
 

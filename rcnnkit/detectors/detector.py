@@ -151,6 +151,10 @@ class Detector(Model):
         """Of every picture as the network sees it, pixels; 0: as it is."""
         return (self.preprocessing.short_side,)
 
+    def batches(self, pictures: Sequence[Picture]) -> list[ImageBatch]:
+        """What `detect` looks at, of these pictures one after another."""
+        return [self.preprocessing(pictures, self.device)]
+
     def forward(
         self, pictures: Picture | Iterable[Picture], proposals: Proposals | Iterable[Proposals] | None = None
     ) -> Detections | list[Detections]:
@@ -179,18 +183,23 @@ class Detector(Model):
         if listed is None:
             if proposals is not None and not isinstance(proposals, Proposals):
                 raise ValueError(f"proposals of one picture are one Proposals, not a {type(proposals).__name__}")
-            given = None if proposals is None else [proposals]
-            return self.forward([pictures], given)[0]  # type: ignore[list-item, index]  # one of each
+            regions = None if proposals is None else [proposals]
+            return self.forward([pictures], regions)[0]  # type: ignore[list-item, index]  # one of each
         if isinstance(proposals, Proposals):
             raise ValueError("proposals of several pictures are a list with one Proposals for each picture")
         if not listed:
             return []
+        all_proposals = None if proposals is None else list(proposals)
+        if all_proposals is not None:
+            _check_count(all_proposals, len(listed))
         say_forked()
         with torch.no_grad():  # not inference_mode, whose tensors refuse to be changed in place
-            images = self.preprocessing(listed, self.device)
-            if proposals is not None:
-                images = with_proposals(images, list(proposals))
-            return self.detect(images)
+            detections: list[Detections] = []
+            for images in self.batches(listed):
+                if all_proposals is not None:
+                    images = with_proposals(images, all_proposals[len(detections) :][: len(images)])
+                detections += self.detect(images)
+            return detections
 
 
 def with_proposals(images: ImageBatch, proposals: Sequence[Proposals]) -> ImageBatch:
@@ -199,12 +208,14 @@ def with_proposals(images: ImageBatch, proposals: Sequence[Proposals]) -> ImageB
     Raises:
         ValueError: another number of proposals than of pictures.
     """
-    if len(proposals) != len(images):
-        raise ValueError(f"{len(proposals)} proposals for {len(images)} pictures; give one Proposals for each picture")
-    for each, original in zip(proposals, images.original_sizes, strict=True):
-        check_inside(each.boxes, original, "the proposals")
-    moved = [
-        Proposals(scale(each.boxes, original, size), each.scores).to(images.pixels.device)
-        for each, original, size in zip(proposals, images.original_sizes, images.sizes, strict=True)
-    ]
-    return replace(images, proposals=moved)
+    _check_count(proposals, len(images))
+    scaled = []
+    for regions, original, size in zip(proposals, images.original_sizes, images.sizes, strict=True):
+        check_inside(regions.boxes, original, "the proposals")
+        scaled.append(Proposals(scale(regions.boxes, original, size), regions.scores).to(images.pixels.device))
+    return replace(images, proposals=scaled)
+
+
+def _check_count(proposals: Sequence[Proposals], pictures: int) -> None:
+    if len(proposals) != pictures:
+        raise ValueError(f"{len(proposals)} proposals for {pictures} pictures; give one Proposals for each picture")

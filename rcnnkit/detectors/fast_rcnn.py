@@ -12,7 +12,8 @@ from rcnnkit.boxes import area, scale
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.region_pool import CANONICAL_SIDE, RegionPool
-from rcnnkit.images import Preprocessing
+from rcnnkit.images import Picture, Preprocessing
+from rcnnkit.ops.regions import as_rois
 from rcnnkit.proposals.methods import ProposalSettings, proposal_method
 from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
@@ -33,7 +34,7 @@ class FastRCNN(Detector):
         "resize": ("forward", "pool_from_scales"),
         "proposals": ("propose",),
         "backbone": ("backbone.forward",),
-        "regions": ("pool.forward",),
+        "regions": ("pool.forward", "pool.pool_rois"),
         "heads": ("head.predict",),
         "suppression": ("head.detect", "in_pictures"),  # thresholds, boxes and NMS
     }
@@ -64,6 +65,11 @@ class FastRCNN(Detector):
     def short_sides(self) -> Sequence[int]:
         return self.preprocessing.scales or super().short_sides
 
+    def batches(self, pictures: Sequence[Picture]) -> list[ImageBatch]:
+        if self.preprocessing.scales:  # `pool_from_scales` resizes them
+            return [self.preprocessing.unseen(pictures, self.device)]
+        return super().batches(pictures)
+
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
@@ -75,22 +81,23 @@ class FastRCNN(Detector):
             generator: draws the samples.
         """
         self.check_batch(images, targets)
-        features = self.backbone(images.pixels)
-        proposals = self.propose(images, features, self.train_count)
-        proposals, labels, goals = self.head.sample(proposals, targets, generator)
-        regions = self.pool(features, proposals)
+        features = self.backbone(images.pixels)  # of each stride (B, C, H / stride, W / stride)
+        proposals = self.propose(images, features, self.train_count)  # of each image (N, 4)
+        proposals, labels, goals = self.head.sample(proposals, targets, generator)  # R in all; (R,), (R, 4)
+        regions = self.pool(features, proposals)  # (R, C, 7, 7)
         return self.head.losses(regions, labels, goals)
 
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""
         if self.preprocessing.scales:
             proposals = self.propose(images, [], self.count)  # what looks at features would not know at which scale
-            regions = self.pool_from_scales(images, proposals)
+            regions = self.pool_from_scales(images, proposals)  # (R, C, 7, 7)
         else:
-            features = self.backbone(images.pixels)
-            proposals = self.propose(images, features, self.count)
-            regions = self.pool(features, proposals)
-        return self.in_pictures(self.head.detect(regions, proposals, images.sizes), images)
+            features = self.backbone(images.pixels)  # of each stride (B, C, H / stride, W / stride)
+            proposals = self.propose(images, features, self.count)  # of each image (N, 4), R in all
+            regions = self.pool(features, proposals)  # (R, C, 7, 7)
+        kept = self.head.detect(regions, proposals, images.sizes)  # boxes (N, 4), scores (N,) and classes (N,) of each
+        return self.in_pictures(kept, images)
 
     def score_proposals(self, images: ImageBatch) -> Tensor:
         return self.head.score(self.head.layers(self.regions(images, images.proposals)).float())
@@ -114,26 +121,14 @@ class FastRCNN(Detector):
         if len(images.pictures) != len(images):
             raise ValueError("input.scales needs the pictures as they were given, and this batch came without them")
         scales = [self.preprocessing.at(side) for side in self.short_sides]
-        # The proposals of all images at each scale, and the scale of each.
-        moved = [
-            torch.cat(
-                [
-                    scale(each.boxes, size, one.resized(original))
-                    for each, size, original in zip(proposals, images.sizes, images.original_sizes, strict=True)
-                ]
-            )
-            for one in scales
-        ]
-        nearest = torch.stack([(area(boxes) - CANONICAL_SIDE**2).abs() for boxes in moved]).argmin(dim=0)
-        counts = [len(each) for each in proposals]
-        regions, order = [], []
-        for number, (one, boxes) in enumerate(zip(scales, moved, strict=True)):
-            here = nearest == number
-            features = self.backbone(one(images.pictures, images.pixels.device).pixels)
-            chosen = [
-                Proposals(box[mask], box.new_ones(int(mask.sum())))
-                for box, mask in zip(boxes.split(counts), here.split(counts), strict=True)
-            ]
-            regions.append(self.pool(features, chosen))
-            order.append(torch.where(here)[0])
-        return torch.cat(regions)[torch.cat(order).argsort()]
+        framed = list(zip(proposals, images.sizes, images.original_sizes, strict=True))
+        # The proposals of all images at each scale, (R, 4), and the number of the scale for each, (R,).
+        boxes = [[scale(p.boxes, size, at.resized(original)) for p, size, original in framed] for at in scales]
+        off = [(area(torch.cat(of_images)) - CANONICAL_SIDE**2).abs() for of_images in boxes]
+        nearest = torch.stack(off).argmin(dim=0)
+        parts, rows = [], []
+        for number, at in enumerate(scales):
+            features = self.backbone(at(images.pictures, images.pixels.device).pixels)
+            rows.append(torch.where(nearest == number)[0])
+            parts.append(self.pool.pool_rois(features, as_rois(features[0], boxes[number])[rows[-1]]))
+        return torch.cat(parts)[torch.cat(rows).argsort()]

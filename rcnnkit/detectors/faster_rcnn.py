@@ -79,10 +79,10 @@ class FasterRCNN(Detector):
             generator: draws the samples.
         """
         self.check_batch(images, targets)
-        features = self.backbone(images.pixels)
-        losses, proposals = self.rpn.losses(images, features, targets, generator)
-        proposals, labels, goals = self.head.sample(proposals, targets, generator)
-        regions = self.pool(features, proposals)
+        features = self.backbone(images.pixels)  # of each stride (B, C, H / stride, W / stride)
+        losses, proposals = self.rpn.losses(images, features, targets, generator)  # of each image (N, 4)
+        proposals, labels, goals = self.head.sample(proposals, targets, generator)  # R in all; (R,), (R, 4)
+        regions = self.pool(features, proposals)  # (R, C, 7, 7)
         return losses | self.head.losses(regions, labels, goals)
 
     def rpn_losses(
@@ -95,10 +95,11 @@ class FasterRCNN(Detector):
 
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""
-        features = self.backbone(images.pixels)
-        proposals = self.rpn.propose(images, features)
-        regions = self.pool(features, proposals)
-        return self.in_pictures(self.head.detect(regions, proposals, images.sizes), images)
+        features = self.backbone(images.pixels)  # of each stride (B, C, H / stride, W / stride)
+        proposals = self.rpn.propose(images, features)  # of each image (N, 4), R in all
+        regions = self.pool(features, proposals)  # (R, C, 7, 7)
+        kept = self.head.detect(regions, proposals, images.sizes)  # boxes (N, 4), scores (N,) and classes (N,) of each
+        return self.in_pictures(kept, images)
 
     def score_proposals(self, images: ImageBatch) -> Tensor:
         regions = self.pool(self.backbone(images.pixels), images.proposals)

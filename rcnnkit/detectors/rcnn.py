@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rcnnkit.backbones.window import Layer, WindowNetwork
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.heads.svm import SVMSettings
-from rcnnkit.images import Preprocessing
+from rcnnkit.images import Picture, Preprocessing
 from rcnnkit.matching import match, sample
 from rcnnkit.ops import warp_regions
 from rcnnkit.proposals.methods import ProposalSettings, proposal_method
@@ -99,7 +99,8 @@ class RCNN(Detector):
         settings: RCNNSettings,
     ) -> None:
         super().__init__()
-        self.backbone, self.preprocessing, self.settings = backbone, preprocessing, settings
+        self.backbone, self.settings = backbone, settings
+        self.preprocessing = preprocessing.model_copy(update={"divisor": 1})  # windows are cut from unpadded pictures
         self.proposer, self.train_count, self.count = proposal_method(proposals), proposals.train_count, proposals.count
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
         classes, widths = len(self.class_names), backbone.widths
@@ -129,6 +130,9 @@ class RCNN(Detector):
         """The last one that detecting needs."""
         return "fc7" if self.settings.scores == "softmax" else self.settings.layer
 
+    def batches(self, pictures: Sequence[Picture]) -> list[ImageBatch]:
+        return self.preprocessing.one_by_one(pictures, self.device)
+
     def losses(
         self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
@@ -142,11 +146,11 @@ class RCNN(Detector):
         self.check_batch(images, targets)
         windows, labels = [], []
         for i, (proposal, target) in enumerate(zip(self.propose(images, [], self.train_count), targets, strict=True)):
-            boxes = torch.cat([target.boxes[~target.crowd], proposal.boxes])
-            matched = match(boxes, target, self.settings.foreground_iou, self.settings.foreground_iou)
-            picked = sample(matched, self.settings.samples // len(images), self.settings.foreground_share, generator)
-            windows.append(self.warp(picture_of(images, i), boxes[picked]))
-            labels.append(self.label(matched[picked], target))
+            boxes = torch.cat([target.boxes[~target.crowd], proposal.boxes])  # (N, 4)
+            matched = match(boxes, target, self.settings.foreground_iou, self.settings.foreground_iou)  # (N,)
+            rows = sample(matched, self.settings.samples // len(images), self.settings.foreground_share, generator)
+            windows.append(self.warp(picture_of(images, i), boxes[rows]))  # (R, 3, S, S)
+            labels.append(self.label(matched[rows], target))  # (R,)
         return self.window_losses(torch.cat(windows), torch.cat(labels))
 
     def window_losses(self, windows: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -163,11 +167,11 @@ class RCNN(Detector):
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""
         kept = []
-        for i, proposal in enumerate(self.propose(images, [], self.count)):
-            features = self.compute_features(picture_of(images, i), proposal.boxes)
-            scores = self.score(features)
-            deltas = self.regress(features) if self.settings.box_regression else None
-            kept.append(self.suppress(proposal.boxes, scores, deltas, images.sizes[i]))
+        for i, proposal in enumerate(self.propose(images, [], self.count)):  # of each image (R, 4)
+            features = self.compute_features(picture_of(images, i), proposal.boxes)  # of each layer (R, D)
+            scores = self.score(features)  # (R, K)
+            deltas = self.regress(features) if self.settings.box_regression else None  # (R, K, 4)
+            kept.append(self.suppress(proposal.boxes, scores, deltas, images.sizes[i]))  # (N, 4), (N,), (N,)
         return self.in_pictures(kept, images)
 
     def score_proposals(self, images: ImageBatch) -> Tensor:

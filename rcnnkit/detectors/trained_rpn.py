@@ -52,5 +52,6 @@ class TrainedRPN(PictureMethod):
         with self.turn, torch.no_grad():
             images = self.detector.preprocessing([picture], self.detector.device)
             features = self.detector.backbone(images.pixels)
-            found = self.detector.rpn.propose(images, features, self.keep)[0].to("cpu")
-        return Proposals(scale(found.boxes, images.sizes[0], images.original_sizes[0]), found.scores)
+            (proposals,) = self.detector.rpn.propose(images, features, self.keep)
+        proposals = proposals.to("cpu")
+        return Proposals(scale(proposals.boxes, images.sizes[0], images.original_sizes[0]), proposals.scores)

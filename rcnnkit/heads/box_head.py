@@ -217,9 +217,9 @@ class BoxHead(nn.Module):
             sizes: (height, width) of each image.
         """
         scores, deltas = self.predict(regions)
-        counts = [len(each) for each in proposals]
+        counts = [len(p) for p in proposals]
         parts = zip(proposals, scores.split(counts), deltas.split(counts), sizes, strict=True)
-        return [self.suppress(each.boxes, score, delta, size) for each, score, delta, size in parts]
+        return [self.suppress(p.boxes, score, delta, size) for p, score, delta, size in parts]
 
     def suppress(self, boxes: Tensor, scores: Tensor, deltas: Tensor, size: Size) -> Kept:
         """The detections among the regions (R, 4) of one image with what `predict` says of them."""
@@ -251,7 +251,7 @@ class BoxHead(nn.Module):
         scores, deltas = self.predict(regions)
         best, label = scores.max(dim=1)
         deltas = deltas.take_along_dim(self._column(label)[:, None, None], dim=1)[:, 0]
-        boxes = decode(deltas, torch.cat([each.boxes for each in proposals]), self.settings.delta_weights)
-        counts = [len(each) for each in proposals]
+        boxes = decode(deltas, torch.cat([p.boxes for p in proposals]), self.settings.delta_weights)
+        counts = [len(p) for p in proposals]
         parts = zip(boxes.split(counts), best.split(counts), sizes, strict=True)
-        return [Proposals(clip(moved, size), score) for moved, score, size in parts]
+        return [Proposals(clip(box, size), score) for box, score, size in parts]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rcnnkit.boxes import area
 from rcnnkit.ops import roi_align, roi_pool
-from rcnnkit.ops.regions import regions
+from rcnnkit.ops.regions import as_rois
 from rcnnkit.settings import Count, Section
 from rcnnkit.structures import Proposals
 
@@ -40,9 +40,9 @@ class RegionPool(nn.Module):
 
     def forward(self, features: Sequence[Tensor], proposals: Sequence[Proposals]) -> Tensor:
         """(R, C, size, size) in the features' dtype, regions in the order of the proposals, image after image."""
-        return self.pool(features, regions(features[0], [each.boxes for each in proposals]))
+        return self.pool_rois(features, as_rois(features[0], [p.boxes for p in proposals]))
 
-    def pool(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
+    def pool_rois(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
         """The same of rows (R, 5): picture, x1, y1, x2, y2. Tensors alone, so that R stays open in an export."""
         if len(self.strides) == 1:
             return self._pool(features[0], rois, self.strides[0])

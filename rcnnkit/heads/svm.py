@@ -130,7 +130,7 @@ class SVMTrainer:
         settings: SVMSettings,
         processes: int = 1,
     ) -> None:
-        if missing := [name for name, each in zip(class_names, positives, strict=True) if not len(each)]:
+        if missing := [name for name, rows in zip(class_names, positives, strict=True) if not len(rows)]:
             raise ValueError(
                 f"no object to learn {', '.join(missing)} from; annotate some, or leave it out of data.class_names"
             )
@@ -183,8 +183,8 @@ class SVMTrainer:
             "weight": self.weight.copy(),
             "bias": self.bias.copy(),
             "trainings": self.trainings.copy(),
-            "added": np.array([each.added for each in self.negatives]),
-        } | {f"keys/{label}": np.concatenate([none, *each.keys]) for label, each in enumerate(self.negatives)}
+            "added": np.array([negatives.added for negatives in self.negatives]),
+        } | {f"keys/{label}": np.concatenate([none, *own.keys]) for label, own in enumerate(self.negatives)}
 
     def restore(self, state: dict[str, Array], features: Callable[[int], Array]) -> None:
         """Go on from a `state`; `features` gives those of a picture again, (N, D) and scaled."""
@@ -193,8 +193,8 @@ class SVMTrainer:
         keys = [state[f"keys/{label}"] for label in range(len(self.positives))]
         for picture in np.unique(np.concatenate(keys)[:, 0]):
             all_features = features(int(picture))
-            for negatives, each in zip(self.negatives, keys, strict=True):
-                negatives.add(int(picture), each[each[:, 0] == picture, 1], all_features)
+            for negatives, rows in zip(self.negatives, keys, strict=True):
+                negatives.add(int(picture), rows[rows[:, 0] == picture, 1], all_features)
         for negatives, added in zip(self.negatives, state["added"], strict=True):
             negatives.added = int(added)
 
@@ -206,7 +206,7 @@ def _fit_all(fit: Callable[..., Fit], sets: Sequence[tuple[Array, Array]], proce
         ChildProcessError: one was killed.
     """
     if min(processes, len(sets)) <= 1:
-        return [fit(*each) for each in sets]
+        return [fit(positives, negatives) for positives, negatives in sets]
     advice = "give it fewer windows a picture: proposals.train_count"
     jobs = iter(range(len(sets)))
     with closing(map_ahead(lambda i: fit(*sets[i]), jobs, min(processes, len(sets)), "trains SVMs", advice)) as fits:

@@ -83,8 +83,8 @@ def _floats(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
 def _check(boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
     say_forked()
     if not (isinstance(boxes, Tensor) and isinstance(scores, Tensor)):
-        given = type(scores if isinstance(boxes, Tensor) else boxes).__name__
-        raise TypeError(f"boxes and scores must be tensors, not {given}; torch.as_tensor makes one")
+        other = type(scores if isinstance(boxes, Tensor) else boxes).__name__
+        raise TypeError(f"boxes and scores must be tensors, not {other}; torch.as_tensor makes one")
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes has shape {tuple(boxes.shape)}, expected (N, 4) xyxy; for none pass (0, 4)")
     if scores.ndim != 1 or scores.shape[0] != boxes.shape[0]:

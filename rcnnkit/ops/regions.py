@@ -12,7 +12,7 @@ from torch import Tensor
 from rcnnkit.processes import say_forked
 
 
-def regions(input: Tensor, boxes: Tensor | Sequence[Tensor]) -> Tensor:
+def as_rois(input: Tensor, boxes: Tensor | Sequence[Tensor]) -> Tensor:
     """(R, 5) rows (picture, x1, y1, x2, y2) from those, or from one (N, 4) tensor for each picture.
 
     Raises:
@@ -90,5 +90,5 @@ def with_torchvision(name: str, input: Tensor, rois: Tensor, *arguments: Any) ->
     from torchvision import ops
 
     work = input if input.dtype == torch.float64 else input.float()
-    found: Tensor = getattr(ops, name)(work, rois.to(work), *arguments)
-    return found.to(input.dtype)
+    output: Tensor = getattr(ops, name)(work, rois.to(work), *arguments)
+    return output.to(input.dtype)

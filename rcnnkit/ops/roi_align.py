@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rcnnkit.ops.library import load, miss_cuda
-from rcnnkit.ops.regions import empty_gradient, is_channels_last, no_second_gradient, pair, regions, with_torchvision
+from rcnnkit.ops.regions import as_rois, empty_gradient, is_channels_last, no_second_gradient, pair, with_torchvision
 
 HAS_CUDA = load()
 
@@ -45,7 +45,7 @@ def roi_align(
         ValueError: a shape, a device or the sampling ratio is wrong.
         RuntimeError: a picture that the batch has not (on CUDA such a region gives zeros).
     """
-    rois, (rows, columns) = regions(input, boxes), pair(output_size)
+    rois, (rows, columns) = as_rois(input, boxes), pair(output_size)
     if sampling_ratio > 65536:
         raise ValueError(f"sampling_ratio is {sampling_ratio}; it must be 65536 or less")
     if input.is_cuda and not HAS_CUDA:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rcnnkit.ops.library import load, miss_cuda
-from rcnnkit.ops.regions import empty_gradient, is_channels_last, no_second_gradient, pair, regions, with_torchvision
+from rcnnkit.ops.regions import as_rois, empty_gradient, is_channels_last, no_second_gradient, pair, with_torchvision
 
 HAS_CUDA = load()
 
@@ -42,7 +42,7 @@ def roi_pool(
         ValueError: a shape or a device is wrong.
         RuntimeError: a picture that the batch has not (on CUDA such a region gives zeros).
     """
-    rois, (rows, columns) = regions(input, boxes), pair(output_size)
+    rois, (rows, columns) = as_rois(input, boxes), pair(output_size)
     if input.is_cuda and not HAS_CUDA:
         miss_cuda()
         return with_torchvision("roi_pool", input, rois, (rows, columns), spatial_scale)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rcnnkit.ops.library import load, miss_cuda
-from rcnnkit.ops.regions import empty_gradient, is_channels_last, no_second_gradient, pair, regions
+from rcnnkit.ops.regions import as_rois, empty_gradient, is_channels_last, no_second_gradient, pair
 
 HAS_CUDA = load()
 
@@ -46,7 +46,7 @@ def warp_regions(
         ValueError: a shape, a device, `context` or the length of `fill` is wrong.
         RuntimeError: a picture that the batch has not (on CUDA such a region is all `fill`).
     """
-    rois, (rows, columns) = regions(input, boxes), pair(output_size)
+    rois, (rows, columns) = as_rois(input, boxes), pair(output_size)
     if not 0 <= 2 * context < min(rows, columns):
         raise ValueError(f"context is {context}, which leaves nothing of an output of {rows} × {columns}")
     fills = (fill,) * input.shape[1] if isinstance(fill, int | float) else tuple(fill)

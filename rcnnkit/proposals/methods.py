@@ -71,9 +71,9 @@ class PictureMethod:
             )
         proposals = []
         for picture, original, size in zip(images.pictures, images.original_sizes, images.sizes, strict=True):
-            found = self.find(picture)
-            found = Proposals(scale(found.boxes, original, size), found.scores)
-            proposals.append(found.to(images.pixels.device))
+            regions = self.find(picture)
+            regions = Proposals(scale(regions.boxes, original, size), regions.scores)
+            proposals.append(regions.to(images.pixels.device))
         return proposals
 
 

@@ -74,11 +74,11 @@ class RPN(nn.Module):
                 f" {list(strides)}; give one list of sizes for each"
             )
         rounded = settings.anchors == "torchvision"
-        self.cells = [cell_anchors(each, settings.anchor_ratios, rounded) for each in sizes]
+        self.cells = [cell_anchors(of_map, settings.anchor_ratios, rounded) for of_map in sizes]
         self.strides: Sequence[int | None] = list(strides) if exact or not rounded else [None] * len(self.cells)
         per_cell = {len(cells) for cells in self.cells}
         if len(per_cell) != 1:
-            raise ValueError(f"every map needs equally many anchor sizes, not {[len(each) for each in sizes]}")
+            raise ValueError(f"every map needs equally many anchor sizes, not {[len(of_map) for of_map in sizes]}")
         count = per_cell.pop()
         hidden = settings.hidden or channels
         inputs = [channels] + [hidden] * (settings.convs - 1)

@@ -39,12 +39,12 @@ def sliding_windows(size: Size, sizes: Sequence[float], ratios: Sequence[float],
         for side in sizes
         for ratio in ratios
     }
-    found = []
+    parts = []
     for height, width in sorted(shapes, key=lambda shape: (shape[0] * shape[1], shape), reverse=True):
         tops, lefts = _positions(size[0] - height, stride * height), _positions(size[1] - width, stride * width)
         top, left = torch.meshgrid(tops, lefts, indexing="ij")
-        found.append(torch.stack([left, top, left + width, top + height], dim=-1).reshape(-1, 4).float())
-    boxes = torch.cat(found)
+        parts.append(torch.stack([left, top, left + width, top + height], dim=-1).reshape(-1, 4).float())
+    boxes = torch.cat(parts)
     return Proposals(boxes, area(boxes) / (size[0] * size[1]))
 
 

@@ -12,6 +12,7 @@ from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
+from rcnnkit.images import Preprocessing
 from rcnnkit.proposals import selective_search
 from rcnnkit.structures import ImageBatch, Proposals, Targets
 
@@ -165,6 +166,18 @@ def test_each_region_comes_from_the_scale_where_its_area_is_nearest_224() -> Non
             moved = Proposals(boxes[[box]] * side / 96, torch.ones(1))
             expected = detector.pool(detector.backbone(alone.pixels), [moved])[0]
             torch.testing.assert_close(regions[row], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_picture_is_resized_to_the_scales_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not to `short_side` too, which is no more than the frame that boxes are in."""
+    detector, sides = at_scales(128, 192), []
+    resize = Preprocessing.resize
+    monkeypatch.setattr(
+        Preprocessing, "resize", lambda self, *given: sides.append(self.short_side) or resize(self, *given)
+    )
+    found = detector([picture(96, 96), picture(96, 128)], [random_proposals(9)] * 2)
+    assert sides == [128, 128, 192, 192]
+    assert all(len(each) > 0 for each in found)
 
 
 def test_scales_without_regions_or_pictures() -> None:

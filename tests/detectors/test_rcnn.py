@@ -143,6 +143,20 @@ def test_the_padding_of_a_batch_changes_nothing() -> None:
     torch.testing.assert_close(together[0].scores, alone.scores, atol=1e-4, rtol=0)
 
 
+def test_pictures_are_not_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither to each other's sizes nor to a multiple of a stride: windows are cut from each by itself."""
+    detector, shapes = rcnn(), []
+    detect = detector.detect
+    monkeypatch.setattr(detector, "detect", lambda images: shapes.append(images.pixels.shape) or detect(images))
+    detector([picture(), picture(130, 100)], [proposals(), proposals(5)])
+    assert shapes == [(1, 3, 60, 90), (1, 3, 130, 100)]
+    for count in (1, 3):
+        with pytest.raises(ValueError, match=f"^{count} proposals for 2 pictures; give one Proposals for each picture"):
+            detector([picture(), picture()], [proposals()] * count)
+    with pytest.raises(ValueError, match=r"^pictures\[1\]: "):
+        detector([picture(), np.zeros((0, 5, 3), dtype=np.uint8)], [proposals()] * 2)
+
+
 def test_batches_of_windows_change_nothing_and_the_best_proposals_are_used() -> None:
     whole, parts = rcnn(), rcnn(batch=3)
     torch.testing.assert_close(whole(picture(), proposals()).boxes, parts(picture(), proposals()).boxes)

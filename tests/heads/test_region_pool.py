@@ -135,7 +135,7 @@ def test_any_number_of_regions_goes_through_an_export(strides: list[int]) -> Non
             self.head = BoxHead(TwoFC(3, 3, 8), 8, ["a", "b"], [1, 2], HeadSettings(score_threshold=0.3, min_side=1))
 
         def forward(self, features: list[Tensor], rois: Tensor) -> tuple[Tensor, ...]:
-            scores, deltas = self.head.predict(self.pool.pool(features, rois))
+            scores, deltas = self.head.predict(self.pool.pool_rois(features, rois))
             return scores, deltas, *self.head.suppress(rois[:, 1:], scores, deltas, (SIZE, SIZE))
 
     module, features = Regions().eval(), maps(batch=1, strides=strides)
