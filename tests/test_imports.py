@@ -1,7 +1,9 @@
 """Little is imported until it is needed, and imports run downwards only."""
 
 import ast
+import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +131,33 @@ def test_every_name_is_there_and_others_are_not() -> None:
         assert callable(getattr(rcnnkit, name)), name
     with pytest.raises(AttributeError, match="has no attribute 'Detection'"):
         rcnnkit.Detection  # noqa: B018
+    assert dir(rcnnkit) == sorted([*rcnnkit.__all__, "__version__"])
+
+
+# The command is for people, and no library.
+PACKAGES = sorted(
+    ".".join(("rcnnkit", *path.parent.relative_to(ROOT).parts))
+    for path in ROOT.glob("*/**/__init__.py")
+    if "cli" not in path.parts
+)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_says_what_is_public(package: str) -> None:
+    module = importlib.import_module(package)
+    assert module.__doc__
+    assert module.__all__ == sorted(module.__all__, key=lambda name: (not name[0].isupper(), name))
+    for name in module.__all__:
+        if not hasattr(module, name):
+            importlib.import_module(f"{package}.{name}")
+
+
+def test_the_documents_import_what_is_public() -> None:
+    documents = [ROOT.parent / "README.md", *(ROOT.parent / "docs").glob("*.md")]
+    code = "\n".join(
+        code for file in documents for code in re.findall(r"```python\n(.*?)```", file.read_text(), re.DOTALL)
+    )
+    seen = re.findall(r"^from (rcnnkit\.(\w+)\.(\w+)\S*) import", code, re.MULTILINE)
+    assert len(seen) > 3
+    for path, package, module in seen:
+        assert module in importlib.import_module(f"rcnnkit.{package}").__all__, path

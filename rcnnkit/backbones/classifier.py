@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -82,6 +82,10 @@ class Classifier(nn.Module):
         advice = "to compute in half precision, call it within torch.autocast(device, torch.bfloat16)"
         check_stays_float32(fn(torch.zeros(1, device=self.device)), advice)
         return super()._apply(fn, recurse)
+
+    if TYPE_CHECKING:  # torch declares the call as Any
+
+        def __call__(self, pictures: Picture | Iterable[Picture]) -> Tensor: ...
 
     def forward(self, pictures: Picture | Iterable[Picture]) -> Tensor:
         """(K,) probabilities of one picture, or (N, K) of a list of them (one batch, whatever their sizes).
