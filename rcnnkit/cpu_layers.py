@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from rcnnkit.backbones.fpn import Lateral
+from rcnnkit.backbones.two_fc import TwoFC
+from rcnnkit.heads.convs_fc import ConvsFC
 from rcnnkit.ops.conv2d import LANES, conv2d, conv2d_weights
 from rcnnkit.ops.conv3x3 import conv3x3, winograd_weights
 from rcnnkit.ops.max_pool2d import max_pool2d
@@ -30,7 +32,7 @@ class Convolution(nn.Module):
     """A convolution, what is added to it and the ReLU after it, for maps of one type.
 
     Where `conv3x3` serves, it does, unless the map is so small that most of its tiles of 4 × 4 outputs would be empty;
-    so weights are kept for both. A fully connected layer is one of 1×1, of rows (R, C) in place of maps.
+    so weights are kept for both. A fully connected layer is one of 1×1, of rows (…, C) in place of maps.
 
     Args:
         layer: where the weights come from.
@@ -42,8 +44,9 @@ class Convolution(nn.Module):
         weight, bias = layer.weight.detach(), layer.bias
         bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
         if isinstance(layer, nn.Conv2d):
-            self.stride, self.padding = layer.stride[0], int(layer.padding[0])
+            self.stride, self.padding, self.rows = layer.stride[0], int(layer.padding[0]), False
         else:
+            self.rows = True
             weight, self.stride, self.padding = weight[:, :, None, None], 1, 0
         self.outputs, _, *size = weight.shape
         self.size = (size[0], size[1])
@@ -55,8 +58,12 @@ class Convolution(nn.Module):
         self.relu = False
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        if x.dim() == 2:
-            return self(x[:, :, None, None]).flatten(1)
+        if self.rows:
+            maps = self.maps(x.flatten(0, -2)[:, :, None, None], None)
+            return maps.reshape(*x.shape[:-1], self.outputs)
+        return self.maps(x, residual)
+
+    def maps(self, x: Tensor, residual: Tensor | None) -> Tensor:
         x = x.to(self.weight.dtype)
         if residual is not None:
             residual = residual.to(x.dtype)
@@ -107,18 +114,32 @@ class ResidualBlock(nn.Module):
         return maps
 
 
+def in_turn(module: nn.Module) -> bool:
+    """Whether a module is known to call its convolutions and norms one after the other, in the order of its children.
+
+    Others may call them in another order than they name them, or use a result twice.
+    """
+    return type(module).forward is nn.Sequential.forward or type(module) in (Lateral, BasicBlock, Bottleneck)
+
+
+def is_exactly(layer: nn.Module | None, *kinds: type[nn.Module]) -> bool:
+    """Whether a layer is one of these. Subclasses may do more, as timm's norms that end in a ReLU; so may hooks."""
+    return type(layer) in kinds and layer is not None and not (layer._forward_hooks or layer._forward_pre_hooks)
+
+
 def replace_layers(module: nn.Module, dtype: torch.dtype) -> None:
     """Put these in the place of a module's layers, and within them what follows: ReLUs, additions."""
     one_by_one = type(module).forward is nn.Sequential.forward
+    rows = one_by_one or isinstance(module, TwoFC | ConvsFC)  # elsewhere a fully connected layer may see maps
     before: nn.Module | None = None
     for name, child in list(module._modules.items()):  # named_children leaves out what comes twice
-        if isinstance(child, nn.Linear) or (isinstance(child, nn.Conv2d) and _is_plain(child)):
+        if isinstance(child, nn.Linear | nn.Conv2d) and ((rows and is_exactly(child, nn.Linear)) or _is_plain(child)):
             child = Convolution(child, dtype)
             setattr(module, name, child)
-        elif isinstance(child, nn.MaxPool2d) and len(_sides(child)) == 3:
+        elif isinstance(child, nn.MaxPool2d) and is_exactly(child, nn.MaxPool2d) and len(_sides(child)) == 3:
             child = MaxPool(child)
             setattr(module, name, child)
-        elif one_by_one and isinstance(before, Convolution) and isinstance(child, nn.ReLU):
+        elif one_by_one and isinstance(before, Convolution) and is_exactly(child, nn.ReLU):
             before.relu = True
             setattr(module, name, nn.Identity())
         elif child is not None and not isinstance(child, Convolution | MaxPool | ResidualBlock):
@@ -146,6 +167,8 @@ def _sides(layer: nn.MaxPool2d) -> list[int]:
     return [side for side in (layer.kernel_size, layer.stride, layer.padding) if plain and isinstance(side, int)]
 
 
-def _is_plain(layer: nn.Conv2d) -> bool:
+def _is_plain(layer: nn.Module) -> bool:
+    if not isinstance(layer, nn.Conv2d) or not is_exactly(layer, nn.Conv2d):
+        return False
     square = len({*layer.stride}) == 1 and len({*layer.padding}) == 1 and not isinstance(layer.padding, str)
     return square and (layer.dilation, layer.groups, layer.padding_mode) == ((1, 1), 1, "zeros")

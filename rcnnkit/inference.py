@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections import Counter
 from typing import Any, TypeVar
 
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from rcnnkit.backbones.norms import FrozenNorm
-from rcnnkit.cpu_layers import replace_layers, served_types
+from rcnnkit.cpu_layers import in_turn, is_exactly, replace_layers, served_types
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.precision import pick_dtype
 
@@ -21,11 +22,12 @@ AnyDetector = TypeVar("AnyDetector", bound=Detector)
 def prepare(detector: AnyDetector, precision: str = "auto") -> AnyDetector:
     """A copy of `detector`, on its device, for detecting alone; it can neither be trained nor saved, nor moved.
 
-    Batch norm is folded into the convolutions before it, feature maps lie channels last, and the weights of all
-    but the last layers are kept in the type that they are multiplied in, which autocast would convert them to for
-    every picture. Boxes, scores and everything after the last layers stay float32. On an x86 CPU the layers are
-    `rcnnkit.cpu_layers`, in float32 and in bf16, except in bf16 where it has AMX, which torch's make use of; 3×3
-    convolutions then hold their weights five times over. It can be pickled, for other processes on the same machine.
+    Batch norm is folded into the convolution before it where a module is known to call them in turn, feature maps lie
+    channels last, and the weights of all but the last layers are kept in the type that they are multiplied in, which
+    autocast would convert them to for every picture. Boxes, scores and everything after the last layers stay float32.
+    On an x86 CPU the layers are `rcnnkit.cpu_layers`, in float32 and in bf16, except in bf16 where it has AMX, which
+    torch's make use of; 3×3 convolutions then hold their weights five times over. It can be pickled, for other
+    processes on the same machine.
 
     Args:
         precision: "float32", "bf16" or "fp16"; "auto" is bf16 where the machine multiplies in it.
@@ -41,7 +43,7 @@ def prepare(detector: AnyDetector, precision: str = "auto") -> AnyDetector:
     dtype = pick_dtype(precision, detector.device)
     ready = copy.deepcopy(detector).eval().requires_grad_(False)
     ready.zero_grad()  # gradients of a training that goes on were copied too
-    _fold_norms(ready)
+    _fold_norms(ready, Counter(child for part in ready.modules() for child in part._modules.values()))
     for name, part in ready.named_modules():
         if name in ("backbone", "rpn", "head.layers"):
             if detector.device.type == "cpu" and dtype in served_types():
@@ -58,21 +60,28 @@ def _convert(_: nn.Module, inputs: tuple[Any, ...], dtype: torch.dtype) -> tuple
     return inputs[0].to(dtype=dtype, memory_format=torch.channels_last), *inputs[1:]
 
 
-def _fold_norms(module: nn.Module) -> None:
-    """Fold each batch norm that follows a convolution among a module's children into that convolution."""
+def _fold_norms(module: nn.Module, places: Counter[nn.Module | None]) -> None:
+    """Fold each batch norm that follows a convolution into it, unless that convolution has another place too."""
     before: nn.Module | None = None
     for name, child in module.named_children():
-        if isinstance(before, nn.Conv2d) and isinstance(child, nn.BatchNorm2d | FrozenNorm):
+        if (
+            in_turn(module)
+            and isinstance(before, nn.Conv2d)
+            and is_exactly(before, nn.Conv2d)
+            and places[before] == 1
+            and is_exactly(child, nn.BatchNorm2d, FrozenNorm)
+            and child.running_mean is not None
+        ):
             before.weight, before.bias = fuse_conv_bn_weights(
                 before.weight,
                 before.bias,
-                child.running_mean,  # type: ignore[arg-type]  # they track their statistics
+                child.running_mean,  # type: ignore[arg-type]  # a norm's
                 child.running_var,  # type: ignore[arg-type]
-                child.eps,
-                child.weight,
-                child.bias,
+                child.eps,  # type: ignore[arg-type]
+                child.weight,  # type: ignore[arg-type]
+                child.bias,  # type: ignore[arg-type]
             )
             setattr(module, name, nn.Identity())
         else:
-            _fold_norms(child)
+            _fold_norms(child, places)
         before = child

@@ -1,6 +1,7 @@
 """Little is imported until it is needed, and imports run downwards only."""
 
 import ast
+import importlib
 import json
 import re
 import subprocess
@@ -145,6 +146,7 @@ def test_every_name_is_there_and_others_are_not() -> None:
         assert callable(getattr(rcnnkit, name)), name
     with pytest.raises(AttributeError, match="has no attribute 'Detection'"):
         rcnnkit.Detection  # noqa: B018
+    assert dir(rcnnkit) == sorted([*rcnnkit.__all__, "__version__"])
 
 
 def test_nothing_below_training_draws_on_a_terminal() -> None:
@@ -156,6 +158,35 @@ def test_nothing_below_training_draws_on_a_terminal() -> None:
             source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
             imports = re.findall(r"^ *(?:from|import) (\w+)", source.read_text(encoding="utf-8"), re.M)
             assert "rich" not in imports, module
+
+
+# The command is for people, and no library.
+PACKAGES = sorted(
+    ".".join(("rcnnkit", *path.parent.relative_to(ROOT).parts))
+    for path in ROOT.glob("*/**/__init__.py")
+    if "cli" not in path.parts
+)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_says_what_is_public(package: str) -> None:
+    module = importlib.import_module(package)
+    assert module.__doc__
+    assert module.__all__ == sorted(module.__all__, key=lambda name: (not name[0].isupper(), name))
+    for name in module.__all__:
+        if not hasattr(module, name):
+            importlib.import_module(f"{package}.{name}")
+
+
+def test_the_documents_import_what_is_public() -> None:
+    documents = [ROOT.parent / "README.md", *(ROOT.parent / "docs").glob("*.md")]
+    code = "\n".join(
+        code for file in documents for code in re.findall(r"```python\n(.*?)```", file.read_text(), re.DOTALL)
+    )
+    seen = re.findall(r"^from (rcnnkit\.(\w+)\.(\w+)\S*) import", code, re.MULTILINE)
+    assert len(seen) > 3
+    for path, package, module in seen:
+        assert module in importlib.import_module(f"rcnnkit.{package}").__all__, path
 
 
 if __name__ == "__main__":

@@ -78,6 +78,55 @@ def test_the_same_is_found(name: str) -> None:
     assert not detector.only_detects
 
 
+class Bare(Detector):
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+
+class Activated(nn.BatchNorm2d):
+    """A norm that ends in an activation, as timm has them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).relu()
+
+
+class Crossed(nn.Module):
+    """Called in another order than it is named; one convolution serves two norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(16, 16, 3, padding=1) for _ in range(2))
+        self.norm_of_first, self.norm_of_second = nn.BatchNorm2d(16), nn.BatchNorm2d(16)
+        shared = nn.Conv2d(16, 16, 1)
+        self.one, self.other = (nn.Sequential(shared, nn.BatchNorm2d(16)) for _ in range(2))
+        self.row = nn.Sequential(nn.Conv2d(16, 16, 3), Activated(16), nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16))
+        self.last = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm_of_second(self.second(self.norm_of_first(self.first(x)).relu()))
+        x = self.row(self.one(x) - self.other(x))
+        rows: torch.Tensor = self.last(x.flatten(2).transpose(1, 2))  # (B, cells, C)
+        return rows
+
+
+def test_networks_that_go_their_own_way_stay_right() -> None:
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        network = Crossed().eval()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+                module.weight.uniform_(0.5, 1.5)
+        pixels = torch.randn(2, 16, 9, 10)
+        ready, expected = prepare(Bare(network), "float32"), network(pixels)
+        torch.testing.assert_close(ready.backbone(pixels), expected, atol=1e-4, rtol=1e-4)
+        assert [type(part) for part in ready.backbone.row][1:] == [Activated, type(ready.backbone.row[0]), nn.Identity]
+        half = prepare(Bare(network), "bf16").backbone(pixels)
+        assert (half.float() - expected).abs().mean() < 0.05 * expected.abs().mean()
+
+
 def test_half_precision_is_near_and_boxes_stay_float32() -> None:
     detector = detector_of("faster")
     found = found_by(prepare(detector, "bf16"))

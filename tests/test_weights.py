@@ -323,18 +323,18 @@ def as_of_format_2(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             | {f"head.{name}" for name in ("features.fc6", "features.fc7", "scores", "deltas")},
         ),
         (
-            {"model": {"detector": "fast_rcnn", "backbone": "alexnet"}, "head": {"svms": True, "fc6_rank": 3}},
+            {"model": {"kind": "fast_rcnn", "backbone": "alexnet"}, "head": {"svms": True, "fc6_rank": 3}},
             {
                 f"head.{name}"
                 for name in ("features.fc6.0", "features.fc6.1", "features.fc7", "scores", "deltas", "svms")
             },
         ),
         (
-            {"model": {"detector": "rcnn", "backbone": "alexnet"}},
+            {"model": {"kind": "rcnn", "backbone": "alexnet"}},
             {"svm", "ridge", "classifier", "backbone.head.fc6", "backbone.head.fc7"},
         ),
         (
-            {"model": {"detector": "classifier", "backbone": "alexnet"}},
+            {"model": {"kind": "classifier", "backbone": "alexnet"}},
             {"classifier", "backbone.head.fc6", "backbone.head.fc7"},
         ),
     ],

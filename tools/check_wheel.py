@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +29,8 @@ def main() -> int:
         print(f"built {wheel.name}", flush=True)
         if not wheel.name.startswith("rcnnkit-") or "-py3-none-" not in wheel.name:
             raise SystemExit("the wheel is bound to a Python or an ABI")
+        if "rcnnkit/py.typed" not in zipfile.ZipFile(wheel).namelist():
+            raise SystemExit("the wheel does not say that it has types: rcnnkit/py.typed is missing")
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
         python = folder / "venv" / "bin" / "python"
         others = ["numpy", "pytest", "pytest-xdist", "opencv-python-headless"]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +73,10 @@ class Classifier(Model):
         nn.init.zeros_(self.score_layer.bias)
         self.preprocessing = preprocessing.model_copy(update={"divisor": 1})  # all are of one size: nothing to pad
         self.settings = settings
+
+    if TYPE_CHECKING:  # torch declares the call as Any
+
+        def __call__(self, pictures: Picture | Iterable[Picture]) -> Tensor: ...
 
     def forward(self, pictures: Picture | Iterable[Picture]) -> Tensor:
         """(K,) probabilities of one picture, or (N, K) of a list of them (one batch, whatever their sizes).

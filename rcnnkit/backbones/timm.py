@@ -42,19 +42,34 @@ class TimmMaps(nn.Module):
         self.net = _timm().create_model(
             name, pretrained=settings.pretrained, features_only=True, out_indices=[levels[stride] for stride in strides]
         )
+        self._drop_the_rest(self.net.feature_info.info[levels[strides[-1]]]["module"])
         self.strides, self.channels = list(strides), list(self.net.feature_info.channels())
         self.frozen = self._first(settings.frozen_stages)
         for part in self.frozen:
             part.requires_grad_(False)
+
+    def _drop_the_rest(self, end: str) -> None:
+        """Some of timm's networks compute all their stages, whichever maps are asked for."""
+        row, _, last = end.rpartition(".")
+        stages = dict(self.net.named_modules()).get(row)
+        if isinstance(stages, nn.Sequential):
+            del stages[[name for name, _ in stages.named_children()].index(last) + 1 :]
 
     def _first(self, stages: int) -> list[nn.Module]:
         """The modules up to the end of the stage of that number, from 1 on."""
         if not stages:
             return []
         ends = [info["module"] for info in self.net.feature_info.info]
-        names = [name for name, _ in self.net.named_children()]
-        end = ends[min(stages, len(ends)) - 1].replace(".", "_")
-        return [module for _, module in list(self.net.named_children())[: names.index(end) + 1]]
+        end, parent, found = ends[min(stages, len(ends)) - 1], self.net, []
+        if hasattr(parent, flat := end.replace(".", "_")):  # as timm calls it where it takes a network apart itself
+            end = flat
+        for name in end.split("."):
+            children = dict(parent.named_children())
+            if name not in children:
+                raise ValueError(f"model.frozen_stages = {stages}: timm does not say where this network's stages end")
+            found += [children[each] for each in list(children)[: list(children).index(name)]]
+            parent = children[name]
+        return [*found, parent]
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """(B, 3, H, W) → the maps, (B, channels, H / stride, W / stride)."""

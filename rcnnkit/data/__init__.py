@@ -1,0 +1,15 @@
+"""Annotated pictures of any format, as records; and the batches that training takes from them."""
+
+__all__ = [
+    "checks",
+    "class_folders",
+    "class_loading",
+    "coco",
+    "digits",
+    "loading",
+    "proposals",
+    "reading",
+    "records",
+    "transforms",
+    "voc",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, overload
 
 import torch
 from torch import Tensor, nn
@@ -154,6 +154,20 @@ class Detector(Model):
     def batches(self, pictures: Sequence[Picture]) -> list[ImageBatch]:
         """What `detect` looks at, of these pictures one after another."""
         return [self.preprocessing(pictures, self.device)]
+
+    if TYPE_CHECKING:  # torch declares the call as Any; a batch in one array or tensor counts as one picture here
+
+        @overload
+        def __call__(  # type: ignore[overload-overlap]  # a path is an iterable of letters, too
+            self, pictures: Picture, proposals: Proposals | None = None
+        ) -> Detections: ...
+
+        @overload
+        def __call__(
+            self, pictures: Iterable[Picture], proposals: Iterable[Proposals] | None = None
+        ) -> list[Detections]: ...
+
+        def __call__(self, pictures: Any, proposals: Any = None) -> Any: ...
 
     def forward(
         self, pictures: Picture | Iterable[Picture], proposals: Proposals | Iterable[Proposals] | None = None

@@ -1,0 +1,3 @@
+"""How good detections are: COCO's numbers, Pascal VOC's, and a classifier's accuracy."""
+
+__all__ = ["accuracy", "coco", "report", "voc"]

@@ -1,0 +1,18 @@
+"""From settings and annotated pictures to weights."""
+
+__all__ = [
+    "alternating",
+    "checkpoint",
+    "classification",
+    "detection",
+    "fast_rcnn_svms",
+    "features",
+    "fine_tuning",
+    "loop",
+    "rcnn_stages",
+    "run",
+    "schedule",
+    "stopping",
+    "train",
+    "windows",
+]

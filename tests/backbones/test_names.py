@@ -1,4 +1,4 @@
-"""Every backbone: the papers' layer tables, and how each is put into the three detectors."""
+"""Every backbone: the papers' layer tables, and what they share."""
 
 from typing import Any
 
@@ -10,12 +10,10 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from rcnnkit.backbones.names import ARCHITECTURES
 from rcnnkit.backbones.vgg import VGGMaps, vgg
-from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.kinds import build, region_network, window_network
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.inference import prepare
-from rcnnkit.structures import Proposals, Targets
 
 LAYERS = ["pool5", "fc6", "fc7"]
 NAMES = list(ARCHITECTURES)
@@ -130,54 +128,6 @@ def test_frozen_stages_are_the_first_ones(name: str) -> None:
 
 def picture(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-
-
-def one_step_and_detect(chosen: DetectorSettings) -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        detector = build(chosen, ["cat", "dog"]).train()
-    boxes = torch.tensor([[4.0, 4, 40, 44], [20, 10, 60, 50], [0, 0, 30, 30], [8, 30, 50, 62], [30, 2, 62, 30]])
-    proposals = Proposals(boxes, torch.linspace(1, 0, len(boxes)))
-    images = detector.preprocessing([picture()])
-    if detector.takes_proposals:
-        images = with_proposals(images, [proposals])
-    targets = Targets(torch.tensor([[5.0, 5, 40, 40]]), torch.tensor([1]))
-    trained = {name: p for name, p in detector.named_parameters() if p.requires_grad}
-    before = {name: p.detach().clone() for name, p in trained.items()}
-    loss = sum(detector.losses(images, [targets], torch.Generator().manual_seed(0)).values())
-    assert loss.isfinite()
-    loss.backward()
-    torch.optim.SGD(trained.values(), lr=0.01).step()
-    moved = {name for name, p in trained.items() if not p.equal(before[name])}
-    convolutions_ = {name for name in trained if name.startswith("backbone.") and name.endswith("weight")}
-    # Some pyramid levels have no regions in so small a picture, and dead units no gradients.
-    assert len(moved & convolutions_) > len(convolutions_) / 2
-    given = [proposals] if detector.takes_proposals else None
-    (found,) = detector.eval()([picture(1)], given)
-    assert found.scores.isfinite().all()
-    assert found.boxes.isfinite().all()
-
-
-BIG = {"vgg19", "resnet34", "resnet101", "resnet152"}  # seconds each, and made as their smaller sisters are
-
-
-def slow(name: str, *values: Any) -> Any:
-    return pytest.param(name, *values, marks=pytest.mark.slow if name in BIG else (), id="-".join([name, *values]))
-
-
-@pytest.mark.parametrize(
-    ("name", "neck"), [slow(name, neck) for name in NAMES for neck in ARCHITECTURES[name].necks]
-)  # fmt: skip
-@pytest.mark.parametrize("detector", ["fast_rcnn", "faster_rcnn"])
-def test_trains_and_detects(detector: str, name: str, neck: str) -> None:
-    chosen = settings(name, detector, neck=neck)
-    assert chosen.model.neck == neck
-    one_step_and_detect(chosen)
-
-
-@pytest.mark.parametrize("name", [slow(name) for name in NAMES])
-def test_rcnn_trains_and_detects(name: str) -> None:
-    one_step_and_detect(settings(name, "rcnn"))
 
 
 @pytest.mark.parametrize("name", ["caffenet", "zfnet", "googlenet", "googlenet_lrn"])

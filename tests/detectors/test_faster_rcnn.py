@@ -176,11 +176,6 @@ def test_floats_give_the_same_answer_where_nothing_is_resized(detector: FasterRC
     check_same(detector(pixels / 255), detector(pixels))
 
 
-def test_no_pictures(detector: FasterRCNN) -> None:
-    assert detector([]) == []
-    assert detector(()) == []
-
-
 def test_tiny_and_extreme_pictures(detector: FasterRCNN) -> None:
     for size in ((1, 1), (1, 400), (400, 1)):
         height, width = size

@@ -1,0 +1,3 @@
+"""What was measured, as pages, tables and plots."""
+
+__all__ = ["write"]
