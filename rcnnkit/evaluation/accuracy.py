@@ -42,8 +42,8 @@ class Accuracy:
     @property
     def numbers(self) -> dict[str, float]:
         """`class_mean` weighs classes alike, however many pictures each has."""
-        seen = [each.top1 for each in self.classes if each.pictures]
-        return {"top1": self.top1, "top5": self.top5, "class_mean": sum(seen) / len(seen)}
+        shares = [c.top1 for c in self.classes if c.pictures]
+        return {"top1": self.top1, "top5": self.top5, "class_mean": sum(shares) / len(shares)}
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain values; fractions, and null (None) where undefined."""
@@ -57,8 +57,8 @@ class Accuracy:
         table.add_column("class", overflow="fold")
         for column in ("pictures", "top-1", "top-5"):
             table.add_column(column, justify="right")
-        for each in self.classes:
-            table.add_row(each.name, f"{each.pictures:,}", percent(each.top1), "")
+        for row in self.classes:
+            table.add_row(row.name, f"{row.pictures:,}", percent(row.top1), "")
         table.add_section()
         table.add_row("mean of classes", "", percent(self.numbers["class_mean"]), "")
         table.add_row("all pictures", f"{self.pictures:,}", percent(self.top1), percent(self.top5), style="bold")

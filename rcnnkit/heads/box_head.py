@@ -167,12 +167,12 @@ class BoxHead(nn.Module):
             The sampled proposals of each image; labels (R,) int64, K for background;
             goals (R, 4), the normalised deltas to the matched object, 0 for background.
         """
-        chosen, labels, goals = [], [], []
+        sampled, labels, goals = [], [], []
         for proposal, target in zip(proposals, targets, strict=True):
-            real = target.boxes[~target.crowd]
+            objects = target.boxes[~target.crowd]
             proposal = Proposals(
-                torch.cat([proposal.boxes, real]),
-                torch.cat([proposal.scores, proposal.scores.new_ones(len(real))]),
+                torch.cat([proposal.boxes, objects]),
+                torch.cat([proposal.scores, proposal.scores.new_ones(len(objects))]),
             )
             matched = match(
                 proposal.boxes,
@@ -181,8 +181,8 @@ class BoxHead(nn.Module):
                 self.settings.background_iou,
                 background_low=self.settings.background_low,
             )
-            picked = sample(matched, self.settings.samples, self.settings.foreground_share, generator)
-            proposal, matched = proposal[picked], matched[picked]
+            rows = sample(matched, self.settings.samples, self.settings.foreground_share, generator)
+            proposal, matched = proposal[rows], matched[rows]
             foreground = matched >= 0
             label = torch.full_like(matched, self.num_classes)
             label[foreground] = target.labels[matched[foreground]]
@@ -190,10 +190,10 @@ class BoxHead(nn.Module):
             deltas = encode(target.boxes[matched[foreground]], proposal.boxes[foreground], self.settings.delta_weights)
             column = self._column(label[foreground])
             goal[foreground] = (deltas - self.target_mean[column]) / self.target_std[column]
-            chosen.append(proposal)
+            sampled.append(proposal)
             labels.append(label)
             goals.append(goal)
-        return chosen, torch.cat(labels), torch.cat(goals)
+        return sampled, torch.cat(labels), torch.cat(goals)
 
     def losses(self, regions: Tensor, labels: Tensor, goals: Tensor) -> dict[str, Tensor]:
         """`class` (log loss) and `box` (smooth L1), both divided by the number of regions (equation 1, λ = 1)."""
