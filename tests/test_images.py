@@ -790,3 +790,22 @@ def test_a_turned_tiff_is_upright_as_a_pil_picture(tmp_path: Path, mode: str, tu
 def test_a_batch_in_a_tensor_has_its_channels_first() -> None:
     with pytest.raises(ValueError, match=r"not \(2, 8, 9, 3\); pass tensor\.permute\(0, 3, 1, 2\)"):
         list_pictures(torch.zeros(2, 8, 9, 3))
+
+
+def test_pictures_one_by_one_and_without_pixels() -> None:
+    rng = np.random.default_rng(0)
+    preprocessing = Preprocessing(short_side=24, long_side=50, divisor=16)
+    array, unit = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), torch.rand(3, 20, 50)  # not rounded to 8 bits
+    for alone, picture in zip(preprocessing.one_by_one([array, unit]), [array, unit], strict=True):
+        expected = preprocessing([picture])
+        assert alone.pixels.equal(expected.pixels)
+        assert (alone.sizes, alone.original_sizes) == (expected.sizes, expected.original_sizes)
+        np.testing.assert_array_equal(alone.pictures[0], expected.pictures[0])
+    together, unseen = preprocessing([array, unit]), preprocessing.unseen([array, unit])
+    assert unseen.pixels.shape == (2, 3, 0, 0)
+    assert (unseen.sizes, unseen.original_sizes) == (together.sizes, together.original_sizes)
+    assert unseen.sizes == [(24, 32), (20, 50)]
+    assert all(map(np.array_equal, unseen.pictures, together.pictures))
+    for method in (preprocessing.one_by_one, preprocessing.unseen):
+        with pytest.raises(ValueError, match=r"^pictures\[1\]: "):
+            method([array, unit[0]])

@@ -41,8 +41,8 @@ class Accuracy:
     @property
     def numbers(self) -> dict[str, float]:
         """`class_mean` weighs classes alike, however many pictures each has."""
-        seen = [each.top1 for each in self.classes if each.pictures]
-        return {"top1": self.top1, "top5": self.top5, "class_mean": sum(seen) / len(seen)}
+        shares = [c.top1 for c in self.classes if c.pictures]
+        return {"top1": self.top1, "top5": self.top5, "class_mean": sum(shares) / len(shares)}
 
     @property
     def headline(self) -> tuple[str, str]:

@@ -94,8 +94,8 @@ def coco_metrics(detections: Sequence[Detections], dataset: Dataset) -> CocoResu
         )
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports each step
         truth = _ground_truth(dataset)
-        found = _results([in_classes(each, dataset.class_names) for each in detections], truth, dataset)
-        run = COCOeval(truth, found, "bbox")
+        results = _results([in_classes(answer, dataset.class_names) for answer in detections], truth, dataset)
+        run = COCOeval(truth, results, "bbox")
         run.evaluate()
         run.accumulate()
         run.summarize()
@@ -103,10 +103,10 @@ def coco_metrics(detections: Sequence[Detections], dataset: Dataset) -> CocoResu
 
         precision_all = None
         if is_crowded(dataset):
-            every = _Uncapped(truth, found, "bbox")
-            every.evaluate()
-            every.accumulate()
-            precision_all, recall_all = every.eval["precision"], every.eval["recall"]
+            uncapped = _Uncapped(truth, results, "bbox")
+            uncapped.evaluate()
+            uncapped.accumulate()
+            precision_all, recall_all = uncapped.eval["precision"], uncapped.eval["recall"]
             means = _mean(precision_all), _mean(precision_all[0]), _mean(recall_all)
             numbers |= dict(zip(UNCAPPED, means, strict=True))
 
@@ -136,9 +136,9 @@ class _Uncapped(COCOeval):
     only those that overlap enough for the lowest threshold are looked at, and the answers are the same.
     """
 
-    def __init__(self, truth: COCO, found: COCO, kind: str) -> None:
-        super().__init__(truth, found, kind)
-        most = Counter((each["image_id"], each["category_id"]) for each in found.dataset["annotations"])
+    def __init__(self, truth: COCO, results: COCO, kind: str) -> None:
+        super().__init__(truth, results, kind)
+        most = Counter((entry["image_id"], entry["category_id"]) for entry in results.dataset["annotations"])
         self.params.maxDets = [max(most.values(), default=1)]
         self.params.areaRng, self.params.areaRngLbl = self.params.areaRng[:1], self.params.areaRngLbl[:1]
 
@@ -146,14 +146,14 @@ class _Uncapped(COCOeval):
         """Not beforehand: pycocotools would keep those of all pictures, each 20 MB and more."""
 
     def evaluateImg(self, image_id: int, category: int, area: Any, most: int) -> dict[str, Any] | None:
-        objects, found = self._gts[image_id, category], self._dts[image_id, category]
-        if not objects and not found:
+        objects, results = self._gts[image_id, category], self._dts[image_id, category]
+        if not objects and not results:
             return None
-        order = np.argsort([each["ignore"] for each in objects], kind="stable")
+        order = np.argsort([entry["ignore"] for entry in objects], kind="stable")
         ignore = np.array([objects[i]["ignore"] for i in order], dtype=int)
-        found = sorted(found, key=lambda each: -each["score"])  # stable, as the rows of the overlaps are
-        matches, ignored = np.zeros((2, len(self.params.iouThrs), len(found)))
-        if objects and found:
+        results = sorted(results, key=lambda entry: -entry["score"])  # stable, as the rows of the overlaps are
+        matches, ignored = np.zeros((2, len(self.params.iouThrs), len(results)))
+        if objects and results:
             overlaps = super().computeIoU(image_id, category)[:, order]
             near = [np.flatnonzero(row >= self.params.iouThrs[0] - 1e-9) for row in overlaps]
             for t, threshold in enumerate(self.params.iouThrs):
@@ -172,7 +172,7 @@ class _Uncapped(COCOeval):
                         matches[t, d], ignored[t, d] = objects[order[match]]["id"], ignore[match]
         return {
             "dtMatches": matches,
-            "dtScores": [each["score"] for each in found],
+            "dtScores": [entry["score"] for entry in results],
             "gtIgnore": ignore,
             "dtIgnore": ignored.astype(bool),
         }
@@ -227,8 +227,8 @@ def _ground_truth(dataset: Dataset) -> COCO:
 def _results(detections: Sequence[Detections], truth: COCO, dataset: Dataset) -> COCO:
     entries = [
         coco_entry(image_id, label + 1, box) | {"score": score}
-        for image_id, found in zip(_image_ids(dataset), detections, strict=True)
-        for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
+        for image_id, answer in zip(_image_ids(dataset), detections, strict=True)
+        for box, score, label in zip(answer.boxes.tolist(), answer.scores.tolist(), answer.labels.tolist(), strict=True)
     ]
     # loadRes looks at the first entry to learn what it was given, so it cannot take none.
     return truth.loadRes(entries) if entries else _index(truth.dataset["images"], [], dataset)

@@ -56,8 +56,8 @@ def warn_of_cocos_maximum(dataset: Dataset) -> None:
 def _exceeding(dataset: Dataset, count: int, of_class: bool) -> tuple[int, int, str] | None:
     """How many pictures hold more objects, the most in one, and which one that is."""
     counts = [
-        (most_of_a_class(each.targets) if of_class else int((~each.targets.crowd).sum()), str(each.path))
-        for each in dataset.records
+        (most_of_a_class(record.targets) if of_class else int((~record.targets.crowd).sum()), str(record.path))
+        for record in dataset.records
     ]
-    more = [each for each in counts if each[0] > count]
+    more = [(objects, path) for objects, path in counts if objects > count]
     return (len(more), *max(more)) if more else None

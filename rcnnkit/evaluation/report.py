@@ -124,24 +124,24 @@ def evaluate(
     if warn:
         warn_of_limits(dataset, detector.limits() if isinstance(detector, Detector) else [], _raise_limit)
         warn_of_cocos_maximum(dataset)
-    found: dict[int, Detections] = {}
+    by_index: dict[int, Detections] = {}
     seconds = []
     order = sorted(range(len(dataset)), key=lambda i: _aspect(dataset.records[i]))
     # no_grad and not inference_mode: what a detector caches meanwhile must serve training too.
     with in_eval_mode(detector), torch.no_grad():
         progress(dataset.name, 0, len(dataset))
-        for batch, given in _batches(order, dataset.records, proposals, batch_size):
+        for batch, regions in _batches(order, dataset.records, proposals, batch_size):
             records = [dataset.records[i] for i in batch]
             began = time.perf_counter()
             # Not the paths: only the record knows the orientation that its boxes speak of.
-            answers = detector([read_picture(record.path, record.size, checked=True) for record in records], *given)
-            answers = [each.to("cpu") for each in answers]  # this waits for a GPU, so it belongs to the time
+            answers = detector([read_picture(record.path, record.size, checked=True) for record in records], *regions)
+            answers = [answer.to("cpu") for answer in answers]  # this waits for a GPU, so it belongs to the time
             seconds.append(time.perf_counter() - began)
             if len(answers) != len(batch):
                 raise ValueError(f"the detector answered {len(answers)} times for {len(batch)} pictures")
-            found |= {i: in_classes(each, dataset.class_names) for i, each in zip(batch, answers, strict=True)}
-            progress(dataset.name, len(found), len(dataset))
-    detections = [found[i] for i in range(len(dataset))]
+            by_index |= {i: in_classes(answer, dataset.class_names) for i, answer in zip(batch, answers, strict=True)}
+            progress(dataset.name, len(by_index), len(dataset))
+    detections = [by_index[i] for i in range(len(dataset))]
     return Evaluation(
         dataset=dataset.name,
         pictures=len(dataset),

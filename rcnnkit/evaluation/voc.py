@@ -101,26 +101,26 @@ def voc_ap(
     # the whole set), the overlap with it, and whether that object is difficult.
     scores, labels, objects, overlaps, ignored = [], [], [], [], []
     npos = np.zeros(len(class_names), dtype=np.int64)
-    seen = 0
-    for each, target in zip(detections, targets, strict=True):
-        found, truth = in_classes(each, class_names), target.to("cpu")
+    objects_before = 0
+    for answer, target in zip(detections, targets, strict=True):
+        answer, truth = in_classes(answer, class_names), target.to("cpu")
         difficult = (truth.difficult | truth.crowd).numpy()
         npos += np.bincount(truth.labels.numpy()[~difficult], minlength=len(class_names))
-        scores.append(found.scores.double().numpy())
-        labels.append(found.labels.numpy())
+        scores.append(answer.scores.double().numpy())
+        labels.append(answer.labels.numpy())
         if len(truth):
             # In double precision as in the kit: an IoU of exactly 0.5 has to come out as 0.5.
-            overlap = iou(found.boxes.double(), truth.boxes.double()).numpy()
-            overlap = np.where(found.labels.numpy()[:, None] == truth.labels.numpy(), overlap, -1)
+            overlap = iou(answer.boxes.double(), truth.boxes.double()).numpy()
+            overlap = np.where(answer.labels.numpy()[:, None] == truth.labels.numpy(), overlap, -1)
             best = overlap.argmax(axis=1)  # the first of equals, as in the kit
-            objects.append(seen + best)
+            objects.append(objects_before + best)
             overlaps.append(overlap.max(axis=1))
             ignored.append(difficult[best])
         else:
-            objects.append(np.full(len(found), -1))
-            overlaps.append(np.full(len(found), -1.0))
-            ignored.append(np.zeros(len(found), dtype=bool))
-        seen += len(truth)
+            objects.append(np.full(len(answer), -1))
+            overlaps.append(np.full(len(answer), -1.0))
+            ignored.append(np.zeros(len(answer), dtype=bool))
+        objects_before += len(truth)
 
     rows = [np.concatenate(column) if column else np.zeros(0) for column in (scores, labels, objects, overlaps)]
     score, label, obj, overlap = rows

@@ -68,7 +68,7 @@ class BoxHead(nn.Module):
         settings: see `HeadSettings`.
     """
 
-    target_mean: Tensor  # (K or 1, 4), of the weighted deltas
+    target_mean: Tensor  # (K or 1, 4), of the weighted deltas; only where `measured_targets`, as is …
     target_std: Tensor
 
     def __init__(
@@ -88,11 +88,12 @@ class BoxHead(nn.Module):
         for layer, std in ((self.score_layer, 0.01), (self.delta_layer, 0.001)):  # Fast R-CNN 2.3
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
-        # They travel with the weights. The paper's code folds them into the last layer, which a resumed run would
-        # have to undo.
-        columns = self.delta_layer.out_features // 4
-        self.register_buffer("target_mean", torch.zeros(columns, 4), persistent=settings.measured_targets)
-        self.register_buffer("target_std", torch.ones(columns, 4), persistent=settings.measured_targets)
+        if settings.measured_targets:
+            # They travel with the weights. The paper's code folds them into the last layer, which a resumed run would
+            # have to undo.
+            columns = self.delta_layer.out_features // 4
+            self.register_buffer("target_mean", torch.zeros(columns, 4))
+            self.register_buffer("target_std", torch.ones(columns, 4))
         self.settings = settings
         self.score_threshold, self.nms_iou = settings.score_threshold, settings.nms_iou
         self.max_detections, self.min_side = settings.max_detections, settings.min_side
@@ -167,12 +168,12 @@ class BoxHead(nn.Module):
             The sampled proposals of each image; labels (R,) int64, K for background;
             goals (R, 4), the normalised deltas to the matched object, 0 for background.
         """
-        chosen, labels, goals = [], [], []
+        sampled, labels, goals = [], [], []
         for proposal, target in zip(proposals, targets, strict=True):
-            real = target.boxes[~target.crowd]
+            objects = target.boxes[~target.crowd]
             proposal = Proposals(
-                torch.cat([proposal.boxes, real]),
-                torch.cat([proposal.scores, proposal.scores.new_ones(len(real))]),
+                torch.cat([proposal.boxes, objects]),
+                torch.cat([proposal.scores, proposal.scores.new_ones(len(objects))]),
             )
             matched = match(
                 proposal.boxes,
@@ -181,19 +182,21 @@ class BoxHead(nn.Module):
                 self.settings.background_iou,
                 background_low=self.settings.background_low,
             )
-            picked = sample(matched, self.settings.samples, self.settings.foreground_share, generator)
-            proposal, matched = proposal[picked], matched[picked]
+            rows = sample(matched, self.settings.samples, self.settings.foreground_share, generator)
+            proposal, matched = proposal[rows], matched[rows]
             foreground = matched >= 0
             label = torch.full_like(matched, self.num_classes)
             label[foreground] = target.labels[matched[foreground]]
             goal = torch.zeros_like(proposal.boxes)
             deltas = encode(target.boxes[matched[foreground]], proposal.boxes[foreground], self.settings.delta_weights)
-            column = self._column(label[foreground])
-            goal[foreground] = (deltas - self.target_mean[column]) / self.target_std[column]
-            chosen.append(proposal)
+            if self.settings.measured_targets:
+                column = self._column(label[foreground])
+                deltas = (deltas - self.target_mean[column]) / self.target_std[column]
+            goal[foreground] = deltas
+            sampled.append(proposal)
             labels.append(label)
             goals.append(goal)
-        return chosen, torch.cat(labels), torch.cat(goals)
+        return sampled, torch.cat(labels), torch.cat(goals)
 
     def losses(self, regions: Tensor, labels: Tensor, goals: Tensor) -> dict[str, Tensor]:
         """`class` (log loss) and `box` (smooth L1), both divided by the number of regions (equation 1, λ = 1)."""
@@ -207,7 +210,10 @@ class BoxHead(nn.Module):
     def predict(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (R, K) and deltas (R, K or 1, 4) of regions (R, C, s, s), float32, as `suppress` takes them."""
         hidden = self.layers(regions).float()
-        return self.score(hidden), self._regress(hidden) * self.target_std + self.target_mean
+        deltas = self._regress(hidden)
+        if self.settings.measured_targets:
+            deltas = deltas * self.target_std + self.target_mean
+        return self.score(hidden), deltas
 
     def detect(self, regions: Tensor, proposals: Sequence[Proposals], sizes: Sequence[Size]) -> list[Kept]:
         """What is found in each image, in the frame of the network's pixels.

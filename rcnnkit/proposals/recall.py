@@ -123,11 +123,11 @@ def coverage(
     if not counts or min(counts) < 1:
         raise ValueError(f"counts is {list(counts)}; give how many proposals are the first ones, each 1 or more")
     overlaps, objects, lengths = [torch.zeros(len(counts), 0, dtype=torch.float64)], [], []
-    for found, target in zip(proposals, targets, strict=True):
-        counted = target.to("cpu")[~(target.difficult | target.crowd).cpu()]
-        overlaps.append(best_overlaps(found.boxes.cpu(), counted.boxes, counts))
-        objects.append(counted)
-        lengths.append(len(found))
+    for regions, target in zip(proposals, targets, strict=True):
+        plain = target.to("cpu")[~(target.difficult | target.crowd).cpu()]
+        overlaps.append(best_overlaps(regions.boxes.cpu(), plain.boxes, counts))
+        objects.append(plain)
+        lengths.append(len(regions))
     return Coverage(
         counts=tuple(counts),
         overlaps=torch.cat(overlaps, dim=1),

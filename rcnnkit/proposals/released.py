@@ -90,17 +90,17 @@ def _from_mat(path: Path) -> Released:
         raise ValueError("it has no cell `boxes`")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise ValueError("its `images` is no cell of names")
-    boxes = [_boxes(each, i)[:, [1, 0, 3, 2]] - 1 + INCLUSIVE for i, each in enumerate(cell)]
+    boxes = [_boxes(table, i)[:, [1, 0, 3, 2]] - 1 + INCLUSIVE for i, table in enumerate(cell)]
     return Released(path, None if names is None else [_stem(name) for name in names], boxes, None)
 
 
 def _from_pickle(path: Path) -> Released:
     content = read_pickle(path)
     if isinstance(content, list | tuple):
-        rows = [_boxes(each, i, (4, 5)) for i, each in enumerate(content)]
-        scored = any(each.shape[1] == 5 for each in rows)
-        scores = [each[:, 4:].ravel() for each in rows] if scored else None
-        return Released(path, None, [each[:, :4] + INCLUSIVE for each in rows], scores)
+        tables = [_boxes(table, i, (4, 5)) for i, table in enumerate(content)]
+        scored = any(table.shape[1] == 5 for table in tables)
+        scores = [table[:, 4:].ravel() for table in tables] if scored else None
+        return Released(path, None, [table[:, :4] + INCLUSIVE for table in tables], scores)
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}, expected a list or a dict of boxes")
     ids = _first(content, "ids", "indexes")
@@ -108,13 +108,13 @@ def _from_pickle(path: Path) -> Released:
     mode = content.get("bbox_mode", XYXY)
     if mode not in (XYXY, XYWH):
         raise ValueError(f"its bbox_mode is {mode}, and only xyxy (0) and xywh (1) in pixels are read")
-    boxes = [_boxes(each, i) for i, each in enumerate(_first(content, "boxes"))]
+    boxes = [_boxes(table, i) for i, table in enumerate(_first(content, "boxes"))]
     if mode == XYWH:
-        boxes = [each + np.pad(each[:, :2], ((0, 0), (2, 0))) for each in boxes]
+        boxes = [table + np.pad(table[:, :2], ((0, 0), (2, 0))) for table in boxes]
     elif "objectness_logits" not in content:  # Detectron's
-        boxes = [each + INCLUSIVE for each in boxes]
-    scores = [np.asarray(each, dtype=np.float64).reshape(-1) for each in logits]
-    return Released(path, [_stem(str(each)) for each in ids], boxes, scores)
+        boxes = [table + INCLUSIVE for table in boxes]
+    scores = [np.asarray(row, dtype=np.float64).reshape(-1) for row in logits]
+    return Released(path, [_stem(str(name)) for name in ids], boxes, scores)
 
 
 def _first(content: dict[Any, Any], *names: str) -> Any:

@@ -138,25 +138,19 @@ class RPN(nn.Module):
         anchors = self.place_anchors(images, features)
         proposals = self._proposals(anchors, logits, deltas, images.sizes, self.train_keep)
 
-        every_anchor, every_logit, every_delta = (
-            torch.cat(anchors),
-            torch.cat(logits, 1),
-            torch.cat(deltas, 1),
-        )
-        chosen_logits, labels, chosen_deltas, goals = [], [], [], []
-        for target, logit, delta in zip(targets, every_logit, every_delta, strict=True):
-            matched = match(
-                every_anchor, target, self.settings.foreground_iou, self.settings.background_iou, best_too=True
-            )
-            chosen = sample(matched, self.settings.samples, self.settings.foreground_share, generator)
-            foreground = chosen[matched[chosen] >= 0]
-            chosen_logits.append(logit[chosen])
-            labels.append((matched[chosen] >= 0).float())
-            chosen_deltas.append(delta[foreground])
-            goals.append(encode(target.boxes[matched[foreground]], every_anchor[foreground]))
+        boxes = torch.cat(anchors)  # (N, 4), of all maps
+        sampled_logits, labels, sampled_deltas, goals = [], [], [], []
+        for target, logit, delta in zip(targets, torch.cat(logits, 1), torch.cat(deltas, 1), strict=True):
+            matched = match(boxes, target, self.settings.foreground_iou, self.settings.background_iou, best_too=True)
+            rows = sample(matched, self.settings.samples, self.settings.foreground_share, generator)
+            foreground = rows[matched[rows] >= 0]
+            sampled_logits.append(logit[rows])
+            labels.append((matched[rows] >= 0).float())
+            sampled_deltas.append(delta[foreground])
+            goals.append(encode(target.boxes[matched[foreground]], boxes[foreground]))
         count = max(1, sum(map(len, labels)))  # all anchors ignored: a loss of 0
-        objectness = F.binary_cross_entropy_with_logits(torch.cat(chosen_logits), torch.cat(labels), reduction="sum")
-        box = F.smooth_l1_loss(torch.cat(chosen_deltas), torch.cat(goals), beta=self.settings.beta, reduction="sum")
+        objectness = F.binary_cross_entropy_with_logits(torch.cat(sampled_logits), torch.cat(labels), reduction="sum")
+        box = F.smooth_l1_loss(torch.cat(sampled_deltas), torch.cat(goals), beta=self.settings.beta, reduction="sum")
         return {"rpn_objectness": objectness / count, "rpn_box": box / count}, proposals
 
     @torch.no_grad()
