@@ -18,7 +18,7 @@ from rcnnkit.precision import pick_dtype
 AnyDetector = TypeVar("AnyDetector", bound=Detector)
 
 
-def prepare(detector: AnyDetector, precision: str = "auto") -> AnyDetector:
+def prepare(detector: AnyDetector, precision: str) -> AnyDetector:
     """A copy of `detector`, on its device, for detecting alone; it can neither be trained nor saved, nor moved.
 
     Batch norm is folded into the convolutions before it, feature maps lie channels last, and the weights of all

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rcnnkit.backbones.classifier import Classifier
+from rcnnkit.defaults import DEVICE
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.settings import DetectorSettings
@@ -69,7 +70,7 @@ def save(
 
 def load(
     path: Path | str,
-    device: torch.device | str = "auto",
+    device: torch.device | str = DEVICE,
     precision: str | None = None,
     max_detections: int | None = None,
 ) -> Detector:
@@ -103,7 +104,7 @@ def load(
     return detector if precision is None else prepare(detector, precision)
 
 
-def load_classifier(path: Path | str, device: torch.device | str = "auto") -> Classifier:
+def load_classifier(path: Path | str, device: torch.device | str = DEVICE) -> Classifier:
     """The classifier in a weights file, ready to classify. Raises as `load` does."""
     about, tensors = read(path)
     if about.get("detector") != "classifier":
@@ -194,7 +195,7 @@ def _about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     return about
 
 
-def pick_device(device: torch.device | str = "auto") -> torch.device:
+def pick_device(device: torch.device | str) -> torch.device:
     """The device of that name; "auto" is a GPU where there is one.
 
     Raises:

@@ -169,7 +169,12 @@ def training(options: argparse.Namespace) -> None:
     dtype = pick_dtype(settings.train.precision, device)
     data, _ = read_splits(settings.data)
     loaded = load_batches(
-        data.records, Augmentation(settings.augment, settings.input), batch=settings.train.batch, seed=0, workers=0
+        data.records,
+        Augmentation(settings.augment, settings.input),
+        batch=settings.train.batch,
+        seed=0,
+        workers=0,
+        use_difficult=settings.data.use_difficult,
     )
     batches: list[Batch] = list(islice(loaded, options.turns + 1))
     ours = start_detector(settings, data, None).to(device).train()

@@ -14,6 +14,7 @@ from rich.progress import track
 from torch import Tensor
 
 from rcnnkit.colours import HUES
+from rcnnkit.defaults import OCCLUDED
 from rcnnkit.detectors.detector import Detector, with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
@@ -52,7 +53,7 @@ def occlusion(
     *,
     square: int = 0,
     stride: int = 0,
-    batch: int = 8,
+    batch: int = OCCLUDED,
     progress: bool = False,
 ) -> Occlusion:
     """Slides a grey square over a picture and records what score the class still gets at the box.

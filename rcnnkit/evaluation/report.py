@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import nn
 
 from rcnnkit.data.records import Dataset, Record
+from rcnnkit.defaults import BATCH
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.evaluation.classes import in_classes
 from rcnnkit.evaluation.coco import NUMBERS, UNCAPPED, CocoResult, coco_metrics
@@ -126,7 +127,7 @@ def evaluate(
     dataset: Dataset,
     *,
     proposals: Store | None = None,
-    batch_size: int = 4,
+    batch_size: int = BATCH,
     progress: bool = False,
     warn: bool = True,
 ) -> Evaluation:

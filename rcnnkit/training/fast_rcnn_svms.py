@@ -12,6 +12,7 @@ from torch import Tensor
 from rcnnkit import weights
 from rcnnkit.data.proposals import check_proposals
 from rcnnkit.data.records import Dataset, Record
+from rcnnkit.defaults import DEVICE
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.settings import DetectorSettings
@@ -34,7 +35,7 @@ def train_svms(
     *,
     use_difficult: bool = False,
     processes: int = 1,
-    device: str = "auto",
+    device: str = DEVICE,
     progress: bool = False,
     svms: SVMSettings = SVMSettings(),  # noqa: B008  # it is frozen
 ) -> None:

@@ -170,7 +170,7 @@ def test_each_region_comes_from_the_scale_where_its_area_is_nearest_224() -> Non
 def test_scales_without_regions_or_pictures() -> None:
     detector = at_scales(64, 128)
     assert len(detector(picture(), Proposals(torch.zeros(0, 4), torch.zeros(0)))) == 0
-    images = detector.preprocessing.batch([detector.preprocessing.resize(picture())], [(64, 96)])
+    images = detector.preprocessing.batch([detector.preprocessing.resize(picture())], [(64, 96)], "cpu")
     with pytest.raises(ValueError, match="came without them"):
         detector.detect(with_proposals(images, [random_proposals(4)]))
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from rcnnkit.benchmark.results import Options
+from rcnnkit.benchmark.options import Options
 from rcnnkit.detectors.build import build
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.settings import DetectorSettings
