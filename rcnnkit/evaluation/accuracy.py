@@ -91,7 +91,7 @@ def accuracy(scores: Tensor, labels: Tensor, class_names: Sequence[str], dataset
 
 
 def evaluate_classifier(
-    classifier: Classifier, data: ClassFolders, *, batch_size: int = 32, progress: bool = False
+    classifier: Classifier, data: ClassFolders, *, batch_size: int, progress: bool = False
 ) -> Accuracy:
     """Run `classifier` over every picture of `data`, whose classes are its own.
 

@@ -63,7 +63,7 @@ def train_classifier(settings: Settings, run: Path | str, console: Console | Non
     def judge() -> dict[str, float]:
         assert validation is not None
         with autocast(device, dtype):
-            found = evaluate_classifier(classifier, validation)
+            found = evaluate_classifier(classifier, validation, batch_size=32)
         write_evaluation(run, found.to_json())
         return found.numbers
 
