@@ -68,6 +68,29 @@ def save(
         save_file(tensors, half, {"rcnnkit": json.dumps(about)})
 
 
+def save_changed(
+    detector: Detector,
+    source: Path | str,
+    out: Path | str,
+    *,
+    head: Mapping[str, Any],
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the detector of a weights file once more, after its head has changed.
+
+    Args:
+        source: the file that it was loaded from, whose settings and notes of the training go on.
+        head: settings of [head] that have changed.
+        training: notes to add.
+
+    Raises as `read_shapes` and `save` do.
+    """
+    about, _ = read_shapes(source)
+    settings = DetectorSettings.model_validate(about["settings"])
+    changed = settings.model_copy(update={"head": settings.head.model_copy(update=head)})
+    save(detector, changed, out, about["training"] | dict(training or {}))
+
+
 def load(
     path: Path | str,
     device: torch.device | str = DEVICE,

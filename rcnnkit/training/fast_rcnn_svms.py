@@ -15,7 +15,6 @@ from rcnnkit.data.records import Dataset, Record
 from rcnnkit.defaults import DEVICE
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
-from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.files import check_new
 from rcnnkit.heads.svm import SVMSettings, SVMTrainer, feature_scale
 from rcnnkit.images import read_picture
@@ -99,11 +98,8 @@ def train_svms(
         trainer.see(number, features, overlaps, last=number == len(data) - 1)
 
     detector.head.use_svms(torch.from_numpy(trainer.weight * np.float32(factor)), torch.from_numpy(trainer.bias))
-    about, _ = weights.read_shapes(path)
-    settings = DetectorSettings.model_validate(about["settings"])
-    head = settings.head.model_copy(update={"svms": True, "score_threshold": SCORE_THRESHOLD})
-    training = about["training"] | {"svms": data.name}
-    weights.save(detector, settings.model_copy(update={"head": head}), out, training)
+    head = {"svms": True, "score_threshold": SCORE_THRESHOLD}
+    weights.save_changed(detector, path, out, head=head, training={"svms": data.name})
 
 
 @torch.inference_mode()

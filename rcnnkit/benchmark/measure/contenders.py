@@ -89,7 +89,7 @@ def trained(files: Sequence[Path]) -> list[Contender]:
             raise ValueError(f"{file} holds a {name}, which is none of {', '.join(TITLES.values())}")
         if name in by_name:
             raise ValueError(f"{by_name[name].weights} and {file} both hold a {TITLES[name]}; give one of each kind")
-        settings = DetectorSettings.model_validate(about["settings"])
+        settings = DetectorSettings.of_weights(about["settings"])
         if name != "faster-rcnn" and settings.proposals.method == "precomputed":
             raise ValueError(
                 f'{file} was made for proposals that are given to it (proposals.method = "precomputed"), which are no'
