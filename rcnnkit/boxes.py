@@ -14,6 +14,7 @@ from torch import Tensor
 # A box grows 62.5 times at most: exp() of a wild guess would overflow. The papers do not clamp; torchvision and
 # detectron2 do, at this value.
 MAX_LOG_SCALE = math.log(1000 / 16)
+UNWEIGHTED = (1, 1, 1, 1)  # deltas as the papers' equations have them
 
 
 def check_boxes(boxes: Tensor) -> None:
@@ -81,7 +82,7 @@ def is_large(boxes: Tensor, min_side: float) -> Tensor:
     return ((boxes[:, 2:] - boxes[:, :2]) >= min_side).all(dim=1)
 
 
-def encode(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1, 1, 1, 1)) -> Tensor:
+def encode(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = UNWEIGHTED) -> Tensor:
     """Deltas that carry each anchor onto its box.
 
     Args:
@@ -108,7 +109,7 @@ def encode(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1, 1, 1, 
     return deltas * deltas.new_tensor(weights)
 
 
-def decode(deltas: Tensor, anchors: Tensor, weights: Sequence[float] = (1, 1, 1, 1)) -> Tensor:
+def decode(deltas: Tensor, anchors: Tensor, weights: Sequence[float] = UNWEIGHTED) -> Tensor:
     """The boxes onto which `deltas` carry `anchors`: the inverse of `encode`.
 
     Args:

@@ -13,7 +13,6 @@ from torch import nn
 
 from rcnnkit import weights
 from rcnnkit.backbones.two_fc import TwoFC, truncated
-from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.files import check_new
 
 REGIONS = 300  # that the time is measured with
@@ -47,7 +46,6 @@ def compress(path: Path | str, ranks: Mapping[str, int], out: Path | str) -> tup
     """
     check_new(Path(out), ".safetensors")
     detector = weights.load(path, "cpu", for_training=True)
-    about, _ = weights.read_shapes(path)
     heads = [module for module in detector.modules() if isinstance(module, TwoFC)]
     if not heads:
         raise ValueError(
@@ -69,10 +67,7 @@ def compress(path: Path | str, ranks: Mapping[str, int], out: Path | str) -> tup
             )
     for name, rank in ranks.items():
         setattr(head, name, truncated(layers[name], rank))
-    settings = DetectorSettings.model_validate(about["settings"])
-    changed = settings.head.model_copy(update={f"{name}_rank": rank for name, rank in ranks.items()})
-    changed_settings = settings.model_copy(update={"head": changed})
-    weights.save(detector, changed_settings, out, about["training"])
+    weights.save_changed(detector, path, out, head={f"{name}_rank": rank for name, rank in ranks.items()})
     return before, _cost(detector, head)
 
 

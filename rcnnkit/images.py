@@ -295,7 +295,7 @@ class Preprocessing(Section):
             )
 
     def batch(
-        self, pictures: Sequence[Tensor], original_sizes: Sequence[Size], device: torch.device | str = "cpu"
+        self, pictures: Sequence[Tensor], original_sizes: Sequence[Size], device: torch.device | str
     ) -> ImageBatch:
         """Pictures (3, h, w) from `resize` on one canvas, normalised, zero where there is no picture."""
         sizes = [(p.shape[1], p.shape[2]) for p in pictures]

@@ -19,7 +19,7 @@ from rcnnkit.precision import pick_dtype
 AnyDetector = TypeVar("AnyDetector", bound=Detector)
 
 
-def prepare(detector: AnyDetector, precision: str = "auto") -> AnyDetector:
+def prepare(detector: AnyDetector, precision: str) -> AnyDetector:
     """A copy of `detector`, on its device, for detecting alone; it can neither be trained nor saved, nor moved.
 
     Batch norm is folded into the convolution before it where a module is known to call them in turn, feature maps lie

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rcnnkit.backbones.classifier import Classifier
+from rcnnkit.defaults import DEVICE, PRECISION
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.kinds import build, title_of
 from rcnnkit.detectors.settings import DetectorSettings
@@ -99,6 +100,29 @@ def save(
         save_file(tensors, half, {"rcnnkit": json.dumps(about)})
 
 
+def save_changed(
+    detector: Detector,
+    source: Path | str,
+    out: Path | str,
+    *,
+    head: Mapping[str, Any],
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the detector of a weights file once more, after its head has changed.
+
+    Args:
+        source: the file that it was loaded from, whose settings and notes of the training go on.
+        head: settings of [head] that have changed.
+        training: notes to add.
+
+    Raises as `read_shapes` and `save` do.
+    """
+    about, _ = read_shapes(source)
+    settings = DetectorSettings.of_weights(about["settings"])
+    changed = settings.model_copy(update={"head": settings.head.model_copy(update=head)})
+    save(detector, changed, out, about["training"] | dict(training or {}))
+
+
 @functools.lru_cache(maxsize=4)  # as a training saves the same detector again and again
 def _built(settings: str, class_names: tuple[str, ...]) -> dict[str, Tensor]:
     """The tensors, on the meta device, of what `build` makes from settings in JSON."""
@@ -125,8 +149,8 @@ def _kind(tensor: Tensor) -> str:
 @overload
 def load(
     path: Path | str,
-    device: torch.device | str = "auto",
-    precision: str = "auto",
+    device: torch.device | str = DEVICE,
+    precision: str = PRECISION,
     max_detections: int | None = None,
     *,
     for_training: bool = False,
@@ -137,8 +161,8 @@ def load(
 @overload
 def load(
     path: Path | str,
-    device: torch.device | str = "auto",
-    precision: str = "auto",
+    device: torch.device | str = DEVICE,
+    precision: str = PRECISION,
     *,
     for_training: bool = False,
     into: AnyDetector,
@@ -147,8 +171,8 @@ def load(
 
 def load(
     path: Path | str,
-    device: torch.device | str = "auto",
-    precision: str = "auto",
+    device: torch.device | str = DEVICE,
+    precision: str = PRECISION,
     max_detections: int | None = None,
     *,
     for_training: bool = False,
@@ -181,7 +205,7 @@ def load(
     """
     if max_detections is not None and (type(max_detections) is not int or max_detections < 0):
         raise ValueError(f"max_detections is {max_detections!r}; give a whole number from 1 on, or 0 for no limit")
-    if for_training and precision != "auto":
+    if for_training and precision != PRECISION:
         raise ValueError(
             f"precision={precision!r} is for detecting, and for_training=True gives float32 weights; leave one of them"
             " out. To train in half precision, set train.precision, or call losses within torch.autocast"
@@ -203,7 +227,7 @@ def load(
     return detector if for_training else prepare(detector, precision)
 
 
-def load_classifier(path: Path | str, device: torch.device | str = "auto") -> Classifier:
+def load_classifier(path: Path | str, device: torch.device | str = DEVICE) -> Classifier:
     """The classifier in a weights file, ready to classify. Raises as `load` does."""
     about, tensors = read(path)
     if about["kind"] != "classifier":
@@ -338,7 +362,7 @@ def _about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     return about
 
 
-def pick_device(device: torch.device | str = "auto") -> torch.device:
+def pick_device(device: torch.device | str) -> torch.device:
     """The device of that name; "auto" is a GPU where there is one.
 
     Raises:

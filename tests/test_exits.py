@@ -71,7 +71,7 @@ if way in ("script", "script-error"):
     settings = read_settings(settings)
     records = read_data(settings.data.root, "train").records
     augmentation = Augmentation(settings.augment, settings.input)
-    batches = loading.load_batches(records, augmentation, batch=2, seed=0, workers=2)
+    batches = loading.load_batches(records, augmentation, batch=2, seed=0, workers=2, use_difficult=False)
     print(len(next(batches).paths), flush=True)
     if way == "script-error":
         raise KeyError("mine")

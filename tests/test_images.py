@@ -688,7 +688,7 @@ def test_batch_normalises_and_pads_with_zeros() -> None:
     preprocessing = Preprocessing(mean=(0.5, 0, 1), std=(0.5, 1, 2), divisor=16)
     one = torch.tensor([0, 51, 255], dtype=torch.uint8)[:, None, None].expand(3, 4, 17)
     two = torch.full((3, 18, 3), 7.0)  # floats from `resize` are normalised already
-    images = preprocessing.batch([one, two], [(40, 170), (9, 1)])
+    images = preprocessing.batch([one, two], [(40, 170), (9, 1)], "cpu")
     assert images.pixels.shape == (2, 3, 32, 32)  # 18 and 17, up to multiples of 16
     assert images.sizes == [(4, 17), (18, 3)]
     assert images.original_sizes == [(40, 170), (9, 1)]
@@ -704,7 +704,7 @@ def test_batch_normalises_and_pads_with_zeros() -> None:
 
 @pytest.mark.parametrize("divisor", [1, 32, 64])
 def test_padded_sides_are_the_least_multiples(divisor: int) -> None:
-    images = Preprocessing(divisor=divisor).batch([torch.zeros(3, 64, 65, dtype=torch.uint8)], [(64, 65)])
+    images = Preprocessing(divisor=divisor).batch([torch.zeros(3, 64, 65, dtype=torch.uint8)], [(64, 65)], "cpu")
     expected = tuple(math.ceil(side / divisor) * divisor for side in (64, 65))
     assert images.pixels.shape[2:] == expected
 

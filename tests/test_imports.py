@@ -16,7 +16,7 @@ CONTRIBUTING = ROOT.parent / "CONTRIBUTING.md"
 # Each may import those above it and, where a name ends with /, what is beside it in its folders. CONTRIBUTING.md shows
 # them; `python tests/test_imports.py` writes them into it.
 TIERS = [
-    ["apart", "boxes", "colours", "files", "precision", "processes", "progress", "settings", "text"],
+    ["apart", "boxes", "colours", "defaults", "files", "precision", "processes", "progress", "settings", "text"],
     ["downloads", "pickles", "structures"],
     ["mat_files", "matching"],
     ["ops/"],
@@ -125,6 +125,12 @@ def test_importing_rcnnkit_loads_next_to_nothing() -> None:
     loaded = loaded_by("import rcnnkit")
     assert not loaded & {"torch", "numpy", "cv2", "pydantic", "torchvision"}
     assert {name for name in loaded if name.startswith("rcnnkit")} == {"rcnnkit"}
+
+
+def test_help_waits_for_nothing_heavy() -> None:
+    loaded = loaded_by("import rcnnkit.cli")
+    assert "typer" in loaded
+    assert not loaded & {"torch", "numpy", "cv2", "pydantic", "safetensors", "rich.logging"}
 
 
 def test_importing_the_operators_loads_torch_and_little_else() -> None:

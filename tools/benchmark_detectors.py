@@ -170,7 +170,12 @@ def training(options: argparse.Namespace) -> None:
     settings = read_settings(options.config, options.settings)
     data, _ = read_splits(settings.data)
     loaded = load_batches(
-        data.records, Augmentation(settings.augment, settings.input), batch=settings.train.batch, seed=0, workers=0
+        data.records,
+        Augmentation(settings.augment, settings.input),
+        batch=settings.train.batch,
+        seed=0,
+        workers=0,
+        use_difficult=settings.data.use_difficult,
     )
     batches: list[Batch] = list(islice(loaded, options.turns + 1))
     run = Run(settings, Path("no-run"))  # which nothing writes into

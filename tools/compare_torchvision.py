@@ -82,6 +82,7 @@ def train_torchvision(settings: Settings, seconds: float, lr: float, size: int) 
         batch=size,
         seed=settings.train.seed,
         workers=settings.data.workers,
+        use_difficult=settings.data.use_difficult,
     )
     iterations = 0
     began = time.perf_counter()

@@ -56,8 +56,8 @@ class GoogLeNet(nn.Module):
 
     def __init__(
         self,
-        name: GoogLeNetName = "googlenet",
-        norm: Norm = "frozen",
+        name: GoogLeNetName,
+        norm: Norm,
         pretrained: bool = False,
         frozen_stages: int = 0,
         whole: bool = False,

@@ -31,8 +31,8 @@ class ResNet(nn.Module):
 
     def __init__(
         self,
-        name: ResNetName = "resnet50",
-        norm: Norm = "frozen",
+        name: ResNetName,
+        norm: Norm,
         pretrained: bool = False,
         frozen_stages: int = 0,
         stages: int = 4,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from rcnnkit.benchmark.options import Options
 from rcnnkit.files import check_regular, whole
 
 FILE = "results.json"
@@ -21,26 +22,6 @@ OUTSIDE = ("decode", "drawing")  # what is not the detector's
 CALL = "whole call"  # of a contender whose parts are not ours
 
 Curve = list[tuple[int, float]]  # (value, seconds a picture), ascending
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What `rcnnkit benchmark` was asked for; in results with the device, type and threads that it came to."""
-
-    demo: Path = Path("rcnnkit-demo")
-    random: bool = False
-    backbone: str = ""  # the weights' own; untrained: choice.BACKBONE
-    data: Path | None = None  # the demo's pictures
-    images: Path | None = None  # the folder of a COCO file's pictures
-    split: str = "test"
-    weights: tuple[Path, ...] = ()  # the demo's
-    device: str = "auto"
-    precision: str = "float32"
-    max_proposals: int = 0
-    batch: int = 1
-    threads: int = 0
-    limit: int = 64
-    growth: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,9 @@ from rcnnkit.benchmark.measure.memory import check_memory, peaks
 from rcnnkit.benchmark.measure.searches import searches
 from rcnnkit.benchmark.measure.turns import Turn, measure, turns
 from rcnnkit.benchmark.measure.twin import torchvision_contender
+from rcnnkit.benchmark.options import Options
 from rcnnkit.benchmark.report.write import terminal, write_report
-from rcnnkit.benchmark.results import MeasuredContender, Options, Pictures, Results, Step, Summary, picture_file, write
+from rcnnkit.benchmark.results import MeasuredContender, Pictures, Results, Step, Summary, picture_file, write
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.evaluation.coco import coco_metrics
 from rcnnkit.files import is_free

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from rcnnkit.benchmark.options import Options
 from rcnnkit.cli.options import Batch, Device, Images, Precision, console, split_of
+
+DEFAULTS = Options()
 
 
 def benchmark(
@@ -15,23 +18,27 @@ def benchmark(
     demo: Annotated[
         Path,
         typer.Option(help="The demo's folder, whose detectors and pictures are taken; trained if it is not there."),
-    ] = Path("rcnnkit-demo"),
+    ] = DEFAULTS.demo,
     weights: Annotated[
         list[Path] | None, typer.Option(help="Other detectors: one file of each kind, for each an option.")
     ] = None,
     random: Annotated[bool, typer.Option("--random", help="Untrained detectors: times without accuracy.")] = False,
-    backbone: Annotated[str, typer.Option(help="Of --random: resnet18 (the default), resnet50, vgg16, …")] = "",
+    backbone: Annotated[
+        str, typer.Option(help="Of --random: resnet18 (the default), resnet50, vgg16, …")
+    ] = DEFAULTS.backbone,
     data: Annotated[
         Path | None, typer.Option(help="Other pictures: a folder, or annotated ones in VOC's or COCO's (.json) format.")
     ] = None,
     images: Images = None,
     split: Annotated[str | None, typer.Option(help="Of a VOC folder.", show_default="test")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Pictures at most, evenly from all; 0: all.")] = 64,
-    batch: Batch = 1,
-    max_proposals: Annotated[int, typer.Option(min=0, help="Of a picture; 0: each detector's own number.")] = 0,
-    device: Device = "auto",
-    precision: Precision = "float32",
-    threads: Annotated[int, typer.Option(min=0, help="0: as many as torch takes by itself.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Pictures at most, evenly from all; 0: all.")] = DEFAULTS.limit,
+    batch: Batch = DEFAULTS.batch,
+    max_proposals: Annotated[
+        int, typer.Option(min=0, help="Of a picture; 0: each detector's own number.")
+    ] = DEFAULTS.max_proposals,
+    device: Device = DEFAULTS.device,
+    precision: Precision = DEFAULTS.precision,
+    threads: Annotated[int, typer.Option(min=0, help="0: as many as torch takes by itself.")] = DEFAULTS.threads,
     growth: Annotated[
         bool, typer.Option("--growth", help="Also how times grow with proposals, classes, sizes, batches, threads.")
     ] = False,
@@ -40,7 +47,6 @@ def benchmark(
 
     Writes results.json, report.md, report.html and plots. Ctrl-C ends it with a report of what was measured.
     """
-    from rcnnkit.benchmark.results import Options
     from rcnnkit.benchmark.run import run_benchmark
     from rcnnkit.files import free_folder
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rcnnkit.cli.options import Device, console
+from rcnnkit.defaults import DEVICE
 
 
 def demo(
@@ -15,7 +16,7 @@ def demo(
     only: Annotated[
         str | None, typer.Option(help="One detector: rcnn, fast-rcnn or faster-rcnn; by default all three.")
     ] = None,
-    device: Device = "auto",
+    device: Device = DEVICE,
 ) -> None:
     """Make pictures of handwritten digits, train the three detectors on them, and compare what they find."""
     from rcnnkit.demo import run_demo

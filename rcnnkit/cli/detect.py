@@ -9,6 +9,7 @@ import typer
 
 from rcnnkit.cli.errors import complain
 from rcnnkit.cli.options import Batch, Device, Files, MaxDetections, Precision, Weights, console, finite
+from rcnnkit.defaults import BATCH, DEVICE, PRECISION
 
 
 def detect(
@@ -22,9 +23,9 @@ def detect(
         typer.Option(callback=finite, help="Draw boxes from this score on; by default 0.5, of SVMs' margins 0."),
     ] = None,
     max_detections: MaxDetections = None,
-    batch: Batch = 4,
-    device: Device = "auto",
-    precision: Precision = "auto",
+    batch: Batch = BATCH,
+    device: Device = DEVICE,
+    precision: Precision = PRECISION,
 ) -> None:
     """Find things: pictures with boxes, and one JSON file in COCO's results format.
 

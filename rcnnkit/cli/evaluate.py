@@ -21,6 +21,7 @@ from rcnnkit.cli.options import (
     console,
     split_of,
 )
+from rcnnkit.defaults import BATCH, DEVICE, PRECISION
 from rcnnkit.terminal import progress
 
 
@@ -40,11 +41,11 @@ def evaluate(
         Path | None, typer.Option(help="R-CNN, Fast R-CNN: a folder of `rcnnkit proposals compute`.")
     ] = None,
     json_file: JsonFile = None,
-    batch: Batch = 4,
+    batch: Batch = BATCH,
     max_detections: MaxDetections = None,
     skip_bad: SkipBad = False,
-    device: Device = "auto",
-    precision: Precision = "auto",
+    device: Device = DEVICE,
+    precision: Precision = PRECISION,
 ) -> None:
     """Average precision on annotated pictures: COCO's twelve numbers and Pascal VOC's, class by class.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rcnnkit.cli.options import Device, Images, NewWeights, SkipBad, Split, Weights, console, split_of
+from rcnnkit.defaults import DEVICE
 from rcnnkit.terminal import progress
 
 
@@ -20,7 +21,7 @@ def svms(
     images: Images = None,
     use_difficult: Annotated[bool, typer.Option(help="VOC's difficult objects are positives too.")] = False,
     skip_bad: SkipBad = False,
-    device: Device = "auto",
+    device: Device = DEVICE,
 ) -> None:
     """Train SVMs in place of a Fast R-CNN's softmax, as R-CNN has them: hard negatives, mined among the proposals."""
     from rcnnkit.data.proposals import cores

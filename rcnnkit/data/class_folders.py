@@ -52,7 +52,7 @@ class ClassFolders:
 
 
 def read_class_folders(
-    root: Path, splits: str | Sequence[str], class_names: Sequence[str] | None = None, *, skip_bad: bool = False
+    root: Path, splits: str | Sequence[str], class_names: Sequence[str] | None = None, *, skip_bad: bool
 ) -> ClassFolders:
     """Splits of a folder of class folders as one data set, checked.
 
@@ -127,7 +127,7 @@ def read_class_splits(
     val: str,
     class_names: Sequence[str] | None = None,
     *,
-    skip_bad: bool = False,
+    skip_bad: bool,
 ) -> tuple[ClassFolders, ClassFolders | None]:
     """The pictures to learn from and those to validate on ("": none), checked, with the same classes.
 

@@ -78,7 +78,7 @@ def load_class_batches(
     batch: int,
     seed: int,
     start: int = 0,
-    workers: int = -1,
+    workers: int,
 ) -> Generator[ClassBatch, None, None]:
     """Augmented batches without end; see `rcnnkit.data.loading.load_batches`.
 

@@ -79,7 +79,7 @@ class _Pictures:
         augmentation: Augmentation,
         use_difficult: bool,
         store: Store | None,
-        count: int,
+        count: int | None,
     ) -> None:
         self.records, self.augmentation, self.use_difficult = records, augmentation, use_difficult
         self.store, self.count = store, count
@@ -152,10 +152,10 @@ def load_batches(
     batch: int,
     seed: int,
     start: int = 0,
-    workers: int = -1,
-    use_difficult: bool = False,
+    workers: int,
+    use_difficult: bool,
     store: Store | None = None,
-    count: int = 2000,
+    count: int | None = None,
 ) -> Generator[Batch, None, None]:
     """Augmented batches without end, read by `workers` processes (-1: one a core, at most 8; 0: in this one).
 
@@ -163,7 +163,7 @@ def load_batches(
 
     Args:
         start: how many batches to skip, to continue a run.
-        store: proposals of every picture; the best `count` of each come with it.
+        store: proposals of every picture; the best `count` of each, or all, come with it.
 
     Raises:
         ChildProcessError: a process that reads was killed.

@@ -53,6 +53,9 @@ class Problem:
         return f"{self.file}: {self.where + ': ' if self.where else ''}{self.message}"
 
 
+SHOWN = 50  # problems that an error lists
+
+
 class BadData(ValueError):
     """A data set that cannot be used as it is. Its text lists the first problems, and how many more there are.
 
@@ -65,15 +68,15 @@ class BadData(ValueError):
         self,
         name: str,
         problems: Sequence[Problem],
-        shown: int = 50,
         thing: str = "bad annotation",
-        skip_bad: bool = False,
+        *,
+        skip_bad: bool,
     ) -> None:
         self.name, self.problems = name, tuple(problems)
         lines = [f"{name} has {len(problems)} {thing}{'s' * (len(problems) != 1)}:"]
-        lines += [f"  {visible(str(problem))}" for problem in problems[:shown]]
-        if len(problems) > shown:
-            lines.append(f"  … and {len(problems) - shown} more")
+        lines += [f"  {visible(str(problem))}" for problem in problems[:SHOWN]]
+        if len(problems) > SHOWN:
+            lines.append(f"  … and {len(problems) - SHOWN} more")
         if skip_bad:
             lines.append("Nothing is left without them.")
         else:

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from rcnnkit.colours import HUES
+from rcnnkit.defaults import OCCLUDED
 from rcnnkit.detectors.detector import Detector, with_proposals
 from rcnnkit.drawing.canvas import Canvas
 from rcnnkit.images import Picture, read_picture
@@ -49,7 +50,7 @@ def occlusion(
     *,
     square: int = 0,
     stride: int = 0,
-    batch: int = 8,
+    batch: int = OCCLUDED,
     progress: Report = silent,
 ) -> Occlusion:
     """Slides a grey square over a picture and records what score the class still gets at the box.

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rcnnkit.backbones.classifier import Classifier
+from rcnnkit.defaults import CHANNELS
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.rcnn import RCNN, picture_of
 from rcnnkit.drawing.deconvnet import Cell, Trace, check_layer, project, trace
@@ -64,7 +65,7 @@ def strongest_examples(
     layer: str,
     *,
     channels: Sequence[int] | None = None,
-    count: int = 16,
+    count: int = CHANNELS,
     each: int = 9,
     progress: Report = silent,
 ) -> dict[int, list[Example]]:

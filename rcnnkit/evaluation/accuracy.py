@@ -82,7 +82,7 @@ def accuracy(scores: Tensor, labels: Tensor, class_names: Sequence[str], dataset
 
 
 def evaluate_classifier(
-    classifier: Classifier, data: ClassFolders, *, batch_size: int = 32, progress: Report = silent
+    classifier: Classifier, data: ClassFolders, *, batch_size: int, progress: Report = silent
 ) -> Accuracy:
     """Run `classifier` over every picture of `data`, whose classes are its own.
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from rcnnkit.data.records import Dataset, Record
+from rcnnkit.defaults import BATCH
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.evaluation.classes import in_classes
 from rcnnkit.evaluation.coco import CocoResult, coco_metrics
@@ -89,7 +90,7 @@ def evaluate(
     dataset: Dataset,
     *,
     proposals: Store | None = None,
-    batch_size: int = 4,
+    batch_size: int = BATCH,
     progress: Report = silent,
     warn: bool = True,
 ) -> Evaluation:

@@ -128,7 +128,7 @@ class SVMTrainer:
         positives: Sequence[Array],
         class_names: Sequence[str],
         settings: SVMSettings,
-        processes: int = 1,
+        processes: int,
     ) -> None:
         if missing := [name for name, rows in zip(class_names, positives, strict=True) if not len(rows)]:
             raise ValueError(

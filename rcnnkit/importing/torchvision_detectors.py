@@ -51,7 +51,7 @@ def from_torchvision(
 
 
 def from_torchvision_state(
-    state: Mapping[str, Tensor], class_names: Sequence[str] | None = None, norm_eps: float = 1e-5, source: str = "it"
+    state: Mapping[str, Tensor], class_names: Sequence[str] | None, norm_eps: float, source: str = "it"
 ) -> tuple[FasterRCNN, DetectorSettings]:
     """The same from the state dict alone; what that does not tell is as torchvision's functions have it by default.
 

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from rcnnkit.boxes import scale
-from rcnnkit.proposals.selective_search import Mode, selective_search
+from rcnnkit.proposals.selective_search import MODE, Mode, selective_search
 from rcnnkit.proposals.sliding_windows import sliding_windows
 from rcnnkit.settings import Count, Positive, Section
 from rcnnkit.structures import ImageBatch, Proposals
@@ -23,7 +23,7 @@ from rcnnkit.structures import ImageBatch, Proposals
 class SearchSettings(Section):
     """Of selective search, in [proposals]."""
 
-    mode: Mode = "fast"
+    mode: Mode = MODE
     min_side: Count = 20  # pixels; narrower and lower boxes are left out. R-CNN's and Fast R-CNN's 20
     # Wider pictures are made this wide for the search, pixels, and `min_side` is measured there. 0: none, as for VOC in
     # R-CNN and Fast R-CNN; R-CNN's demo takes 500.

@@ -41,6 +41,7 @@ COLOURS = ("rgb", "hsv", "lab", "rgi", "hue", "intensity")  # numbered as in csr
 SIMILARITIES = {"C": 1, "T": 2, "S": 4, "F": 8}  # colour, texture, size, fill; as in csrc/selective_search/group.h
 
 Mode = Literal["single", "fast", "quality"]
+MODE: Mode = "fast"
 Strategy = tuple[str, float, str]  # colour space, k, similarities such as "CTSF"
 
 # Section 5.2 and table 5: 1, 8 and 80 strategies. R-CNN and Fast R-CNN use the fast ones.
@@ -65,7 +66,7 @@ class Hierarchy:
 
 def selective_search(
     image: Picture,
-    mode: Mode = "fast",
+    mode: Mode = MODE,
     *,
     min_side: int = 0,
     seed: int = 0,

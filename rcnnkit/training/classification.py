@@ -35,7 +35,7 @@ class Classification(Task[ClassFolders]):
 
     def evaluate(self, data: ClassFolders) -> Accuracy:
         with autocast(self.run.device, self.run.dtype):
-            return evaluate_classifier(self.model, data)
+            return evaluate_classifier(self.model, data, batch_size=32)
 
 
 def train_classifier(run: Run) -> Path:

@@ -11,9 +11,9 @@ from torch import Tensor
 from rcnnkit import weights
 from rcnnkit.data.proposals import check_proposals
 from rcnnkit.data.records import Dataset, Record
+from rcnnkit.defaults import DEVICE
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
-from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.files import check_new
 from rcnnkit.heads.svm import SVMSettings, SVMTrainer, feature_scale
 from rcnnkit.images import read_picture
@@ -34,7 +34,7 @@ def train_svms(
     *,
     use_difficult: bool = False,
     processes: int = 1,
-    device: str = "auto",
+    device: str = DEVICE,
     progress: Report = silent,
     svms: SVMSettings = SVMSettings(),  # noqa: B008  # it is frozen
 ) -> None:
@@ -98,11 +98,8 @@ def train_svms(
         trainer.see(number, features, overlaps, last=number == len(data) - 1)
 
     detector.head.use_svms(torch.from_numpy(trainer.weight * np.float32(factor)), torch.from_numpy(trainer.bias))
-    about, _ = weights.read_shapes(path)
-    settings = DetectorSettings.model_validate(about["settings"])
-    head = settings.head.model_copy(update={"svms": True, "score_threshold": SCORE_THRESHOLD})
-    training = about["training"] | {"svms": data.name}
-    weights.save(detector, settings.model_copy(update={"head": head}), out, training)
+    head = {"svms": True, "score_threshold": SCORE_THRESHOLD}
+    weights.save_changed(detector, path, out, head=head, training={"svms": data.name})
 
 
 @torch.inference_mode()

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from rcnnkit.defaults import DEVICE, PRECISION
 from rcnnkit.settings import Count, Factor, NotNegative, Positive, Section, Share
 
 STATED_BATCH = 16  # pictures that `train.lr` is stated for
@@ -27,8 +28,8 @@ class TrainSettings(Section):
     warmup: Count = 1000  # iterations of linear warm-up …
     warmup_from: Share = 1e-3  # … from this share of lr
     clip_norm: NotNegative = 10.0  # of all gradients together; 0: none
-    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"  # auto: bf16 where the machine has it
-    device: str = "auto"
+    precision: Literal["auto", "float32", "bf16", "fp16"] = PRECISION  # auto: bf16 where the machine has it
+    device: str = DEVICE
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     rpn_only: bool = False  # of Faster R-CNN, the region proposal network alone; its head stays as it is
     freeze_backbone: bool = False  # all of it, its norms' statistics too

@@ -92,7 +92,7 @@ class Pictures:
         record, preprocessing = self.windows[picture].record, self.detector.preprocessing
         small = preprocessing.resize(read_picture(record.path, record.size))
         size = (small.shape[1], small.shape[2])
-        pixels = preprocessing.batch([small], [size]).pixels[0, :, : size[0], : size[1]].contiguous()
+        pixels = preprocessing.batch([small], [size], "cpu").pixels[0, :, : size[0], : size[1]].contiguous()
         if pixels.nbytes <= self.room:
             self.room -= pixels.nbytes
             self.kept[picture] = pixels

@@ -13,7 +13,7 @@ from rcnnkit.backbones.resnet import ResNet
 
 @pytest.mark.parametrize("size", [(64, 96), (70, 101)])  # also where a map is not twice the next
 def test_maps_are_torchvisions(size: tuple[int, int]) -> None:
-    fpn = FPN(ResNet("resnet18"), 16).eval()
+    fpn = FPN(ResNet("resnet18", "frozen"), 16).eval()
     theirs = FeaturePyramidNetwork([64, 128, 256, 512], 16, LastLevelMaxPool()).eval()
     for i in range(4):
         for block, ours in ((theirs.inner_blocks[i], fpn.lateral[i]), (theirs.layer_blocks[i], fpn.output[i])):
@@ -50,7 +50,7 @@ def test_the_way_down_by_hand() -> None:
 
 
 def test_p6_is_every_second_cell_of_p5() -> None:
-    fpn = FPN(ResNet("resnet18"), 8).eval()
+    fpn = FPN(ResNet("resnet18", "frozen"), 8).eval()
     with torch.no_grad():
         maps = fpn(torch.randn(1, 3, 160, 96))
     assert maps[4].equal(maps[3][:, :, ::2, ::2])
@@ -58,7 +58,7 @@ def test_p6_is_every_second_cell_of_p5() -> None:
 
 def test_strides_and_channels_are_what_comes_out() -> None:
     with torch.device("meta"):
-        fpn = FPN(ResNet("resnet18"), 24)
+        fpn = FPN(ResNet("resnet18", "frozen"), 24)
         maps = fpn(torch.empty(1, 3, 128, 192))
     assert fpn.channels == [m.shape[1] for m in maps] == [24] * 5
     assert fpn.strides == [128 // m.shape[2] for m in maps] == [192 // m.shape[3] for m in maps] == [4, 8, 16, 32, 64]
@@ -70,7 +70,7 @@ def test_strides_and_channels_are_what_comes_out() -> None:
 )
 def test_norms_take_the_place_of_biases(norm, kind: type[nn.Module], bias: bool) -> None:
     with torch.device("meta"):
-        fpn = FPN(ResNet("resnet18"), 32, norm)
+        fpn = FPN(ResNet("resnet18", "frozen"), 32, norm)
     for conv, layer in [*fpn.lateral, *fpn.output]:
         assert isinstance(layer, kind)
         assert (conv.bias is not None) is bias

@@ -84,7 +84,7 @@ def original(name: str, inputs: int, x: Tensor, layers: nn.Module) -> Tensor:
 
 
 def test_the_original_layer_by_layer() -> None:
-    net, pixels = GoogLeNet("googlenet_lrn", whole=True).double().eval(), PIXELS.double()
+    net, pixels = GoogLeNet("googlenet_lrn", "none", whole=True).double().eval(), PIXELS.double()
     norm, pool = nn.LocalResponseNorm(5, 1e-4, 0.75, 1), nn.MaxPool2d(3, 2, ceil_mode=True)
     conv1, conv2, conv3 = (net.get_submodule(f"stages.{at}.conv") for at in ("0.conv1", "1.conv2", "1.conv3"))
     with torch.no_grad():
@@ -106,7 +106,7 @@ def test_from_scratch_the_signal_survives() -> None:
     """Also through the narrow layers of the inceptions, without batch norm."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        net, head = GoogLeNet("googlenet_lrn"), Inception5("googlenet_lrn", "none").eval()
+        net, head = GoogLeNet("googlenet_lrn", "none"), Inception5("googlenet_lrn", "none").eval()
         (map_,) = net(PIXELS)
         assert 0.1 < map_.std() < 5
         assert 0.1 < head(map_).std() < 5

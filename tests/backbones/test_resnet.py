@@ -89,7 +89,7 @@ def test_c4_and_stage_4_together_are_the_whole(downloads: dict[str, nn.Module]) 
 )
 def test_strides_and_channels_are_what_comes_out(name, channels: list[int]) -> None:
     with torch.device("meta"):
-        resnet = ResNet(name)
+        resnet = ResNet(name, "frozen")
         maps = resnet(torch.empty(1, 3, 64, 128))
     assert resnet.channels == [m.shape[1] for m in maps] == channels
     assert resnet.strides == [64 // m.shape[2] for m in maps] == [128 // m.shape[3] for m in maps] == [4, 8, 16, 32]
@@ -98,7 +98,7 @@ def test_strides_and_channels_are_what_comes_out(name, channels: list[int]) -> N
 @pytest.mark.parametrize("stages", [1, 2, 3, 4])
 def test_stages(stages: int) -> None:
     with torch.device("meta"):
-        resnet = ResNet("resnet18", stages=stages)
+        resnet = ResNet("resnet18", "frozen", stages=stages)
         maps = resnet(torch.empty(1, 3, 64, 64))
     assert len(maps) == len(resnet.channels) == len(resnet.strides) == stages
 
@@ -130,7 +130,7 @@ def test_train_and_eval_go_on_working() -> None:
 
 
 def test_freezing_adds_nothing_to_the_state() -> None:
-    free, frozen = ResNet("resnet18"), ResNet("resnet18", frozen_stages=2)
+    free, frozen = ResNet("resnet18", "frozen"), ResNet("resnet18", "frozen", frozen_stages=2)
     assert free.state_dict().keys() == frozen.state_dict().keys()
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 
+from rcnnkit.benchmark.options import Options
 from rcnnkit.benchmark.results import (
     Growth,
     Machine,
     MeasuredContender,
     Memory,
-    Options,
     Pictures,
     Point,
     Results,

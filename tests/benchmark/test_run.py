@@ -11,7 +11,8 @@ from rich.console import Console
 from rcnnkit import weights
 from rcnnkit.benchmark import run
 from rcnnkit.benchmark.measure.choice import choose
-from rcnnkit.benchmark.results import Memory, Options, read
+from rcnnkit.benchmark.options import Options
+from rcnnkit.benchmark.results import Memory, read
 from rcnnkit.benchmark.run import run_benchmark
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.reading import read_data

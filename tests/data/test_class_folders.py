@@ -33,7 +33,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_names_are_sorted_and_pictures_are_found(root: Path) -> None:
-    data = read_class_folders(root, "train")
+    data = read_class_folders(root, "train", skip_bad=False)
     assert data.name == f"{root.name}/train"
     assert data.class_names == ["cat", "dog"]
     assert data.records == [
@@ -41,7 +41,7 @@ def test_names_are_sorted_and_pictures_are_found(root: Path) -> None:
         Example(root / "train/dog/1.png", 1),
         Example(root / "train/dog/2.JPG", 1),
     ]
-    both = read_class_folders(root, ["train", "val"], ["dog", "fox", "cat"])
+    both = read_class_folders(root, ["train", "val"], ["dog", "fox", "cat"], skip_bad=False)
     assert [record.label for record in both.records] == [2, 0, 0, 2, 0]  # in the order given
     assert both.category_ids == [1, 2, 3]
 
@@ -54,7 +54,7 @@ def test_everything_bad_in_both_splits_is_told_at_once(root: Path) -> None:
     picture(root / "val/wolf/6.png")
     picture(root / "val/7.png")
     with pytest.raises(BadData) as bad:
-        read_class_splits(root, "train", "val")
+        read_class_splits(root, "train", "val", skip_bad=False)
     first, *lines = str(bad.value).splitlines()
     assert first == f"{root.name}/train and {root.name}/val has 5 problems:"
     for file, words in [
@@ -81,13 +81,14 @@ def test_what_is_bad_can_be_left_out(root: Path, caplog: pytest.LogCaptureFixtur
 
 def test_a_class_that_only_one_split_shows(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     picture(root / "train/fox/8.png")
-    training, validation = read_class_splits(root, "train", "val")  # no mistake: not every class need be validated
+    # No mistake: not every class need be validated.
+    training, validation = read_class_splits(root, "train", "val", skip_bad=False)
     assert validation is not None
     assert training.class_names == validation.class_names == ["cat", "dog", "fox"]
     assert "val has no picture of fox" in caplog.text
     with pytest.raises(ValueError, match="train has no picture to learn wolf from"):
-        read_class_splits(root, "train", "val", ["cat", "dog", "fox", "wolf"])
-    assert read_class_splits(root, "train", "")[1] is None
+        read_class_splits(root, "train", "val", ["cat", "dog", "fox", "wolf"], skip_bad=False)
+    assert read_class_splits(root, "train", "", skip_bad=False)[1] is None
 
 
 def test_a_class_whose_pictures_are_all_bad_cannot_be_learnt(root: Path) -> None:
@@ -98,16 +99,16 @@ def test_a_class_whose_pictures_are_all_bad_cannot_be_learnt(root: Path) -> None
 
 def test_what_is_missing_is_named_with_what_is_there(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
-        read_class_folders(root / "none", "train")
+        read_class_folders(root / "none", "train", skip_bad=False)
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*test; the folders in .* are: train, val"):
-        read_class_folders(root, "test")
+        read_class_folders(root, "test", skip_bad=False)
     with pytest.raises(ValueError, match="the split val is given twice"):
-        read_class_folders(root, ["val", "train", "val"])
+        read_class_folders(root, ["val", "train", "val"], skip_bad=False)
     picture(root / "flat/9.png")
     with pytest.raises(FileNotFoundError, match="holds no folder; it must have one for each class"):
-        read_class_folders(root, "flat")
+        read_class_folders(root, "flat", skip_bad=False)
     with pytest.raises(ValueError, match="holds a name twice: cat, cat"):
-        read_class_folders(root, "train", ["cat", "cat"])
+        read_class_folders(root, "train", ["cat", "cat"], skip_bad=False)
 
 
 def annotated(tmp_path: Path) -> Dataset:
@@ -179,6 +180,6 @@ def test_blood_cells(bccd: Path, tmp_path: Path) -> None:
     written = write_class_folders(few, tmp_path / "cells" / "test")
     labels = torch.cat([record.targets.labels for record in few.records])
     assert list(written.values()) == torch.bincount(labels, minlength=3).tolist()
-    again = read_class_folders(tmp_path / "cells", "test")
+    again = read_class_folders(tmp_path / "cells", "test", skip_bad=False)
     assert again.class_names == [name for name in data.class_names if written[name]]
     assert len(again) == len(labels)

@@ -45,7 +45,7 @@ def records(tmp_path: Path) -> list[Record]:
 
 
 def load(records: list[Record], number: int, **options: object) -> list[Batch]:
-    options = {"batch": 2, "seed": 5, "workers": 0} | options
+    options = {"batch": 2, "seed": 5, "workers": 0, "use_difficult": False} | options
     return list(islice(load_batches(records, AUGMENTATION, **options), number))
 
 
@@ -142,7 +142,7 @@ def test_difficult_objects_are_left_out_unless_wanted(records: list[Record]) -> 
 def test_to_gives_what_the_detector_takes(records: list[Record]) -> None:
     (batch,) = load(records, 1)
     images, targets = batch.to(torch.device("cpu"), PREPROCESSING)
-    expected = PREPROCESSING.batch(batch.pictures, batch.sizes)
+    expected = PREPROCESSING.batch(batch.pictures, batch.sizes, "cpu")
     assert images.pixels.equal(expected.pixels)
     assert images.sizes == [tuple(picture.shape[1:]) for picture in batch.pictures]
     assert images.original_sizes == list(batch.sizes)
@@ -164,7 +164,7 @@ def test_an_unreadable_picture_is_named_plainly(records: list[Record], workers: 
 
 
 def test_no_worker_outlives_the_loop(records: list[Record]) -> None:
-    batches = load_batches(records, AUGMENTATION, batch=2, seed=0, workers=2)
+    batches = load_batches(records, AUGMENTATION, batch=2, seed=0, workers=2, use_difficult=False)
     next(batches)
     assert len(multiprocessing.active_children()) == 2
     batches.close()

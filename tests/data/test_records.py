@@ -29,7 +29,7 @@ def test_classes_without_objects(use_difficult: bool, expected: list[str]) -> No
 
 def test_a_problem_is_one_line_whatever_it_names() -> None:
     problems = [Problem("a\x1b.xml", "object 1", "bad\nx is good")]
-    assert str(BadData("d", problems)).splitlines()[1:-1] == [r"  a\x1b.xml: object 1: bad\nx is good"]
+    assert str(BadData("d", problems, skip_bad=False)).splitlines()[1:-1] == [r"  a\x1b.xml: object 1: bad\nx is good"]
 
 
 def test_few() -> None:

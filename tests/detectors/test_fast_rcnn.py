@@ -159,7 +159,7 @@ def test_a_picture_is_resized_to_the_scales_alone(monkeypatch: pytest.MonkeyPatc
 def test_scales_without_regions_or_pictures() -> None:
     detector = at_scales(64, 128)
     assert len(detector(picture(), Proposals(torch.zeros(0, 4), torch.zeros(0)))) == 0
-    images = detector.preprocessing.batch([detector.preprocessing.resize(picture())], [(64, 96)])
+    images = detector.preprocessing.batch([detector.preprocessing.resize(picture())], [(64, 96)], "cpu")
     with pytest.raises(ValueError, match="came without them"):
         detector.detect(with_proposals(images, [random_proposals(4)]))
 

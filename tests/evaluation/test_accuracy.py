@@ -84,4 +84,4 @@ def test_a_classifier_over_pictures(tmp_path: Path) -> None:
     assert [c.top1 for c in found.classes] == [1.0, 1.0, 0.5]
     assert found.numbers["class_mean"] == pytest.approx(2.5 / 3)
     with pytest.raises(ValueError, match="the classifier knows red, green, blue"):
-        evaluate_classifier(classifier, ClassFolders("colours", records, ["blue", "green", "red"]))
+        evaluate_classifier(classifier, ClassFolders("colours", records, ["blue", "green", "red"]), batch_size=3)

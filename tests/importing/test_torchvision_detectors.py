@@ -24,7 +24,7 @@ def state(name: str = "resnet18", classes: int = 2, **options: object) -> State:
 
 def convert(given: State, names: list[str] | None = None):
     with torch.device("meta"):
-        return from_torchvision_state(given, names, source="mine.pth")
+        return from_torchvision_state(given, names, 1e-5, "mine.pth")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from rcnnkit.benchmark.measure.contenders import Contender, trained, untrained
 from rcnnkit.benchmark.measure.pictures import read_pictures
-from rcnnkit.benchmark.results import Options
+from rcnnkit.benchmark.options import Options
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.records import Dataset
 from rcnnkit.demo import run_demo

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from rcnnkit.benchmark.results import Options
+from rcnnkit.benchmark.options import Options
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.kinds import DETECTORS, build
 from rcnnkit.detectors.settings import DetectorSettings
@@ -87,7 +87,7 @@ def trained(files: Sequence[Path]) -> list[Contender]:
             raise ValueError(f"{file} holds a {name}, which is none of {', '.join(DETECTORS.values())}")
         if name in by_name:
             raise ValueError(f"{by_name[name].weights} and {file} both hold a {DETECTORS[name]}; give one of each kind")
-        settings = DetectorSettings.model_validate(about["settings"])
+        settings = DetectorSettings.of_weights(about["settings"])
         if name != "faster-rcnn" and settings.proposals.method == "precomputed":
             raise ValueError(
                 f'{file} was made for proposals that are given to it (proposals.method = "precomputed"), which are no'

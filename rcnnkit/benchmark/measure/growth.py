@@ -15,7 +15,8 @@ from rcnnkit.benchmark.measure.contenders import Contender, untrained
 from rcnnkit.benchmark.measure.machine import free_memory, threads
 from rcnnkit.benchmark.measure.memory import GB, estimate
 from rcnnkit.benchmark.measure.stages import StageClock, timed
-from rcnnkit.benchmark.results import Growth, Options, Point, Setting, Step
+from rcnnkit.benchmark.options import Options
+from rcnnkit.benchmark.results import Growth, Point, Setting, Step
 from rcnnkit.detectors.detector import Detector, ProposalMethod
 from rcnnkit.inference import prepare
 from rcnnkit.structures import Array, ImageBatch, Proposals

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from rcnnkit.benchmark.measure.contenders import Contender
 from rcnnkit.benchmark.measure.machine import free_memory, peak_memory
 from rcnnkit.benchmark.measure.turns import measure
-from rcnnkit.benchmark.results import Memory, Options
+from rcnnkit.benchmark.options import Options
+from rcnnkit.benchmark.results import Memory
 from rcnnkit.data.records import Record
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.structures import Size, Targets

@@ -15,7 +15,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from rcnnkit.backbones.norms import norm_layer
 from rcnnkit.backbones.resnet import torchvision_resnet
 from rcnnkit.benchmark.measure.contenders import Contender, ReadyContender
-from rcnnkit.benchmark.results import Options
+from rcnnkit.benchmark.options import Options
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.importing.torchvision_detectors import torchvision_places

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rcnnkit.cli.options import Data, Images, ProposalsOut, SkipBad, Split, console, split_of
+from rcnnkit.defaults import DEVICE
 from rcnnkit.terminal import Console, progress
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def compute(
         int | None, typer.Option(min=0, help="Selective search: make wider pictures this wide; by default none.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="rpn: the .safetensors file of a Faster R-CNN.")] = None,
-    device: Annotated[str, typer.Option(help="rpn: auto, cpu, cuda, cuda:1, …")] = "auto",
+    device: Annotated[str, typer.Option(help="rpn: auto, cpu, cuda, cuda:1, …")] = DEVICE,
     workers: Annotated[int, typer.Option(min=0, help="Threads, with a picture each; 0: one a core.")] = 0,
 ) -> None:
     """Find the proposals of every picture and keep them, one file a picture.

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rcnnkit.cli.options import Device, Files, NewPicture, Weights, check_picture, console
+from rcnnkit.defaults import CHANNELS, DEVICE
 from rcnnkit.terminal import progress
 
 log = logging.getLogger("rcnnkit")
@@ -20,8 +21,8 @@ def channels(
     out: NewPicture,
     layer: Annotated[str | None, typer.Option(help="conv1, … or conv1_1, …; by default the last one.")] = None,
     channel: Annotated[list[int] | None, typer.Option(help="One channel, from 0 on; may be given again.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Else as many of the most active channels.")] = 16,
-    device: Device = "auto",
+    count: Annotated[int, typer.Option(min=1, help="Else as many of the most active channels.")] = CHANNELS,
+    device: Device = DEVICE,
 ) -> None:
     """A sheet of what channels respond to: their nine strongest activations, projected back, beside the pictures.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rcnnkit.cli.options import Batch, Device, NewPicture, Precision, Weights, check_picture, console
+from rcnnkit.defaults import DEVICE, OCCLUDED, PRECISION
 from rcnnkit.terminal import progress
 
 
@@ -24,9 +25,9 @@ def occlusion(
     ] = None,
     square: Annotated[int, typer.Option(min=0, help="Its sides, pixels; 0: a third of the box's.")] = 0,
     stride: Annotated[int, typer.Option(min=0, help="From place to place, pixels; 0: half the square.")] = 0,
-    batch: Batch = 8,
-    device: Device = "auto",
-    precision: Precision = "auto",
+    batch: Batch = OCCLUDED,
+    device: Device = DEVICE,
+    precision: Precision = PRECISION,
 ) -> None:
     """A map of what a detection's score depends on: how it falls as a grey square slides over the picture.
 

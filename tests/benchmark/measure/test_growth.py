@@ -8,7 +8,8 @@ from rich.console import Console
 from rcnnkit.benchmark.measure import growth
 from rcnnkit.benchmark.measure.contenders import Contender, untrained
 from rcnnkit.benchmark.measure.growth import Exactly, measure_growth
-from rcnnkit.benchmark.results import Growth, Options, Setting
+from rcnnkit.benchmark.options import Options
+from rcnnkit.benchmark.results import Growth, Setting
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import ImageBatch, Proposals

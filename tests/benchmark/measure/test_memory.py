@@ -10,7 +10,7 @@ from rcnnkit.backbones.names import ARCHITECTURES
 from rcnnkit.benchmark.measure import memory
 from rcnnkit.benchmark.measure.contenders import Contender, untrained
 from rcnnkit.benchmark.measure.memory import check_memory, estimate, peaks
-from rcnnkit.benchmark.results import Options
+from rcnnkit.benchmark.options import Options
 from rcnnkit.data.reading import read_data
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.rcnn import RCNN

@@ -8,7 +8,8 @@ import torch
 
 from rcnnkit.benchmark.measure.contenders import Contender, ReadyContender
 from rcnnkit.benchmark.measure.turns import turns
-from rcnnkit.benchmark.results import CALL, STAGES, Options
+from rcnnkit.benchmark.options import Options
+from rcnnkit.benchmark.results import CALL, STAGES
 from rcnnkit.data.reading import read_data
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.structures import Detections

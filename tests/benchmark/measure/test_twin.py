@@ -9,7 +9,7 @@ import torch
 from rcnnkit import weights
 from rcnnkit.benchmark.measure.contenders import trained
 from rcnnkit.benchmark.measure.twin import to_torchvision, torchvision_contender
-from rcnnkit.benchmark.results import Options
+from rcnnkit.benchmark.options import Options
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings

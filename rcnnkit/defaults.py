@@ -1,0 +1,9 @@
+"""Defaults that functions, settings and commands share. Next to nothing is imported: `rcnnkit --help` shows them."""
+
+from typing import Final
+
+DEVICE = "auto"  # a GPU where there is one
+PRECISION: Final = "auto"  # bf16 where it is fast, else float32
+BATCH = 4  # pictures that a detector looks at in one call
+OCCLUDED = 8  # copies of a picture, each with a square before it
+CHANNELS = 16  # that a sheet shows
