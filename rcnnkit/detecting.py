@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 
 from rcnnkit.data.checks import pictures_in
+from rcnnkit.defaults import BATCH
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.drawing import draw, save_picture
 from rcnnkit.files import whole
@@ -43,7 +44,7 @@ def detect_files(
     out: Path | str | None = None,
     *,
     min_score: float | None = None,
-    batch: int = 4,
+    batch: int = BATCH,
     report: Callable[[DetectedFile], object] | None = None,
 ) -> list[DetectedFile]:
     """Detections in picture files and in folders of them, and their sub-folders.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rcnnkit.boxes import clip, decode, is_large
+from rcnnkit.boxes import UNWEIGHTED, clip, decode, is_large
 from rcnnkit.ops import batched_nms
 from rcnnkit.structures import Size
 
@@ -30,7 +30,7 @@ def suppress(
     *,
     min_side: float,
     nms_iou: float,
-    weights: Sequence[float] = (1, 1, 1, 1),
+    weights: Sequence[float] = UNWEIGHTED,
     threshold: float | None = None,
     most: int = 0,
 ) -> Kept:

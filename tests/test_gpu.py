@@ -25,7 +25,7 @@ def test_twenty_steps_resumed_evaluated_and_detected(
     best = train(
         check_settings(tiny | {"train": options | {"iterations": 20, "resume": str(run)}}, "test"),
         run,
-        Console(quiet=True),
+        console=Console(quiet=True),
     )
     detector = weights.load(best)
     assert detector.device.type == "cuda"
