@@ -28,12 +28,15 @@ from rcnnkit.terminal import progress
 def evaluate(
     weights: Weights,
     data: Annotated[
-        Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file; of a classifier, a folder of splits.")
+        Path,
+        typer.Argument(help="A Pascal VOC or YOLO folder, or a COCO .json file; of a classifier, a folder of splits."),
     ],
     split: Annotated[
         str | None,
         typer.Option(
-            help="Of a VOC folder: a list in ImageSets/Main; of a classifier: the folder in DATA.", show_default="test"
+            help="Of a VOC folder: a list in ImageSets/Main; of YOLO: a split of data.yaml; of a classifier: the folder"
+            " in DATA.",
+            show_default="test",
         ),
     ] = None,
     images: Images = None,

@@ -22,9 +22,9 @@ def finite(value: float | None) -> float | None:
 
 
 def split_of(data: Path, split: str | None, default: str) -> str:
-    """`split`, or `default` where none was given. Raises ValueError where DATA is a file, all of which is read."""
-    if split is not None and data.is_file():
-        raise ValueError(f"--split {split} is for a VOC folder, and {data} is a file that is read whole; leave it out")
+    """`split`, or `default` where none was given. Raises ValueError where DATA is a .json file, which is read whole."""
+    if split is not None and data.is_file() and data.suffix == ".json":
+        raise ValueError(f"--split {split} is for folders, and {data} is a file that is read whole; leave it out")
     return default if split is None else split
 
 
@@ -43,9 +43,10 @@ NewWeights = Annotated[Path, typer.Option("--out", help="The new weights file.")
 NewPicture = Annotated[Path, typer.Option("--out", help="The new picture: .png, .jpg, …")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")]
 
-Data = Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file.")]
-Split = Annotated[str | None, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.", show_default="train")]
-TestSplit = Annotated[str | None, typer.Option(help="Of a VOC folder: a list in ImageSets/Main.", show_default="test")]
+Data = Annotated[Path, typer.Argument(help="A Pascal VOC or YOLO folder, or a COCO .json file.")]
+SPLIT_HELP = "Of a VOC folder: a list in ImageSets/Main; of YOLO: a split of data.yaml."
+Split = Annotated[str | None, typer.Option(help=SPLIT_HELP, show_default="train")]
+TestSplit = Annotated[str | None, typer.Option(help=SPLIT_HELP, show_default="test")]
 Images = Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")]
 SkipBad = Annotated[bool, typer.Option(help="Leave bad annotations and pictures out, and say how many.")]
 ProposalsOut = Annotated[

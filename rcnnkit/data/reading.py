@@ -1,4 +1,4 @@
-"""One door to a data set on disk, whichever of the two formats it has."""
+"""One door to a data set on disk, whichever format it has."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rcnnkit.data.checks import count
 from rcnnkit.data.coco import read_coco
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.voc import read_voc
+from rcnnkit.data.yolo import read_yolo, yolo_file
 from rcnnkit.files import check_regular
 from rcnnkit.settings import Section
 
@@ -23,9 +24,9 @@ log = logging.getLogger("rcnnkit")
 class DataSettings(Section):
     """[data]: where the pictures and boxes are; paths are relative to the current folder."""
 
-    root: Path  # a VOC folder, or what COCO's JSON files lie under
-    # A list in ImageSets/Main, also of a folder below root ("VOC2007/trainval"), or a .json file below root; several
-    # of them, with the same classes, are learnt from together.
+    root: Path  # a VOC folder, a folder with YOLO's data.yaml, or what COCO's JSON files lie under
+    # A list in ImageSets/Main, also of a folder below root ("VOC2007/trainval"), a split of data.yaml, or a .json file
+    # below root; several of them, with the same classes, are learnt from together.
     train: str | Annotated[list[str], Field(min_length=1)] = "train"
     val: str = "val"  # "" for none
     images: Path | None = None  # the pictures of COCO JSON files, where they are not found
@@ -43,22 +44,22 @@ def read_data(
     class_names: Sequence[str] | None = None,
     skip_bad: bool = False,
 ) -> Dataset:
-    """A split of a data set in COCO's or Pascal VOC's format, checked.
+    """A split of a data set in COCO's, Pascal VOC's or YOLO's format, checked.
 
     What is odd but no mistake for certain, such as an object that is annotated twice, is logged with its number.
 
     Args:
-        root: the data set's folder, or COCO's JSON file itself.
-        split: a `.json` file below `root` (COCO), or the name of a list in ImageSets/Main (VOC), behind the name
-            of a folder where the data set lies below `root`: "VOC2007/trainval". Not looked at where `root` is a
-            JSON file.
+        root: the data set's folder, or COCO's JSON file or YOLO's data.yaml itself.
+        split: a `.json` file below `root` (COCO), the name of a list in ImageSets/Main (VOC), behind the name of a
+            folder where the data set lies below `root`: "VOC2007/trainval", or a key of data.yaml (YOLO). Not looked
+            at where `root` is a JSON file.
         images: COCO only: the folder of the pictures, where they are not in a usual place.
         class_names: in the order of the labels, where it is not the data set's own.
         skip_bad: leave out what is bad, and log how much, instead of raising.
 
     Raises:
-        FileNotFoundError: nothing is there, or it has neither format; the message lists what is there.
-        ValueError: the split is empty or not a regular file, or `images` was given for VOC.
+        FileNotFoundError: nothing is there, or it has no format that is known; the message lists what is there.
+        ValueError: the split is empty or not a regular file, or `images` was given for VOC or YOLO.
         BadData: something is bad and `skip_bad` is off, or nothing good is left.
     """
     root = Path(root)
@@ -69,24 +70,29 @@ def read_data(
     check_regular(root)
     if root.suffix == ".json" and root.is_file():
         data, findings = read_coco(root, images, class_names)
+    elif root.suffix in (".yaml", ".yml") and root.is_file():
+        data, findings = read_yolo(root, split, class_names)
     elif not root.is_dir():
-        raise FileNotFoundError(f"{root} is neither a folder nor a COCO .json file")
+        raise FileNotFoundError(f"{root} is neither a folder nor COCO's .json file nor YOLO's data.yaml")
     elif split.endswith(".json"):
         check_regular(root / split)
         if not (root / split).is_file():
             raise FileNotFoundError(f"there is no {root / split}; {_json_files(root)}")
         data, findings = read_coco(root / split, images, class_names)
-    elif not (root / "ImageSets" / "Main").is_dir():
-        raise FileNotFoundError(
-            f"{root} is not in Pascal VOC's layout: it has no ImageSets/Main for the split {split!r};"
-            f" for COCO's format the split is a .json file: {_json_files(root)}"
-        )
     elif images is not None:
         raise ValueError(
-            f"data.images or --images, {images}, is for COCO's format; leave it out, VOC's pictures are in JPEGImages"
+            f"data.images or --images, {images}, is for COCO's format; leave it out, VOC's pictures are in JPEGImages,"
+            " and YOLO's are where data.yaml says"
         )
-    else:
+    elif (root / "ImageSets" / "Main").is_dir():
         data, findings = read_voc(root, split, class_names)
+    elif file := yolo_file(root):
+        data, findings = read_yolo(file, split, class_names)
+    else:
+        raise FileNotFoundError(
+            f"{root} has no format that is known: Pascal VOC's has ImageSets/Main for the split {split!r}, YOLO's has"
+            f" a data.yaml, and for COCO's the split is a .json file: {_json_files(root)}"
+        )
 
     for what, (number, first) in findings.warnings.items():
         log.warning("%s: %s (%s); the first: %s", data.name, what, count(number, "time"), first)

@@ -20,6 +20,6 @@ def test_a_split_beside_a_file_is_refused(
     ):
         assert rcnnkit(*command, "--split", "val") == 1
         assert capsys.readouterr().err.endswith(
-            f"--split val is for a VOC folder, and {file} is a file that is read whole; leave it out\n"
+            f"--split val is for folders, and {file} is a file that is read whole; leave it out\n"
         )
     assert not (tmp_path / "o").exists()

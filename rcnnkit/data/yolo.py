@@ -1,0 +1,294 @@
+"""YOLO's layout: a data.yaml that names splits and classes, pictures in images/, and a .txt for each in labels/.
+
+A line of a label file is an object: its class, counted from 0, then x and y of its centre, width and height, or the
+corners of a polygon around it; all in shares of the picture's width and height, 0 to 1.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from rcnnkit.data.checks import Box, Findings, check_box, count, is_picture, picture_sizes
+from rcnnkit.data.file_names import composed
+from rcnnkit.data.records import Dataset, Record, few
+from rcnnkit.files import check_regular
+from rcnnkit.structures import Size, Targets
+
+SPLITS = {"val": ("val", "valid", "validation"), "train": ("train",), "test": ("test",)}
+CORNERS = 6  # numbers of a polygon, at least
+
+
+def yolo_file(root: Path) -> Path | None:
+    """The .yaml file of a folder that names splits and classes, if there is one."""
+    for name in ("data.yaml", "data.yml", "dataset.yaml"):
+        if (root / name).is_file():
+            return root / name
+    others = [*root.glob("*.yaml"), *root.glob("*.yml")]
+    return others[0] if len(others) == 1 else None
+
+
+def read_yolo(file: Path, split: str, class_names: Sequence[str] | None = None) -> tuple[Dataset, Findings]:
+    """One split of a data set in YOLO's layout, and everything that is wrong with it.
+
+    A picture without a label file, or with an empty one, has no objects. Polygons count as the boxes around them, and
+    of a line with key points the box counts. Pictures that EXIF turns are annotated as they are shown.
+
+    Args:
+        file: data.yaml. Its splits are folders of pictures or .txt lists of them, relative to its `path`, to its own
+            folder, or as Roboflow writes them (../train/images).
+        split: a key of the file; "val" is "valid" too.
+        class_names: in the order of the labels; left out, they are the file's `names`.
+
+    Returns:
+        The data set without what is bad, whose ids are the pictures' paths below the file's folder, without their
+        endings, and whose category ids are the file's class numbers; and the problems found, in which the lines of a
+        file are counted from 1.
+
+    Raises:
+        FileNotFoundError: the split's pictures are not where the file says.
+        ValueError: the file is not YAML, has no such split or no names, or a class name is given twice.
+    """
+    about = _read_yaml(file)
+    own_names = _class_names(about, file)
+    known = list(class_names) if class_names is not None else list(own_names.values())
+    for what, names in ((f"{file}: names", own_names.values()), ("class_names", known)):
+        if twice := [name for name, number in Counter(names).items() if number > 1]:
+            raise ValueError(f"{what} holds {twice[0]!r} twice; name each class once")
+    labels = {composed(name): label for label, name in enumerate(known)}
+    findings = Findings()
+    paths = _pictures(about, file, split, findings)
+    shown = dict(zip(paths, picture_sizes(paths), strict=True))
+    reader = _Labels(own_names, labels, "kpt_shape" in about, findings)
+    records = []
+    for path, size in shown.items():
+        if isinstance(size, str):
+            findings.add(path, "", size)
+            continue
+        targets = reader.read(label_file(path), size)
+        if targets is not None:
+            records.append(Record(_id(path, file.parent), path, size, targets))
+    if reader.tell(file):
+        records = []
+    findings.pictures = len(paths) - len(records)
+    ids = {composed(name): number for number, name in own_names.items()}
+    category_ids = [ids.get(composed(name), len(own_names) + label) for label, name in enumerate(known)]
+    return Dataset(f"{file.resolve().parent.name}/{split}", records, known, category_ids), findings
+
+
+def label_file(picture: Path) -> Path:
+    """Where a picture's objects are: in labels/ in place of the last images/ of its path, in a .txt of its name."""
+    parts = list(picture.parts)
+    for i in reversed(range(len(parts) - 1)):
+        if parts[i] == "images":
+            parts[i] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+class _Labels:
+    """Reads label files. Mistakes that most lines share are one problem.
+
+    Args:
+        own_names: number → name, as data.yaml has them.
+        labels: name → label in the data set that is made.
+        key_points: lines go on with key points after the box.
+        findings: takes what is wrong.
+    """
+
+    def __init__(
+        self, own_names: Mapping[int, str], labels: Mapping[str, int], key_points: bool, findings: Findings
+    ) -> None:
+        self.own_names, self.labels, self.key_points, self.findings = own_names, labels, key_points, findings
+        self.objects = 0
+        self.in_pixels: list[tuple[Path, str, str]] = []
+        self.unknown: dict[str, list[tuple[Path, str]]] = defaultdict(list)
+
+    def read(self, file: Path, size: Size) -> Targets | None:
+        """The objects of a picture of this (height, width); None where the file cannot be read."""
+        try:
+            check_regular(file)
+            lines = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
+        except (OSError, ValueError) as error:
+            self.findings.add(file, "", f"it cannot be read ({error}); write it anew, as text")
+            return None
+        boxes: list[Box] = []
+        classes: list[int] = []
+        seen: dict[str, int] = {}
+        for number, line in enumerate(lines, start=1):
+            if not (written := " ".join(line.split())):
+                continue
+            self.objects += 1
+            where = f"line {number}"
+            try:
+                found = self._object(written, size, file, where)
+            except ValueError as error:
+                self.findings.add(file, where, str(error))
+                found = None
+            if found is None:
+                self.findings.objects += 1
+                continue
+            if (first := seen.setdefault(written, number)) != number:
+                message = f"it repeats line {first}; delete one of them"
+                self.findings.warn("an object that is annotated twice", file, where, message)
+            classes.append(found[0])
+            boxes.append(found[1])
+        return Targets(torch.tensor(boxes).reshape(-1, 4), torch.tensor(classes, dtype=torch.int64))
+
+    def _object(self, written: str, size: Size, file: Path, where: str) -> tuple[int, Box] | None:
+        """The label and box of a line; None where `tell` will say what is wrong. Raises ValueError."""
+        first, *rest = written.split()
+        try:
+            number, numbers = float(first), [float(word) for word in rest]
+        except ValueError:
+            raise ValueError(
+                f"{_short(written)!r} holds a word that is no number; write class x y width height"
+            ) from None
+        if not number.is_integer() or number < 0:
+            raise ValueError(f"its class is {first}; write a whole number from 0")
+        if len(numbers) == 4 or (self.key_points and len(numbers) > 4):
+            x, y, width, height = numbers[:4]
+            corners = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+        elif len(numbers) >= CORNERS and len(numbers) % 2 == 0:
+            xs, ys = numbers[0::2], numbers[1::2]
+            corners = [min(xs), min(ys), max(xs), max(ys)]
+        else:
+            also = "; a fifth number, such as a score, belongs to predictions" if len(numbers) == 5 else ""
+            raise ValueError(
+                f"{_short(written)!r} has {count(len(numbers), 'number')} after the class; write x y width height, or"
+                f" three or more corners of a polygon{also}"
+            )
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"{_short(written)!r} holds a number that is not finite; write shares from 0 to 1")
+        name = self.own_names.get(int(number))
+        if name is None:
+            self.unknown[f"class {int(number)}"].append((file, where))
+            return None
+        if composed(name) not in self.labels:
+            self.unknown[f"class {name!r}"].append((file, where))
+            return None
+        height, width = size
+        if max(numbers) > 1 + 1 / min(size) and max(corners) > 2:
+            self.in_pixels.append((file, where, written))
+            return None
+        x1, y1, x2, y2 = corners
+        return self.labels[composed(name)], check_box((x1 * width, y1 * height, x2 * width, y2 * height), size, written)
+
+    def tell(self, source: Path) -> bool:
+        """Add what many lines share; True where most boxes are in pixels, so that the others are not to be trusted."""
+        for stranger, uses in sorted(self.unknown.items()):
+            file, where = uses[0]
+            self.findings.add(
+                source,
+                stranger,
+                f"{count(len(uses), 'object')} of this class (the first is {where} of {file}), and the classes are"
+                f" {few([f'{number} {name}' for number, name in self.own_names.items()])}; correct the number, or add"
+                " its name",
+            )
+        fix = "divide x and width by the picture's width, y and height by its height"
+        if len(self.in_pixels) < 2 or 2 * len(self.in_pixels) <= self.objects:
+            for file, where, written in self.in_pixels:
+                self.findings.add(
+                    file, where, f"{_short(written)!r} is in pixels, where shares from 0 to 1 belong; {fix}"
+                )
+            return False
+        file, where, written = self.in_pixels[0]
+        self.findings.add(
+            source,
+            "",
+            f"{len(self.in_pixels)} of {self.objects} boxes are in pixels, where shares from 0 to 1 belong (the first"
+            f" is {where} of {file}: {_short(written)!r}); {fix}",
+        )
+        return True
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    check_regular(file)
+    try:
+        about = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{file} is not YAML ({' '.join(str(error).split())}); correct it") from None
+    if not isinstance(about, dict):
+        raise ValueError(f"{file} has no keys; it needs train, val and names")
+    return about
+
+
+def _class_names(about: Mapping[str, Any], file: Path) -> dict[int, str]:
+    """Number → name."""
+    names = about.get("names")
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names:
+        raise ValueError(f"{file} has no names; list the classes there: names: [cat, dog]")
+    if not all(type(number) is int and number >= 0 for number in names):
+        wrong = next(number for number in names if type(number) is not int or number < 0)
+        raise ValueError(f"{file}: names has the number {wrong!r}; count from 0")
+    if "nc" in about and about["nc"] != len(names):
+        raise ValueError(
+            f"{file} says nc: {about['nc']}, and names has {count(len(names), 'name')}; correct one of them"
+        )
+    return {number: str(names[number]) for number in sorted(names)}
+
+
+def _pictures(about: Mapping[str, Any], file: Path, split: str, findings: Findings) -> list[Path]:
+    """The pictures of a split, each once, sorted within its folder or list."""
+    key = next((name for name in SPLITS.get(split, (split,)) if about.get(name)), None)
+    if key is None:
+        known = few([name for name in about if name in {each for names in SPLITS.values() for each in names}])
+        raise ValueError(f"{file} has no {split!r} split; its splits are {known or 'none'}")
+    entries = about[key] if isinstance(about[key], list) else [about[key]]
+    paths: dict[str, Path] = {}
+    for entry in entries:
+        place = _place(about, file, str(entry))
+        if place.is_dir():
+            found = sorted(path for path in place.rglob("*") if is_picture(path) and not path.name.startswith("."))
+        elif place.is_file():
+            check_regular(place)
+            lines = place.read_text(encoding="utf-8-sig").splitlines()
+            found = [_listed(line.strip(), place) for line in lines if line.strip()]
+        else:
+            raise FileNotFoundError(
+                f"{file} says {key}: {entry}, and there is no {place}; correct it, or put the pictures there"
+            )
+        for path in found:
+            name = _id(path, file.parent)
+            if (other := paths.setdefault(name, path)) != path:
+                findings.add(path, "", f"{other.name} has the same label file; rename one of the two")
+    if not paths:
+        raise FileNotFoundError(f"{file} says {key}: {about[key]}, where there is no picture")
+    return list(paths.values())
+
+
+def _place(about: Mapping[str, Any], file: Path, entry: str) -> Path:
+    """Where a split is. `path` may be of another computer, and Roboflow writes ../ where it means the file's folder."""
+    entry = entry.replace("\\", "/")
+    roots = [file.parent / str(about["path"])] if about.get("path") else []
+    places = [Path(os.path.normpath(root / entry)) for root in (*roots, file.parent)]
+    if entry.startswith("../"):
+        places.append(file.parent / entry.removeprefix("../"))
+    return next((place for place in places if place.exists()), places[-1])
+
+
+def _listed(line: str, place: Path) -> Path:
+    path = Path(line.replace("\\", "/"))
+    return path if path.is_absolute() else Path(os.path.normpath(place.parent / path))
+
+
+def _id(path: Path, root: Path) -> str:
+    """The path below the data set's folder, where it lies there, without its ending."""
+    plain = path.with_suffix("")
+    for folder in (root, root.resolve()):
+        if plain.is_relative_to(folder):
+            return plain.relative_to(folder).as_posix()
+    return plain.as_posix()
+
+
+def _short(written: str) -> str:
+    return written if len(written) <= 60 else f"{written[:57]}…"
