@@ -13,7 +13,7 @@ from pydantic import Field
 from rcnnkit.data.checks import count
 from rcnnkit.data.coco import read_coco
 from rcnnkit.data.records import BadData, Dataset, few
-from rcnnkit.data.voc import read_voc
+from rcnnkit.data.voc import read_voc, read_xml, xml_folder
 from rcnnkit.data.yolo import read_yolo, yolo_file
 from rcnnkit.files import check_regular
 from rcnnkit.settings import Section
@@ -51,8 +51,8 @@ def read_data(
     Args:
         root: the data set's folder, or COCO's JSON file or YOLO's data.yaml itself.
         split: a `.json` file below `root` (COCO), the name of a list in ImageSets/Main (VOC), behind the name of a
-            folder where the data set lies below `root`: "VOC2007/trainval", or a key of data.yaml (YOLO). Not looked
-            at where `root` is a JSON file.
+            folder where the data set lies below `root`: "VOC2007/trainval", a folder of pictures with XML files (VOC
+            without lists), or a key of data.yaml (YOLO). Not looked at where `root` is a JSON file.
         images: COCO only: the folder of the pictures, where they are not in a usual place.
         class_names: in the order of the labels, where it is not the data set's own.
         skip_bad: leave out what is bad, and log how much, instead of raising.
@@ -88,10 +88,13 @@ def read_data(
         data, findings = read_voc(root, split, class_names)
     elif file := yolo_file(root):
         data, findings = read_yolo(file, split, class_names)
+    elif xml_folder(root, split):
+        data, findings = read_xml(root, split, class_names)
     else:
         raise FileNotFoundError(
-            f"{root} has no format that is known: Pascal VOC's has ImageSets/Main for the split {split!r}, YOLO's has"
-            f" a data.yaml, and for COCO's the split is a .json file: {_json_files(root)}"
+            f"{root} has no format that is known: Pascal VOC's has ImageSets/Main for the split {split!r}, or XML files"
+            f" in a folder of that name; YOLO's has a data.yaml; and for COCO's the split is a .json file:"
+            f" {_json_files(root)}"
         )
 
     for what, (number, first) in findings.warnings.items():

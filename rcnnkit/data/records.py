@@ -10,6 +10,9 @@ from pathlib import Path
 from rcnnkit.structures import Size, Targets
 from rcnnkit.text import visible
 
+# What tools call the folders or keys of splits.
+SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:

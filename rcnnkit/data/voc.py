@@ -23,7 +23,7 @@ import torch
 from rcnnkit.data.checks import Findings, Shares, check_box, check_size, count, is_picture, picture_sizes
 from rcnnkit.data.decimals import shortest
 from rcnnkit.data.file_names import StoredNames, composed
-from rcnnkit.data.records import Dataset, Record, few
+from rcnnkit.data.records import SPLIT_NAMES, Dataset, Record, few
 from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, Targets
 
@@ -73,13 +73,6 @@ def read_voc(root: Path, split: str, class_names: Sequence[str] | None = None) -
     names = _once_each(lines, split_list, findings)
     files = {name: stored_names.find(_xml(root, name)) for name in names}
     parsed = {name: tree for name, file in files.items() if (tree := _parse(file, findings)) is not None}
-    if class_names is None:
-        known = _class_names(root, {files[name]: tree for name, tree in parsed.items()})
-    else:
-        known = list(class_names)
-    if len(set(known)) < len(known):
-        raise ValueError(f"class_names holds a name twice: {', '.join(known)}")
-
     paths: dict[str, Path] = {}
     for name in names:
         found = _choose(pictures[name], names[name], parsed.get(name))
@@ -90,8 +83,87 @@ def read_voc(root: Path, split: str, class_names: Sequence[str] | None = None) -
             findings.add(files[name], "", f"it could be of any of {several}; name one in <filename>")
         else:
             findings.add(root / "JPEGImages" / name, "", pictures.missing(name))
-    shown = dict(zip(paths, picture_sizes(paths.values()), strict=True))
+    known = _class_names(root / "Annotations", files, parsed, class_names)
+    records = _records(paths, files, parsed, known, root / "Annotations", findings)
+    findings.pictures = len(lines) - len(records)
+    return Dataset(f"{root.resolve().name}/{split}", records, known, list(range(1, len(known) + 1))), findings
 
+
+def read_xml(root: Path, split: str, class_names: Sequence[str] | None = None) -> tuple[Dataset, Findings]:
+    """Annotations in VOC's format without lists, as LabelImg leaves them: XML files beside their pictures, or apart.
+
+    The pictures of a split are those in the folder of its name ("val" is "valid" too) and below it. Where there is no
+    folder for a split, all are "train". A picture belongs to an annotation by its name, or by <filename>.
+
+    Args, return value and errors are those of `read_voc`; a picture's id is the path of its annotation below `root`.
+    """
+    base = xml_folder(root, split)
+    if base is None:
+        raise FileNotFoundError(
+            f"{root} holds no annotation for the split {split!r}; its folders of splits are"
+            f" {', '.join(_split_folders(root)) or 'none, so all pictures are train'}"
+        )
+    findings = Findings()
+    files = {file.relative_to(root).with_suffix("").as_posix(): file for file in sorted(base.rglob("*.xml"))}
+    parsed = {name: tree for name, file in files.items() if (tree := _parse(file, findings)) is not None}
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(base.rglob("*")):
+        if is_picture(path) and not path.name.startswith("."):
+            by_stem[composed(path.stem)].append(path)
+    paths: dict[str, Path] = {}
+    for name, tree in parsed.items():
+        stems = [Path(name).name, Path((tree.findtext("filename") or "").strip().replace("\\", "/")).stem]
+        candidates = next((by_stem[key] for stem in stems if (key := composed(stem)) in by_stem), [])
+        beside = [path for path in candidates if path.parent == files[name].parent]
+        found = _choose(beside or candidates, "", tree)
+        if found is not None:
+            paths[name] = found
+        elif candidates:
+            several = ", ".join(path.relative_to(root).as_posix() for path in candidates)
+            findings.add(files[name], "", f"it could be of any of {several}; name one in <filename>")
+        else:
+            findings.add(files[name], "", f"there is no picture {stems[0]} of any type in {base}; put it there")
+    used = set(paths.values())
+    for path in (path for several in by_stem.values() for path in several if path not in used):
+        message = "it is left out; where it shows no object, write an annotation without one"
+        findings.warn("a picture without an annotation", path, "", message)
+    known = _class_names(root, files, parsed, class_names)
+    records = _records(paths, files, parsed, known, root, findings)
+    findings.pictures = len(files) - len(records)
+    return Dataset(f"{root.resolve().name}/{split}", records, known, list(range(1, len(known) + 1))), findings
+
+
+def xml_folder(root: Path, split: str) -> Path | None:
+    """Where the annotations of a split are that have no lists; None where there are none."""
+    folders = _split_folders(root)
+    wanted = [name for name in SPLIT_NAMES.get(split, (split,)) if name in folders]
+    base = root / wanted[0] if wanted else root if split == "train" and not folders else None
+    return base if base is not None and next(base.rglob("*.xml"), None) is not None else None
+
+
+def _split_folders(root: Path) -> list[str]:
+    names = [name for several in SPLIT_NAMES.values() for name in several]
+    return [name for name in names if (root / name).is_dir()]
+
+
+def _records(
+    paths: Mapping[str, Path],
+    files: Mapping[str, Path],
+    parsed: Mapping[str, ET.Element],
+    known: Sequence[str],
+    source: Path,
+    findings: Findings,
+) -> list[Record]:
+    """The good pictures.
+
+    Args:
+        paths: of each picture, by its name.
+        files: its annotation.
+        parsed: that annotation, where it can be read.
+        known: the classes.
+        source: what is named for problems that many annotations share.
+    """
+    shown = dict(zip(paths, picture_sizes(paths.values()), strict=True))
     records = []
     labels = {composed(name): label for label, name in enumerate(known)}
     shares = Shares()
@@ -113,18 +185,16 @@ def read_voc(root: Path, split: str, class_names: Sequence[str] | None = None) -
             continue
         targets = _targets(parsed[name], annotated, labels, files[name], findings, strangers, shares)
         records.append(Record(id=name, path=paths[name], size=annotated, targets=targets))
-    if shares.tell(root / "Annotations", findings):
+    if shares.tell(source, findings):
         records = []
     for stranger, uses in sorted(strangers.items()):
         findings.add(
-            root / "Annotations",
+            source,
             f"class {stranger!r}",
             f"{count(len(uses), 'object')} of this class (the first is object {uses[0][1]} of {uses[0][0]}),"
             f" which is not one of {few(known)}; correct the name, or add it to data.class_names in settings",
         )
-    findings.pictures = len(lines) - len(records)
-    data = Dataset(f"{root.resolve().name}/{split}", records, known, list(range(1, len(known) + 1)))
-    return data, findings
+    return records
 
 
 def write_voc(dataset: Dataset, root: Path, split: str) -> None:
@@ -308,12 +378,19 @@ def _parse(file: Path, findings: Findings) -> ET.Element | None:
     return None
 
 
-def _class_names(root: Path, parsed: Mapping[Path, ET.Element]) -> list[str]:
-    """The sorted names of all objects in Annotations; files of this split are parsed already."""
+def _class_names(
+    folder: Path, files: Mapping[str, Path], parsed: Mapping[str, ET.Element], class_names: Sequence[str] | None
+) -> list[str]:
+    """`class_names`, or the sorted names of all objects in the folder; files of this split are parsed already."""
+    if class_names is not None:
+        if len(set(class_names)) < len(class_names):
+            raise ValueError(f"class_names holds a name twice: {', '.join(class_names)}")
+        return list(class_names)
+    trees = {files[name]: tree for name, tree in parsed.items()}
     names: set[str] = set()
-    for file in (root / "Annotations").rglob("*.xml"):
+    for file in folder.rglob("*.xml"):
         try:
-            tree = parsed[file] if file in parsed else _read_xml(file)
+            tree = trees[file] if file in trees else _read_xml(file)
         except (ET.ParseError, LookupError, OSError, ValueError):
             continue  # in this split it has been found already; in others it is not ours to tell
         names.update(composed((thing.findtext("name") or "").strip()) for thing in tree.findall("object"))

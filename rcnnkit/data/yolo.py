@@ -18,11 +18,10 @@ import yaml
 
 from rcnnkit.data.checks import Box, Findings, check_box, count, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
-from rcnnkit.data.records import Dataset, Record, few
+from rcnnkit.data.records import SPLIT_NAMES, Dataset, Record, few
 from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, Targets
 
-SPLITS = {"val": ("val", "valid", "validation"), "train": ("train",), "test": ("test",)}
 CORNERS = 6  # numbers of a polygon, at least
 
 
@@ -239,9 +238,9 @@ def _class_names(about: Mapping[str, Any], file: Path) -> dict[int, str]:
 
 def _pictures(about: Mapping[str, Any], file: Path, split: str, findings: Findings) -> list[Path]:
     """The pictures of a split, each once, sorted within its folder or list."""
-    key = next((name for name in SPLITS.get(split, (split,)) if about.get(name)), None)
+    key = next((name for name in SPLIT_NAMES.get(split, (split,)) if about.get(name)), None)
     if key is None:
-        known = few([name for name in about if name in {each for names in SPLITS.values() for each in names}])
+        known = few([name for name in about if name in {each for names in SPLIT_NAMES.values() for each in names}])
         raise ValueError(f"{file} has no {split!r} split; its splits are {known or 'none'}")
     entries = about[key] if isinstance(about[key], list) else [about[key]]
     paths: dict[str, Path] = {}
