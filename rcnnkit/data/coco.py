@@ -435,6 +435,7 @@ def _objects(
     first_of_id: dict[int | str, int] = {}
     first_of_box: dict[tuple[object, ...], int] = {}
     for index, entry in enumerate(entries):
+        entry = _with_box(entry)
         try:
             _check_keys(entry)
             key, category = entry["image_id"], entry["category_id"]
@@ -509,6 +510,19 @@ def _other_type(key: int | str) -> int | str:
         return str(key)
     number = int(key) if key.isdecimal() and len(key) < 20 else 0
     return number if str(number) == key else key
+
+
+def _with_box(entry: Any) -> Any:
+    """The annotation; where it has a polygon and no box, with the box around that, as tools leave out what follows."""
+    polygons = entry.get("segmentation") if isinstance(entry, dict) and not entry.get("bbox") else None
+    if not isinstance(polygons, list) or not polygons or not all(isinstance(one, list) for one in polygons):
+        return entry
+    numbers = [one for polygon in polygons for one in polygon]
+    if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons) or not all(map(_number, numbers)):
+        return entry
+    xs = [x for polygon in polygons for x in polygon[0::2]]
+    ys = [y for polygon in polygons for y in polygon[1::2]]
+    return entry | {"bbox": [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]}
 
 
 def _check_keys(entry: Any) -> None:

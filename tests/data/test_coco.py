@@ -538,3 +538,15 @@ def test_writing_overwrites_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         write_coco(read_coco(file)[0], file)
     assert file.read_text() == before
+
+
+@pytest.mark.parametrize("box", [None, []])
+def test_a_polygon_stands_in_for_a_box_that_is_missing(tmp_path: Path, box: list[float] | None) -> None:
+    polygons = [[1, 2, 10.5, 2, 10, 20], [5, 1.5, 6, 3, 4, 3, 4, 2]]
+    data, findings = read_coco(small_with(tmp_path, bbox=box, segmentation=polygons))
+    assert findings == []
+    (targets,) = (record.targets for record in data.records if record.id == 7)
+    assert [1, 1.5, 10.5, 20] in targets.boxes.tolist()
+    for wrong in ([[1, 2, 3, 4]], [[1, 2, 3, 4, 5, "6"]], [], {"counts": "x"}):
+        _, (problem,) = read_coco(small_with(tmp_path, bbox=box, segmentation=wrong))
+        assert problem.message.startswith("`bbox` is ")
