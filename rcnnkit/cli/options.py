@@ -22,8 +22,8 @@ def finite(value: float | None) -> float | None:
 
 
 def split_of(data: Path, split: str | None, default: str) -> str:
-    """`split`, or `default` where none was given. Raises ValueError where DATA is a .json file, which is read whole."""
-    if split is not None and data.is_file() and data.suffix == ".json":
+    """`split`, or `default` where none was given. Raises ValueError where DATA is a file that is read whole."""
+    if split is not None and data.is_file() and data.suffix in (".json", ".csv"):
         raise ValueError(f"--split {split} is for folders, and {data} is a file that is read whole; leave it out")
     return default if split is None else split
 

@@ -10,6 +10,8 @@ __all__ = [
     "proposals",
     "reading",
     "records",
+    "tables",
     "transforms",
     "voc",
+    "yolo",
 ]

@@ -13,6 +13,7 @@ from pydantic import Field
 from rcnnkit.data.checks import count
 from rcnnkit.data.coco import read_coco
 from rcnnkit.data.records import BadData, Dataset, few
+from rcnnkit.data.tables import read_table
 from rcnnkit.data.voc import read_voc, read_xml, xml_folder
 from rcnnkit.data.yolo import read_yolo, yolo_file
 from rcnnkit.files import check_regular
@@ -44,16 +45,20 @@ def read_data(
     class_names: Sequence[str] | None = None,
     skip_bad: bool = False,
 ) -> Dataset:
-    """A split of a data set in COCO's, Pascal VOC's or YOLO's format, checked.
+    """A split of a data set in COCO's, Pascal VOC's or YOLO's format, or in a table, checked.
 
     What is odd but no mistake for certain, such as an object that is annotated twice, is logged with its number.
 
     Args:
         root: the data set's folder, or COCO's JSON file or YOLO's data.yaml itself.
-        split: a `.json` file below `root` (COCO), the name of a list in ImageSets/Main (VOC), behind the name of a
-            folder where the data set lies below `root`: "VOC2007/trainval", a folder of pictures with XML files (VOC
-            without lists), or a key of data.yaml (YOLO). Not looked at where `root` is a JSON file.
-        images: COCO only: the folder of the pictures, where they are not in a usual place.
+        split: what names the part of the data that is read, in each format
+            COCO: a `.json` file below `root`;
+            VOC: a list in ImageSets/Main, or without lists a folder of XML files; "VOC2007/trainval" is of a data set
+            below `root`;
+            YOLO: a key of data.yaml;
+            tables: a `.csv` file below `root`, with or without its ending.
+            Where `root` is a .json or .csv file, it is not looked at.
+        images: the folder of the pictures of COCO's format and of tables, where they are not found by themselves.
         class_names: in the order of the labels, where it is not the data set's own.
         skip_bad: leave out what is bad, and log how much, instead of raising.
 
@@ -70,19 +75,25 @@ def read_data(
     check_regular(root)
     if root.suffix == ".json" and root.is_file():
         data, findings = read_coco(root, images, class_names)
+    elif root.suffix == ".csv" and root.is_file():
+        data, findings = read_table(root, images, class_names)
     elif root.suffix in (".yaml", ".yml") and root.is_file():
         data, findings = read_yolo(root, split, class_names)
     elif not root.is_dir():
-        raise FileNotFoundError(f"{root} is neither a folder nor COCO's .json file nor YOLO's data.yaml")
+        raise FileNotFoundError(
+            f"{root} is neither a folder nor COCO's .json file, YOLO's data.yaml or a table's .csv file"
+        )
     elif split.endswith(".json"):
         check_regular(root / split)
         if not (root / split).is_file():
             raise FileNotFoundError(f"there is no {root / split}; {_json_files(root)}")
         data, findings = read_coco(root / split, images, class_names)
+    elif (table := root / (split if split.endswith(".csv") else f"{split}.csv")).is_file():
+        data, findings = read_table(table, images, class_names)
     elif images is not None:
         raise ValueError(
-            f"data.images or --images, {images}, is for COCO's format; leave it out, VOC's pictures are in JPEGImages,"
-            " and YOLO's are where data.yaml says"
+            f"data.images or --images, {images}, is for COCO's format and tables; leave it out, VOC's pictures are in"
+            " JPEGImages, and YOLO's are where data.yaml says"
         )
     elif (root / "ImageSets" / "Main").is_dir():
         data, findings = read_voc(root, split, class_names)
@@ -93,8 +104,8 @@ def read_data(
     else:
         raise FileNotFoundError(
             f"{root} has no format that is known: Pascal VOC's has ImageSets/Main for the split {split!r}, or XML files"
-            f" in a folder of that name; YOLO's has a data.yaml; and for COCO's the split is a .json file:"
-            f" {_json_files(root)}"
+            f" in a folder of that name; YOLO's has a data.yaml; a table is {split}.csv; and for COCO's the split is a"
+            f" .json file: {_json_files(root)}"
         )
 
     for what, (number, first) in findings.warnings.items():

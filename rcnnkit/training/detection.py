@@ -93,7 +93,7 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
         BadData: lists what is bad in either, so that all can be mended at once.
         ValueError: there is no object to learn.
     """
-    if data.root.is_file() and data.root.suffix == ".json":
+    if data.root.is_file() and data.root.suffix in (".json", ".csv"):
         raise ValueError(
             f'data.root = "{data.root}" is a file; give its folder, and the files as data.train and data.val'
         )
