@@ -79,26 +79,25 @@ def public(package: str) -> str:
     if names is None or not hasattr(module, "__path__"):
         return _rst(f".. automodule:: {package}\n   :members:\n")
     parts = []
-    for name in names:
-        value = _value(module, name)
+    values = {name: _value(module, name) for name in names}
+    for name, value in sorted(values.items(), key=lambda item: inspect.isclass(item[1])):  # functions first
         parts.append(f"## {package}.{name}\n")
         if inspect.ismodule(value):
             inner = public(value.__name__) if hasattr(value, "__path__") else ""
             parts.append(inner.replace("\n## ", "\n### ") or _rst(f".. automodule:: {value.__name__}\n   :members:\n"))
         else:
+            # Indexed where it is defined: the package's own names, and a function that is called as its module.
+            twice = package == "rcnnkit" or value.__module__ == f"{package}.{name}"
             kind = "autoclass" if inspect.isclass(value) else "autofunction" if callable(value) else "autodata"
             members = "   :members:\n" if kind == "autoclass" else ""
-            members += "   :no-index:\n" if package == "rcnnkit" else ""  # indexed where they are defined
+            members += "   :no-index:\n" if twice else ""
             parts.append(_rst(f".. {kind}:: {package}.{name}\n{members}"))
     return "\n".join(parts)
 
 
 def _value(module: Any, name: str) -> Any:
     """What a public name of a package stands for; a module that was not imported yet is."""
-    try:
-        return importlib.import_module(f"{module.__name__}.{name}")
-    except ModuleNotFoundError:
-        return getattr(module, name)
+    return getattr(module, name, None) or importlib.import_module(f"{module.__name__}.{name}")
 
 
 def _rst(text: str) -> str:
@@ -106,18 +105,25 @@ def _rst(text: str) -> str:
 
 
 def docstring(lines: list[str]) -> None:
-    """Write a docstring's plain text as reStructuredText, in place."""
-    literal = False
-    for i, line in enumerate(lines):
-        if literal and line and not line.startswith(" "):
-            literal = False
-        if not literal:
-            code = re.split(r"(`[^`]*`)", line)
-            lines[i] = "".join(part if j % 2 else _escaped(part) for j, part in enumerate(code))
-            begins = line.endswith(":") and lines[i + 1 : i + 2] == [""] and lines[i + 2 : i + 3] != [""]
-            if begins and lines[i + 2 : i + 3] and lines[i + 2].startswith("    "):
-                lines[i] += ":"
-                literal = True
+    """Write a docstring's plain text as reStructuredText, in place: what is set in columns stays so."""
+    written: list[str] = []
+    section = False  # Args, Returns, Raises: napoleon reads these
+    for text in re.split(r"\n(?:[ ]*\n)+", "\n".join(lines).strip("\n")):
+        if not (paragraph := text.splitlines()):
+            continue
+        first, rest = paragraph[0], paragraph[1:]
+        section = bool(re.fullmatch(r"[A-Z][a-z]+:", first)) or (section and first.startswith(" "))
+        hangs = any(line.startswith("  ") for line in rest) and not first.startswith(("- ", "* "))
+        if not section and (first.startswith("    ") or hangs):
+            written += ["::", "", *(f"    {line}" for line in paragraph), ""]
+        else:
+            written += [*map(_escaped_text, paragraph), ""]
+    lines[:] = written
+
+
+def _escaped_text(line: str) -> str:
+    parts = re.split(r"(`[^`]*`)", line)
+    return "".join(part if i % 2 else _escaped(part) for i, part in enumerate(parts))
 
 
 def _escaped(text: str) -> str:
