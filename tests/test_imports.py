@@ -185,7 +185,7 @@ def test_every_package_says_what_is_public(package: str) -> None:
 
 
 def test_the_documents_import_what_is_public() -> None:
-    documents = [ROOT.parent / "README.md", *(ROOT.parent / "docs").glob("*.md")]
+    documents = [ROOT.parent / "README.md", *(ROOT.parent / "docs").rglob("*.md")]
     code = "\n".join(
         code for file in documents for code in re.findall(r"```python\n(.*?)```", file.read_text(), re.DOTALL)
     )

@@ -10,6 +10,16 @@ CHECKS = {
     "format": ["ruff", "format", "--check", "."],
     "lint": ["ruff", "check", "."],
     "types": ["mypy"],
+    "spelling": [
+        "codespell_lib",
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs",
+        "rcnnkit",
+        "tools",
+        "configs",
+    ],
     "tests": ["pytest", "-q"],
 }
 

@@ -1,0 +1,44 @@
+"""The site: pip install -e '.[docs]' && python -m sphinx -W -b html docs docs/_build"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import generated
+
+from rcnnkit import __version__
+
+project = "rcnnkit"
+author = "The rcnnkit authors"
+copyright = author
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 4
+default_role = "literal"  # docstrings mark code with one backtick
+highlight_language = "none"  # of blocks without a language, such as columns in docstrings
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+maximum_signature_line_length = 80
+
+html_theme = "furo"
+html_title = f"rcnnkit {release}"
+html_copy_source = False
+html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+copybutton_exclude = ".linenos, .gp, .go"
+
+
+def setup(app: Any) -> None:
+    app.connect("source-read", lambda _, __, source: source.__setitem__(0, generated.expand(source[0])))
+    app.connect(
+        "autodoc-process-docstring", lambda _, __, ___, ____, _____, lines: generated.docstring(lines), priority=400
+    )
