@@ -29,10 +29,12 @@ class Section(BaseModel):
 
 
 class MatchSettings(Section):
-    """From which IoU with an object on a box stands for it, and below which it is background; see `match`."""
+    """Which boxes stand for an object, and which for background; see `match`."""
 
     foreground_iou: Share
+    """A box whose IoU with an object is at least this stands for that object."""
     background_iou: Share
+    """A box whose IoU with every object is below this is background. What lies between the two is not learnt from."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -24,7 +24,9 @@ PROPOSALS_PER_OBJECT = 3
 class ModelSettings(PoolSettings, NetworkSettings):
     """[model]: which detector (or the classifier to start one from), and its parts."""
 
-    kind: Literal["faster_rcnn", "fast_rcnn", "rcnn", "classifier"] = "faster_rcnn"  # see `rcnnkit.detectors.kinds`
+    kind: Literal["faster_rcnn", "fast_rcnn", "rcnn", "classifier"] = "faster_rcnn"
+    """Faster R-CNN (arXiv:1506.01497), Fast R-CNN (arXiv:1504.08083), R-CNN (arXiv:1311.2524), or a classifier of whole
+    pictures, from which each of them can start."""
 
     @model_validator(mode="before")
     @classmethod
