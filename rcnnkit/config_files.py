@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,21 @@ def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
         key, equals, text = override.partition("=")
         section, _, name = key.strip().partition(".")
         if not (equals and section and name) or "." in name:
-            raise SettingsError(f"{override!r} is not of the form section.key=value, such as train.lr=0.01")
+            raise SettingsError(f"{override!r} is not of the form section.key=value, such as train.batch=8")
         if not isinstance(values.setdefault(section, {}), dict):
             raise SettingsError(f"{file}: {section} must be a section, [{section}]")
-        values[section][name] = _value(text)
+        renamed = _renamed(section)
+        name = renamed.get(name, name)
+        others = {each: value for each, value in values[section].items() if renamed.get(each, each) != name}
+        values[section] = others | {name: _value(text)}
         changed.add(f"{section}.{name}")
     return check_settings(values, str(file), changed)
+
+
+def _renamed(section: str) -> Mapping[str, str]:
+    """The settings of a section by their names in older files."""
+    field = Settings.model_fields.get(section)
+    return getattr(field.annotation, "renamed", {}) if field else {}
 
 
 def _value(text: str) -> Any:

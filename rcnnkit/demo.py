@@ -65,7 +65,7 @@ def settings_for(name: str, out: Path, device: str, init: Path | None = None) ->
             "proposals": {"train_count": 200, "count": 300},
             "rcnn": {"size": 48, "context": 4, "classifier_lr": 1.0},
             "input": {"short_side": 0},  # windows are cut from the pictures as they are
-            "train": {"iterations": 300, "lr": 0.05, "weight_decay": 5e-4, "warmup": 30},
+            "train": {"iterations": 300, "lr_for_16": 0.05, "weight_decay": 5e-4, "warmup": 30},
         }
     else:
         own = {
@@ -81,7 +81,7 @@ def settings_for(name: str, out: Path, device: str, init: Path | None = None) ->
             "proposals": {"train_count": 500, "count": 500},
             "input": {"short_side": 192, "long_side": 192},
             "augment": {"brightness": 0.2, "contrast": 0.2},
-            "train": {"iterations": 900 if name == "faster-rcnn" else 600, "batch": 2, "lr": 0.16},
+            "train": {"iterations": 900 if name == "faster-rcnn" else 600, "batch": 2, "lr_for_16": 0.16},
         }
     return {section: common.get(section, {}) | own.get(section, {}) for section in common | own}
 

@@ -58,10 +58,11 @@ def list_settings(section: type[Section]) -> list[Setting]:
     (`use_attribute_docstrings`), which would parse the source whenever rcnnkit is imported.
     """
     meanings: dict[str, str] = {}
+    fields = section.model_fields
     for each in section.__mro__[: section.__mro__.index(Section)]:
         for name, meaning in _annotated(each):
-            meanings[name] = meanings.get(name) or meaning
-    fields = section.model_fields
+            if name in fields:
+                meanings[name] = meanings.get(name) or meaning
     return [
         Setting(name, _values(fields[name].annotation, fields[name].metadata), _default(fields[name]), meaning)
         for name, meaning in meanings.items()

@@ -15,6 +15,7 @@ from rcnnkit.backbones.window import WindowNetwork
 from rcnnkit.images import Array, Picture, Preprocessing, centre_crop, list_pictures, read_pictures
 from rcnnkit.model import Model
 from rcnnkit.settings import Factor, Positive, PositiveShare, Section, Share
+from rcnnkit.text import count
 
 SEEN = "_rcnnkit_seen"  # of a tensor of labels: for how many classes its values were found right
 
@@ -152,7 +153,7 @@ class Classifier(Model):
         if not 0 <= first <= last < classes:
             j = int(((labels < 0) | (labels >= classes)).nonzero()[0])
             raise ValueError(
-                f"labels[{j}] = {int(labels[j])}, but the classifier has {classes} classes: labels go from 0 to"
+                f"labels[{j}] = {int(labels[j])}, but the classifier has {count(classes, 'class')}: labels go from 0 to"
                 f" {classes - 1}"
             )
         setattr(labels, SEEN, classes)

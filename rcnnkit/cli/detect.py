@@ -9,6 +9,7 @@ import typer
 
 from rcnnkit.cli.errors import complain
 from rcnnkit.cli.options import Batch, Device, Files, MaxDetections, Precision, Weights, console, finite
+from rcnnkit.text import count
 
 
 def detect(
@@ -50,6 +51,6 @@ def detect(
     done = detect_files(detector, files, out, min_score=least, batch=batch, report=report)
     if found := [len(picture.detections) for picture in done if picture.detections is not None]:
         drawn = sum(picture.drawn is not None for picture in done)
-        console.print(f"wrote {drawn} pictures and {sum(found)} detections in {out / RESULTS}")
+        console.print(f"wrote {count(drawn, 'picture')} and {count(sum(found), 'detection')} in {out / RESULTS}")
     if any(picture.error for picture in done):
         raise typer.Exit(1)

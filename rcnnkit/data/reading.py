@@ -10,12 +10,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rcnnkit.data.checks import count
 from rcnnkit.data.coco import read_coco
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.voc import read_voc
 from rcnnkit.files import check_regular
 from rcnnkit.settings import Section
+from rcnnkit.text import count
 
 log = logging.getLogger("rcnnkit")
 

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from rcnnkit.structures import Size, Targets
-from rcnnkit.text import visible
+from rcnnkit.text import count, visible
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +70,7 @@ class BadData(ValueError):
         skip_bad: bool = False,
     ) -> None:
         self.name, self.problems = name, tuple(problems)
-        lines = [f"{name} has {len(problems)} {thing}{'s' * (len(problems) != 1)}:"]
+        lines = [f"{name} has {count(len(problems), thing)}:"]
         lines += [f"  {visible(str(problem))}" for problem in problems[:shown]]
         if len(problems) > shown:
             lines.append(f"  … and {len(problems) - shown} more")

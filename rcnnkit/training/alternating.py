@@ -114,7 +114,12 @@ def _check_same(settings: Settings, run: Path) -> None:
 
 def _rpn_settings(settings: Settings, **train: Any) -> Settings:
     options = settings.alternating
-    steps = {"iterations": options.rpn_iterations, "batch": options.rpn_batch, "lr": options.rpn_lr, "rpn_only": True}
+    steps: dict[str, Any] = {
+        "iterations": options.rpn_iterations,
+        "batch": options.rpn_batch,
+        "lr_for_16": options.rpn_lr_for_16,
+        "rpn_only": True,
+    }
     return _step_settings(settings, steps | train)
 
 
@@ -123,7 +128,7 @@ def _head_settings(settings: Settings, store: Store, **train: Any) -> Settings:
     steps: dict[str, Any] = {
         "iterations": options.head_iterations,
         "batch": options.head_batch,
-        "lr": options.head_lr,
+        "lr_for_16": options.head_lr_for_16,
         "steps": settings.train.steps if options.head_steps is None else options.head_steps,
     }
     proposals = {"method": "precomputed", "folder": store.folder, "train_count": settings.rpn.train_post_nms}

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from rcnnkit.settings import Count, Factor, NotNegative, Positive, Section, Share
 
-STATED_BATCH = 16  # pictures that `train.lr` is stated for
+STATED_BATCH = 16  # pictures that `train.lr_for_16` is stated for
 
 
 class TrainSettings(Section):
     """[train]: how long and how fast a run learns, by stochastic gradient descent."""
 
+    renamed: ClassVar = {"lr": "lr_for_16"}
+
     iterations: Positive = 90_000
     """Steps of the run: epochs × training pictures ÷ batch. 90,000 is detectron2's 1x schedule for COCO."""
     batch: Positive = 16
     """Training pictures in a step."""
-    lr: Factor = 0.02
-    """Learning rate for a batch of 16 pictures. The real one is lr × batch ÷ 16 (arXiv:1706.02677); a run prints it
-    when it starts. R-CNN's fine-tuning takes lr as it is, for `rcnn.samples` windows. 0.02 is detectron2's."""
+    lr_for_16: Factor = 0.02
+    """Learning rate for a batch of 16 pictures. The real one is lr_for_16 × batch ÷ 16 (arXiv:1706.02677); a run prints
+    it when it starts. R-CNN's fine-tuning takes it as it is, for `rcnn.samples` windows. 0.02 is detectron2's. Its name
+    in older files is lr."""
     momentum: Share = 0.9
     """Momentum of stochastic gradient descent; 0.9 in the code of all three papers."""
     nesterov: bool = False
@@ -72,6 +75,8 @@ class AlternatingSettings(Section):
     iterations, batch and learning rate. The defaults are the paper's for VOC2007, which go with train.steps = [0.75].
     """
 
+    renamed: ClassVar = {"rpn_lr": "rpn_lr_for_16", "head_lr": "head_lr_for_16"}
+
     enabled: bool = False
     """Train in four steps: the region proposal network, Fast R-CNN on its proposals, and both once more on shared
     convolutions."""
@@ -79,14 +84,16 @@ class AlternatingSettings(Section):
     """Iterations of steps 1 and 3, which train the region proposal network."""
     rpn_batch: Positive = 1
     """Pictures in a batch of steps 1 and 3."""
-    rpn_lr: Factor = 0.016
-    """Learning rate of steps 1 and 3 for 16 pictures; the real one is rpn_lr × rpn_batch ÷ 16, the paper's 0.001."""
+    rpn_lr_for_16: Factor = 0.016
+    """Learning rate of steps 1 and 3 for 16 pictures; the real one is rpn_lr_for_16 × rpn_batch ÷ 16, the paper's
+    0.001. Its name in older files is rpn_lr."""
     head_iterations: Positive = 40_000
     """Iterations of steps 2 and 4, which train Fast R-CNN."""
     head_batch: Positive = 2
     """Pictures in a batch of steps 2 and 4."""
-    head_lr: Factor = 0.008
-    """Learning rate of steps 2 and 4 for 16 pictures; the real one is head_lr × head_batch ÷ 16, the paper's 0.001."""
+    head_lr_for_16: Factor = 0.008
+    """Learning rate of steps 2 and 4 for 16 pictures; the real one is head_lr_for_16 × head_batch ÷ 16, the paper's
+    0.001. Its name in older files is head_lr."""
     head_steps: list[Share] | None = None
     """When the learning rate of steps 2 and 4 falls to a tenth, as shares of their iterations. Not given: as
     `train.steps`."""
@@ -98,7 +105,7 @@ def learning_rate(settings: TrainSettings, iteration: int) -> float:
     Scaled linearly with the batch (arXiv:1706.02677); after a linear warm-up, either a tenth from each
     of `steps` on (shares of the iterations), or half a cosine down to 0 (arXiv:1608.03983).
     """
-    lr = settings.lr * settings.batch / STATED_BATCH
+    lr = settings.lr_for_16 * settings.batch / STATED_BATCH
     if settings.schedule == "steps":
         lr *= 0.1 ** sum(iteration >= share * settings.iterations for share in settings.steps)
     else:

@@ -21,7 +21,7 @@ from tests.cli.commands import Command, Values, stdout_in
     [
         (["train", "none.toml"], "none.toml: no such settings file"),
         (["train", "tiny.toml", "rpn.nms_iuo=0.5"], "rpn.nms_iuo is not a setting; did you mean rpn.nms_iou?"),
-        (["train", "tiny.toml", "train.lr=fast"], "train.lr = 'fast': "),
+        (["train", "tiny.toml", "train.lr_for_16=fast"], "train.lr_for_16 = 'fast': "),
         (["train", "tiny.toml", "data.root=nowhere"], "nowhere does not exist"),
         (["train", "tiny.toml", "data.train=some"], "some.txt"),
         (["train", "tiny.toml", "train.device=tpu"], 'device "tpu" cannot be used'),

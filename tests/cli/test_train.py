@@ -20,7 +20,7 @@ def test_train_evaluate_detect(
     config.write_text(tomli_w.dumps(tiny))
     assert rcnnkit("train", config, "train.iterations=2", "head.score_threshold=0.01") == 0
     out = capsys.readouterr().out
-    assert "learning rate 0.0025 (0.02 stated for 16)" in out
+    assert "learning rate 0.0025 (train.lr_for_16 = 0.02)" in out
     assert "wrote runs/tiny/best.safetensors" in out
     assert rcnnkit("train", config, "train.iterations=1") == 0  # the next run, beside it
     assert Path("runs/tiny-2/best.safetensors").exists()
