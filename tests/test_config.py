@@ -270,6 +270,30 @@ def test_epochs_are_counted_in_iterations(file: Path, name: str) -> None:
     )
 
 
+def test_epochs_are_counted_where_the_pictures_can_be(file: Path, digits: Path) -> None:
+    said = "train.epochs is not a setting; give train.iterations, which is epochs × training pictures / train.batch"
+    root = f"data.root={digits}"
+    assert complaint(file, root, "train.epochs=13") == f"the command line: {said}: 13 × 8 / 16 = 7 here"
+    file.write_text("[train]\nepochs = 13\nbatch = 2\n")
+    assert complaint(file, root) == f"{file}: {said}: 13 × 8 / 2 = 52 here"
+    assert complaint(file, root, 'data.train=["train", "val"]').endswith(": 13 × 12 / 2 = 78 here")
+    for other in ("train.epochs=many", "data.train=nothing", "train.batch=0", "model=3"):
+        assert " here" not in complaint(file, root, *([other] if "." in other else []), "data.root=nowhere")
+
+
+def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as error:
+        read_settings(tmp_path)
+    lines = str(error.value).splitlines()
+    assert lines[0].startswith(f"{tmp_path} is a folder, and settings are a file; if your pictures are there, write")
+    written = tmp_path / "settings.toml"
+    written.write_text("\n".join(lines[1:3]))
+    assert read_settings(written).data.root == tmp_path
+    assert complaint(tmp_path) == (
+        f"{tmp_path} is the folder of a run; to go on with it: rcnnkit train {written} train.resume={tmp_path}"
+    )
+
+
 @pytest.mark.parametrize(("name", "ours"), ELSEWHERE.items())
 def test_what_others_call_a_setting(file: Path, name: str, ours: str) -> None:
     section, own = ours.split(".")

@@ -26,7 +26,7 @@ def benchmark(
     ] = None,
     images: Images = None,
     split: Annotated[str | None, typer.Option(help="Of a VOC folder.", show_default="test")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Pictures at most, evenly from all; 0: all.")] = 64,
+    limit: Annotated[int, typer.Option(min=0, help="Pictures at most, evenly from all; 10 at least, or 0: all.")] = 64,
     batch: Batch = 1,
     max_proposals: Annotated[int, typer.Option(min=0, help="Of a picture; 0: each detector's own number.")] = 0,
     device: Device = "auto",

@@ -37,6 +37,8 @@ def detect(
     from rcnnkit.weights import load
 
     detector = load(weights, device, precision, max_detections)
+    if min_score is not None and not (detector.scores_are_margins or 0 <= min_score <= 1):
+        raise ValueError(f"--min-score {min_score:g}: the scores of {weights} are probabilities; give 0 to 1")
     least = detector.min_score if min_score is None else min_score
 
     def report(picture: DetectedFile) -> None:

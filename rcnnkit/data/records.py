@@ -66,7 +66,7 @@ class BadData(ValueError):
         name: str,
         problems: Sequence[Problem],
         shown: int = 50,
-        thing: str = "bad annotation",
+        thing: str = "problem",
         skip_bad: bool = False,
     ) -> None:
         self.name, self.problems = name, tuple(problems)
@@ -78,7 +78,8 @@ class BadData(ValueError):
             lines.append("Nothing is left without them.")
         else:
             lines.append(
-                "Mend them, or leave them out: data.skip_bad = true in settings, --skip-bad on the command line."
+                "Fix them, or leave these pictures and objects out: data.skip_bad = true in settings, --skip-bad on the"
+                " command line."
             )
         super().__init__("\n".join(lines))
 

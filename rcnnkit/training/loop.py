@@ -123,6 +123,9 @@ def iterate(task: Task[Any], run: Run, optimizer: torch.optim.SGD) -> None:
         Interrupted: Ctrl-C or SIGTERM; the last checkpoint was written just before.
     """
     options, progress, model = run.settings.train, run.progress, task.model
+    if run.resume:
+        done = f"going on after iteration {progress.iteration} of {options.iterations}"
+        run.say("; ".join([done, *run.changes]))
     scaler = start_scaler(progress, run.device, run.dtype)
     with (
         closing(task.batches(progress.iteration)) as batches,

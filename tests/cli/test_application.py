@@ -10,6 +10,7 @@ import pytest
 import tomli_w
 from typer.models import OptionInfo
 
+from rcnnkit.benchmark.measure.pictures import LEAST
 from rcnnkit.cli import app, main
 from rcnnkit.cli.proposals import app as proposals
 from rcnnkit.cli.see import app as see
@@ -101,6 +102,11 @@ def test_help_on_any_terminal(rcnnkit: Command, monkeypatch: pytest.MonkeyPatch,
     for command in ("train", "detect", "benchmark", "see"):
         assert rcnnkit(command, "--help") == 0
     assert "--device" in printed.getvalue().decode(encoding)
+
+
+def test_help_names_the_fewest_pictures_of_a_benchmark(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rcnnkit("benchmark", "--help") == 0
+    assert f"{LEAST} at least, or 0: all" in " ".join(capsys.readouterr().out.replace("│", "").split())
 
 
 def test_version(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:

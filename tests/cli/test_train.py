@@ -25,7 +25,10 @@ def test_train_evaluate_detect(
     assert rcnnkit("train", config, "train.iterations=1") == 0  # the next run, beside it
     assert Path("runs/tiny-2/best.safetensors").exists()
     resume = ("train", "runs/tiny/settings.toml", "train.resume=runs/tiny", "train.iterations=3")
+    capsys.readouterr()
     assert rcnnkit(*resume) == 0
+    said = "going on after iteration 2 of 3; train.iterations 2 → 3\n"
+    assert said in capsys.readouterr().out
     assert weights.read("runs/tiny/last.safetensors")[0]["training"]["iteration"] == 3
     capsys.readouterr()
 
