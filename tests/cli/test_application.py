@@ -1,7 +1,6 @@
 import logging
 import subprocess
 import sys
-import tomllib
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -10,6 +9,7 @@ import pytest
 import tomli_w
 from typer.models import OptionInfo
 
+from rcnnkit import __version__
 from rcnnkit.benchmark.measure.pictures import LEAST
 from rcnnkit.cli import app, main
 from rcnnkit.cli.proposals import app as proposals
@@ -110,10 +110,8 @@ def test_help_names_the_fewest_pictures_of_a_benchmark(rcnnkit: Command, capsys:
 
 
 def test_version(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:
-    with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
-        version = tomllib.load(file)["project"]["version"]
     assert rcnnkit("--version") == 0
-    assert capsys.readouterr().out == f"rcnnkit {version}\n"
+    assert capsys.readouterr().out == f"rcnnkit {__version__}\n"
 
 
 @pytest.mark.parametrize(
