@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,14 @@ import tomli_w
 from pydantic import ValidationError
 
 from rcnnkit.config import Settings
+from rcnnkit.data.class_folders import read_class_folders
+from rcnnkit.data.reading import DataSettings, read_data
 from rcnnkit.files import check_regular
-from rcnnkit.settings import explain
+from rcnnkit.settings import EPOCHS, explain
 from rcnnkit.text import visible
+from rcnnkit.training.schedule import TrainSettings
+
+BATCH = TrainSettings().batch
 
 
 class SettingsError(ValueError):
@@ -27,9 +33,11 @@ def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
         FileNotFoundError: no such file.
         ValueError: not a regular file.
         PermissionError: it may not be read.
-        SettingsError: broken TOML, an unknown key, a value of the wrong type or range.
+        SettingsError: a folder, broken TOML, an unknown key, a value of the wrong type or range.
     """
     check_regular(file)
+    if file.is_dir():
+        raise SettingsError(_not_a_folder(file))
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # Windows' editors write a byte-order mark
     except FileNotFoundError:
@@ -47,12 +55,35 @@ def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
         key, equals, text = override.partition("=")
         section, _, name = key.strip().partition(".")
         if not (equals and section and name) or "." in name:
-            raise SettingsError(f"{override!r} is not of the form section.key=value, such as train.lr=0.01")
+            raise SettingsError(f"{override!r} is not of the form section.key=value, such as train.batch=8")
         if not isinstance(values.setdefault(section, {}), dict):
             raise SettingsError(f"{file}: {section} must be a section, [{section}]")
-        values[section][name] = _value(text)
+        renamed = _renamed(section)
+        name = renamed.get(name, name)
+        others = {each: value for each, value in values[section].items() if renamed.get(each, each) != name}
+        values[section] = others | {name: _value(text)}
         changed.add(f"{section}.{name}")
     return check_settings(values, str(file), changed)
+
+
+def _not_a_folder(folder: Path) -> str:
+    """What to do instead of naming a folder where settings are read from."""
+    if (folder / "settings.toml").is_file():
+        return (
+            f"{folder} is the folder of a run; to go on with it: rcnnkit train {folder / 'settings.toml'}"
+            f" train.resume={folder}"
+        )
+    return (
+        f"{folder} is a folder, and settings are a file; if your pictures are there, write these two lines into"
+        f' settings.toml:\n[data]\nroot = "{folder}"\nand run: rcnnkit train settings.toml (`rcnnkit settings` explains'
+        " them all)"
+    )
+
+
+def _renamed(section: str) -> Mapping[str, str]:
+    """The settings of a section by their names in older files."""
+    field = Settings.model_fields.get(section)
+    return getattr(field.annotation, "renamed", {}) if field else {}
 
 
 def _value(text: str) -> Any:
@@ -78,10 +109,29 @@ def check_settings(values: dict[str, Any], source: str, changed: Collection[str]
     except ValidationError as error:
         lines = []
         for each in error.errors():
-            text = explain(each, Settings)
+            text = explain(each, Settings) + _in_iterations(each, values)
             blamed = ".".join(text.split(maxsplit=1)[0].split(".")[:2])  # all texts begin with the setting
             lines.append(visible(f"{'the command line' if blamed in changed else source}: {text}"))
         raise SettingsError("\n".join(lines)) from None
+
+
+def _in_iterations(error: Any, values: dict[str, Any]) -> str:
+    """For a number of epochs, which is no setting: how many iterations it would be, where the pictures can be read."""
+    epochs, train = error["input"], values.get("train")
+    if error["type"] != "extra_forbidden" or error["loc"][-1].lower() not in EPOCHS or not isinstance(epochs, int):
+        return ""
+    batch = train.get("batch", BATCH) if isinstance(train, dict) else BATCH
+    try:
+        data = DataSettings.model_validate(values["data"])
+        splits = [data.train] if isinstance(data.train, str) else data.train
+        if values.get("model", {}).get("kind") == "classifier":
+            pictures = len(read_class_folders(data.root, splits, skip_bad=True))
+        else:
+            pictures = sum(len(read_data(data.root, each, images=data.images, skip_bad=True)) for each in splits)
+        iterations = math.ceil(epochs * pictures / batch)
+    except (AttributeError, ArithmeticError, KeyError, OSError, TypeError, ValueError):
+        return ""  # which is reported when the epochs are out of the way
+    return f": {epochs} × {pictures} / {batch} = {iterations} here"
 
 
 def write_settings(settings: Settings, file: Path) -> None:

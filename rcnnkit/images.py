@@ -223,23 +223,28 @@ def centre_crop(picture: Array, resize: int, crop: int) -> Tensor:
 
 
 class Preprocessing(Section):
-    """[input]: what happens to a picture before the network sees it; kept with the weights."""
+    """[input]: what happens to a picture before the network sees it. Kept with the weights."""
 
-    short_side: Annotated[int, Field(ge=0)] = 800  # pixels of the shorter side (0: as it is), unless …
-    long_side: Annotated[int, Field(gt=0)] = 1333  # … the longer one would exceed this
-    # Several shorter sides: training draws one for each picture, and Fast R-CNN detects at all of them.
+    short_side: Annotated[int, Field(ge=0)] = 800
+    """Pixels of a picture's shorter side after resizing, unless the longer one would exceed `long_side`. 800 is
+    torchvision's and detectron2's, the papers have 600 (Fast R-CNN 5.2). 0: as it is."""
+    long_side: Annotated[int, Field(gt=0)] = 1333
+    """The most pixels of the longer side; the papers have 1000."""
     scales: tuple[Annotated[int, Field(gt=0)], ...] = ()
-    mean: tuple[float, float, float] = (
-        0.485,
-        0.456,
-        0.406,
-    )  # RGB in [0, 1]; ImageNet's, as torchvision has it (GoogLeNet's weights bring others: model.pretrained)
+    """Several shorter sides, pixels: training draws one for each picture, and Fast R-CNN detects at all of them (Fast
+    R-CNN 2.4). Empty: `short_side` alone."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Mean of the pixels, red, green, blue, each in [0, 1]; it is subtracted. The default is torchvision's for
+    ImageNet; with `model.pretrained` the weights bring their own."""
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
-    divisor: Annotated[int, Field(gt=0)] = 64  # padded sides are multiples: the coarsest stride keeps cells aligned
-    # Whose bilinear rule 8-bit pictures are resized by; weights from elsewhere keep the one they were trained with.
-    # opencv: on 8 bits, sides rounded down. torchvision: after normalising, in float32, sides rounded down.
-    # detectron2: Pillow's, on 8 bits, which averages where it shrinks; sides rounded to the nearest.
+    """Standard deviation of the pixels, red, green, blue, each in units of [0, 1]; they are divided by it."""
+    divisor: Annotated[int, Field(gt=0)] = 64
+    """The padded sides of a batch are multiples of so many pixels, so that the cells of the coarsest map keep their
+    places."""
     resizing: Literal["opencv", "torchvision", "detectron2"] = "opencv"
+    """Whose bilinear rule pictures of 8 bits are resized by. opencv: on 8 bits, sides rounded down. torchvision: on
+    normalised float32, sides rounded down. detectron2: Pillow's, on 8 bits, which averages where it shrinks, sides
+    rounded to the nearest. Weights from elsewhere keep the rule that they were trained with."""
 
     def at(self, short_side: int) -> Preprocessing:
         """The same with another shorter side."""

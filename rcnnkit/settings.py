@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
-from typing import Annotated, Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,6 +21,17 @@ class Section(BaseModel):
     """The settings of one part. They stand beside its class, which takes them as an argument."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    renamed: ClassVar[Mapping[str, str]] = {}  # settings by their names in older files
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names_are_taken(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        for old, name in cls.renamed.items():
+            if old in values and name in values:
+                raise ValueError(f"{name} and {old}, its old name, are both given; keep {name}")
+        return {cls.renamed.get(name, name): value for name, value in values.items()}
 
     def first_changed(self, names: Sequence[str]) -> str | None:
         """The first of these settings that is not at its default."""
@@ -29,10 +40,12 @@ class Section(BaseModel):
 
 
 class MatchSettings(Section):
-    """From which IoU with an object on a box stands for it, and below which it is background; see `match`."""
+    """Which boxes stand for an object, and which for background; see `match`."""
 
     foreground_iou: Share
+    """A box whose IoU with an object is at least this stands for that object."""
     background_iou: Share
+    """A box whose IoU with every object is below this is background. What lies between the two is not learnt from."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -48,9 +61,9 @@ class MatchSettings(Section):
 ELSEWHERE = {
     "batch_size": "train.batch",
     "ims_per_batch": "train.batch",
-    "learning_rate": "train.lr",
-    "base_lr": "train.lr",
-    "lr0": "train.lr",
+    "learning_rate": "train.lr_for_16",
+    "base_lr": "train.lr_for_16",
+    "lr0": "train.lr_for_16",
     "max_iter": "train.iterations",
     "imgsz": "input.short_side",
     "image_size": "input.short_side",
@@ -100,14 +113,17 @@ def explain(error: Any, sections: type[BaseModel]) -> str:
 
 
 def _closest_setting(key: str, sections: type[BaseModel]) -> str | None:
-    """The setting whose name is most like that of `key`: in its own section if there is one, else in any."""
+    """The setting whose name or old name is most like that of `key`: in its own section first, then in any."""
     section, _, name = key.rpartition(".")
-    known = []
+    known: list[tuple[str, str, str]] = []  # section, name or old name, and what it is called
     for title, field in sections.model_fields.items():
         assert isinstance(field.annotation, type)
-        known += [title, *(f"{title}.{each}" for each in field.annotation.model_fields)]
-    for keys in ([each for each in known if each.rpartition(".")[0] == section], known):
-        names = {each.rpartition(".")[2]: each for each in reversed(keys)}
+        assert issubclass(field.annotation, Section)
+        known.append(("", title, title))
+        called = {each: each for each in field.annotation.model_fields} | dict(field.annotation.renamed)
+        known += [(title, each, f"{title}.{new}") for each, new in called.items()]
+    for keys in ([each for each in known if each[0] == section], known):
+        names = {each: new for _, each, new in reversed(keys)}
         if close := closest_name(name, list(names)):
             return names[close]
     return None

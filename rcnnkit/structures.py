@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from rcnnkit.settings import closest_name
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Size = tuple[int, int]  # (height, width)
+Found = tuple[str, float, tuple[float, float, float, float]]  # name, score and x1, y1, x2, y2 of one detection
 Piece = TypeVar("Piece", "Targets", "Proposals", "Detections")
 
 
@@ -138,11 +139,26 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, keep: Tensor | slice) -> Detections:
-        """Those that a mask, an index tensor or a slice selects."""
-        return _select(self, keep)
+    @overload
+    def __getitem__(self, keep: int) -> Found: ...
 
-    def __iter__(self) -> Iterator[tuple[str, float, tuple[float, float, float, float]]]:
+    @overload
+    def __getitem__(self, keep: Tensor | slice) -> Detections: ...
+
+    def __getitem__(self, keep: int | Tensor | slice) -> Found | Detections:
+        """Those that a mask, an index tensor or a slice selects; or one, as iterating gives it.
+
+        Raises:
+            IndexError: there are not so many.
+        """
+        if (number := _number(keep)) is None:
+            return _select(self, keep)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"there is no detection [{number}] among {len(self)}")
+        first = number % len(self)
+        return next(iter(self[first : first + 1]))
+
+    def __iter__(self) -> Iterator[Found]:
         """(name, score, (x1, y1, x2, y2)) of each detection."""
         boxes = ((x1, y1, x2, y2) for x1, y1, x2, y2 in self.boxes.tolist())
         return zip(self.names, self.scores.tolist(), boxes, strict=True)
@@ -224,7 +240,16 @@ def _check_lengths(piece: Piece) -> None:
             raise ValueError(f"{len(piece.boxes)} boxes but {len(value)} {name}; each box needs one")
 
 
-def _select(piece: Piece, keep: Tensor | slice) -> Piece:
+def _number(keep: object) -> int | None:
+    """Where `keep` asks for a single one: a whole number, also numpy's, or one in a tensor."""
+    if isinstance(keep, Tensor):
+        return int(keep) if keep.ndim == 0 and keep.dtype != torch.bool else None
+    return int(keep) if isinstance(keep, int | np.integer) and not isinstance(keep, bool) else None
+
+
+def _select(piece: Piece, keep: int | Tensor | slice) -> Piece:
+    if (number := _number(keep)) is not None:
+        raise TypeError(f"{type(piece).__name__}[{number}] would be a single one; write a slice, such as [0:1]")
     chosen: dict[str, Any] = {name: value[keep] for name, value in _tensors(piece).items()}
     return replace(piece, **chosen)
 

@@ -11,6 +11,7 @@ from rcnnkit.evaluation.accuracy import Accuracy
 from rcnnkit.evaluation.coco import NUMBERS, UNCAPPED
 from rcnnkit.evaluation.report import Evaluation
 from rcnnkit.proposals.recall import SELECTIONS, Coverage
+from rcnnkit.text import count
 
 
 def evaluation_table(result: Evaluation) -> Group:
@@ -46,7 +47,7 @@ def class_table(result: Evaluation) -> Table:
 
 def coco_table(result: Evaluation) -> Table:
     """COCO's twelve numbers in percent, with what each one means; of crowded pictures, those of UNCAPPED too."""
-    pictures = f"{result.pictures:,} picture{'s' * (result.pictures != 1)}"
+    pictures = f"{count(result.pictures, 'picture')}"
     speed = "" if math.isnan(result.seconds_per_image) else f", {result.seconds_per_image:.3f} s each"
     table = Table(title=f"{result.dataset}: COCO's numbers, %", caption=pictures + speed, title_justify="left")
     table.caption_justify = "left"
@@ -86,11 +87,11 @@ def coverage_table(result: Coverage) -> Table:
         table.add_column(column, justify="right")
     for name, min_area in SELECTIONS.items():
         objects = f"{name}: {int((result.areas >= min_area).sum()):,}"
-        for count in result.counts:
-            there_are = float(result.lengths.clamp(max=count).double().mean())
-            recalls = (result.recall(count, threshold, min_area) for threshold in (0.5, 0.7))
-            values = [_number(value, 3) for value in (*recalls, result.mabo(count, min_area))]
-            table.add_row(objects, f"{count:,}", _number(there_are, 0), *values)
+        for first in result.counts:
+            there_are = float(result.lengths.clamp(max=first).double().mean())
+            recalls = (result.recall(first, threshold, min_area) for threshold in (0.5, 0.7))
+            values = [_number(value, 3) for value in (*recalls, result.mabo(first, min_area))]
+            table.add_row(objects, f"{first:,}", _number(there_are, 0), *values)
             objects = ""
         table.add_section()
     return table

@@ -24,7 +24,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from rcnnkit.progress import Report
-from rcnnkit.text import set_in, visible
+from rcnnkit.text import count, set_in, visible
 
 
 class Console(rich.console.Console):
@@ -78,7 +78,7 @@ def progress(console: Console, *, transient: bool = False) -> Iterator[Report]:
             tasks[name] = bar.add_task(visible(name, console.encoding), total=total)
         bar.update(tasks[name], completed=done)
         if not (console.is_terminal or transient) and done and done * 10 // total > (done - 1) * 10 // total:
-            console.print(f"{name}: {done} of {total} pictures")
+            console.print(f"{name}: {done} of {count(total, 'picture')}")
 
     with bar:
         yield report

@@ -32,6 +32,12 @@ def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 
 
+def count(number: int, thing: str) -> str:
+    """`1 picture`, `2 pictures`, `3 classes`, `1,000 pictures`."""
+    plural = "es" if thing.endswith("s") else "s"
+    return f"{number:,} {thing}{plural if number != 1 else ''}"
+
+
 def set_in(text: str) -> str:
     """A message that may have several lines, visible; all but the first are set in, so that none looks like another."""
     first, *rest = map(visible, text.expandtabs(4).split("\n"))

@@ -321,7 +321,8 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path | str) -> None:
         others = f", and so do {len(bad) - 1} other tensors" if len(bad) > 1 else ""
         raise ValueError(
             f"{path} holds NaN or infinite weights: {bad[first]:,} of the {tensors[first].numel():,} values of {first}"
-            f"{others}; its training diverged, so take an earlier checkpoint, or train again with a lower train.lr"
+            f"{others}; its training diverged, so take an earlier checkpoint, or train again with a lower"
+            " train.lr_for_16"
         )
 
 

@@ -151,7 +151,7 @@ scale = [0.5, 2.0]
 [train]
 iterations = 100
 batch = 3
-lr = 1e-3
+lr_for_16 = 1e-3
 momentum = 0.8
 nesterov = true
 weight_decay = 0.0005
@@ -173,10 +173,10 @@ init = "b.safetensors"
 [alternating]
 rpn_iterations = 90
 rpn_batch = 3
-rpn_lr = 0.25
+rpn_lr_for_16 = 0.25
 head_iterations = 80
 head_batch = 4
-head_lr = 0.125
+head_lr_for_16 = 0.125
 head_steps = [0.5]
 """
 # What does not go with the rest: these are Faster R-CNN's alone.
@@ -203,20 +203,20 @@ def test_defaults(file: Path) -> None:
     assert settings.rpn.nms_iou == 0.7
     assert settings.head.delta_weights == (10, 10, 5, 5)
     assert settings.input.short_side == 800
-    assert (settings.train.batch, settings.train.lr) == (16, 0.02)  # "for 16 pictures"
+    assert (settings.train.batch, settings.train.lr_for_16) == (16, 0.02)  # "for 16 pictures"
 
 
 def test_the_file_decides_and_the_command_line_has_the_last_word(file: Path) -> None:
     file.write_text('[data]\nroot = "here"\n[train]\nlr = 0.5\nbatch = 2\n')
-    settings = read_settings(file, ["train.lr=0.25", "train.lr=0.125", "head.nms_iou=0.25"])
-    assert (settings.train.lr, settings.train.batch, settings.head.nms_iou) == (0.125, 2, 0.25)
+    settings = read_settings(file, ["train.lr_for_16=0.25", "train.lr_for_16=0.125", "head.nms_iou=0.25"])
+    assert (settings.train.lr_for_16, settings.train.batch, settings.head.nms_iou) == (0.125, 2, 0.25)
 
 
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("train.lr=1e-3", 0.001),
-        ("train.lr=1", 1.0),
+        ("train.lr_for_16=1e-3", 0.001),
+        ("train.lr_for_16=1", 1.0),
         ("train.batch = 4", 4),
         ("train.nesterov=true", True),
         ("model.backbone=resnet18", "resnet18"),
@@ -241,7 +241,7 @@ def test_overrides(file: Path, override: str, expected: object) -> None:
 def test_bad_overrides(file: Path, override: str) -> None:
     with pytest.raises(SettingsError) as error:
         read_settings(file, [override])
-    assert "the command line: " in str(error.value) or "section.key=value, such as train.lr=0.01" in str(error.value)
+    assert "the command line: " in str(error.value) or "section.key=value, such as train.batch=8" in str(error.value)
     assert override.partition("=")[0].strip(".") in str(error.value)
 
 
@@ -255,7 +255,7 @@ def test_a_misspelt_key_is_answered_with_the_right_one(file: Path) -> None:
 
 
 def test_a_key_in_the_wrong_section_is_answered_with_the_right_one(file: Path) -> None:
-    assert complaint(file, "model.lr=1") == "the command line: model.lr is not a setting; did you mean train.lr?"
+    assert complaint(file, "model.lr=1") == "the command line: model.lr is not a setting; did you mean train.lr_for_16?"
     file.write_text('[data]\nroot = "here"\n[trian]\nlr = 1\n')
     assert complaint(file) == f"{file}: trian is not a setting; did you mean train?"
     file.write_text('backbone = "resnet18"\n[data]\nroot = "here"\n')
@@ -267,6 +267,30 @@ def test_epochs_are_counted_in_iterations(file: Path, name: str) -> None:
     assert complaint(file, f"train.{name}=12") == (
         f"the command line: train.{name} is not a setting; give train.iterations, which is epochs × training pictures /"
         " train.batch"
+    )
+
+
+def test_epochs_are_counted_where_the_pictures_can_be(file: Path, digits: Path) -> None:
+    said = "train.epochs is not a setting; give train.iterations, which is epochs × training pictures / train.batch"
+    root = f"data.root={digits}"
+    assert complaint(file, root, "train.epochs=13") == f"the command line: {said}: 13 × 8 / 16 = 7 here"
+    file.write_text("[train]\nepochs = 13\nbatch = 2\n")
+    assert complaint(file, root) == f"{file}: {said}: 13 × 8 / 2 = 52 here"
+    assert complaint(file, root, 'data.train=["train", "val"]').endswith(": 13 × 12 / 2 = 78 here")
+    for other in ("train.epochs=many", "data.train=nothing", "train.batch=0", "model=3"):
+        assert " here" not in complaint(file, root, *([other] if "." in other else []), "data.root=nowhere")
+
+
+def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as error:
+        read_settings(tmp_path)
+    lines = str(error.value).splitlines()
+    assert lines[0].startswith(f"{tmp_path} is a folder, and settings are a file; if your pictures are there, write")
+    written = tmp_path / "settings.toml"
+    written.write_text("\n".join(lines[1:3]))
+    assert read_settings(written).data.root == tmp_path
+    assert complaint(tmp_path) == (
+        f"{tmp_path} is the folder of a run; to go on with it: rcnnkit train {written} train.resume={tmp_path}"
     )
 
 
@@ -285,10 +309,10 @@ def test_far_from_every_key_there_is_no_suggestion(file: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("train.lr=fast", "train.lr = 'fast': input should be a valid number"),
-        ("train.lr=-1", "train.lr = -1: input should be greater than 0"),
-        ("train.lr=nan", "train.lr = nan: input should be"),
-        ("train.lr=inf", "train.lr = inf: input should be a finite number"),
+        ("train.lr_for_16=fast", "train.lr_for_16 = 'fast': input should be a valid number"),
+        ("train.lr_for_16=-1", "train.lr_for_16 = -1: input should be greater than 0"),
+        ("train.lr_for_16=nan", "train.lr_for_16 = nan: input should be"),
+        ("train.lr_for_16=inf", "train.lr_for_16 = inf: input should be a finite number"),
         ("train.batch=2.5", "train.batch = 2.5: input should be a valid integer"),
         ("train.batch=0", "train.batch = 0: input should be greater than 0"),
         ("train.clip_norm=inf", "train.clip_norm = inf: input should be a finite number"),
@@ -374,7 +398,7 @@ def test_background_needs_a_range(file: Path) -> None:
 
 
 def test_every_mistake_is_told_at_once(file: Path) -> None:
-    lines = complaint(file, "train.lr=fast", "train.batch=0", "rpn.nms_iuo=1").splitlines()
+    lines = complaint(file, "train.lr_for_16=fast", "train.batch=0", "rpn.nms_iuo=1").splitlines()
     assert len(lines) == 3
     assert all(line.startswith("the command line: ") for line in lines)
 
@@ -388,7 +412,7 @@ def test_what_is_missing_is_named(file: Path) -> None:
 
 def test_a_section_that_is_none(file: Path) -> None:
     file.write_text('train = 5\n[data]\nroot = "here"\n')
-    assert "train must be a section, [train]" in complaint(file, "train.lr=1")
+    assert "train must be a section, [train]" in complaint(file, "train.lr_for_16=1")
     assert "train = 5" in complaint(file)
 
 
@@ -493,6 +517,24 @@ def test_a_kind_goes_by_its_old_name_too(tiny: dict[str, dict[str, Any]]) -> Non
     assert check_settings(old, "a.toml").model.kind == "fast_rcnn"
     with pytest.raises(ValueError, match=r"a\.toml: .*kind and detector, its old name, are both given; keep kind"):
         check_settings(old | {"model": old["model"] | {"kind": "rcnn"}}, "a.toml")
+
+
+def test_learning_rates_go_by_their_old_names_too(tmp_path: Path) -> None:
+    file = tmp_path / "old.toml"
+    file.write_text('[data]\nroot = "here"\n[train]\nlr = 0.5\n[alternating]\nrpn_lr = 0.25\nhead_lr = 0.125\n')
+    read = read_settings(file)
+    assert read.train.lr_for_16 == 0.5
+    assert (read.alternating.rpn_lr_for_16, read.alternating.head_lr_for_16) == (0.25, 0.125)
+    write_settings(read, tmp_path / "new.toml")
+    assert "\nlr_for_16 = 0.5\n" in (tmp_path / "new.toml").read_text()
+    assert read_settings(tmp_path / "new.toml") == read
+    for name in ("lr", "lr_for_16"):  # one setting, whatever each of them calls it
+        for path in (file, tmp_path / "new.toml"):
+            assert read_settings(path, [f"train.{name}=0.125"]).train.lr_for_16 == 0.125
+    assert read_settings(file, ["train.lr=0.1", "train.lr_for_16=0.2"]).train.lr_for_16 == 0.2
+    assert complaint(file, "train.lr=fast").startswith("the command line: train.lr_for_16 = 'fast': ")
+    file.write_text('[data]\nroot = "here"\n[train]\nlr = 0.5\nlr_for_16 = 0.5\n')
+    assert complaint(file) == (f"{file}: train.lr_for_16 and lr, its old name, are both given; keep lr_for_16")
 
 
 def test_every_kind_is_in_the_table() -> None:

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -56,6 +57,22 @@ def test_one_detector_alone(tmp_path: Path) -> None:
     assert "init = " not in (out / "faster-rcnn" / "settings.toml").read_text()
     with pytest.raises(ValueError, match="--only fastest-rcnn is not one of rcnn, fast-rcnn, faster-rcnn"):
         demo.run_demo(tmp_path / "other", "cpu", Console(quiet=True), "fastest-rcnn")
+
+
+@pytest.mark.parametrize(
+    ("measured", "used"),
+    [
+        ({"rcnn": (0.95, 1.4), "fast-rcnn": (0.87, 0.3), "faster-rcnn": (0.941, 0.1)}, "faster-rcnn"),
+        ({"rcnn": (0.95, 1.4), "fast-rcnn": (0.945, 0.3), "faster-rcnn": (0.939, 0.1)}, "fast-rcnn"),
+        ({"rcnn": (0.95, 1.4)}, "rcnn"),
+    ],
+)
+def test_the_fastest_of_the_good_ones_is_used(measured: dict[str, tuple[float, float]], used: str) -> None:
+    def outcome(ap50: float, seconds: float) -> Any:
+        coco = SimpleNamespace(numbers={"AP50": ap50})
+        return SimpleNamespace(evaluation=SimpleNamespace(coco=coco, seconds_per_image=seconds))
+
+    assert demo.fastest({name: outcome(*numbers) for name, numbers in measured.items()}) == used
 
 
 @pytest.mark.slow

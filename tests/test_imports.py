@@ -17,7 +17,7 @@ CONTRIBUTING = ROOT.parent / "CONTRIBUTING.md"
 # them; `python tests/test_imports.py` writes them into it.
 TIERS = [
     ["apart", "boxes", "colours", "defaults", "files", "precision", "processes", "progress", "settings", "text"],
-    ["downloads", "pickles", "structures"],
+    ["downloads", "pickles", "setting_list", "structures"],
     ["mat_files", "matching"],
     ["ops/"],
     ["decoding"],
@@ -143,6 +143,17 @@ def test_detecting_does_not_load_what_only_training_needs() -> None:
     loaded = loaded_by("import rcnnkit; rcnnkit.load")
     assert "rcnnkit.weights" in loaded
     assert not loaded & {"albumentations", "sklearn", "matplotlib", "pycocotools", "typer"}
+
+
+def test_help_waits_for_no_library_of_the_commands() -> None:
+    loaded = loaded_by("from rcnnkit.cli import app")
+    assert "rcnnkit.cli.settings" in loaded
+    assert not loaded & {"torch", "numpy", "cv2", "pydantic", "torchvision"}
+
+
+def test_reading_settings_does_not_list_them() -> None:
+    """Their meanings are parsed from the source, which is for those who ask."""
+    assert [module for module in modules() if "setting_list" in imported(module)] == ["cli.settings"]
 
 
 def test_every_name_is_there_and_others_are_not() -> None:

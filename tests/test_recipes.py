@@ -1,15 +1,18 @@
 """The papers' recipes: each takes two steps on data of its layout, small."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
 
 from rcnnkit import weights
 from rcnnkit.config_files import read_settings
 from rcnnkit.data.digits import write_digits
+from rcnnkit.importing.torchvision_detectors import from_torchvision
 from rcnnkit.training.train import train
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -68,6 +71,30 @@ def test_two_steps(recipe: Path, devkit: Path, tmp_path: Path) -> None:
     detector = weights.load(train(settings, tmp_path / "run", console=console), "cpu")
     assert len(detector.class_names) >= 3
     assert (tmp_path / "run" / "evaluation.json").is_file()
+
+
+def test_the_file_to_start_from(digits: Path, tmp_path: Path) -> None:
+    text = (CONFIGS / "start.toml").read_text()
+    assert len(re.findall(r"^\w+ = ", text, re.MULTILINE)) == 8
+    small = ["model.pretrained=false", "model.backbone=resnet18", "model.norm=batch", "input.short_side=64"]
+    small += [f"data.root={digits}", "data.workers=0", "train.iterations=2", "train.batch=2", "train.device=cpu"]
+    assert train(read_settings(CONFIGS / "start.toml", small), tmp_path / "run", console=Console(quiet=True)).exists()
+
+
+def test_the_file_to_fine_tune_from_coco_is_of_torchvisions_network() -> None:
+    """So that its weights fit, and mean the same."""
+    theirs = fasterrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None)
+    _, imported = from_torchvision(theirs, [str(i) for i in range(90)])
+    ours = read_settings(CONFIGS / "finetune.toml")
+    for section in ("model", "rpn", "head", "input"):
+        resolved = getattr(ours, section).model_dump()
+        for name, value in getattr(imported, section).model_dump().items():
+            # Written out in the one, and what 0 or nothing stands for in the other.
+            if (section, name) not in OTHERWISE:
+                assert resolved[name] == pytest.approx(value), f"{section}.{name}"
+
+
+OTHERWISE = {("model", "frozen_stages"), ("model", "pool_size"), ("rpn", "anchor_sizes"), ("head", "hidden")}
 
 
 def _toml(value: object) -> str:

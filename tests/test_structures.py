@@ -115,6 +115,28 @@ def test_detections_by_mask_index_and_slice() -> None:
     assert found[:1].names == ["hen"]
 
 
+def test_one_detection_is_what_iterating_gives() -> None:
+    found = some()
+    for one in (0, np.int64(0), torch.tensor(0), found.scores.argmax(), -3):
+        assert found[one] == next(iter(found))
+    assert found[2] == found[-1] == list(found)[2]
+    assert found[0][0] == found.names[0]
+    for there_is_none in (3, -4):
+        with pytest.raises(IndexError, match=rf"^there is no detection \[{there_is_none}\] among 3$"):
+            found[there_is_none]
+    with pytest.raises(IndexError, match=r"^there is no detection \[0\] among 0$"):
+        found[:0][0]
+
+
+def test_one_proposal_or_target_is_a_slice() -> None:
+    proposals = Proposals(torch.zeros(2, 4), torch.zeros(2))
+    with pytest.raises(TypeError, match=r"^Proposals\[1\] would be a single one; write a slice, such as \[0:1\]$"):
+        proposals[1]  # type: ignore[index]
+    targets = Targets(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([0]))
+    with pytest.raises(TypeError, match=r"^Targets\[0\] would be"):
+        targets[torch.tensor(0)]
+
+
 def test_above_includes_the_score_itself() -> None:
     assert some().above(0.5).labels.tolist() == [2, 0]
     assert len(some().above(0.91)) == 0

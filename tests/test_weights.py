@@ -282,7 +282,7 @@ def test_weights_that_are_not_finite(file: Path, value: float) -> None:
         load(file, "cpu")
     assert str(error.value) == (
         f"{file} holds NaN or infinite weights: 3 of the {bad.numel()} values of head.score_layer.weight; its training"
-        " diverged, so take an earlier checkpoint, or train again with a lower train.lr"
+        " diverged, so take an earlier checkpoint, or train again with a lower train.lr_for_16"
     )
     write(**{"head-score_layer-weight": bad, "head-score_layer-bias": bad[0].clone()})
     with pytest.raises(

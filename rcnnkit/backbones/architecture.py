@@ -15,8 +15,6 @@ from rcnnkit.backbones.two_fc import RegionSettings
 from rcnnkit.backbones.window import WindowNetwork
 from rcnnkit.settings import Count, NotNegative, Positive, Section
 
-# fpn: a pyramid on maps of strides 4 to 32. c4: one map, and a ResNet's stage 4 per region. none: one map of stride 16,
-# and what follows it in the network per region.
 Neck = Literal["fpn", "c4", "none"]
 
 
@@ -24,16 +22,36 @@ class NetworkSettings(Section):
     """The settings that a backbone is made from."""
 
     backbone: str = "resnet50"
-    neck: Neck = "fpn"  # the default is the network's own first
-    norm: Norm = "frozen"  # from scratch: "batch" or, of ResNets, "group"; "none" where the network has none
-    norm_eps: NotNegative = 1e-5  # of a ResNet's norms; torchvision's first Faster R-CNN on COCO was trained with 0
-    stride_in_1x1: bool = False  # of a ResNet's bottlenecks: the paper's and Caffe's; torchvision's is in the 3×3
-    pretrained: bool = False  # ImageNet weights, and with them their input.mean and input.std
-    # From the first layers on; 2: stem and stage 1, or VGG16's conv1_1 to conv2_2, as the papers' code.
+    """The network: alexnet, caffenet, zfnet, vgg_cnn_m_1024, vgg16, vgg19, googlenet, googlenet_lrn, resnet18,
+    resnet34, resnet50, resnet101, resnet152, or timm/NAME for a network of timm."""
+    neck: Neck = "fpn"
+    """What lies between the network and the head. fpn: a pyramid of maps with strides 4 to 32 (FPN, arXiv:1612.03144).
+    c4: one map of stride 16, and a ResNet's stage 4 for each region (arXiv:1512.03385). none: one map of stride 16, and
+    the rest of the network for each region. Not given: the backbone's own, which is fpn for ResNets and timm's networks
+    and none for the others."""
+    norm: Norm = "frozen"
+    """The backbone's normalisation. frozen: batch norm with the statistics and scales of the pretrained weights. batch:
+    batch norm that learns, for training from scratch. group: group norm (arXiv:1803.08494), for ResNets. none: for
+    networks without normalisation. Not given: the backbone's own, which is frozen for ResNets."""
+    norm_eps: NotNegative = 1e-5
+    """What a ResNet's norms add to the variance. torchvision's first Faster R-CNN on COCO was trained with 0."""
+    stride_in_1x1: bool = False
+    """A ResNet's bottlenecks stride in their first 1×1 convolution, as in the paper (arXiv:1512.03385) and in Caffe's
+    weights. false: in their 3×3 convolution, as in torchvision."""
+    pretrained: bool = False
+    """Start from torchvision's ImageNet weights, or from timm's. They bring their own `input.mean` and `input.std`, and
+    are downloaded once."""
     frozen_stages: Count = 0
+    """How many parts of the backbone are not trained, counted from the first layer. 2: the stem and stage 1 of a
+    ResNet, or conv1_1 to conv2_2 of VGG16, as in the code of Fast and Faster R-CNN. 0: all are trained."""
     fpn_channels: Positive = 256
-    fpn_norm: Norm = "none"  # and of the head's convolutions, where head.convs
-    pool_size: Count = 0  # 0: 7 with an FPN or VGG, 14 with C4 or GoogLeNet, 6 with the others
+    """Channels of each map of the pyramid; 256 in the FPN paper. Only with neck = "fpn"."""
+    fpn_norm: Norm = "none"
+    """Normalisation in the pyramid, and in the head's convolutions where `head.convs` is above 0. The FPN paper has
+    none; from scratch, take batch or group."""
+    pool_size: Count = 0
+    """Cells of a pooled region along each side. 0: 7 with a pyramid or a VGG, 14 with c4 or GoogLeNet, 7 with timm's
+    networks, 6 with the others."""
 
 
 @dataclass(frozen=True, slots=True)

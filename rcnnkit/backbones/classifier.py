@@ -15,20 +15,28 @@ from rcnnkit.backbones.window import WindowNetwork
 from rcnnkit.images import Array, Picture, Preprocessing, centre_crop, list_pictures, read_pictures
 from rcnnkit.model import Model
 from rcnnkit.settings import Factor, Positive, PositiveShare, Section, Share
+from rcnnkit.text import count
 
 SEEN = "_rcnnkit_seen"  # of a tensor of labels: for how many classes its values were found right
 
 
 class ClassifierSettings(Section):
-    """[classifier]: the sizes are those of torchvision's presets."""
+    """[classifier]: what a classifier sees of a picture; for model.kind = "classifier". The sizes are those of
+    torchvision's presets.
+    """
 
-    resize: Positive = 256  # pixels of a picture's shorter side, before …
-    crop: Positive = 224  # … its middle is cut out, so many pixels each way
-    # Training cuts a random part out instead: its share of the picture's area and its width ÷ height, from and to.
+    resize: Positive = 256
+    """Pixels of a picture's shorter side, before its middle is cut out."""
+    crop: Positive = 224
+    """Sides of that middle, pixels; the network sees nothing else."""
     area: tuple[PositiveShare, PositiveShare] = (0.08, 1.0)
+    """Training cuts out a random part in place of the middle. This is its share of the picture's area, from and to
+    (GoogLeNet, arXiv:1409.4842, section 6)."""
     ratio: tuple[Factor, Factor] = (3 / 4, 4 / 3)
-    # Probability that the loss shares out among all classes, the right one too (arXiv:1512.00567, section 7).
+    """Width ÷ height of that part, from and to."""
     label_smoothing: Share = 0.0
+    """The probability that the loss shares out equally among all classes, the right one included (arXiv:1512.00567,
+    section 7)."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -145,7 +153,7 @@ class Classifier(Model):
         if not 0 <= first <= last < classes:
             j = int(((labels < 0) | (labels >= classes)).nonzero()[0])
             raise ValueError(
-                f"labels[{j}] = {int(labels[j])}, but the classifier has {classes} classes: labels go from 0 to"
+                f"labels[{j}] = {int(labels[j])}, but the classifier has {count(classes, 'class')}: labels go from 0 to"
                 f" {classes - 1}"
             )
         setattr(labels, SEEN, classes)

@@ -11,10 +11,17 @@ from rcnnkit.settings import Count, Section
 class RegionSettings(Section):
     """The settings of the layers that make one vector of each region."""
 
-    hidden: Count = 0  # width of fc6 and fc7; 0: 1024 with an FPN, otherwise the network's own
-    convs: Count = 0  # with an FPN: so many 3×3 convolutions and fc6 alone, in place of fc6 and fc7
-    fc6_rank: Count = 0  # of their weights, where truncated SVD has split them in two; 0: one layer
+    hidden: Count = 0
+    """Width of the fully connected layers fc6 and fc7. 0: 1024 with a pyramid (FPN 4.2), otherwise the network's
+    own."""
+    convs: Count = 0
+    """With a pyramid: how many 3×3 convolutions stand before fc6, in place of fc7. torchvision's second Faster R-CNN
+    has 4. 0: fc6 and fc7."""
+    fc6_rank: Count = 0
+    """Rank of fc6's weights after truncated SVD, which makes two thin layers of it (Fast R-CNN 3.1). `rcnnkit compress`
+    sets it. 0: one whole layer."""
     fc7_rank: Count = 0
+    """Rank of fc7's weights after truncated SVD, as `fc6_rank`."""
 
 
 class TwoFC(nn.Module):

@@ -33,7 +33,7 @@ from rcnnkit.images import read_picture
 from rcnnkit.precision import DTYPES, pick_dtype
 from rcnnkit.structures import Detections
 from rcnnkit.terminal import safe
-from rcnnkit.text import visible
+from rcnnkit.text import count, visible
 from rcnnkit.weights import pick_device
 
 SHOWN = 4  # pictures with what each detector finds
@@ -143,7 +143,7 @@ def _measure(
         measure(ready_contender, data.records[: options.batch], options.device)
     minutes = (time.perf_counter() - began) * len(data) / options.batch / 60
     titles = ", ".join(contender.title for contender in ready)
-    console.print(f"{len(data)} pictures of {data.name}, {titles}: about {minutes:.1f} minutes at most")
+    console.print(f"{count(len(data), 'picture')} of {data.name}, {titles}: about {minutes:.1f} minutes at most")
     _take_turns(journal, ready, data, shown, console)
     # In processes of their own, so that each detector's peak is its own.
     largest = sorted(data.records, key=lambda record: -record.size[0] * record.size[1])[: options.batch]

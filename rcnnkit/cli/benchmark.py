@@ -31,7 +31,9 @@ def benchmark(
     ] = None,
     images: Images = None,
     split: Annotated[str | None, typer.Option(help="Of a VOC folder.", show_default="test")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Pictures at most, evenly from all; 0: all.")] = DEFAULTS.limit,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Pictures at most, evenly from all; 10 at least, or 0: all.")
+    ] = DEFAULTS.limit,
     batch: Batch = DEFAULTS.batch,
     max_proposals: Annotated[
         int, typer.Option(min=0, help="Of a picture; 0: each detector's own number.")

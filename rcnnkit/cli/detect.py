@@ -10,6 +10,7 @@ import typer
 from rcnnkit.cli.errors import complain
 from rcnnkit.cli.options import Batch, Device, Files, MaxDetections, Precision, Weights, console, finite
 from rcnnkit.defaults import BATCH, DEVICE, PRECISION
+from rcnnkit.text import count
 
 
 def detect(
@@ -37,6 +38,8 @@ def detect(
     from rcnnkit.weights import load
 
     detector = load(weights, device, precision, max_detections)
+    if min_score is not None and not (detector.scores_are_margins or 0 <= min_score <= 1):
+        raise ValueError(f"--min-score {min_score:g}: the scores of {weights} are probabilities; give 0 to 1")
     least = detector.min_score if min_score is None else min_score
 
     def report(picture: DetectedFile) -> None:
@@ -51,6 +54,6 @@ def detect(
     done = detect_files(detector, files, out, min_score=least, batch=batch, report=report)
     if found := [len(picture.detections) for picture in done if picture.detections is not None]:
         drawn = sum(picture.drawn is not None for picture in done)
-        console.print(f"wrote {drawn} pictures and {sum(found)} detections in {out / RESULTS}")
+        console.print(f"wrote {count(drawn, 'picture')} and {count(sum(found), 'detection')} in {out / RESULTS}")
     if any(picture.error for picture in done):
         raise typer.Exit(1)

@@ -17,6 +17,7 @@ from rcnnkit.data.records import Problem, few
 from rcnnkit.decoding import PICTURE_SUFFIXES, TooManyPixels, differs, ends_well, jpeg_damage, open_picture, sizes
 from rcnnkit.files import check_regular
 from rcnnkit.structures import Size
+from rcnnkit.text import count
 
 log = logging.getLogger("rcnnkit")
 ROUNDING = 1.0  # pixels outside the picture that a tool's rounding explains; more is a mistake
@@ -221,8 +222,3 @@ def check_size(path: Path, annotated: Size, shown: Size) -> str | None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def count(number: int, thing: str) -> str:
-    """`1 picture`, `2 pictures`."""
-    return f"{number} {thing}{'s' * (number != 1)}"

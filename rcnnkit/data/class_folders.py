@@ -13,13 +13,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from rcnnkit.data.checks import Findings, count, is_picture, picture_sizes
+from rcnnkit.data.checks import Findings, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.records import BadData, Dataset, Record, few
 from rcnnkit.files import is_free
 from rcnnkit.images import read_picture
 from rcnnkit.structures import Array
-from rcnnkit.text import visible
+from rcnnkit.text import count, visible
 
 log = logging.getLogger("rcnnkit")
 
@@ -192,7 +192,7 @@ def write_class_folders(dataset: Dataset, out: Path, context: float = 0.0) -> di
         raise ValueError(f"two pictures are called {twice[0]}, and so would be their objects; rename one")
     wanted = [record.targets[~record.targets.difficult & ~record.targets.crowd] for record in dataset.records]
     if not any(map(len, wanted)):
-        raise ValueError(f"{dataset.name} has no object to cut out in any of its {len(dataset)} pictures")
+        raise ValueError(f"{dataset.name} has no object to cut out in any of its {count(len(dataset), 'picture')}")
     for record, targets in zip(dataset.records, wanted, strict=True):
         if len(os.fsencode(_file_name(record, len(targets)))) > LONGEST_NAME:
             raise ValueError(f"the name of {record.path} is too long for those of its objects; shorten it")

@@ -20,12 +20,13 @@ from typing import Any
 
 import torch
 
-from rcnnkit.data.checks import ROUNDING, Box, Findings, Shares, check_box, check_size, count, picture_sizes
+from rcnnkit.data.checks import ROUNDING, Box, Findings, Shares, check_box, check_size, picture_sizes
 from rcnnkit.data.decimals import shortest
 from rcnnkit.data.file_names import StoredNames, composed, is_there
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, Targets, coco_entry
+from rcnnkit.text import count
 
 PARTS = ("images", "annotations", "categories")
 Entry = dict[str, Any]  # one entry of a part, as the file has it

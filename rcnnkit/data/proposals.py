@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from rcnnkit.data.checks import count
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.files import remove_halves
 from rcnnkit.images import read_picture
@@ -18,7 +17,7 @@ from rcnnkit.proposals.methods import PictureMethod
 from rcnnkit.proposals.released import Released
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals
-from rcnnkit.text import visible
+from rcnnkit.text import count, visible
 
 log = logging.getLogger("rcnnkit")
 

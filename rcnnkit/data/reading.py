@@ -10,7 +10,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rcnnkit.data.checks import count
 from rcnnkit.data.coco import read_coco
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.tables import read_table
@@ -18,23 +17,33 @@ from rcnnkit.data.voc import read_voc, read_xml, xml_folder
 from rcnnkit.data.yolo import read_yolo, yolo_file
 from rcnnkit.files import check_regular
 from rcnnkit.settings import Section
+from rcnnkit.text import count
 
 log = logging.getLogger("rcnnkit")
 
 
 class DataSettings(Section):
-    """[data]: where the pictures and boxes are; paths are relative to the current folder."""
+    """[data]: where the pictures and boxes are. Paths are relative to the current folder."""
 
-    root: Path  # a VOC folder, a folder with YOLO's data.yaml, or what COCO's JSON files lie under
-    # A list in ImageSets/Main, also of a folder below root ("VOC2007/trainval"), a split of data.yaml, or a .json file
-    # below root; several of them, with the same classes, are learnt from together.
+    root: Path
+    """A Pascal VOC folder, a folder with YOLO's data.yaml, or the folder that COCO's JSON files, tables (.csv) or a
+    classifier's class folders lie under."""
     train: str | Annotated[list[str], Field(min_length=1)] = "train"
-    val: str = "val"  # "" for none
-    images: Path | None = None  # the pictures of COCO JSON files, where they are not found
-    class_names: list[str] | None = None  # by default all names in the annotations
-    use_difficult: bool = False  # learn from VOC's difficult objects too
-    skip_bad: bool = False  # leave bad annotations and pictures out, and say how many
-    workers: Annotated[int, Field(ge=-1)] = -1  # processes that read pictures; -1: one a core, at most 8
+    """What is learnt from. VOC: a list in ImageSets/Main, also of a folder below root ("VOC2007/trainval"), or without
+    lists a folder of XML files. COCO: a .json file below root. YOLO: a key of data.yaml. A table: a .csv file below
+    root. A classifier: a folder. Several with the same classes, given as a list, are learnt from together."""
+    val: str = "val"
+    """What the weights are evaluated on while training, written as `train`. "": nothing."""
+    images: Path | None = None
+    """The folder of the pictures of a COCO file or a table, where they are not found by themselves."""
+    class_names: list[str] | None = None
+    """The classes, in the order of their labels. Not given: all names in the annotations."""
+    use_difficult: bool = False
+    """Learn from VOC's difficult objects too, as R-CNN and Fast R-CNN do; Faster R-CNN does not."""
+    skip_bad: bool = False
+    """Leave bad annotations and pictures out and say how many, in place of stopping."""
+    workers: Annotated[int, Field(ge=-1)] = -1
+    """Processes that read pictures; 0: the training reads them itself. -1: one for each core, at most 8."""
 
 
 def read_data(

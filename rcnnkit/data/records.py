@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from rcnnkit.structures import Size, Targets
-from rcnnkit.text import visible
+from rcnnkit.text import count, visible
 
 # What tools call the folders or keys of splits.
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -71,12 +71,12 @@ class BadData(ValueError):
         self,
         name: str,
         problems: Sequence[Problem],
-        thing: str = "bad annotation",
+        thing: str = "problem",
         *,
         skip_bad: bool,
     ) -> None:
         self.name, self.problems = name, tuple(problems)
-        lines = [f"{name} has {len(problems)} {thing}{'s' * (len(problems) != 1)}:"]
+        lines = [f"{name} has {count(len(problems), thing)}:"]
         lines += [f"  {visible(str(problem))}" for problem in problems[:SHOWN]]
         if len(problems) > SHOWN:
             lines.append(f"  … and {len(problems) - SHOWN} more")
@@ -84,7 +84,8 @@ class BadData(ValueError):
             lines.append("Nothing is left without them.")
         else:
             lines.append(
-                "Mend them, or leave them out: data.skip_bad = true in settings, --skip-bad on the command line."
+                "Fix them, or leave these pictures and objects out: data.skip_bad = true in settings, --skip-bad on the"
+                " command line."
             )
         super().__init__("\n".join(lines))
 

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import torch
 
-from rcnnkit.data.checks import Findings, Shares, check_box, count, is_picture, picture_sizes
+from rcnnkit.data.checks import Findings, Shares, check_box, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.records import Dataset, Record, few
 from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, Targets
+from rcnnkit.text import count
 
 COLUMNS = {
     "image": ("image", "filename", "file_name", "file", "path", "image_path", "imageid", "image_id", "img"),

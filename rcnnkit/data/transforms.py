@@ -25,16 +25,24 @@ NO_PROPOSALS = Proposals(torch.zeros(0, 4), torch.zeros(0))
 
 
 class AugmentSettings(Section):
-    """[augment]: what training pictures go through; a share is a probability."""
+    """[augment]: how training pictures are changed at random each time they are seen."""
 
-    flip: Share = 0.5  # left to right
+    flip: Share = 0.5
+    """Probability that a picture is mirrored, left to right; 0.5 in the code of all three papers."""
     flip_vertical: Share = 0.0
-    crop: Share = 0.0  # a random crop that cuts no object
+    """Probability that a picture is turned upside down."""
+    crop: Share = 0.0
+    """Probability that a random part is cut out, which cuts no object."""
     brightness: NotNegative = 0.0
+    """Brightness is multiplied by a random factor from 1 − this to 1 + this."""
     contrast: NotNegative = 0.0
+    """Contrast is multiplied by a random factor from 1 − this to 1 + this."""
     saturation: NotNegative = 0.0
+    """The colours' saturation is multiplied by a random factor from 1 − this to 1 + this."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    scale: tuple[Factor, Factor] = (1.0, 1.0)  # of the input's sides: from, to
+    """Hues are turned by a random share of the colour circle, up to this either way."""
+    scale: tuple[Factor, Factor] = (1.0, 1.0)
+    """The sides of the network's input are multiplied by a random factor, from and to."""
 
     @model_validator(mode="after")
     def _scale_ascends(self) -> Self:

@@ -20,12 +20,13 @@ from pathlib import Path
 
 import torch
 
-from rcnnkit.data.checks import Findings, Shares, check_box, check_size, count, is_picture, picture_sizes
+from rcnnkit.data.checks import Findings, Shares, check_box, check_size, is_picture, picture_sizes
 from rcnnkit.data.decimals import shortest
 from rcnnkit.data.file_names import StoredNames, composed
 from rcnnkit.data.records import SPLIT_NAMES, Dataset, Record, few
 from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, Targets
+from rcnnkit.text import count
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FLAGS = {"0": False, "false": False, "": False, "1": True, "true": True}

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 import yaml
 
-from rcnnkit.data.checks import Box, Findings, check_box, count, is_picture, picture_sizes
+from rcnnkit.data.checks import Box, Findings, check_box, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.records import SPLIT_NAMES, Dataset, Record, few
 from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, Targets
+from rcnnkit.text import count
 
 CORNERS = 6  # numbers of a polygon, at least
 

@@ -198,7 +198,7 @@ class Detector(Model):
             if proposals is not None and not isinstance(proposals, Proposals):
                 raise ValueError(f"proposals of one picture are one Proposals, not a {type(proposals).__name__}")
             regions = None if proposals is None else [proposals]
-            return self.forward([pictures], regions)[0]  # type: ignore[list-item, index]  # one of each
+            return self.forward([pictures], regions)[0]  # type: ignore[list-item, return-value]  # one of each
         if isinstance(proposals, Proposals):
             raise ValueError("proposals of several pictures are a list with one Proposals for each picture")
         if not listed:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rcnnkit.images import Preprocessing
 from rcnnkit.structures import ImageBatch, Size, Targets
+from rcnnkit.text import count
 
 OUTSIDE = 1.0  # pixels beyond the picture that rounding explains
 TYPES = {"boxes": torch.float32, "labels": torch.int64} | dict.fromkeys(("difficult", "truncated", "crowd"), torch.bool)
@@ -47,14 +48,14 @@ def check_batch(
     preprocessing.check_normalised(low, high, "make the batch with detector.preprocessing(pictures, detector.device)")
     start = 2
     for i in fresh:
-        count = len(targets[i])
-        boxes, labels = np.split(values[start : start + 5 * count], [4 * count])
-        start += 5 * count
+        objects = len(targets[i])
+        boxes, labels = np.split(values[start : start + 5 * objects], [4 * objects])
+        start += 5 * objects
         _check_boxes(f"targets[{i}]", i, boxes.reshape(-1, 4), images)
         for j in np.flatnonzero((labels < 0) | (labels >= classes))[:1]:
             raise ValueError(
-                f"targets[{i}].labels[{j}] = {labels[j]:g}, but the detector has {classes} classes: labels go from 0 to"
-                f" {classes - 1}, and background has none"
+                f"targets[{i}].labels[{j}] = {labels[j]:g}, but the detector has {count(classes, 'class')}: labels go"
+                f" from 0 to {classes - 1}, and background has none"
             )
         targets[i].see(images.sizes[i], classes)
 

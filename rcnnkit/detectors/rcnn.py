@@ -25,33 +25,51 @@ MIN_SIDE = 1e-2  # pixels; a box that regression moved off the picture or shrank
 
 
 class RCNNSettings(SVMSettings):
-    """[rcnn]: the values are the paper's and its released code's."""
+    """[rcnn]: R-CNN's windows, fine-tuning, SVMs and box regression. The defaults are the paper's and its released
+    code's.
+    """
 
-    size: Count = 0  # sides of a warped window, pixels; 0: 227 with alexnet and caffenet, 224 with the others
-    context: Count = 16  # pixels of it, on each side, that show what is around the region (appendix A)
-    square: bool = False  # windows keep their shape: the tightest square around the region (appendix A, B)
-    layer: Layer = "fc7"  # whose features the SVMs see
-    scores: Literal["svm", "softmax"] = (
-        "svm"  # SVMs' margins, or the fine-tuned classifier's probabilities (appendix B)
-    )
-    box_regression: bool = True  # from pool5
-    # fine-tuning
+    size: Count = 0
+    """Sides of a warped window, pixels (R-CNN 2.1). 0: 227 with alexnet and caffenet, 224 with the others."""
+    context: Count = 16
+    """Pixels of a window, on each side, that show what is around the region (R-CNN appendix A)."""
+    square: bool = False
+    """Windows keep their shape: the tightest square around the region in place of a stretched region (R-CNN appendix
+    A)."""
+    layer: Layer = "fc7"
+    """The layer whose features the SVMs see (R-CNN 3.2)."""
+    scores: Literal["svm", "softmax"] = "svm"
+    """What scores a region. svm: the margins of the SVMs. softmax: the probabilities of the fine-tuned network (R-CNN
+    appendix B)."""
+    box_regression: bool = True
+    """Move each detection's box by a ridge regression on pool5 (R-CNN appendix C)."""
     fine_tune: bool = True
-    samples: Positive = 128  # windows in a batch …
-    foreground_share: Share = 0.25  # … and how many of them are objects
-    foreground_iou: Share = 0.5  # of a region with an object, from which on it is fine-tuned as that object's class
-    classifier_lr: Factor = 10.0  # learning rate of the new layer, as a multiple
-    # SVMs: see `SVMSettings`, and
-    mining: bool = True  # False: the first picture's negatives are all
-    passes: Positive = 1  # over the pictures
-    # box regression
-    near_iou: Annotated[float, Field(ge=0, lt=1)] = 0.6  # windows with more are regressed to their object
+    """Train the network on windows of the training pictures before the SVMs (R-CNN 2.3). false: take it as it is."""
+    samples: Positive = 128
+    """Windows in a batch of fine-tuning (R-CNN 2.3); `train.batch` is not used."""
+    foreground_share: Share = 0.25
+    """The share of a fine-tuning batch that are objects: 32 windows of 128 (R-CNN 2.3)."""
+    foreground_iou: Share = 0.5
+    """A window whose IoU with an object is at least this is fine-tuned as that object's class (R-CNN 2.3)."""
+    classifier_lr: Factor = 10.0
+    """Learning rate of the new last layer, as a multiple of the other layers' (released code)."""
+    mining: bool = True
+    """Train the SVMs on hard negatives of all pictures (R-CNN 2.3). false: the first picture's negatives are all."""
+    passes: Positive = 1
+    """How many times the hard negatives are searched for in all pictures (released code)."""
+    near_iou: Annotated[float, Field(ge=0, lt=1)] = 0.6
+    """A window whose IoU with an object is above this learns to be moved onto it (R-CNN appendix C)."""
     ridge: Factor = 1000.0
-    # detecting
-    batch: Positive = 128  # windows at a time
+    """λ of the ridge regression: the penalty on its weights (R-CNN appendix C)."""
+    batch: Positive = 128
+    """Windows that go through the network at a time."""
     score_threshold: float = -1.0
+    """The least score of a detection: an SVM's margin, or with scores = "softmax" a probability. -1 is that of the
+    released demo."""
     nms_iou: Share = 0.3
-    max_detections: Count = 100  # of a class, before suppression; 0: all
+    """A detection is dropped if a better one of its class overlaps it by a larger IoU (released code)."""
+    max_detections: Count = 100
+    """The most detections of each class in a picture, before suppression (released code). 0: no limit."""
 
 
 class RCNN(Detector):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ValidationError, model_validator
 
@@ -24,17 +24,11 @@ PROPOSALS_PER_OBJECT = 3
 class ModelSettings(PoolSettings, NetworkSettings):
     """[model]: which detector (or the classifier to start one from), and its parts."""
 
-    kind: Literal["faster_rcnn", "fast_rcnn", "rcnn", "classifier"] = "faster_rcnn"  # see `rcnnkit.detectors.kinds`
+    renamed: ClassVar = {"detector": "kind"}
 
-    @model_validator(mode="before")
-    @classmethod
-    def _kind_was_detector(cls, values: Any) -> Any:
-        """Its name in older files."""
-        if not isinstance(values, dict) or "detector" not in values:
-            return values
-        if "kind" in values:
-            raise ValueError("kind and detector, its old name, are both given; keep kind")
-        return {"kind" if name == "detector" else name: value for name, value in values.items()}
+    kind: Literal["faster_rcnn", "fast_rcnn", "rcnn", "classifier"] = "faster_rcnn"
+    """Faster R-CNN (arXiv:1506.01497), Fast R-CNN (arXiv:1504.08083), R-CNN (arXiv:1311.2524), or a classifier of whole
+    pictures, from which each of them can start."""
 
     @model_validator(mode="before")
     @classmethod

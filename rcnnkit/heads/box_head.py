@@ -19,27 +19,46 @@ from rcnnkit.suppression import Kept, suppress
 
 
 class HeadSettings(RegionSettings, MatchSettings):
-    """[head]"""
+    """[head]: classes and boxes of the regions of Fast and Faster R-CNN, and which of them are kept."""
 
-    class_agnostic: bool = False  # one box per region in place of one per class
-    # Scores after background's that no class has. Weights from elsewhere may know classes without a name (torchvision's
-    # "N/A" on COCO); they take their share of the softmax, and are never found.
+    class_agnostic: bool = False
+    """One box for each region, in place of one for each class."""
     unnamed: Count = 0
+    """Scores after background's that belong to no class. Weights from elsewhere may know classes without a name
+    (torchvision's "N/A" on COCO); they take their share of the softmax, and are never found."""
     foreground_iou: Share = 0.5
+    """A region whose IoU with an object is at least this learns to be that object (Fast R-CNN 2.3)."""
     background_iou: Share = 0.5
-    background_low: Share = 0.0  # what overlaps every object less is not learnt from; Fast R-CNN: 0.1
-    samples: Positive = 512  # regions per image in the loss …
-    foreground_share: Share = 0.25  # … and the share of them that may be objects
-    delta_weights: tuple[Factor, Factor, Factor, Factor] = (10, 10, 5, 5)  # of dx, dy, dw, dh: 1 / their deviations
-    # Normalise what these weights leave by its measured mean and deviation, class by class, as the paper does; see
-    # `BoxHead.measure_targets`.
+    """A region whose IoU with every object is below this learns to be background (Fast R-CNN 2.3)."""
+    background_low: Share = 0.0
+    """A region whose IoU with every object is below this is not learnt from. Fast R-CNN (2.3) has 0.1, Faster R-CNN's
+    Python code 0."""
+    samples: Positive = 512
+    """Regions of each picture in the loss. 512 is torchvision's and detectron2's; the papers have 64 (Fast R-CNN 2.3)
+    and 128 (Faster R-CNN's code)."""
+    foreground_share: Share = 0.25
+    """The largest share of these regions that may be objects (Fast R-CNN 2.3)."""
+    delta_weights: tuple[Factor, Factor, Factor, Factor] = (10, 10, 5, 5)
+    """What the targets dx, dy, dw, dh of a box are multiplied by: 1 ÷ their usual deviations, as in py-faster-rcnn,
+    torchvision and detectron2."""
     measured_targets: bool = False
-    svms: bool = False  # score by the margins of SVMs, which `rcnnkit svms` trains, in place of the softmax
-    beta: NotNegative = 1 / 9  # where the smooth L1 loss turns
-    score_threshold: float = 0.05  # what survives when detecting
+    """Normalise what `delta_weights` leaves by its mean and deviation, measured for each class on the training boxes
+    (Fast R-CNN 2.3). Only with model.kind = "fast_rcnn"."""
+    svms: bool = False
+    """Score by the margins of SVMs in place of the softmax (Fast R-CNN 5.4). `rcnnkit svms` sets it; training does
+    not."""
+    beta: NotNegative = 1 / 9
+    """Where the smooth L1 loss of the boxes turns from square to straight, in units of the weighted targets. 1/9 is
+    torchvision's and 1 the papers'; 0 is a plain L1 loss, as in detectron2."""
+    score_threshold: float = 0.05
+    """The least score of a detection. 0.05 is py-faster-rcnn's; a probability, or with `svms` a margin."""
     nms_iou: Share = 0.5
-    max_detections: Count = 100  # of a picture; 0: all that do not overlap
-    min_side: NotNegative = 1e-2  # pixels of the network's input; smaller detections are dropped
+    """A detection is dropped if a better one of its class overlaps it by a larger IoU. 0.5 is torchvision's and
+    detectron2's, the papers' code has 0.3."""
+    max_detections: Count = 100
+    """The most detections in a picture, of all classes together; 100 is COCO's. 0: no limit."""
+    min_side: NotNegative = 1e-2
+    """The shortest side of a detection, pixels of the network's input; smaller ones are dropped, as in torchvision."""
 
     @model_validator(mode="after")
     def _background_is_a_range(self) -> Self:

@@ -20,9 +20,14 @@ CANONICAL_SIDE, CANONICAL_LEVEL = 224, 4  # FPN 4.2: an ImageNet-sized region be
 class PoolSettings(Section):
     """How regions are pooled, in [model]."""
 
-    pool: Literal["roi_align", "roi_pool"] = "roi_align"  # bilinear samples, or max pooling with rounded corners
-    sampling_ratio: Count = 2  # samples per bin and axis of RoIAlign; 0: as many as the bin has cells
-    aligned: bool = False  # RoIAlign with the half-pixel shift of detectron2; torchvision's detectors have none
+    pool: Literal["roi_align", "roi_pool"] = "roi_align"
+    """How a region of a map becomes cells. roi_align: bilinear samples (Mask R-CNN, arXiv:1703.06870, section 3).
+    roi_pool: the maximum in each cell, whose corners are rounded (Fast R-CNN 2.1)."""
+    sampling_ratio: Count = 2
+    """Samples of RoIAlign in a cell, along each axis; 2 is torchvision's. 0: one for each cell of the map that it
+    covers, as in detectron2."""
+    aligned: bool = False
+    """RoIAlign shifts its samples by half a pixel, as in detectron2; torchvision's detectors do not."""
 
 
 class RegionPool(nn.Module):

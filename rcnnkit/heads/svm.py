@@ -20,15 +20,23 @@ NORM = 20.0  # the mean length of features that C was chosen for (released code)
 
 
 class SVMSettings(Section):
-    """Of the SVMs, in [rcnn]: the released code's constants. The IoU of 0.3 is the paper's (section 2.3)."""
+    """Of the SVMs, in [rcnn]: the released code's constants."""
 
-    background_iou: Share = 0.3  # negatives of a class have less with all its objects
+    background_iou: Share = 0.3
+    """A window whose IoU with every object of a class is below this is a negative of that class's SVM (R-CNN 2.3)."""
     c: Factor = 1e-3
-    bias: Factor = 10.0  # the constant feature
+    """C of the SVMs: what a violated margin costs, beside the length of the weights. Chosen for features with a mean
+    length of 20 (released code)."""
+    bias: Factor = 10.0
+    """The constant feature whose weight is the bias of an SVM (released code)."""
     positive_weight: Factor = 2.0
-    add_above: float = -1.0001  # negatives that score more join the training set …
-    evict_below: float = -1.2  # … and leave it when they score less after a training
-    retrain_after: Count = 2000  # new negatives
+    """How much more a positive's violated margin costs than a negative's (released code)."""
+    add_above: float = -1.0001
+    """A negative with a larger margin is hard, and joins the training set (released code)."""
+    evict_below: float = -1.2
+    """A negative with a smaller margin after a training leaves the training set (released code)."""
+    retrain_after: Count = 2000
+    """New negatives after which a class's SVM is trained again (released code)."""
 
 
 def feature_scale(norms: Array) -> float:

@@ -24,21 +24,29 @@ class SearchSettings(Section):
     """Of selective search, in [proposals]."""
 
     mode: Mode = MODE
-    min_side: Count = 20  # pixels; narrower and lower boxes are left out. R-CNN's and Fast R-CNN's 20
-    # Wider pictures are made this wide for the search, pixels, and `min_side` is measured there. 0: none, as for VOC in
-    # R-CNN and Fast R-CNN; R-CNN's demo takes 500.
+    """How many strategies selective search pools: single 1, fast 8, quality 80 (Uijlings et al. 2013, table 5). R-CNN
+    and Fast R-CNN have fast."""
+    min_side: Count = 20
+    """The shortest side of a proposal, pixels; smaller ones are left out. 20 is R-CNN's and Fast R-CNN's."""
     max_width: Count = 0
-    seed: Count = 0  # of the ranking
+    """Wider pictures are made this wide for the search, pixels, and `min_side` is measured there. 0: none, as for VOC
+    in R-CNN and Fast R-CNN; R-CNN's demo takes 500."""
+    seed: Count = 0
+    """Of the random numbers that rank the proposals (Uijlings et al. 2013, section 4.2)."""
 
 
 class ProposalSettings(SearchSettings):
     """[proposals]: where the regions of R-CNN and Fast R-CNN come from. Faster R-CNN makes its own: see [rpn]."""
 
-    # precomputed: whatever `folder` holds, and to detect with, what the caller gives
     method: Literal["selective_search", "sliding_windows", "precomputed"] = "selective_search"
-    folder: Path | None = None  # where they are kept between runs; by default proposals/ and the name of data.root
-    train_count: Positive = 2000  # the best of a picture, to train with …
-    count: Positive = 2000  # … and to detect with
+    """What finds the regions. selective_search: see `mode`. sliding_windows: windows of five sizes and three shapes, on
+    a grid. precomputed: whatever `folder` holds; when detecting, what the caller gives."""
+    folder: Path | None = None
+    """Where proposals are kept between runs. Not given: proposals/ and the name of `data.root`."""
+    train_count: Positive = 2000
+    """How many proposals of a picture, the best, are trained with; some 2000 in R-CNN and Fast R-CNN."""
+    count: Positive = 2000
+    """How many proposals of a picture, the best, are detected with; some 2000 in R-CNN and Fast R-CNN."""
 
 
 def proposal_method(settings: ProposalSettings) -> PictureMethod | None:

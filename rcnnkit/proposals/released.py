@@ -22,6 +22,7 @@ from rcnnkit.files import check_regular
 from rcnnkit.mat_files import read_mat
 from rcnnkit.pickles import read_pickle
 from rcnnkit.structures import Proposals
+from rcnnkit.text import count
 
 XYXY, XYWH = 0, 1  # detectron2's BoxMode
 INCLUSIVE = np.array([0, 0, 1, 1])  # what carries 0-based inclusive boxes to ours
@@ -74,7 +75,7 @@ def read_released(path: Path | str) -> Released:
         for name in ("ids", "scores"):
             values = getattr(released, name)
             if values is not None and len(values) != len(released):
-                raise ValueError(f"it has the boxes of {len(released)} pictures, but {len(values)} {name}")
+                raise ValueError(f"it has the boxes of {count(len(released), 'picture')}, but {len(values)} {name}")
         for i, scores in enumerate(released.scores or ()):
             if scores.shape != (len(released.boxes[i]),):
                 raise ValueError(f"entry {i} has {len(released.boxes[i])} boxes, but scores of shape {scores.shape}")

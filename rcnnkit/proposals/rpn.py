@@ -19,30 +19,46 @@ from rcnnkit.suppression import suppress
 
 
 class RPNSettings(MatchSettings):
-    """[rpn]"""
+    """[rpn]: the region proposal network of Faster R-CNN."""
 
-    # For each map, the square roots of its anchors' areas, pixels of the network's input. Empty: 8 strides of each map
-    # of a pyramid, 32 to 512, and all of these on a single map.
     anchor_sizes: list[list[Factor]] = Field(default=[])
-    anchor_ratios: list[Factor] = Field(default=[0.5, 1.0, 2.0], min_length=1)  # height / width, the same for every map
-    hidden: Count = 0  # channels of the 3×3 convolutions; 0: those of the map
-    convs: Positive = 1  # how many 3×3 convolutions
-    pre_nms: Positive = 1000  # proposals kept per map before suppression, when detecting …
-    post_nms: Positive = 1000  # … and per image after it
-    train_pre_nms: Positive = 2000  # the same when training
+    """For each map, the square roots of its anchors' areas, pixels of the network's input. Empty: 8 strides of each map
+    of a pyramid, 32 to 512 (FPN 4.1), and all of these on a single map, as in detectron2. Faster R-CNN (3.3) has [[128,
+    256, 512]]."""
+    anchor_ratios: list[Factor] = Field(default=[0.5, 1.0, 2.0], min_length=1)
+    """Height ÷ width of the anchors, the same for every map (Faster R-CNN 3.3)."""
+    hidden: Count = 0
+    """Channels of the 3×3 convolutions. 0: as many as the map has."""
+    convs: Positive = 1
+    """How many 3×3 convolutions; 1 in the paper (Faster R-CNN 3.1), 2 in torchvision's second version."""
+    pre_nms: Positive = 1000
+    """Proposals of each map before suppression, when detecting. 1000 is torchvision's; py-faster-rcnn has 6000."""
+    post_nms: Positive = 1000
+    """Proposals of a picture after suppression, when detecting. 1000 is torchvision's; the paper has 300."""
+    train_pre_nms: Positive = 2000
+    """Proposals of each map before suppression, when training. 2000 is torchvision's; py-faster-rcnn has 12,000."""
     train_post_nms: Positive = 2000
-    nms_iou: Share = 0.7  # a proposal is dropped if a better one of its map overlaps it by more
-    # Pixels of the network's input; smaller proposals are dropped. py-faster-rcnn's 16 are of the picture before it is
-    # resized.
+    """Proposals of a picture after suppression, when training (Faster R-CNN 3.3)."""
+    nms_iou: Share = 0.7
+    """A proposal is dropped if a better one of its map overlaps it by a larger IoU (Faster R-CNN 3.3)."""
     min_side: NotNegative = 1e-3
+    """The shortest side of a proposal, pixels of the network's input; smaller ones are dropped. 1e-3 is torchvision's.
+    py-faster-rcnn's 16 are pixels of the picture before it is resized."""
     foreground_iou: Share = 0.7
+    """An anchor whose IoU with an object is at least this is an object; so is each object's best anchor (Faster R-CNN
+    3.1.2)."""
     background_iou: Share = 0.3
-    samples: Positive = 256  # anchors per image in the loss …
-    foreground_share: Share = 0.5  # … and the share of them that may be objects
-    beta: NotNegative = 1 / 9  # where the smooth L1 loss turns from square to straight
-    # "torchvision" rounds anchors to whole pixels, and takes the strides from the sizes of picture and map;
-    # "detectron2" does neither.
+    """An anchor whose IoU with every object is below this is background (Faster R-CNN 3.1.2)."""
+    samples: Positive = 256
+    """Anchors of each picture in the loss (Faster R-CNN 3.1.3)."""
+    foreground_share: Share = 0.5
+    """The largest share of these anchors that may be objects (Faster R-CNN 3.1.3)."""
+    beta: NotNegative = 1 / 9
+    """Where the smooth L1 loss of the boxes turns from square to straight, in units of the box targets. 1/9 is
+    py-faster-rcnn's and torchvision's; 0 is a plain L1 loss, as in detectron2."""
     anchors: Literal["torchvision", "detectron2"] = "torchvision"
+    """Where anchors lie. torchvision: rounded to whole pixels, as far apart as the sizes of picture and map say.
+    detectron2: neither rounded nor measured, one stride apart."""
 
 
 class RPN(nn.Module):

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from rcnnkit.boxes import check_inside, clip
 from rcnnkit.files import check_regular, whole
 from rcnnkit.structures import Proposals, Size
-from rcnnkit.text import visible
+from rcnnkit.text import count, visible
 
 FORMAT = 1
 ABOUT = "about.json"
@@ -184,8 +184,8 @@ class Store:
         files = sorted(self.folder.glob(f"*{SUFFIX}"))
         if not files:
             return "it is empty"
-        count = f"{len(files)} picture{'s' * (len(files) != 1)}"
-        return f"it holds those of {count}, such as {unquote(files[0].stem)}: is this the right data set?"
+        pictures = count(len(files), "picture")
+        return f"it holds those of {pictures}, such as {unquote(files[0].stem)}: is this the right data set?"
 
 
 def _check_picture(path: Path, about: Mapping[str, Any], size: Size, picture: Path | None) -> None:

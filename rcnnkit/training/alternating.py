@@ -29,6 +29,7 @@ from rcnnkit.terminal import progress
 from rcnnkit.training.checkpoint import BEST, LAST
 from rcnnkit.training.detection import evaluate_in, read_splits
 from rcnnkit.training.run import Run
+from rcnnkit.training.run_folder import differences
 from rcnnkit.training.stopping import Interrupted
 
 Train = Callable[..., Path]  # `rcnnkit.train`
@@ -99,22 +100,19 @@ def _check_same(settings: Settings, run: Path) -> None:
     if run.name in STEPS and (run.parent / "settings.toml").exists():
         raise ValueError(f"{run} is one step of an alternating run; go on with the whole: train.resume={run.parent}")
     if (run / "settings.toml").exists():
-        began, now = (
-            {
-                f"{section}.{name}": value
-                for section, values in each.model_dump(mode="json").items()
-                for name, value in values.items()
-                if (section, name) not in (("train", "resume"), ("train", "device"), ("data", "workers"))
-            }
-            for each in (read_settings(run / "settings.toml"), settings)
-        )
-        if changed := [f"{key} = {began[key]}, not {now[key]}" for key in began if began[key] != now[key]]:
+        changes = differences(read_settings(run / "settings.toml"), settings)
+        if changed := [f"{key} = {began}, not {now}" for key, (began, now) in changes.items()]:
             raise ValueError(f"{run} was begun with {'; '.join(changed)}: leave that as it was, or start another run")
 
 
 def _rpn_settings(settings: Settings, **train: Any) -> Settings:
     options = settings.alternating
-    steps = {"iterations": options.rpn_iterations, "batch": options.rpn_batch, "lr": options.rpn_lr, "rpn_only": True}
+    steps: dict[str, Any] = {
+        "iterations": options.rpn_iterations,
+        "batch": options.rpn_batch,
+        "lr_for_16": options.rpn_lr_for_16,
+        "rpn_only": True,
+    }
     return _step_settings(settings, steps | train)
 
 
@@ -123,7 +121,7 @@ def _head_settings(settings: Settings, store: Store, **train: Any) -> Settings:
     steps: dict[str, Any] = {
         "iterations": options.head_iterations,
         "batch": options.head_batch,
-        "lr": options.head_lr,
+        "lr_for_16": options.head_lr_for_16,
         "steps": settings.train.steps if options.head_steps is None else options.head_steps,
     }
     proposals = {"method": "precomputed", "folder": store.folder, "train_count": settings.rpn.train_post_nms}

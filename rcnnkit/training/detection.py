@@ -20,6 +20,7 @@ from rcnnkit.evaluation.crowding import warn_of_cocos_maximum, warn_of_limits
 from rcnnkit.evaluation.report import Evaluation, evaluate
 from rcnnkit.inference import prepare
 from rcnnkit.proposals.store import Store
+from rcnnkit.text import count
 from rcnnkit.training.loop import Batch, Task, fit
 from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.run import Run
@@ -116,7 +117,7 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
         some = any(len(record.targets) for record in training.records)
         left_out = ", only crowds and difficult ones," if some else ""
         raise ValueError(
-            f"{training.name} has no object{left_out} in any of its {len(training)} pictures; nothing to learn"
+            f"{training.name} has no object{left_out} in any of its {count(len(training), 'picture')}; nothing to learn"
         )
     return training, splits[-1] if data.val else None
 

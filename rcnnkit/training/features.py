@@ -32,11 +32,15 @@ GB = 1e9
 
 
 class FeatureSettings(Section):
-    """[features]: where R-CNN keeps what the network makes of its windows."""
+    """[features]: where R-CNN keeps the features of its windows while the SVMs and the box regression are trained."""
 
-    folder: Path | None = None  # by default features/ in the run's folder
-    disk_gb: NotNegative = 200.0  # what does not fit is computed again when it is needed; VOC2007 with fc7: 85
-    memory_gb: NotNegative = 4.0  # of decoded pictures, 12 bytes a pixel; others are decoded each time
+    folder: Path | None = None
+    """The folder they are kept in. Not given: features/ in the run's folder."""
+    disk_gb: NotNegative = 200.0
+    """How much disk they may take, GB (10⁹ bytes). Features that do not fit are computed again when they are needed.
+    VOC2007 with fc7 takes 85."""
+    memory_gb: NotNegative = 4.0
+    """How much memory decoded pictures may take, GB, at 12 bytes a pixel. Other pictures are decoded each time."""
 
 
 class Features:

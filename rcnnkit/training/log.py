@@ -21,7 +21,6 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 from rcnnkit.files import whole
@@ -45,7 +44,7 @@ class RunLog:
     def __init__(
         self, run: Path, console: Console, iterations: int, progress: checkpoint.Progress, things: str = "images"
     ) -> None:
-        self.run, self.console, self.things = run, console, things
+        self.run, self.console, self.things, self.iterations = run, console, things, iterations
         _cut(run / LOG, progress)
         self.board = _Board.of(run / "tensorboard", progress.iteration)
         done = progress.iteration
@@ -53,12 +52,11 @@ class RunLog:
             TextColumn("training"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
             console=console,
         )
+        self.began = progress.iteration, progress.seconds
         self.task = self.bar.add_task("", total=iterations, completed=done, status="")
 
     def __enter__(self) -> RunLog:
@@ -74,15 +72,16 @@ class RunLog:
         self.bar.advance(self.task)
 
     def step(self, iteration: int, values: dict[str, float]) -> None:
-        """One log step: `values` under the number of iterations done."""
+        """One log step: `values` under the number of iterations done; `seconds` are those of training so far."""
         self.write({"iteration": iteration, **values})
-        speed = values[f"{self.things}_per_second"]
-        status = f"loss {values['loss']:.3f}  {speed:.1f} {self.things}/s"
+        first, before = self.began
+        # By all iterations since the run began or went on: those since the last line may have been held up.
+        left = (self.iterations - iteration) * (values["seconds"] - before) / (iteration - first)
+        speed = f"{values[f'{self.things}_per_second']:.1f} {self.things}/s"
+        status = f"loss {values['loss']:.3f}  {speed}  lr {values['lr']:.2g}  {left / 60:.1f} min left"
         self.bar.update(self.task, status=status)
         if not self.console.is_terminal:  # a file or a pipe gets lines instead of a bar
-            left = (self.bar.tasks[0].total or 0) - iteration
-            seconds = left * values["batch"] / max(speed, 1e-9)
-            self.console.print(f"{iteration:>7}  {status}  lr {values['lr']:.2g}  {seconds / 60:.1f} min left")
+            self.console.print(f"{iteration:>7}  {status}")
 
     def write(self, values: dict[str, float]) -> None:
         """A line of log.jsonl, and of TensorBoard."""

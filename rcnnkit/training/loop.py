@@ -18,7 +18,7 @@ from rcnnkit.data.records import Dataset
 from rcnnkit.images import Preprocessing
 from rcnnkit.model import Model
 from rcnnkit.precision import autocast
-from rcnnkit.text import visible
+from rcnnkit.text import count, visible
 from rcnnkit.training.checkpoint import Progress
 from rcnnkit.training.log import RunLog
 from rcnnkit.training.run import Result, Run
@@ -99,16 +99,17 @@ def fit(task: Task[Any], run: Run) -> Path:
     progress = run.progress
     if progress.iteration >= options.iterations and not (progress.iteration == options.iterations and _left(task, run)):
         raise ValueError(
-            f"{run.resume} has {progress.iteration} iterations already; to train on, raise train.iterations"
+            f"{run.resume} has {count(progress.iteration, 'iteration')} already; to train on, raise train.iterations"
             f" above {progress.iteration}"
         )
     run.keep_settings()
-    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    weights = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    training = task.training
     run.say(
-        f"{task.training.name}: {len(task.training)} pictures, {len(task.training.class_names)} classes;"
-        f" {count / 1e6:.1f} M weights to train on {run.device} in {run.precision}; batches of {options.batch},"
-        f" learning rate {options.lr * options.batch / STATED_BATCH:.4g} ({options.lr:g} stated for {STATED_BATCH});"
-        f" run folder {run.folder}"
+        f"{training.name}: {count(len(training), 'picture')}, {count(len(training.class_names), 'class')};"
+        f" {weights / 1e6:.1f} M weights to train on {run.device} in {run.precision}; batches of {options.batch},"
+        f" learning rate {options.lr_for_16 * options.batch / STATED_BATCH:.4g}"
+        f" (train.lr_for_16 = {options.lr_for_16:g}); run folder {run.folder}"
     )
     iterate(task, run, optimizer)
     return run.best
@@ -122,6 +123,9 @@ def iterate(task: Task[Any], run: Run, optimizer: torch.optim.SGD) -> None:
         Interrupted: Ctrl-C or SIGTERM; the last checkpoint was written just before.
     """
     options, progress, model = run.settings.train, run.progress, task.model
+    if run.resume:
+        done = f"going on after iteration {progress.iteration} of {options.iterations}"
+        run.say("; ".join([done, *run.changes]))
     scaler = start_scaler(progress, run.device, run.dtype)
     with (
         closing(task.batches(progress.iteration)) as batches,
@@ -204,7 +208,7 @@ def keep_best(task: Task[Any], run: Run, optimizer: torch.optim.SGD, log: RunLog
                 raise
             raise Interrupted(run.last, progress.iteration, stop.signal) from None
         log.write({"iteration": progress.iteration, **result.numbers})
-        about |= run.evaluated(result, task.validation.name, f"after {progress.iteration} iterations, ")
+        about |= run.evaluated(result, task.validation.name, f"after {count(progress.iteration, 'iteration')}, ")
         best = about[result.headline[0]]
     if best >= progress.best_ap or not run.best.exists():
         progress.best_ap = best
@@ -256,7 +260,7 @@ def _not_finite(values: dict[str, float], batch: Batch, iteration: int) -> str:
     pictures = "\n".join(f"  {visible(str(path))}" for path in batch.paths)
     return (
         f"the loss is not finite in iteration {iteration} ({named}), with the pictures\n{pictures}\n"
-        "Lower train.lr, lengthen train.warmup, or look at these pictures and their boxes"
+        "Lower train.lr_for_16, lengthen train.warmup, or look at these pictures and their boxes"
     )
 
 
@@ -288,7 +292,7 @@ def sgd(parts: Sequence[tuple[nn.Module, float]], options: TrainSettings) -> tor
             (0.0, [p for p in parameters if p.ndim <= 1]),
         ):
             groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
-    return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, nesterov=options.nesterov)
+    return torch.optim.SGD(groups, lr=options.lr_for_16, momentum=options.momentum, nesterov=options.nesterov)
 
 
 def start_scaler(progress: Progress, device: torch.device, dtype: torch.dtype) -> torch.amp.GradScaler:

@@ -35,6 +35,7 @@ from rcnnkit.heads.box_ridge import BoxRidge
 from rcnnkit.heads.svm import SVMSettings, SVMTrainer, feature_scale
 from rcnnkit.inference import prepare
 from rcnnkit.proposals.store import Store
+from rcnnkit.text import count
 from rcnnkit.training.checkpoint import BEST
 from rcnnkit.training.detection import evaluate_in, read_splits, warn_of_crowds
 from rcnnkit.training.features import Array, Features, fingerprint, write_arrays
@@ -76,9 +77,12 @@ def train_rcnn(run: Run) -> Path:
     if unfinished:
         features.renew(own=settings.features.folder is None)
     run.keep_settings()
+    samples, rate = settings.rcnn.samples, settings.train.lr_for_16
+    tuned = f" fine-tuning in batches of {samples} windows, learning rate {rate:g};" if unfinished else ""
     run.say(
-        f"{training.name}: {len(training)} pictures, {len(training.class_names)} classes,"
-        f" {sum(map(len, windows)):,} windows; on {run.device} in {run.precision}; run folder {run.folder}"
+        f"{training.name}: {count(len(training), 'picture')}, {count(len(training.class_names), 'class')},"
+        f" {count(sum(map(len, windows)), 'window')}; on {run.device} in {run.precision};{tuned}"
+        f" run folder {run.folder}"
     )
     if unfinished:
         iterate(tuning, run, optimizer)
@@ -204,7 +208,7 @@ def make_features(detector: RCNN, features: Features, run: Run) -> None:
     if missing:
         rest = "; the others are computed again when they are needed" if features.stored < total else ""
         run.say(
-            f"features of {features.stored} of {total} pictures go to disk, {features.bytes / 1e9:.3g} GB in"
+            f"features of {features.stored} of {count(total, 'picture')} go to disk, {features.bytes / 1e9:.3g} GB in"
             f" {features.folder}{rest}"
         )
     with stage(run, "features", total, total - len(missing)) as advance:

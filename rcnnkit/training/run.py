@@ -16,7 +16,7 @@ from rcnnkit.precision import pick_dtype
 from rcnnkit.terminal import safe
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.log import write_evaluation, write_line
-from rcnnkit.training.run_folder import claim, goes_on, keep_settings
+from rcnnkit.training.run_folder import changes, claim, goes_on, keep_settings
 
 
 class Result(Protocol):
@@ -75,6 +75,7 @@ class Run:
             self.progress.best_ap, self.progress.evaluated = Progress.best_ap, 0
 
     def keep_settings(self) -> None:
+        self.changes = changes(self.settings, self.resume)
         keep_settings(self.settings, self.folder, self.progress.iteration)
 
     def save(self, model: Model, optimizer: torch.optim.SGD) -> None:

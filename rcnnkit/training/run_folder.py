@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from rcnnkit.config import Settings
-from rcnnkit.config_files import write_settings
+from rcnnkit.config_files import read_settings, write_settings
 from rcnnkit.files import remove_halves
 from rcnnkit.training.checkpoint import LAST
 
@@ -147,6 +148,35 @@ def claim(settings: Settings, run: Path, holds: str = LAST) -> Path | None:
             ' model.pretrained = true or train.init, or train from scratch with model.norm = "batch"'
         )
     return resume
+
+
+def differences(began: Settings, now: Settings) -> dict[str, tuple[Any, Any]]:
+    """What changed between two settings of one run: section.setting → before and now.
+
+    Where a run is computed, and by how many processes, makes no other run of it.
+    """
+    before, after = (
+        {
+            f"{section}.{name}": value
+            for section, values in each.model_dump(mode="json").items()
+            for name, value in values.items()
+            if (section, name) not in (("train", "resume"), ("train", "device"), ("data", "workers"))
+        }
+        for each in (began, now)
+    )
+    return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def changes(settings: Settings, resume: Path | None) -> list[str]:
+    """What is other than in the run that a checkpoint is of, such as "train.batch 2 → 4"; nothing where that has no
+    settings.toml beside it, or one that cannot be read."""
+    if resume is None:
+        return []
+    try:
+        found = differences(read_settings(resume.with_name("settings.toml")), settings)
+    except (OSError, ValueError):
+        return []
+    return [f"{key} {before} → {now}" for key, (before, now) in found.items()]
 
 
 def keep_settings(settings: Settings, run: Path, iteration: int) -> None:

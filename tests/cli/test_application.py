@@ -1,7 +1,6 @@
 import logging
 import subprocess
 import sys
-import tomllib
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -10,6 +9,8 @@ import pytest
 import tomli_w
 from typer.models import OptionInfo
 
+from rcnnkit import __version__
+from rcnnkit.benchmark.measure.pictures import LEAST
 from rcnnkit.cli import app, main
 from rcnnkit.cli.proposals import app as proposals
 from rcnnkit.cli.see import app as see
@@ -21,7 +22,7 @@ from tests.cli.commands import Command, Values, stdout_in
     [
         (["train", "none.toml"], "none.toml: no such settings file"),
         (["train", "tiny.toml", "rpn.nms_iuo=0.5"], "rpn.nms_iuo is not a setting; did you mean rpn.nms_iou?"),
-        (["train", "tiny.toml", "train.lr=fast"], "train.lr = 'fast': "),
+        (["train", "tiny.toml", "train.lr_for_16=fast"], "train.lr_for_16 = 'fast': "),
         (["train", "tiny.toml", "data.root=nowhere"], "nowhere does not exist"),
         (["train", "tiny.toml", "data.train=some"], "some.txt"),
         (["train", "tiny.toml", "train.device=tpu"], 'device "tpu" cannot be used'),
@@ -103,11 +104,14 @@ def test_help_on_any_terminal(rcnnkit: Command, monkeypatch: pytest.MonkeyPatch,
     assert "--device" in printed.getvalue().decode(encoding)
 
 
+def test_help_names_the_fewest_pictures_of_a_benchmark(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rcnnkit("benchmark", "--help") == 0
+    assert f"{LEAST} at least, or 0: all" in " ".join(capsys.readouterr().out.replace("│", "").split())
+
+
 def test_version(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:
-    with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
-        version = tomllib.load(file)["project"]["version"]
     assert rcnnkit("--version") == 0
-    assert capsys.readouterr().out == f"rcnnkit {version}\n"
+    assert capsys.readouterr().out == f"rcnnkit {__version__}\n"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.structures import Detections, ImageBatch
-from tests.cli.commands import Command, stdout_in
+from tests.cli.commands import ALEXNET, Command, saved, stdout_in
 
 
 def test_detect_goes_on_after_a_bad_picture(
@@ -36,6 +36,25 @@ def test_detect_goes_on_after_a_bad_picture(
     assert rcnnkit("detect", untrained, files[0], "--out", out) == 1
     assert "is there already" in capsys.readouterr().err
     assert (out / "detections.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("score", ["1.5", "-0.1"])
+def test_probabilities_have_bounds(
+    rcnnkit: Command, untrained: Path, capsys: pytest.CaptureFixture[str], score: str
+) -> None:
+    assert rcnnkit("detect", untrained, "x.jpg", "--out", "found", "--min-score", score) == 1
+    assert capsys.readouterr().err == (
+        f"error: --min-score {score}: the scores of {untrained} are probabilities; give 0 to 1\n"
+    )
+    assert not Path("found").exists()
+
+
+def test_margins_have_none(rcnnkit: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    margins = saved(
+        ALEXNET | {"model": ALEXNET["model"] | {"kind": "fast_rcnn"}, "head": {"svms": True}}, tmp_path / "w"
+    )
+    assert rcnnkit("detect", margins, "x.jpg", "--out", "found", "--min-score", "-1.5") == 1
+    assert "x.jpg: no such picture" in capsys.readouterr().err  # it is searched
 
 
 def test_detect_looks_into_sub_folders_and_says_what_it_left_out(

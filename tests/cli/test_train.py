@@ -20,12 +20,15 @@ def test_train_evaluate_detect(
     config.write_text(tomli_w.dumps(tiny))
     assert rcnnkit("train", config, "train.iterations=2", "head.score_threshold=0.01") == 0
     out = capsys.readouterr().out
-    assert "learning rate 0.0025 (0.02 stated for 16)" in out
+    assert "learning rate 0.0025 (train.lr_for_16 = 0.02)" in out
     assert "wrote runs/tiny/best.safetensors" in out
     assert rcnnkit("train", config, "train.iterations=1") == 0  # the next run, beside it
     assert Path("runs/tiny-2/best.safetensors").exists()
     resume = ("train", "runs/tiny/settings.toml", "train.resume=runs/tiny", "train.iterations=3")
+    capsys.readouterr()
     assert rcnnkit(*resume) == 0
+    said = "going on after iteration 2 of 3; train.iterations 2 → 3\n"
+    assert said in capsys.readouterr().out
     assert weights.read("runs/tiny/last.safetensors")[0]["training"]["iteration"] == 3
     capsys.readouterr()
 

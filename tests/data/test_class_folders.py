@@ -164,7 +164,7 @@ def test_nothing_is_overwritten_and_names_are_checked_first(tmp_path: Path) -> N
         write_class_folders(Dataset("made", [*data.records, long], ["x", "y", "z"], [1, 2, 3]), tmp_path / "out")
     with pytest.raises(ValueError, match="two pictures are called a"):
         write_class_folders(Dataset("made", [data.records[0]] * 2, ["x", "y", "z"], [1, 2, 3]), tmp_path / "out")
-    with pytest.raises(ValueError, match="made has no object to cut out in any of its 1 pictures"):
+    with pytest.raises(ValueError, match="made has no object to cut out in any of its 1 picture"):
         write_class_folders(Dataset("made", data.records[1:], ["x", "y", "z"], [1, 2, 3]), tmp_path / "out")
     second = picture(tmp_path / "pictures" / "c.png", size=(40, 60))
     records = [data.records[0], Record(3, second, (40, 60), data.records[0].targets)]

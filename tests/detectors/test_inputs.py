@@ -182,7 +182,7 @@ def test_our_own_loader_needs_no_look_and_is_right(digits, monkeypatch: pytest.M
             patch.setattr(inputs, "_check_boxes", pytest.fail)
             check_batch(batch, targets, classes, PREPROCESSING, CPU)
         check_batch(batch, [replace(each) for each in targets], classes, PREPROCESSING, CPU)  # and what a look finds
-    with pytest.raises(ValueError, match="but the detector has 1 classes"):
+    with pytest.raises(ValueError, match="but the detector has 1 class:"):
         check_batch(batch, targets, 1, PREPROCESSING, CPU)
 
 

@@ -1,5 +1,6 @@
 """What a run tells: nothing twice, and nothing that stops it when it cannot be told."""
 
+import io
 import json
 import os
 import resource
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rcnnkit.training import loop
@@ -18,7 +20,14 @@ from tests.training.runs import QUIET, Values, settings
 
 
 def step(iteration: int) -> dict[str, float]:
-    return {"iteration": iteration, "loss": iteration / 8, "lr": 0.1, "batch": 1, "images_per_second": 1}
+    return {
+        "iteration": iteration,
+        "loss": iteration / 8,
+        "lr": 0.1,
+        "batch": 1,
+        "images_per_second": 1,
+        "seconds": iteration,
+    }
 
 
 def iterations(run: Path) -> list[int]:
@@ -37,6 +46,19 @@ def test_a_run_that_goes_on_drops_what_it_will_tell_again(tmp_path: Path) -> Non
     assert (tmp_path / "log.jsonl").read_text() == kept + '{"iteration": 2, "AP": null}\n'
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_end_is_estimated_once(tmp_path: Path, terminal: bool) -> None:
+    """From all iterations since the run went on, so that one that was held up does not change it much."""
+    console = Console(file=io.StringIO(), width=150, force_terminal=terminal)
+    with RunLog(tmp_path, console, 64, Progress(iteration=2, seconds=100)) as log:
+        log.step(3, step(3) | {"seconds": 101})
+        log.step(4, step(4) | {"seconds": 104, "images_per_second": 0.01})
+    shown = console.file.getvalue()
+    assert "loss 0.500  0.0 images/s  lr 0.1  2.0 min left" in shown
+    assert shown.count("left") == shown.count("min left")
+    assert "-:--:--" not in shown
+
+
 def test_tensorboard_reads_it(tmp_path: Path) -> None:
     with RunLog(tmp_path, QUIET, 4, Progress()) as log:
         for iteration in (1, 2, 3):
@@ -46,7 +68,7 @@ def test_tensorboard_reads_it(tmp_path: Path) -> None:
             log.step(iteration, step(iteration) | {"loss": 9.0})
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert events.Tags()["scalars"] == ["loss", "lr", "batch", "images_per_second"]
+    assert events.Tags()["scalars"] == ["loss", "lr", "batch", "images_per_second", "seconds"]
     assert [(each.step, each.value) for each in events.Scalars("loss")] == [(1, 0.125), (2, 0.25), (3, 9), (4, 9)]
 
 

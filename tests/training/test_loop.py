@@ -183,7 +183,7 @@ def test_resume_needs_a_checkpoint_with_iterations_left(tiny: Values, tmp_path: 
 
 def test_bad_annotations_of_both_splits_are_told_together(bccd: Path, tiny: Values) -> None:
     data = settings(tiny | {"data": {"root": str(bccd)}}).data
-    with pytest.raises(BadData, match="2 bad annotations") as bad:
+    with pytest.raises(BadData, match="has 2 problems:") as bad:
         read_splits(data)
     assert "BloodImage_00343" in str(bad.value)
     assert "BloodImage_00338" in str(bad.value)

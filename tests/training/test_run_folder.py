@@ -52,7 +52,7 @@ def test_no_settings_are_lost_by_going_on(tiny: Values, tmp_path: Path) -> None:
     for lr in (0.1, 0.2, 0.3):
         keep_settings(settings(tiny, lr=lr, **({} if lr == 0.1 else {"resume": str(tmp_path)})), tmp_path, 7)
     names = ("settings-until-7.toml", "settings-until-7-2.toml", "settings.toml")
-    assert [read_settings(tmp_path / name).train.lr for name in names] == [0.1, 0.2, 0.3]
+    assert [read_settings(tmp_path / name).train.lr_for_16 for name in names] == [0.1, 0.2, 0.3]
     assert len(list(tmp_path.iterdir())) == 3
 
 

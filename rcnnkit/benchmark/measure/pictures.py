@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rcnnkit.data.checks import count, is_picture
+from rcnnkit.data.checks import is_picture
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.images import read_picture
 from rcnnkit.structures import Targets
-from rcnnkit.text import visible
+from rcnnkit.text import count, visible
 
 LEAST = 10  # pictures; a median of fewer says little
 SHOWN = 20  # bad files that an error lists

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from rcnnkit.benchmark.report.papers import HARDWARE, PAPERS, ratios, seconds_here
 from rcnnkit.benchmark.results import Memory, Results, Stage
+from rcnnkit.text import count
 
 Rows = list[list[str]]
 
@@ -29,10 +30,10 @@ def about(results: Results) -> str:
     backbones = {contender.backbone for contender in results.contenders.values() if contender.backbone}
     memory = f", {machine.memory_gb:g} GB" if machine.memory_gb else ""
     return (
-        f"{pictures.count} pictures of {pictures.name}, {options.batch} at a time;"
+        f"{count(pictures.count, 'picture')} of {pictures.name}, {options.batch} at a time;"
         f" {', '.join(sorted(backbones))}, {'untrained' if options.random else 'trained'}, {options.precision}."
         f" {machine.gpu + ' beside ' if machine.gpu else ''}{machine.cpu}, {machine.cores} cores"
-        f"{memory}, {options.threads} thread{'s' * (options.threads != 1)},"
+        f"{memory}, {count(options.threads, 'thread')},"
         f" load {machine.load:g} at the start;"
         f" torch {machine.versions['torch']}, rcnnkit {machine.versions.get('rcnnkit', '')}"
         f"{' at ' + machine.commit if machine.commit else ''}; {results.date[:10]}."

@@ -12,6 +12,7 @@ import typer
 from rcnnkit.cli.options import Data, Images, ProposalsOut, SkipBad, Split, console, split_of
 from rcnnkit.defaults import DEVICE
 from rcnnkit.terminal import Console, progress
+from rcnnkit.text import count
 
 if TYPE_CHECKING:
     from rcnnkit.proposals.methods import PictureMethod
@@ -61,7 +62,7 @@ def compute(
         new = compute_proposals(dataset, finder, store, workers=workers, share=(rank, world), progress=report)
     seconds = time.perf_counter() - began
     speed = f", {seconds / new:.3f} s each" if new else ""
-    shown.print(f"{dataset.name}: {new} pictures were new{speed}; proposals in {store.folder}")
+    shown.print(f"{dataset.name}: {count(new, 'new picture')}{speed}; proposals in {store.folder}")
 
 
 def _method(name: str, options: dict[str, Any], weights: Path | None, device: str) -> PictureMethod:

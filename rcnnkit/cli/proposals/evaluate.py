@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rcnnkit.cli.options import Data, Images, JsonFile, SkipBad, TestSplit, console, split_of
+from rcnnkit.text import count
 
 
 def evaluate(
@@ -41,7 +42,7 @@ def evaluate(
             with whole(json_file) as half:
                 half.write_text(json.dumps(about | result.to_json(), indent=1), encoding="utf-8")
     finally:  # where the file cannot be written, the numbers are seen all the same
-        console.print(f"{dataset.name}, {len(dataset)} pictures: {store.describe()}")
+        console.print(f"{dataset.name}, {count(len(dataset), 'picture')}: {store.describe()}")
         console.print(coverage_table(result))
     if json_file:
         console.print(f"wrote {json_file}")

@@ -9,6 +9,7 @@ import typer
 
 from rcnnkit.cli.options import Data, Images, ProposalsOut, SkipBad, Split, console, split_of
 from rcnnkit.terminal import progress
+from rcnnkit.text import count
 
 
 def import_(
@@ -32,4 +33,4 @@ def import_(
     store = Store.create(out, "imported", {"file": file.name, "sha256": sha256(file)[:16]})
     with progress(console) as report:
         taken = import_proposals(dataset, released, store, progress=report)
-    console.print(f"{dataset.name}: {taken} of {len(dataset)} pictures have proposals in {store.folder}")
+    console.print(f"{dataset.name}: proposals of {taken} of {count(len(dataset), 'picture')} in {store.folder}")

@@ -17,7 +17,7 @@ from tests.cli.commands import Command
 def test_compute_and_evaluate(rcnnkit: Command, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compute = ("compute", digits, "--out", "p", "--method", "sliding-windows")
     assert rcnnkit("proposals", *compute) == 0
-    assert "data/train: 8 pictures were new" in capsys.readouterr().out
+    assert "data/train: 8 new pictures" in capsys.readouterr().out
     store = Store.open("p")
     for record in read_data(digits, "train").records:
         own = SlidingWindows().find(read_picture(record.path))

@@ -19,7 +19,7 @@ def test_import(rcnnkit: Command, digits: Path, tmp_path: Path, capsys: pytest.C
     file.write_bytes(pickle.dumps({"ids": ids, "boxes": boxes, "objectness_logits": scores}))
     out = tmp_path / "p"
     assert rcnnkit("proposals", "import", file, digits, "--out", out) == 0
-    assert "data/train: 8 of 8 pictures have proposals in" in capsys.readouterr().out
+    assert "data/train: proposals of 8 of 8 pictures in" in capsys.readouterr().out
     assert Store.open(out).settings["file"] == "train.pkl"
     arguments = ("--split", "train", "--json", tmp_path / "n.json")
     assert rcnnkit("proposals", "evaluate", digits, "--proposals", out, *arguments) == 0
