@@ -20,6 +20,7 @@ exclude_patterns = ["_build"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4
 default_role = "literal"  # docstrings mark code with one backtick
+smartquotes = False  # quotes of settings are typed as they are shown
 highlight_language = "none"  # of blocks without a language, such as columns in docstrings
 
 autodoc_member_order = "bysource"

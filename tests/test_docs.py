@@ -17,6 +17,7 @@ from PIL import Image
 
 import rcnnkit
 from rcnnkit import weights
+from rcnnkit.backbones.names import ARCHITECTURES
 from rcnnkit.config import Settings
 from rcnnkit.config_files import check_settings, read_settings
 from rcnnkit.detecting import DetectedFile
@@ -177,6 +178,16 @@ def test_every_public_package_has_its_page() -> None:
     assert packages - inner - {"rcnnkit.cli", "rcnnkit.cli.proposals", "rcnnkit.cli.see"} <= shown
 
 
+def test_the_table_of_backbones_is_theirs() -> None:
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \| (.*?) \|", read(ROOT / "docs" / "models" / "backbones.md"), re.MULTILINE)
+    shown = {
+        backbone: (tuple(re.findall(r"\w+", necks)), tuple(re.findall(r"\w+", norms)))
+        for backbones, necks, norms in rows
+        for backbone in re.findall(r"`(\w+)`", backbones)
+    }
+    assert shown == {each.name: (each.necks, each.norms) for each in ARCHITECTURES.values()}
+
+
 # Commands
 
 
@@ -237,8 +248,8 @@ def check_command(words: list[str], folder: Path, whole: bool = True) -> None:
         assert {extra for word in words for extra in re.findall(r"\[(\w+)\]", word)} <= set(extras), said
     else:
         modules = {path.stem for path in (ROOT / "rcnnkit").rglob("*")}  # the order of imports, in CONTRIBUTING.md
-        known = words[0] in (".", "python3") or {re.split(r"[/.,]", word)[0] for word in words} <= modules
-        assert known, f"what is {said}?"
+        is_known = words[0] in (".", "python3") or {re.split(r"[/.,]", word)[0] for word in words} <= modules
+        assert is_known, f"what is {said}?"
 
 
 def check_overrides(config: Path, overrides: list[str], folder: Path) -> None:
