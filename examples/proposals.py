@@ -4,13 +4,14 @@ DATA is a Pascal VOC folder or a COCO .json file. Recall is the share of objects
 """
 
 import sys
+from pathlib import Path
 
 from rcnnkit.data.reading import read_data
 from rcnnkit.images import read_picture
 from rcnnkit.proposals.methods import SelectiveSearch, SlidingWindows
 from rcnnkit.proposals.recall import coverage
 
-data = read_data(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "val")
+data = read_data(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "val")
 targets = [record.targets for record in data.records]
 counts = [10, 100, 1000]
 print(f"recall with the first {counts} proposals of {len(data)} pictures")

@@ -73,10 +73,10 @@ def _not_a_folder(folder: Path) -> str:
             f"{folder} is the folder of a run; to go on with it: rcnnkit train {folder / 'settings.toml'}"
             f" train.resume={folder}"
         )
+    start = tomli_w.dumps({"model": {"pretrained": True}, "data": {"root": str(folder)}}).replace("\n\n", "\n")
     return (
-        f"{folder} is a folder, and settings are a file; if your pictures are there, write these two lines into"
-        f' settings.toml:\n[data]\nroot = "{folder}"\nand run: rcnnkit train settings.toml (`rcnnkit settings` explains'
-        " them all)"
+        f"{folder} is a folder, and settings are a file. If your pictures are in the folder, write this into mine.toml:"
+        f"\n{start}and run: rcnnkit train mine.toml (`rcnnkit settings` explains all settings)"
     )
 
 

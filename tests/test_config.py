@@ -285,10 +285,11 @@ def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as error:
         read_settings(tmp_path)
     lines = str(error.value).splitlines()
-    assert lines[0].startswith(f"{tmp_path} is a folder, and settings are a file; if your pictures are there, write")
+    assert lines[0].startswith(f"{tmp_path} is a folder, and settings are a file. If your pictures are in the")
     written = tmp_path / "settings.toml"
-    written.write_text("\n".join(lines[1:3]))
+    written.write_text("\n".join(lines[1:-1]))
     assert read_settings(written).data.root == tmp_path
+    assert read_settings(written).model.pretrained
     assert complaint(tmp_path) == (
         f"{tmp_path} is the folder of a run; to go on with it: rcnnkit train {written} train.resume={tmp_path}"
     )

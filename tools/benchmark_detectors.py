@@ -37,6 +37,7 @@ from rcnnkit.data.loading import Batch, load_batches
 from rcnnkit.data.transforms import Augmentation
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.kinds import build
+from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import read_picture
 from rcnnkit.importing.torchvision_detectors import from_torchvision
@@ -226,7 +227,8 @@ def windows(options: argparse.Namespace) -> None:
     device = pick_device(options.device)
     model = {"kind": "rcnn", "backbone": options.backbone}
     detector = build(DetectorSettings.model_validate({"model": model}), ["thing"]).eval().to(device)
-    size, batch = detector.size, detector.batch
+    assert isinstance(detector, RCNN)
+    size, batch = detector.settings.size, detector.settings.batch
     pixels = torch.rand(batch, 3, size, size, device=device)
     with torch.inference_mode():
         work = flops(lambda: detector.backbone(pixels)) * options.regions / batch

@@ -47,7 +47,7 @@ def resized(picture: Array, width: int) -> Array:
 
 def opencv(picture: Array, mode: Mode) -> Tensor:
     """(N, 4) xyxy, OpenCV's order."""
-    search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+    search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()  # type: ignore[attr-defined]  # opencv-contrib's
     search.setBaseImage(np.ascontiguousarray(picture[:, :, ::-1]))
     search.switchToSelectiveSearchFast() if mode == "fast" else search.switchToSelectiveSearchQuality()
     boxes = torch.from_numpy(search.process().astype(np.float32))

@@ -23,7 +23,7 @@ def main() -> int:
         folder = Path(name)
         pip = [sys.executable, "-m", "pip", "-q"]
         subprocess.run([*pip, "install", "scikit-build-core>=0.11", "ninja"], check=True)
-        build = ["wheel", "--no-build-isolation", "--no-deps", "-w", folder / "wheel", ROOT]
+        build: list[str | Path] = ["wheel", "--no-build-isolation", "--no-deps", "-w", folder / "wheel", ROOT]
         subprocess.run([*pip, *build], check=True)
         (wheel,) = (folder / "wheel").glob("*.whl")
         print(f"built {wheel.name}", flush=True)
