@@ -15,9 +15,10 @@ author = "The rcnnkit authors"
 copyright = author
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["deflist"]
+nb_execution_mode = "off"  # the course runs in the tests
 myst_heading_anchors = 4
 default_role = "literal"  # docstrings mark code with one backtick
 smartquotes = False  # quotes of settings are typed as they are shown
