@@ -10,7 +10,7 @@ from types import ModuleType
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES]
-NOW = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # what was may be named there
+NOW = [path for path in DOCUMENTS if path.name not in ("CHANGELOG.md", "deprecations.md")]  # these say what was, too
 
 
 def name(path: Path) -> str:

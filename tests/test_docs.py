@@ -1,6 +1,7 @@
 """The documents are true: links lead somewhere, what they name is there, commands are understood, examples run."""
 
 import ast
+import builtins
 import importlib
 import re
 import shutil
@@ -135,7 +136,7 @@ def is_there(span: str) -> bool:
     if word.isupper():
         return word in VARIABLES or not word.startswith("RCNNKIT_")
     if word.isidentifier() and (re.fullmatch(r"\w+\(.*\)", span) or "_" in word or re.match(r"[A-Z][a-z]+[A-Z]", word)):
-        return word in defined() | {path.stem for path in (ROOT / "configs").glob("*.toml")}
+        return word in defined() | {path.stem for path in (ROOT / "configs").glob("*.toml")} or hasattr(builtins, word)
     return True
 
 
@@ -248,7 +249,10 @@ def check_command(words: list[str], folder: Path, whole: bool = True) -> None:
         assert {extra for word in words for extra in re.findall(r"\[(\w+)\]", word)} <= set(extras), said
     else:
         modules = {path.stem for path in (ROOT / "rcnnkit").rglob("*")}  # the order of imports, in CONTRIBUTING.md
-        is_known = words[0] in (".", "python3") or {re.split(r"[/.,]", word)[0] for word in words} <= modules
+        is_known = (
+            words[0] in (".", "git", "pre-commit", "python3")
+            or {re.split(r"[/.,]", word)[0] for word in words} <= modules
+        )
         assert is_known, f"what is {said}?"
 
 
