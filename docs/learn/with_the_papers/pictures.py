@@ -52,8 +52,8 @@ def frame(
     rows = [[float(value) for value in box] for box in boxes]
     colours = [colours] * len(rows) if isinstance(colours, str) else list(colours)
     for (x1, y1, x2, y2), colour in zip(rows, colours, strict=True):
-        look = {"linewidth": 1.5, "edgecolor": colour} | style
-        axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, clip_on=False, **look))
+        look = {"linewidth": 1.5, "edgecolor": colour, "clip_on": False} | style
+        axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, **look))
     for (x1, y1, _, _), colour, label in zip(rows, colours, labels, strict=False):
         plate = {"facecolor": colour, "edgecolor": "none", "pad": 0.8}
         axis.text(x1 - 0.5, y1 - 0.5, label, fontsize=7, color="black", bbox=plate, verticalalignment="bottom")
