@@ -24,7 +24,7 @@ from rcnnkit.config_files import read_settings
 from rcnnkit.data import loading
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.transforms import Augmentation
-from rcnnkit.training import alternating, classification, loop, rcnn_stages
+from rcnnkit.training import alternating, classification, detection, loop, rcnn_stages
 from tensorboard.compat.proto import event_pb2
 
 folder, *ways = sys.argv[1:]
@@ -43,11 +43,11 @@ while way is None and names:
     process, status = os.wait()
     print(names.pop(process), os.waitstatus_to_exitcode(status), flush=True)
 
-step, evaluate, read, main = loop.step, loop.evaluate, loading.read_picture, os.getpid()
+step, evaluate, read, main = loop.step, detection.evaluate, loading.read_picture, os.getpid()
 settings = Path(folder, "evaluated.toml" if way and "evaluation" in way else "settings.toml")
 
 def stepping(*arguments):
-    iteration = arguments[5]
+    iteration = arguments[4].progress.iteration
     if iteration == 1:
         if way == "loop":
             raise RuntimeError("CUDA out of memory")
@@ -76,7 +76,7 @@ if way in ("script", "script-error"):
     if way == "script-error":
         raise KeyError("mine")
 elif way:
-    loop.step, loop.evaluate, loading.read_picture = stepping, evaluating, reading
+    loop.step, detection.evaluate, loading.read_picture = stepping, evaluating, reading
     sys.argv = ["rcnnkit", "train", str(settings), "--out", f"{folder}/{way}"]
     cli.main()
 """
