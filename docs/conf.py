@@ -17,7 +17,7 @@ version = release = __version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
-myst_enable_extensions = ["deflist"]
+myst_enable_extensions = ["deflist", "dollarmath"]
 nb_execution_mode = "off"  # the course runs in the tests
 myst_heading_anchors = 4
 default_role = "literal"  # docstrings mark code with one backtick
