@@ -53,6 +53,7 @@ class Run:
         self.device = weights.pick_device(settings.train.device)
         self.dtype = pick_dtype(settings.train.precision, self.device)
         self.progress = Progress()
+        self.changes: list[str] = []  # settings that a resumed run has otherwise
 
     @property
     def last(self) -> Path:

@@ -99,7 +99,7 @@ def test_hostile_and_damaged_files(tmp_path):
     cases = {
         "hostile.pkl": (good | {"bbox_mode": Runs(f"touch '{tmp_path}/ran'")}, r"posix\.system, and only arrays"),
         "mode.pkl": (good | {"bbox_mode": 4}, "bbox_mode is 4"),
-        "ids.pkl": (good | {"ids": [1, 2]}, "the boxes of 1 pictures, but 2 ids"),
+        "ids.pkl": (good | {"ids": [1, 2]}, "the boxes of 1 picture, but 2 ids"),
         "scores.pkl": (good | {"objectness_logits": [np.zeros(3)]}, r"entry 0 has 1 boxes, but scores of shape \(3,\)"),
         "less.pkl": ({"ids": [1], "boxes": []}, "has no objectness_logits or scores, only ids, boxes"),
         "shape.pkl": ([np.zeros((2, 3))], r"entry 0 has shape \(2, 3\), expected the \(N, 4\) boxes"),
