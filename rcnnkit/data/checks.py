@@ -41,6 +41,14 @@ class Findings(list[Problem]):
     def add(self, file: Path, where: str, message: str) -> None:
         self.append(Problem(str(file), where, message))
 
+    def add_stranger(self, source: Path, name: str, number: int, first: str, known: Sequence[str]) -> None:
+        """So many objects, of which the `first` is there, have a class that is not one of the `known`."""
+        message = (
+            f"{count(number, 'object')} of this class (the first is {first}), which is not one of {few(known)}; correct"
+            " the name, or add it to data.class_names in settings"
+        )
+        self.add(source, f"class {name!r}", message)
+
     def warn(self, what: str, file: Path, where: str, message: str) -> None:
         number, first = self.warnings.get(what, (0, None))
         self.warnings[what] = number + 1, first or Problem(str(file), where, message)

@@ -105,12 +105,7 @@ def read_table(
     if shares.tell(file, findings):
         records = []
     for name, rows in sorted(strangers.items()):
-        findings.add(
-            file,
-            f"class {name!r}",
-            f"{count(len(rows), 'object')} of this class (the first is in line {rows[0].number}), which is not one of"
-            f" {few(known)}; correct the name, or add it to data.class_names in settings",
-        )
+        findings.add_stranger(file, name, len(rows), f"in line {rows[0].number}", known)
     findings.pictures = len(pictures) - len(records)
     return Dataset(
         f"{file.resolve().parent.name}/{file.stem}", records, known, list(range(1, len(known) + 1))

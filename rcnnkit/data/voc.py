@@ -26,7 +26,6 @@ from rcnnkit.data.file_names import StoredNames, composed
 from rcnnkit.data.records import SPLIT_NAMES, Dataset, Record, few
 from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, Targets
-from rcnnkit.text import count
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FLAGS = {"0": False, "false": False, "": False, "1": True, "true": True}
@@ -189,12 +188,7 @@ def _records(
     if shares.tell(source, findings):
         records = []
     for stranger, uses in sorted(strangers.items()):
-        findings.add(
-            source,
-            f"class {stranger!r}",
-            f"{count(len(uses), 'object')} of this class (the first is object {uses[0][1]} of {uses[0][0]}),"
-            f" which is not one of {few(known)}; correct the name, or add it to data.class_names in settings",
-        )
+        findings.add_stranger(source, stranger, len(uses), f"object {uses[0][1]} of {uses[0][0]}", known)
     return records
 
 
