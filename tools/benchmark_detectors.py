@@ -12,7 +12,6 @@ a cleverer algorithm saves; `matmul` is what the machine reaches on 2048 × 2048
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import measured
 import torch
 import torchvision
 from rich.console import Console
@@ -78,24 +78,29 @@ def matmul(dtype: torch.dtype, device: torch.device) -> Callable[[], Any]:
     return lambda: a @ b
 
 
+def row(name: str, times: list[float], first: list[float], work: float | None) -> dict[str, Any]:
+    """What is said of one contender."""
+    median = statistics.median(times)
+    values: dict[str, Any] = {"": name, "s": median, "range": [min(times), max(times)]}
+    if not name.startswith("matmul"):
+        values["ratio"] = statistics.median(a / b for a, b in zip(first, times, strict=True))
+    return values if work is None else values | {"TFLOP/s": work / median / 1e12}
+
+
 def report(title: str, seconds: Seconds, first: str, work: Mapping[str, float], options: argparse.Namespace) -> None:
     """A row for each: its time, how many times as fast as `first` it is, and the FLOP/s of its `work`."""
     table = Table(title=title, title_justify="left")
     for column in ("", "s", "range", f"{first} / this", "TFLOP/s"):
         table.add_column(column, justify="right" if column else "left")
-    for name, each in seconds.items():
-        median = statistics.median(each)
-        ratio = statistics.median(a / b for a, b in zip(seconds[first], each, strict=True))
-        speed = f"{work[name] / median / 1e12:.3f}" if name in work else ""
-        spread = f"{min(each):.3f} … {max(each):.3f}"
-        table.add_row(name, f"{median:.3f}", spread, "" if name.startswith("matmul") else f"{ratio:.2f}", speed)
+    rows = [row(name, times, seconds[first], work.get(name)) for name, times in seconds.items()]
+    for each in rows:
+        low, high = each["range"]
+        ratio = f"{each['ratio']:.2f}" if "ratio" in each else ""
+        speed = f"{each['TFLOP/s']:.3f}" if "TFLOP/s" in each else ""
+        table.add_row(each[""], f"{each['s']:.3f}", f"{low:.3f} … {high:.3f}", ratio, speed)
     Console().print(table)
     if options.json:
-        about = {"title": title, "threads": torch.get_num_threads(), "torch": torch.__version__}
-        about |= {"torchvision": torchvision.__version__, "cpu": torch.backends.cpu.get_cpu_capability()}
-        options.json.write_text(
-            json.dumps(about | {"seconds": seconds, "flops": dict(work)}, indent=1), encoding="utf-8"
-        )
+        measured.write(options.json, rows, title=title, seconds=seconds, flops=dict(work))
 
 
 def inference(options: argparse.Namespace) -> None:

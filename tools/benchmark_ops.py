@@ -8,7 +8,6 @@ the CPU operators are asked to reach.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import measured
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -210,13 +210,23 @@ def measure(case: Case, device: torch.device, rounds: int) -> dict[str, Any]:
     median = {name: statistics.median(t) for name, t in times.items()}
     low, _, high = statistics.quantiles(times["ours"], n=4)
     return {
-        "name": case.name,
+        "": case.name,
         **{f"{name}_ms": 1e3 * t for name, t in median.items()},
         "spread": (high - low) / median["ours"],
         "ratio": median["torchvision"] / median["ours"],
         "floor": case.floor,
         "over_copy": median["ours"] / median["copy"],
     }
+
+
+def by_work(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each kind of work; what is of channels-last features has names of its own."""
+    merged: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        last = "_channels_last" if row["group"].startswith("channels-last") else ""
+        values = {key + last: value for key, value in row.items() if key not in ("", "group")}
+        merged.setdefault(row[""], {"": row[""]}).update(values)
+    return list(merged.values())
 
 
 def main() -> None:
@@ -265,7 +275,7 @@ def main() -> None:
             )
         console.print(table)
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "rows": rows}, indent=1))
+        measured.write(options.json, by_work(rows), machine=machine)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ everything else is its default.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import multiprocessing
 import resource
@@ -20,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import measured
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -195,7 +195,7 @@ def main() -> None:
         table.add_row(r["which"], str(r["seed"]), minutes, passes, *numbers, f"{r['gigabytes']:.1f}")
     console.print(table)
     if options.json:
-        options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+        measured.write(options.json, [{"": r["which"], **r} for r in results])
 
 
 if __name__ == "__main__":
