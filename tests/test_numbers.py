@@ -36,6 +36,7 @@ def load(name: str) -> ModuleType:
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for their own module
     spec.loader.exec_module(module)
     return module
 

@@ -35,6 +35,7 @@ def conditions() -> dict[str, Any]:
         "date": date.today().isoformat(),
         "version": __version__,
         "processor": processor(),
+        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__.partition("+")[0],
