@@ -49,7 +49,19 @@ DIGITS = "from rcnnkit.data.digits import write_digits; write_digits(r'{out}/dig
 CONFIG = "configs/faster_rcnn_resnet18_fpn_bccd.toml"
 DETECTORS = [PYTHON, str(TOOLS / "benchmark_detectors.py")]
 ON_CUDA = ["--device", "cuda", "--json", "{json}"]
-FAMILY = "--random --backbone resnet50 --device cuda --limit 10 --split val --data {out}/digits".split()
+FAMILY = [
+    "--random",
+    "--backbone",
+    "resnet50",
+    "--device",
+    "cuda",
+    "--limit",
+    "10",
+    "--split",
+    "val",
+    "--data",
+    "{out}/digits",
+]
 PARTS: Mapping[str, Part] = {
     "build": Part(["bash", "-c", BUILD], 150),
     "tests": Part([PYTHON, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", "-p", "no:cacheprovider"], 110),
