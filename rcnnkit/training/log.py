@@ -25,6 +25,7 @@ from rich.progress import (
 
 from rcnnkit.files import whole
 from rcnnkit.training import checkpoint
+from rcnnkit.training.neighbours import Neighbours
 
 LOG = "log.jsonl"
 log = logging.getLogger("rcnnkit")
@@ -57,6 +58,7 @@ class RunLog:
             console=console,
         )
         self.began = progress.iteration, progress.seconds
+        self.neighbours = Neighbours()
         self.task = self.bar.add_task("", total=iterations, completed=done, status="")
 
     def __enter__(self) -> RunLog:
@@ -74,6 +76,7 @@ class RunLog:
     def step(self, iteration: int, values: dict[str, float]) -> None:
         """One log step: `values` under the number of iterations done; `seconds` are those of training so far."""
         self.write({"iteration": iteration, **values})
+        self.neighbours.look()
         first, before = self.began
         # By all iterations since the run began or went on: those since the last line may have been held up.
         left = (self.iterations - iteration) * (values["seconds"] - before) / (iteration - first)
