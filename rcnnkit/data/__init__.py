@@ -1,18 +1,25 @@
 """Annotated pictures of any format, as records; and the batches that training takes from them."""
 
 __all__ = [
+    "annotated",
     "checks",
     "class_folders",
     "class_loading",
     "coco",
+    "cvat",
     "digits",
+    "json_files",
+    "label_studio",
+    "labelme",
     "layout",
     "loading",
     "proposals",
     "reading",
     "records",
+    "shapes",
     "tables",
     "transforms",
+    "via",
     "voc",
     "yolo",
 ]

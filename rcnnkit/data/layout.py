@@ -49,6 +49,7 @@ HEAD = 1 << 18  # bytes of a file that are looked at
 ENOUGH = 50  # files of a kind in one folder that are looked at; the others are like them
 DEEPEST = 4  # folders, counted from the data set's own
 SUFFIXES = (".json", ".xml", ".csv", ".parquet")
+BY_SUFFIX = {".json": "coco", ".csv": "table", ".xml": "cvat"}  # whose readers say what is wrong with other files
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:]', re.DOTALL)
 
 
@@ -242,14 +243,17 @@ def _layout_of_file(file: Path, format: str) -> Layout:
     check_regular(file)
     if file.suffix.lower() in (".yaml", ".yml"):
         kind: str | None = "yolo"
-        splits = name_splits(file, _yolo_splits(file))
     else:
-        kind, splits = recognise(file), {"train": file.name}
-    if kind is None or (format not in ("auto", kind)):
+        kind = recognise(file) or (BY_SUFFIX.get(file.suffix.lower()) if format == "auto" else format)
+    if kind is None or format not in ("auto", kind):
         raise FileNotFoundError(
             f"{file} is not an annotation file of {TITLES.get(format, 'a format that is known')}; name one, or a folder"
         )
-    return Layout(file if kind == "yolo" else file.parent, kind, splits)
+    if kind in ("voc", "labelme"):
+        raise ValueError(f"{file} is the annotation of one picture; name its folder")
+    if kind == "yolo":
+        return Layout(file, kind, name_splits(file, _yolo_splits(file)))
+    return Layout(file.parent, kind, {"train": file.name})
 
 
 def _annotation_files(root: Path) -> Iterator[Path]:

@@ -108,7 +108,7 @@ def test_what_is_wrong_is_reported_at_once(root: Path) -> None:
         "c.png,1,2,10,20,dog",
     )
     assert problems(root) == [
-        "train.csv: line 2: 'a.jpg,1,2,x,20,dog' has a corner that is no number; correct it",
+        "train.csv: line 2: x1 1, y1 2, x2 x, y2 20: a corner is no number; correct it",
         "train.csv: line 4: its object has no class; add one, or delete the line",
         "train.csv: line 5: it names no picture; add one, or delete the line",
         "train.csv: line 6: picture b.jpg: it could be any of copies/b.jpg, images/b.jpg; correct its path",
