@@ -141,8 +141,8 @@ def find_pictures(
     paths: dict[str, Path] = {}
     missing: list[Annotated] = []
     for key, picture in pictures.items():
-        direct = folder / picture.name
-        if is_picture(direct) and direct.is_file():
+        places = (folder / picture.name, folder / "images" / picture.name)
+        if (direct := next((path for path in places if is_picture(path) and path.is_file()), None)) is not None:
             paths[key] = direct
             continue
         candidates = by_name.get(composed(PurePosixPath(picture.name).name), [])

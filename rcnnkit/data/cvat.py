@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from rcnnkit.data.annotated import Annotated, Annotation, names_of, to_dataset
+from rcnnkit.data.annotated import Annotated, Annotation, to_dataset
 from rcnnkit.data.checks import Box, Findings
 from rcnnkit.data.records import Dataset, few
 from rcnnkit.data.shapes import around_ellipse, around_points, around_rectangle
@@ -48,6 +48,7 @@ def read_cvat(
     findings = Findings()
     pictures: dict[str, Annotated] = {}
     entries = tree.findall("image")
+    several = len(subsets_of(tree)) > 1  # each has a folder of its own in images/ then
     if subset is not None:
         entries = [entry for entry in entries if entry.get("subset") == subset]
     if not entries:
@@ -63,7 +64,7 @@ def read_cvat(
             findings.add(file, f"image {entry.get('id', index)}", "it has no name; give the picture's")
             findings.pictures += 1
             continue
-        picture = Annotated(name, where)
+        picture = Annotated(f"{entry.get('subset')}/{name}" if several else name, where)
         try:
             picture.size = _size(entry)
         except ValueError as error:
@@ -75,7 +76,7 @@ def read_cvat(
             findings.pictures += 1
             continue
         _add_objects(entry, picture, file, findings)
-    known = list(class_names) if class_names is not None else _labels(tree, pictures)
+    known = list(class_names) if class_names is not None else _labels(tree)
     name = f"{file.resolve().parent.name}/{subset or file.stem}"
     return to_dataset(file, pictures, findings, name=name, images=images, known=known), findings
 
@@ -181,11 +182,12 @@ def _numbers(shape: ET.Element, names: tuple[str, ...]) -> list[float]:
     return found
 
 
-def _labels(tree: ET.Element, pictures: Mapping[str, Annotated]) -> list[str]:
+def _labels(tree: ET.Element) -> list[str]:
     """The labels of the task or project that may have boxes, in the file's order; then those that it does not list."""
     listed = []
     for label in tree.iterfind("meta//labels/label"):
         name, kind = (label.findtext("name") or "").strip(), (label.findtext("type") or "any").strip()
         if name and kind not in OTHERS and label.find("parent") is None and name not in listed:
             listed.append(name)
-    return listed + [name for name in names_of(pictures) if name not in listed]
+    used = {(shape.get("label") or "").strip() for shape in tree.iterfind("image/*") if shape.tag in AREAS}
+    return listed + sorted(used - {"", *listed})

@@ -17,6 +17,7 @@ from rcnnkit.data.json_files import is_number, read_json, short
 from rcnnkit.data.records import SPLIT_NAMES, Dataset, few
 from rcnnkit.data.shapes import around_ellipse, around_points
 from rcnnkit.structures import Size
+from rcnnkit.text import count
 
 OTHERS = ("point", "points", "line", "linestrip")
 
@@ -130,7 +131,7 @@ def _box(kind: str, points: Any) -> Box:
         raise ValueError(f"points is {short(points)}, expected [[x, y], …]; correct it")
     xs, ys = [float(x) for x, _ in points], [float(y) for _, y in points]
     if kind in ("rectangle", "circle", "mask") and len(points) != 2 and not (kind == "rectangle" and len(points) == 4):
-        raise ValueError(f"a {kind} with {len(points)} points; it needs 2; draw it again, or delete it")
+        raise ValueError(f"a {kind} with {count(len(points), 'point')}; it needs 2; draw it again, or delete it")
     if kind == "circle":
         radius = math.hypot(xs[1] - xs[0], ys[1] - ys[0])
         return around_ellipse(xs[0], ys[0], radius, radius)

@@ -1,6 +1,6 @@
 """Which format a data set on disk has, and which splits: what is in its folder tells.
 
-Files are recognised by how they begin. Nothing is read whole, however large it is.
+Files are recognised by how they begin, so that large ones are not read whole; only CVAT's is, for its subsets.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Literal, get_args
 import yaml
 
 from rcnnkit.data.checks import is_picture
+from rcnnkit.data.cvat import read_subsets
 from rcnnkit.data.records import SPLIT_NAMES, few
 from rcnnkit.data.tables import DESCRIPTIONS, is_table
 from rcnnkit.data.yolo import yolo_file
@@ -164,6 +165,8 @@ def find_formats(root: Path, format: str = "auto") -> dict[str, list[str]]:
     for kind in ("coco", "cvat", "label_studio", "via", "table"):
         if by_format[kind]:
             found[kind] = [path.relative_to(root).as_posix() for path in by_format[kind]]
+    if len(found.get("cvat", [])) == 1 and len(subsets := read_subsets(by_format["cvat"][0])) > 1:
+        found["cvat"] = [f"{found['cvat'][0]}/{subset}" for subset in subsets]
     return {kind: splits for kind, splits in found.items() if format in ("auto", kind) and splits}
 
 
@@ -227,7 +230,7 @@ def name_splits(root: Path, splits: Sequence[str]) -> dict[str, str]:
 def split_named(split: str) -> str | None:
     """The split that the name of a file, or of a folder that it is in, says: "train", "val", "test" or None."""
     path = PurePosixPath(split)
-    for part in (path.stem, *reversed(path.parts[:-1])):
+    for part in (path.stem, *reversed(path.parts[:-1])):  # of CVAT's file/subset the subset
         words = _words(part)
         for name, aliases in SPLIT_NAMES.items():
             if any(alias in words for alias in aliases):

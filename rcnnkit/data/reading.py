@@ -78,7 +78,8 @@ def read_data(
             Pascal VOC: a list in ImageSets/Main, or without lists a folder of XML files;
             YOLO: a key of data.yaml;
             LabelMe: a folder, or "train" where there are no folders of splits;
-            others: a file below `root`, or "train", "val" or "test" where one file is called so.
+            others: a file below `root`, or "train", "val" or "test" where one file is called so; of CVAT's projects
+            also a subset, "annotations.xml/Train".
             "VOC2007/trainval" is of a data set below `root`. Where `root` is an annotation file, it is not looked at.
         format: one of `layout.Format`; "auto" recognises it.
         images: the folder of the pictures, where they are not found by themselves.
@@ -132,15 +133,18 @@ def _locate(root: Path, split: str, format: str) -> tuple[str, Path, str]:
     check_regular(root)
     if root.is_file():
         kind = find_layout(root, format).format
-        return kind, root, split
+        return kind, root, split if kind == "yolo" else ""
     file = root / split
     if split.lower().endswith(SUFFIXES):
         check_regular(file)
         if not file.is_file():
             raise FileNotFoundError(f"there is no {file}; {_annotation_files(root, file.suffix)}")
-        return find_layout(file, format).format, file, split
+        return find_layout(file, format).format, file, ""
     if "/" in split:
-        return _locate(root / split.rpartition("/")[0], split.rpartition("/")[2], format)
+        before, _, last = split.rpartition("/")
+        if before.lower().endswith(".xml") and (root / before).is_file():  # of a file of CVAT one subset
+            return find_layout(root / before, format).format, root / before, last
+        return _locate(root / before, last, format)
     found = find_formats(root, format)
     if not found and (file := root / f"{split}.csv").is_file():
         return "table", file, split  # whose reader says what is wrong
@@ -161,7 +165,7 @@ def _read(
     if kind == "coco":
         return read_coco(place, images, class_names)
     if kind == "cvat":
-        return read_cvat(place, None, images, class_names)
+        return read_cvat(place, split or None, images, class_names)
     if kind == "label_studio":
         return read_label_studio(place, images, class_names)
     if kind == "via":

@@ -63,7 +63,10 @@ def test_wrong_places(digits: Path, tmp_path: Path) -> None:
         read_data(digits, "annotations/instances_test.json")
     with pytest.raises(FileNotFoundError, match="the splits there are train, val"):
         read_data(digits, "test")
-    with pytest.raises(FileNotFoundError, match=r"000001\.jpg is not an annotation file of a format that is known; name one, or a folder"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"000001\.jpg is not an annotation file of a format that is known; name one, or a folder",
+    ):
         read_data(digits / "JPEGImages/000001.jpg", "train")
     os.mkfifo(tmp_path / "fifo.json")
     for place in ((tmp_path, "fifo.json"), (tmp_path / "fifo.json", "")):
