@@ -21,6 +21,7 @@ from rcnnkit.data.cvat import read_subsets
 from rcnnkit.data.records import SPLIT_NAMES, few
 from rcnnkit.data.tables import DESCRIPTIONS, is_table
 from rcnnkit.data.yolo import yolo_file
+from rcnnkit.defaults import FORMAT
 from rcnnkit.files import check_regular
 from rcnnkit.text import count
 
@@ -72,7 +73,7 @@ class Layout:
         return TITLES[self.format]
 
 
-def find_layout(root: Path, format: str = "auto") -> Layout:
+def find_layout(root: Path, format: str = FORMAT) -> Layout:
     """The format and the splits of a data set.
 
     Args:
@@ -85,8 +86,7 @@ def find_layout(root: Path, format: str = "auto") -> Layout:
         ValueError: there are several formats, or several files for one split.
     """
     root = Path(root)
-    if format != "auto" and format not in TITLES:
-        raise ValueError(f"{format!r} is not a format; the formats are {', '.join(get_args(Format))}")
+    check_format(format)
     if not root.exists():
         raise FileNotFoundError(f"the data set {root} does not exist")
     if root.is_file():
@@ -116,6 +116,12 @@ def find_layout(root: Path, format: str = "auto") -> Layout:
     raise AssertionError
 
 
+def check_format(format: str) -> None:
+    """Raise ValueError where it is none of `Format`."""
+    if format not in get_args(Format):
+        raise ValueError(f"{format!r} is not a format; the formats are {', '.join(get_args(Format))}")
+
+
 def several_formats(root: Path, formats: Sequence[str] | Mapping[str, object]) -> str:
     """The error for a folder of several formats."""
     names = list(formats)
@@ -126,9 +132,9 @@ def several_formats(root: Path, formats: Sequence[str] | Mapping[str, object]) -
     )
 
 
-def nothing_there(root: Path, format: str = "auto") -> str:
+def nothing_there(root: Path, format: str = FORMAT) -> str:
     """The error for a folder of no format: what was looked for, and what is there."""
-    wanted = [format] if format != "auto" else list(TITLES)
+    wanted = [format] if format != FORMAT else list(TITLES)
     looked_for = "; ".join(f"{TITLES[name]}: {LOOKED_FOR[name]}" for name in wanted)
     kinds = Counter(path.suffix.lower() or "without an ending" for path in sorted(root.iterdir()) if path.is_file())
     folders = [f"{path.name}/" for path in sorted(root.iterdir()) if path.is_dir()]
@@ -136,7 +142,7 @@ def nothing_there(root: Path, format: str = "auto") -> str:
     return f"{root} has no format that is known. Looked for {looked_for}. There is {few(there) or 'nothing'}"
 
 
-def find_formats(root: Path, format: str = "auto") -> dict[str, list[str]]:
+def find_formats(root: Path, format: str = FORMAT) -> dict[str, list[str]]:
     """Format -> its splits, as `data.train` takes them, in every format that a folder has at all.
 
     Sub-folders are looked into, unless they are data sets of their own.
@@ -167,7 +173,7 @@ def find_formats(root: Path, format: str = "auto") -> dict[str, list[str]]:
             found[kind] = [path.relative_to(root).as_posix() for path in by_format[kind]]
     if len(found.get("cvat", [])) == 1 and len(subsets := read_subsets(by_format["cvat"][0])) > 1:
         found["cvat"] = [f"{found['cvat'][0]}/{subset}" for subset in subsets]
-    return {kind: splits for kind, splits in found.items() if format in ("auto", kind) and splits}
+    return {kind: splits for kind, splits in found.items() if format in (FORMAT, kind) and splits}
 
 
 def recognise(file: Path) -> str | None:
@@ -247,8 +253,8 @@ def _layout_of_file(file: Path, format: str) -> Layout:
     if file.suffix.lower() in (".yaml", ".yml"):
         kind: str | None = "yolo"
     else:
-        kind = recognise(file) or (BY_SUFFIX.get(file.suffix.lower()) if format == "auto" else format)
-    if kind is None or format not in ("auto", kind):
+        kind = recognise(file) or (BY_SUFFIX.get(file.suffix.lower()) if format == FORMAT else format)
+    if kind is None or format not in (FORMAT, kind):
         raise FileNotFoundError(
             f"{file} is not an annotation file of {TITLES.get(format, 'a format that is known')}; name one, or a folder"
         )

@@ -15,12 +15,22 @@ from rcnnkit.data.coco import read_coco
 from rcnnkit.data.cvat import read_cvat
 from rcnnkit.data.label_studio import read_label_studio
 from rcnnkit.data.labelme import read_labelme
-from rcnnkit.data.layout import NAMED, SUFFIXES, TITLES, Format, find_formats, find_layout, several_formats
+from rcnnkit.data.layout import (
+    NAMED,
+    SUFFIXES,
+    TITLES,
+    Format,
+    check_format,
+    find_formats,
+    find_layout,
+    several_formats,
+)
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.tables import read_table
 from rcnnkit.data.via import read_via
 from rcnnkit.data.voc import read_voc, read_xml
 from rcnnkit.data.yolo import read_yolo, yolo_file
+from rcnnkit.defaults import FORMAT
 from rcnnkit.files import check_regular
 from rcnnkit.settings import Section
 from rcnnkit.text import count
@@ -37,7 +47,7 @@ class DataSettings(Section):
     root: Path
     """The folder of the data set: a Pascal VOC folder, a folder with YOLO's data.yaml, or the folder that annotation
     files (.json, .xml, .csv, .parquet) or a classifier's class folders lie under."""
-    format: Format = "auto"
+    format: Format = FORMAT
     """What the annotations are written in. "auto" recognises it; name it where a folder has several. "table" is a .csv
     or .parquet file."""
     train: str | Annotated[list[str], Field(min_length=1)] = "train"
@@ -63,7 +73,7 @@ def read_data(
     root: Path,
     split: str,
     *,
-    format: str = "auto",
+    format: str = FORMAT,
     images: Path | None = None,
     class_names: Sequence[str] | None = None,
     skip_bad: bool = False,
@@ -92,6 +102,7 @@ def read_data(
             or YOLO.
         BadData: something is bad and `skip_bad` is off, or nothing good is left.
     """
+    check_format(format)
     kind, place, split = _locate(Path(root), split, format)
     if images is not None and kind in ("voc", "yolo"):
         raise ValueError(
