@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 from rcnnkit import __version__
 from rcnnkit.cli.benchmark import benchmark
 from rcnnkit.cli.compress import compress
+from rcnnkit.cli.convert import convert
 from rcnnkit.cli.crop import crop
 from rcnnkit.cli.demo import demo
 from rcnnkit.cli.detect import detect
@@ -56,6 +57,7 @@ app.command(cls=Command)(info)
 app.command()(compress)
 app.command()(svms)
 app.command()(crop)
+app.command()(convert)
 app.command()(demo)
 app.command(cls=Command)(benchmark)
 app.add_typer(proposals, name="proposals")

@@ -6,6 +6,7 @@ __all__ = [
     "class_folders",
     "class_loading",
     "coco",
+    "convert",
     "cvat",
     "digits",
     "json_files",

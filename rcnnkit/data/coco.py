@@ -97,7 +97,9 @@ def read_coco(
 
 
 def write_coco(dataset: Dataset, file: Path) -> None:
-    """Write a data set as COCO JSON; `read_coco` gives the same boxes, labels, crowds and areas back.
+    """Write a data set as COCO JSON; `read_coco` gives the same boxes, labels, flags and areas back.
+
+    VOC's flags are written as `difficult` and `truncated` where they are set; few other tools read them.
 
     Pictures stay where they are: their names are written relative to the first folder in which
     `read_coco` looks and all of them lie; where there is none, to the folder they share, which has to
@@ -122,16 +124,19 @@ def write_coco(dataset: Dataset, file: Path) -> None:
         name = path.relative_to(folder).as_posix()
         images.append({"id": key, "file_name": name, "width": record.size[1], "height": record.size[0]})
         targets = record.targets
-        for box, label, crowd, area in zip(
+        for box, label, crowd, area, difficult, truncated in zip(
             targets.boxes.tolist(),
             targets.labels.tolist(),
             targets.crowd.tolist(),
             targets.areas.tolist(),
+            targets.difficult.tolist(),
+            targets.truncated.tolist(),
             strict=True,
         ):
             entry = coco_entry(key, dataset.category_ids[label], box) | {"bbox": _to_xywh(box)}
             area = shortest(area, area, float)
-            annotations.append({"id": len(annotations) + 1, **entry, "area": area, "iscrowd": int(crowd)})
+            flags = {name: 1 for name, flag in (("difficult", difficult), ("truncated", truncated)) if flag}
+            annotations.append({"id": len(annotations) + 1, **entry, "area": area, "iscrowd": int(crowd), **flags})
     categories = [
         {"id": key, "name": name, "supercategory": "none"}
         for key, name in zip(dataset.category_ids, dataset.class_names, strict=True)
@@ -148,6 +153,8 @@ class _Objects:
     boxes: list[Box] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     crowd: list[bool] = field(default_factory=list)
+    difficult: list[bool] = field(default_factory=list)
+    truncated: list[bool] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
 
     def targets(self) -> Targets:
@@ -155,6 +162,8 @@ class _Objects:
             boxes=torch.tensor(self.boxes, dtype=torch.float32).reshape(-1, 4),
             labels=torch.tensor(self.labels, dtype=torch.int64),
             crowd=torch.tensor(self.crowd, dtype=torch.bool),
+            difficult=torch.tensor(self.difficult, dtype=torch.bool),
+            truncated=torch.tensor(self.truncated, dtype=torch.bool),
             areas=torch.tensor(self.areas, dtype=torch.float32),
         )
 
@@ -484,6 +493,8 @@ def _objects(
         found.boxes.append(box)
         found.labels.append(labels[category])
         found.crowd.append(bool(entry.get("iscrowd", 0)))
+        found.difficult.append(entry.get("difficult") in (1, True))
+        found.truncated.append(entry.get("truncated") in (1, True))
         found.areas.append(float(entry.get("area", (box[2] - box[0]) * (box[3] - box[1]))))
     if wrong := corners.problem():
         del findings[told:]  # all for the same reason

@@ -20,6 +20,7 @@ from rcnnkit.data.layout import (
     SUFFIXES,
     TITLES,
     Format,
+    Layout,
     check_format,
     find_formats,
     find_layout,
@@ -135,6 +136,30 @@ def read_data(
         count(len(data.class_names), "class"),
     )
     return data
+
+
+def read_layout(layout: Layout, *, images: Path | None = None, skip_bad: bool = False) -> dict[str, Dataset]:
+    """Every split of a data set, checked, all with the same classes: those of any split, in their order there.
+
+    Raises:
+        BadData: lists what is bad in any split, so that all can be corrected at once; see `read_data`.
+    """
+    read: dict[str, Dataset] = {}
+    bad: list[BadData] = []
+    for split, value in layout.splits.items():
+        try:
+            read[split] = read_data(layout.root, value, format=layout.format, images=images, skip_bad=skip_bad)
+        except BadData as error:
+            bad.append(error)
+    if bad:
+        problems = [problem for error in bad for problem in error.problems]
+        raise BadData(" and ".join(error.name for error in bad), problems, skip_bad=skip_bad)
+    ids: dict[str, int] = {}
+    for data in read.values():
+        for name, key in zip(data.class_names, data.category_ids, strict=True):
+            if name not in ids:
+                ids[name] = key if key not in ids.values() else max(ids.values()) + 1
+    return {split: data.with_classes(ids) for split, data in read.items()}
 
 
 def _locate(root: Path, split: str, format: str) -> tuple[str, Path, str]:
