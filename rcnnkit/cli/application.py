@@ -26,6 +26,7 @@ from rcnnkit.cli.options import console
 from rcnnkit.cli.proposals import app as proposals
 from rcnnkit.cli.see import app as see
 from rcnnkit.cli.settings import settings
+from rcnnkit.cli.split import split
 from rcnnkit.cli.svms import svms
 from rcnnkit.cli.train import train
 from rcnnkit.terminal import Console, Formatter, escape_what_streams_lack
@@ -58,6 +59,7 @@ app.command()(compress)
 app.command()(svms)
 app.command()(crop)
 app.command()(convert)
+app.command()(split)
 app.command()(demo)
 app.command(cls=Command)(benchmark)
 app.add_typer(proposals, name="proposals")

@@ -102,8 +102,8 @@ def write_coco(dataset: Dataset, file: Path) -> None:
     VOC's flags are written as `difficult` and `truncated` where they are set; few other tools read them.
 
     Pictures stay where they are: their names are written relative to the first folder in which
-    `read_coco` looks and all of them lie; where there is none, to the folder they share, which has to
-    be given to `read_coco` as `images`. Ids that are not all numbers become 1, 2, 3, …
+    `read_coco` looks and all of them lie; where there is none, to ROOT, as `../pictures/a.jpg`. Ids that are
+    not all numbers become 1, 2, 3, …
 
     Raises:
         FileExistsError: `file` exists; it is not overwritten.
@@ -114,14 +114,14 @@ def write_coco(dataset: Dataset, file: Path) -> None:
     paths = [record.path.resolve() for record in dataset.records]
     shared = Path(os.path.commonpath([path.parent for path in paths])) if paths else file.parent
     below = (folder.resolve() for folder in _folders(file))
-    folder = next((folder for folder in below if shared.is_relative_to(folder)), shared)
+    folder = next((folder for folder in below if shared.is_relative_to(folder)), _root(file.resolve()))
     keep_ids = all(isinstance(record.id, int) for record in dataset.records)
 
     images: list[Entry] = []
     annotations: list[Entry] = []
     for number, (record, path) in enumerate(zip(dataset.records, paths, strict=True), start=1):
         key = record.id if keep_ids else number
-        name = path.relative_to(folder).as_posix()
+        name = Path(os.path.relpath(path, folder)).as_posix()
         images.append({"id": key, "file_name": name, "width": record.size[1], "height": record.size[0]})
         targets = record.targets
         for box, label, crowd, area, difficult, truncated in zip(

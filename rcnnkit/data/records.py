@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -49,6 +50,11 @@ class Dataset:
             for record in self.records
         ]
         return Dataset(self.name, records, names, list(category_ids.values()))
+
+    def objects_of(self) -> Counter[str]:
+        """Class → its objects, of all kinds."""
+        labels = chain.from_iterable(record.targets.labels.tolist() for record in self.records)
+        return Counter(self.class_names[label] for label in labels)
 
     def without_objects(self, use_difficult: bool) -> list[str]:
         """The classes that have no object to learn from: crowds are none, nor difficult ones unless they are used."""
