@@ -355,14 +355,14 @@ def _image_problem(entry: object) -> str | None:
         return f"{_short(entry)} needs an `id`, a whole number or text"
     if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
         return f"{_short(entry)} needs a `file_name`"
-    for side in ("width", "height"):  # left out, they are taken from the picture
-        if side in entry and not (_whole(entry[side]) and entry[side] > 0):
+    for side in ("width", "height"):  # left out, null or 0, they are taken from the picture
+        if entry.get(side) and not (_whole(entry[side]) and entry[side] > 0):
             return f"`{side}` is {_short(entry[side])}, expected whole pixels above 0"
     return None
 
 
 def _annotated_size(entry: Entry) -> Size | None:
-    return (entry["height"], entry["width"]) if "height" in entry and "width" in entry else None
+    return (entry["height"], entry["width"]) if entry.get("height") and entry.get("width") else None
 
 
 def _picture_paths(
@@ -531,7 +531,7 @@ def _with_box(entry: Any) -> Any:
         return entry
     numbers = [one for polygon in polygons for one in polygon]
     if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons) or not all(map(_number, numbers)):
-        return entry
+        return entry  # `_check_keys` says so
     xs = [x for polygon in polygons for x in polygon[0::2]]
     ys = [y for polygon in polygons for y in polygon[1::2]]
     return entry | {"bbox": [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]}
@@ -541,6 +541,11 @@ def _check_keys(entry: Any) -> None:
     """Raises ValueError where an annotation lacks a key or has a value of another type."""
     if not isinstance(entry, dict):
         raise ValueError(f"this is {_kind(entry)}, expected an object with image_id, category_id and bbox")
+    if not entry.get("bbox") and isinstance(entry.get("segmentation"), list) and entry["segmentation"]:
+        raise ValueError(
+            f"`bbox` is missing, and `segmentation` is {_short(entry['segmentation'])}, where a polygon needs three"
+            " corners or more: [[x, y, x, y, x, y, …], …]; correct it or delete the annotation"
+        )
     for key in ("image_id", "category_id", "bbox"):
         if key not in entry:
             raise ValueError(f"`{key}` is missing; add it or delete the annotation")

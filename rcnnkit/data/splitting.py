@@ -2,8 +2,8 @@
 
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the stratification of multi-label data", ECML 2011):
 pictures of the rarest class are dealt first. Here each goes to the split that lacks most of what is in it, relative to
-its share, and what is counted are objects, so that crowded pictures weigh more. Then pictures change their split as long
-as that brings the shares nearer, since the last ones dealt cannot make up for all that went before.
+its share, and what is counted are objects, so that crowded pictures weigh more. Then pictures change their split while
+that brings the shares nearer, since the last ones dealt cannot make up for all that went before.
 """
 
 from __future__ import annotations

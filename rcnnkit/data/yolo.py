@@ -26,6 +26,7 @@ from rcnnkit.structures import Size, Targets
 from rcnnkit.text import count
 
 CORNERS = 6  # numbers of a polygon, at least
+NO_LABELS = ("classes.txt", "train.txt", "val.txt", "test.txt")  # that tools put beside label files
 
 
 def yolo_file(root: Path) -> Path | None:
@@ -66,7 +67,8 @@ def read_yolo(file: Path, split: str, class_names: Sequence[str] | None = None) 
             raise ValueError(f"{what} holds {twice[0]!r} twice; name each class once")
     labels = {composed(name): label for label, name in enumerate(known)}
     findings = Findings()
-    paths = _pictures(about, file, split, findings)
+    paths, listed = _pictures(about, file, split, findings)
+    _check_pairs(paths, file, listed, findings)
     shown = dict(zip(paths, picture_sizes(paths), strict=True))
     reader = _Labels(own_names, labels, "kpt_shape" in about, findings)
     records = []
@@ -291,20 +293,22 @@ def _class_names(about: Mapping[str, Any], file: Path) -> dict[int, str]:
     return {number: str(names[number]) for number in sorted(names)}
 
 
-def _pictures(about: Mapping[str, Any], file: Path, split: str, findings: Findings) -> list[Path]:
-    """The pictures of a split, each once, sorted within its folder or list."""
+def _pictures(about: Mapping[str, Any], file: Path, split: str, findings: Findings) -> tuple[list[Path], bool]:
+    """The pictures of a split, each once, sorted within its folder or list; and whether a list names them."""
     key = next((name for name in SPLIT_NAMES.get(split, (split,)) if about.get(name)), None)
     if key is None:
         known = few([name for name in about if name in {each for names in SPLIT_NAMES.values() for each in names}])
         raise ValueError(f"{file} has no {split!r} split; its splits are {known or 'none'}")
     entries = about[key] if isinstance(about[key], list) else [about[key]]
     paths: dict[str, Path] = {}
+    listed = False
     for entry in entries:
         place = _place(about, file, str(entry))
         if place.is_dir():
             found = sorted(path for path in place.rglob("*") if is_picture(path) and not path.name.startswith("."))
         elif place.is_file():
             check_regular(place)
+            listed = True
             lines = place.read_text(encoding="utf-8-sig").splitlines()
             found = [_listed(line.strip(), place) for line in lines if line.strip()]
         else:
@@ -317,7 +321,21 @@ def _pictures(about: Mapping[str, Any], file: Path, split: str, findings: Findin
                 findings.add(path, "", f"{other.name} has the same label file; rename one of the two")
     if not paths:
         raise FileNotFoundError(f"{file} says {key}: {about[key]}, where there is no picture")
-    return list(paths.values())
+    return list(paths.values()), listed
+
+
+def _check_pairs(paths: Sequence[Path], file: Path, listed: bool, findings: Findings) -> None:
+    """Whether any picture has a label file and, unless they are `listed` one by one, any label file its picture."""
+    labels = dict.fromkeys(map(label_file, paths))
+    folders = {label.parent for label in labels}
+    there = {path for folder in folders if folder.is_dir() for path in folder.glob("*.txt")} - {file}
+    there = {path for path in there if path.name not in NO_LABELS}
+    if not there & labels.keys():
+        first = next(iter(labels))
+        message = f"none of its {count(len(paths), 'picture')} has a label file; put them there, the first as {first}"
+        findings.add(file, "", message)
+    for alone in [] if listed else sorted(there - labels.keys()):
+        findings.add(alone, "", "there is no picture of this name; put it there, or delete this file")
 
 
 def _place(about: Mapping[str, Any], file: Path, entry: str) -> Path:
