@@ -325,12 +325,12 @@ def _pictures(about: Mapping[str, Any], file: Path, split: str, findings: Findin
 
 
 def _check_pairs(paths: Sequence[Path], file: Path, listed: bool, findings: Findings) -> None:
-    """Whether any picture has a label file and, unless they are `listed` one by one, any label file its picture."""
+    """Whether there are label files and, unless pictures are `listed` one by one, each of them has its picture."""
     labels = dict.fromkeys(map(label_file, paths))
     folders = {label.parent for label in labels}
     there = {path for folder in folders if folder.is_dir() for path in folder.glob("*.txt")} - {file}
     there = {path for path in there if path.name not in NO_LABELS}
-    if not there & labels.keys():
+    if not any(folder.is_dir() for folder in folders):
         first = next(iter(labels))
         message = f"none of its {count(len(paths), 'picture')} has a label file; put them there, the first as {first}"
         findings.add(file, "", message)
