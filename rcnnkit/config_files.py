@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tomli_w
 from pydantic import ValidationError
 
 from rcnnkit.config import Settings
 from rcnnkit.data.class_folders import read_class_folders
+from rcnnkit.data.file_names import is_there
 from rcnnkit.data.reading import DataSettings, read_data
 from rcnnkit.files import check_regular
 from rcnnkit.settings import EPOCHS, explain
@@ -20,6 +23,13 @@ from rcnnkit.text import visible
 from rcnnkit.training.schedule import TrainSettings
 
 BATCH = TrainSettings().batch
+PATHS = [  # section, name: the settings that are paths
+    (section, name)
+    for section, field in Settings.model_fields.items()
+    for name, setting in getattr(field.annotation, "model_fields", {}).items()
+    if Path in (setting.annotation, *get_args(setting.annotation))
+]
+log = logging.getLogger("rcnnkit")
 
 
 class SettingsError(ValueError):
@@ -28,6 +38,8 @@ class SettingsError(ValueError):
 
 def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
     """Settings from a TOML file and `section.key=value` overrides, whose values are TOML too.
+
+    Paths in the file are relative to it, paths in overrides to the current folder.
 
     Raises:
         FileNotFoundError: no such file.
@@ -46,6 +58,7 @@ def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
         raise SettingsError(f"{file} is not UTF-8 text ({error}); save it as UTF-8") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{file} is not TOML: {error}") from None
+    _rebase(values, file)
     changed: set[str] = set()
     for override in overrides:
         try:
@@ -64,6 +77,29 @@ def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
         values[section] = others | {name: _value(text)}
         changed.add(f"{section}.{name}")
     return check_settings(values, str(file), changed)
+
+
+def _rebase(values: dict[str, Any], file: Path) -> None:
+    """Turn paths that are relative to a settings file into paths from the current folder."""
+    for section, name in PATHS:
+        given = values[section].get(name) if isinstance(values.get(section), dict) else None
+        if not isinstance(given, str) or not given or Path(given).is_absolute():
+            continue
+        path = _tidy(file.parent / given)
+        if not is_there(path) and is_there(Path(given)):  # where earlier versions looked, also from the folders of runs
+            log.warning(
+                '%s: %s.%s = "%s" is not beside this file, but in the current folder, where it is read from; paths in a'
+                " settings file are relative to that file",
+                *(file, section, name, given),
+            )
+        else:
+            values[section][name] = str(path)
+
+
+def _tidy(path: Path) -> Path:
+    """The path without `..`, unless links to folders make that another place."""
+    tidy = Path(os.path.normpath(path))
+    return tidy if tidy.resolve() == path.resolve() else path
 
 
 def _not_a_folder(folder: Path) -> str:
@@ -127,7 +163,10 @@ def _in_iterations(error: Any, values: dict[str, Any]) -> str:
         if values.get("model", {}).get("kind") == "classifier":
             pictures = len(read_class_folders(data.root, splits, skip_bad=True))
         else:
-            pictures = sum(len(read_data(data.root, each, images=data.images, skip_bad=True)) for each in splits)
+            pictures = sum(
+                len(read_data(data.root, each, format=data.format, images=data.images, skip_bad=True))
+                for each in splits
+            )
         iterations = math.ceil(epochs * pictures / batch)
     except (AttributeError, ArithmeticError, KeyError, OSError, TypeError, ValueError):
         return ""  # which is reported when the epochs are out of the way
@@ -135,5 +174,14 @@ def _in_iterations(error: Any, values: dict[str, Any]) -> str:
 
 
 def write_settings(settings: Settings, file: Path) -> None:
-    """Every setting, resolved, as TOML that `read_settings` reads back to the same."""
-    file.write_text(tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+    """Every setting, resolved, as TOML that `read_settings` reads back to the same, wherever it is started."""
+    file.write_text(tomli_w.dumps(resolved(settings, exclude_none=True)), encoding="utf-8")
+
+
+def resolved(settings: Settings, *, exclude_none: bool = False) -> dict[str, dict[str, Any]]:
+    """Section → setting → value, as JSON has them; paths are absolute."""
+    values = settings.model_dump(mode="json", exclude_none=exclude_none)
+    for section, name in PATHS:
+        if path := getattr(getattr(settings, section), name):
+            values[section][name] = str(_tidy(path.absolute()))
+    return values

@@ -7,3 +7,4 @@ PRECISION: Final = "auto"  # bf16 where it is fast, else float32
 BATCH = 4  # pictures that a detector looks at in one call
 OCCLUDED = 8  # copies of a picture, each with a square before it
 CHANNELS = 16  # that a sheet shows
+FORMAT: Final = "auto"  # of a data set: recognised

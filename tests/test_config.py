@@ -130,6 +130,7 @@ resizing = "detectron2"
 
 [data]
 root = "some/folder"
+format = "coco"
 train = "a.json"
 val = ""
 images = "pictures"
@@ -198,7 +199,7 @@ def complaint(path: Path, *overrides: str) -> str:
 
 def test_defaults(file: Path) -> None:
     settings = read_settings(file)
-    assert settings.data.root == Path("here")
+    assert settings.data.root == file.parent / "here"
     assert settings.model.backbone == "resnet50"
     assert settings.rpn.nms_iou == 0.7
     assert settings.head.delta_weights == (10, 10, 5, 5)
@@ -447,7 +448,7 @@ def test_broken_files(tmp_path: Path) -> None:
 def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
     file = tmp_path / "windows.toml"
     file.write_text('[data]\nroot = "hier"', encoding="utf-8-sig")
-    assert read_settings(file).data.root == Path("hier")
+    assert read_settings(file).data.root == tmp_path / "hier"
 
 
 def test_everything_survives_writing_and_reading(tmp_path: Path) -> None:
@@ -485,6 +486,58 @@ def test_svms_come_after_training(file: Path) -> None:
 
 def test_targets_are_measured_for_fast_rcnn_alone(file: Path) -> None:
     assert "head.measured_targets = true goes with" in complaint(file, "head.measured_targets=true")
+
+
+def test_paths_in_a_file_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "project" / "settings" / "mine.toml"
+    file.parent.mkdir(parents=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    file.write_text(
+        '[data]\nroot = "../data"\nimages = "/pictures"\n[train]\ninit = "start.safetensors"\n'
+        '[proposals]\nfolder = "kept"\n[features]\nfolder = "kept too"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    near = Path("project/settings")
+    for given in (file, file.relative_to(tmp_path)):
+        base = file.parent if given.is_absolute() else near
+        read = read_settings(given, ["train.resume=runs/one"])
+        assert read.data.root == base.parent / "data"
+        assert read.data.images == Path("/pictures")
+        assert read.train.init == base / "start.safetensors"
+        assert (read.proposals.folder, read.features.folder) == (base / "kept", base / "kept too")
+        assert read.train.resume == Path("runs/one")  # of the command line: relative to the current folder
+    write_settings(read, elsewhere / "settings.toml")
+    monkeypatch.chdir(elsewhere)  # a run goes on wherever it is started
+    again = read_settings(Path("settings.toml"))
+    assert again.data.root == tmp_path / "project" / "data"
+    assert again.train.resume == tmp_path / "runs" / "one"
+    assert again.train.init == file.parent / "start.safetensors"
+
+
+def test_a_link_to_a_folder_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "b")
+    (tmp_path / "a" / "b" / "mine.toml").write_text('[data]\nroot = "../data"\n')
+    root = read_settings(tmp_path / "link" / "mine.toml").data.root
+    assert root.resolve() == (tmp_path / "a" / "data").resolve()
+
+
+def test_paths_of_earlier_versions_are_found_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "cells").mkdir()
+    file = tmp_path / "runs" / "settings.toml"
+    file.write_text('[data]\nroot = "cells"\n')
+    monkeypatch.chdir(tmp_path)
+    assert read_settings(file).data.root == Path("cells")
+    assert caplog.messages == [
+        f'{file}: data.root = "cells" is not beside this file, but in the current folder, where it is read from; paths'
+        " in a settings file are relative to that file"
+    ]
+    (tmp_path / "runs" / "cells").mkdir()
+    assert read_settings(file).data.root == tmp_path / "runs" / "cells"
 
 
 def test_defaults_survive_too(file: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 from rcnnkit import __version__
 from rcnnkit.cli.benchmark import benchmark
 from rcnnkit.cli.compress import compress
+from rcnnkit.cli.convert import convert
 from rcnnkit.cli.crop import crop
 from rcnnkit.cli.demo import demo
 from rcnnkit.cli.detect import detect
@@ -25,6 +26,7 @@ from rcnnkit.cli.options import console
 from rcnnkit.cli.proposals import app as proposals
 from rcnnkit.cli.see import app as see
 from rcnnkit.cli.settings import settings
+from rcnnkit.cli.split import split
 from rcnnkit.cli.svms import svms
 from rcnnkit.cli.train import train
 from rcnnkit.terminal import Console, Formatter, escape_what_streams_lack
@@ -56,6 +58,8 @@ app.command(cls=Command)(info)
 app.command()(compress)
 app.command()(svms)
 app.command()(crop)
+app.command()(convert)
+app.command()(split)
 app.command()(demo)
 app.command(cls=Command)(benchmark)
 app.add_typer(proposals, name="proposals")

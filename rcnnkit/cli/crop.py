@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from rcnnkit.cli.options import Data, Images, SkipBad, Split, console, split_of
+from rcnnkit.cli.options import Data, DataFormat, Images, SkipBad, Split, console, split_of
+from rcnnkit.defaults import FORMAT
 
 
 def crop(
@@ -15,6 +16,7 @@ def crop(
     out: Annotated[Path, typer.Option(help="A new folder; the objects go into OUT/SPLIT/CLASS.")],
     split: Split = None,
     images: Images = None,
+    format: DataFormat = FORMAT,
     context: Annotated[
         float, typer.Option(min=0, help="Shown around an object on each side, in sides of its box.")
     ] = 0,
@@ -25,7 +27,7 @@ def crop(
     from rcnnkit.data.reading import read_data
 
     split = split_of(data, split, "train")
-    dataset = read_data(data, split, images=images, skip_bad=skip_bad)
+    dataset = read_data(data, split, format=format, images=images, skip_bad=skip_bad)
     file = data if data.is_file() else data / split
     # Roboflow's files have one name in every split's folder.
     name = file.resolve().parent.name if file.name == "_annotations.coco.json" else file.name

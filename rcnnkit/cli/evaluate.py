@@ -10,7 +10,10 @@ import typer
 from rich.console import RenderableType
 
 from rcnnkit.cli.options import (
+    DATA_HELP,
+    SPLIT_HELP,
     Batch,
+    DataFormat,
     Device,
     Images,
     JsonFile,
@@ -21,7 +24,7 @@ from rcnnkit.cli.options import (
     console,
     split_of,
 )
-from rcnnkit.defaults import BATCH, DEVICE, PRECISION
+from rcnnkit.defaults import BATCH, DEVICE, FORMAT, PRECISION
 from rcnnkit.terminal import progress
 
 
@@ -29,17 +32,17 @@ def evaluate(
     weights: Weights,
     data: Annotated[
         Path,
-        typer.Argument(help="A Pascal VOC or YOLO folder, or a COCO .json file; of a classifier, a folder of splits."),
+        typer.Argument(help=f"{DATA_HELP} Of a classifier: a folder of splits."),
     ],
     split: Annotated[
         str | None,
         typer.Option(
-            help="Of a VOC folder: a list in ImageSets/Main; of YOLO: a split of data.yaml; of a classifier: the folder"
-            " in DATA.",
+            help=f"{SPLIT_HELP} Of a classifier: the folder in DATA.",
             show_default="test",
         ),
     ] = None,
     images: Images = None,
+    format: DataFormat = FORMAT,
     proposals: Annotated[
         Path | None, typer.Option(help="R-CNN, Fast R-CNN: a folder of `rcnnkit proposals compute`.")
     ] = None,
@@ -87,7 +90,9 @@ def evaluate(
         detector = load(weights, device, precision, max_detections)
         if store and not detector.takes_proposals:
             raise ValueError(f"{weights} holds a detector that makes its own proposals; leave --proposals out")
-        dataset = read_data(data, split, images=images, class_names=detector.class_names, skip_bad=skip_bad)
+        dataset = read_data(
+            data, split, format=format, images=images, class_names=detector.class_names, skip_bad=skip_bad
+        )
         with progress(console, transient=True) as report:
             result = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=report)
         table = evaluation_table(result)

@@ -23,7 +23,7 @@ def finite(value: float | None) -> float | None:
 
 def split_of(data: Path, split: str | None, default: str) -> str:
     """`split`, or `default` where none was given. Raises ValueError where DATA is a file that is read whole."""
-    if split is not None and data.is_file() and data.suffix in (".json", ".csv"):
+    if split is not None and data.is_file() and data.suffix not in (".yaml", ".yml"):
         raise ValueError(f"--split {split} is for folders, and {data} is a file that is read whole; leave it out")
     return default if split is None else split
 
@@ -43,11 +43,15 @@ NewWeights = Annotated[Path, typer.Option("--out", help="The new weights file.")
 NewPicture = Annotated[Path, typer.Option("--out", help="The new picture: .png, .jpg, …")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")]
 
-Data = Annotated[Path, typer.Argument(help="A Pascal VOC or YOLO folder, or a COCO .json file.")]
-SPLIT_HELP = "Of a VOC folder: a list in ImageSets/Main; of YOLO: a split of data.yaml."
+DATA_HELP = "The folder of a data set in any format, or an annotation file."
+Data = Annotated[Path, typer.Argument(help=DATA_HELP)]
+DataFormat = Annotated[
+    str, typer.Option("--format", help="What the annotations are written in, where a folder has several; see the docs.")
+]
+SPLIT_HELP = "Of a folder: train, val or test, or a list of VOC, a split of data.yaml, a file."
 Split = Annotated[str | None, typer.Option(help=SPLIT_HELP, show_default="train")]
 TestSplit = Annotated[str | None, typer.Option(help=SPLIT_HELP, show_default="test")]
-Images = Annotated[Path | None, typer.Option(help="The pictures of a COCO file, where they are not found.")]
+Images = Annotated[Path | None, typer.Option(help="The folder of the pictures, where they are not found.")]
 SkipBad = Annotated[bool, typer.Option(help="Leave bad annotations and pictures out, and say how many.")]
 ProposalsOut = Annotated[
     Path, typer.Option("--out", help="A folder; each method and choice of settings gets its own in it.")

@@ -7,18 +7,19 @@ from typing import Annotated
 
 import typer
 
-from rcnnkit.cli.options import Device, Images, NewWeights, SkipBad, Split, Weights, console, split_of
-from rcnnkit.defaults import DEVICE
+from rcnnkit.cli.options import Data, DataFormat, Device, Images, NewWeights, SkipBad, Split, Weights, console, split_of
+from rcnnkit.defaults import DEVICE, FORMAT
 from rcnnkit.terminal import progress
 
 
 def svms(
     weights: Weights,
-    data: Annotated[Path, typer.Argument(help="A Pascal VOC folder, or a COCO .json file, of training pictures.")],
+    data: Data,
     proposals: Annotated[Path, typer.Option(help="A folder of `rcnnkit proposals compute`.")],
     out: NewWeights,
     split: Split = None,
     images: Images = None,
+    format: DataFormat = FORMAT,
     use_difficult: Annotated[bool, typer.Option(help="VOC's difficult objects are positives too.")] = False,
     skip_bad: SkipBad = False,
     device: Device = DEVICE,
@@ -33,7 +34,7 @@ def svms(
     split = split_of(data, split, "train")
     store = Store.open(proposals)
     about, _ = read_shapes(weights)
-    dataset = read_data(data, split, images=images, class_names=about["class_names"], skip_bad=skip_bad)
+    dataset = read_data(data, split, format=format, images=images, class_names=about["class_names"], skip_bad=skip_bad)
     with progress(console) as report:
         train_svms(
             weights,

@@ -1,17 +1,27 @@
 """Annotated pictures of any format, as records; and the batches that training takes from them."""
 
 __all__ = [
+    "annotated",
     "checks",
     "class_folders",
     "class_loading",
     "coco",
+    "convert",
+    "cvat",
     "digits",
+    "json_files",
+    "label_studio",
+    "labelme",
+    "layout",
     "loading",
     "proposals",
     "reading",
     "records",
+    "shapes",
+    "splitting",
     "tables",
     "transforms",
+    "via",
     "voc",
     "yolo",
 ]

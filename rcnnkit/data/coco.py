@@ -97,11 +97,13 @@ def read_coco(
 
 
 def write_coco(dataset: Dataset, file: Path) -> None:
-    """Write a data set as COCO JSON; `read_coco` gives the same boxes, labels, crowds and areas back.
+    """Write a data set as COCO JSON; `read_coco` gives the same boxes, labels, flags and areas back.
+
+    VOC's flags are written as `difficult` and `truncated` where they are set; few other tools read them.
 
     Pictures stay where they are: their names are written relative to the first folder in which
-    `read_coco` looks and all of them lie; where there is none, to the folder they share, which has to
-    be given to `read_coco` as `images`. Ids that are not all numbers become 1, 2, 3, …
+    `read_coco` looks and all of them lie; where there is none, to ROOT, as `../pictures/a.jpg`. Ids that are
+    not all numbers become 1, 2, 3, …
 
     Raises:
         FileExistsError: `file` exists; it is not overwritten.
@@ -112,26 +114,29 @@ def write_coco(dataset: Dataset, file: Path) -> None:
     paths = [record.path.resolve() for record in dataset.records]
     shared = Path(os.path.commonpath([path.parent for path in paths])) if paths else file.parent
     below = (folder.resolve() for folder in _folders(file))
-    folder = next((folder for folder in below if shared.is_relative_to(folder)), shared)
+    folder = next((folder for folder in below if shared.is_relative_to(folder)), _root(file.resolve()))
     keep_ids = all(isinstance(record.id, int) for record in dataset.records)
 
     images: list[Entry] = []
     annotations: list[Entry] = []
     for number, (record, path) in enumerate(zip(dataset.records, paths, strict=True), start=1):
         key = record.id if keep_ids else number
-        name = path.relative_to(folder).as_posix()
+        name = Path(os.path.relpath(path, folder)).as_posix()
         images.append({"id": key, "file_name": name, "width": record.size[1], "height": record.size[0]})
         targets = record.targets
-        for box, label, crowd, area in zip(
+        for box, label, crowd, area, difficult, truncated in zip(
             targets.boxes.tolist(),
             targets.labels.tolist(),
             targets.crowd.tolist(),
             targets.areas.tolist(),
+            targets.difficult.tolist(),
+            targets.truncated.tolist(),
             strict=True,
         ):
             entry = coco_entry(key, dataset.category_ids[label], box) | {"bbox": _to_xywh(box)}
             area = shortest(area, area, float)
-            annotations.append({"id": len(annotations) + 1, **entry, "area": area, "iscrowd": int(crowd)})
+            flags = {name: 1 for name, flag in (("difficult", difficult), ("truncated", truncated)) if flag}
+            annotations.append({"id": len(annotations) + 1, **entry, "area": area, "iscrowd": int(crowd), **flags})
     categories = [
         {"id": key, "name": name, "supercategory": "none"}
         for key, name in zip(dataset.category_ids, dataset.class_names, strict=True)
@@ -148,6 +153,8 @@ class _Objects:
     boxes: list[Box] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     crowd: list[bool] = field(default_factory=list)
+    difficult: list[bool] = field(default_factory=list)
+    truncated: list[bool] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
 
     def targets(self) -> Targets:
@@ -155,6 +162,8 @@ class _Objects:
             boxes=torch.tensor(self.boxes, dtype=torch.float32).reshape(-1, 4),
             labels=torch.tensor(self.labels, dtype=torch.int64),
             crowd=torch.tensor(self.crowd, dtype=torch.bool),
+            difficult=torch.tensor(self.difficult, dtype=torch.bool),
+            truncated=torch.tensor(self.truncated, dtype=torch.bool),
             areas=torch.tensor(self.areas, dtype=torch.float32),
         )
 
@@ -346,14 +355,14 @@ def _image_problem(entry: object) -> str | None:
         return f"{_short(entry)} needs an `id`, a whole number or text"
     if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
         return f"{_short(entry)} needs a `file_name`"
-    for side in ("width", "height"):  # left out, they are taken from the picture
-        if side in entry and not (_whole(entry[side]) and entry[side] > 0):
+    for side in ("width", "height"):  # left out, null or 0, they are taken from the picture
+        if entry.get(side) and not (_whole(entry[side]) and entry[side] > 0):
             return f"`{side}` is {_short(entry[side])}, expected whole pixels above 0"
     return None
 
 
 def _annotated_size(entry: Entry) -> Size | None:
-    return (entry["height"], entry["width"]) if "height" in entry and "width" in entry else None
+    return (entry["height"], entry["width"]) if entry.get("height") and entry.get("width") else None
 
 
 def _picture_paths(
@@ -484,6 +493,8 @@ def _objects(
         found.boxes.append(box)
         found.labels.append(labels[category])
         found.crowd.append(bool(entry.get("iscrowd", 0)))
+        found.difficult.append(entry.get("difficult") in (1, True))
+        found.truncated.append(entry.get("truncated") in (1, True))
         found.areas.append(float(entry.get("area", (box[2] - box[0]) * (box[3] - box[1]))))
     if wrong := corners.problem():
         del findings[told:]  # all for the same reason
@@ -520,7 +531,7 @@ def _with_box(entry: Any) -> Any:
         return entry
     numbers = [one for polygon in polygons for one in polygon]
     if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons) or not all(map(_number, numbers)):
-        return entry
+        return entry  # `_check_keys` says so
     xs = [x for polygon in polygons for x in polygon[0::2]]
     ys = [y for polygon in polygons for y in polygon[1::2]]
     return entry | {"bbox": [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]}
@@ -530,6 +541,11 @@ def _check_keys(entry: Any) -> None:
     """Raises ValueError where an annotation lacks a key or has a value of another type."""
     if not isinstance(entry, dict):
         raise ValueError(f"this is {_kind(entry)}, expected an object with image_id, category_id and bbox")
+    if not entry.get("bbox") and isinstance(entry.get("segmentation"), list) and entry["segmentation"]:
+        raise ValueError(
+            f"`bbox` is missing, and `segmentation` is {_short(entry['segmentation'])}, where a polygon needs three"
+            " corners or more: [[x, y, x, y, x, y, …], …]; correct it or delete the annotation"
+        )
     for key in ("image_id", "category_id", "bbox"):
         if key not in entry:
             raise ValueError(f"`{key}` is missing; add it or delete the annotation")

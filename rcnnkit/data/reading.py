@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
+from rcnnkit.data.checks import Findings
 from rcnnkit.data.coco import read_coco
+from rcnnkit.data.cvat import read_cvat
+from rcnnkit.data.label_studio import read_label_studio
+from rcnnkit.data.labelme import read_labelme
+from rcnnkit.data.layout import (
+    NAMED,
+    SUFFIXES,
+    TITLES,
+    Format,
+    Layout,
+    check_format,
+    find_formats,
+    find_layout,
+    several_formats,
+)
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.tables import read_table
-from rcnnkit.data.voc import read_voc, read_xml, xml_folder
+from rcnnkit.data.via import read_via
+from rcnnkit.data.voc import read_voc, read_xml
 from rcnnkit.data.yolo import read_yolo, yolo_file
+from rcnnkit.defaults import FORMAT
 from rcnnkit.files import check_regular
 from rcnnkit.settings import Section
 from rcnnkit.text import count
@@ -23,19 +40,26 @@ log = logging.getLogger("rcnnkit")
 
 
 class DataSettings(Section):
-    """[data]: where the pictures and boxes are. Paths are relative to the current folder."""
+    """[data]: where the pictures and boxes are.
+
+    Paths in a settings file are relative to that file, paths on the command line to the current folder.
+    """
 
     root: Path
-    """A Pascal VOC folder, a folder with YOLO's data.yaml, or the folder that COCO's JSON files, tables (.csv) or a
-    classifier's class folders lie under."""
+    """The folder of the data set: a Pascal VOC folder, a folder with YOLO's data.yaml, or the folder that annotation
+    files (.json, .xml, .csv, .parquet) or a classifier's class folders lie under."""
+    format: Format = FORMAT
+    """What the annotations are written in. "auto" recognises it; name it where a folder has several. "table" is a .csv
+    or .parquet file."""
     train: str | Annotated[list[str], Field(min_length=1)] = "train"
     """What is learnt from. VOC: a list in ImageSets/Main, also of a folder below root ("VOC2007/trainval"), or without
-    lists a folder of XML files. COCO: a .json file below root. YOLO: a key of data.yaml. A table: a .csv file below
-    root. A classifier: a folder. Several with the same classes, given as a list, are learnt from together."""
+    lists a folder of XML files. YOLO: a key of data.yaml. LabelMe: a folder. Other formats: a file below root; "train",
+    "val" and "test" find those with such names. A classifier: a folder. Several with the same classes, given as a list,
+    are learnt from together."""
     val: str = "val"
     """What the weights are evaluated on while training, written as `train`. "": nothing."""
     images: Path | None = None
-    """The folder of the pictures of a COCO file or a table, where they are not found by themselves."""
+    """The folder of the pictures, where they are not found by themselves. Not for VOC and YOLO."""
     class_names: list[str] | None = None
     """The classes, in the order of their labels. Not given: all names in the annotations."""
     use_difficult: bool = False
@@ -50,72 +74,43 @@ def read_data(
     root: Path,
     split: str,
     *,
+    format: str = FORMAT,
     images: Path | None = None,
     class_names: Sequence[str] | None = None,
     skip_bad: bool = False,
 ) -> Dataset:
-    """A split of a data set in COCO's, Pascal VOC's or YOLO's format, or in a table, checked.
+    """A split of a data set, checked. What its format is, and how much was read, is logged.
 
     What is odd but no mistake for certain, such as an object that is annotated twice, is logged with its number.
 
     Args:
-        root: the data set's folder, or COCO's JSON file or YOLO's data.yaml itself.
-        split: what names the part of the data that is read, in each format
-            COCO: a `.json` file below `root`;
-            VOC: a list in ImageSets/Main, or without lists a folder of XML files; "VOC2007/trainval" is of a data set
-            below `root`;
+        root: the data set's folder, or an annotation file or YOLO's data.yaml itself.
+        split: what names the part of the data that is read:
+            Pascal VOC: a list in ImageSets/Main, or without lists a folder of XML files;
             YOLO: a key of data.yaml;
-            tables: a `.csv` file below `root`, with or without its ending.
-            Where `root` is a .json or .csv file, it is not looked at.
-        images: the folder of the pictures of COCO's format and of tables, where they are not found by themselves.
+            LabelMe: a folder, or "train" where there are no folders of splits;
+            others: a file below `root`, or "train", "val" or "test" where one file is called so; of CVAT's projects
+            also a subset, "annotations.xml/Train".
+            "VOC2007/trainval" is of a data set below `root`. Where `root` is an annotation file, it is not looked at.
+        format: one of `layout.Format`; "auto" recognises it.
+        images: the folder of the pictures, where they are not found by themselves.
         class_names: in the order of the labels, where it is not the data set's own.
         skip_bad: leave out what is bad, and log how much, instead of raising.
 
     Raises:
         FileNotFoundError: nothing is there, or it has no format that is known; the message lists what is there.
-        ValueError: the split is empty or not a regular file, or `images` was given for VOC or YOLO.
+        ValueError: there are several formats, the split is empty or not a regular file, or `images` was given for VOC
+            or YOLO.
         BadData: something is bad and `skip_bad` is off, or nothing good is left.
     """
-    root = Path(root)
-    if "/" in split and not split.endswith(".json") and root.is_dir():
-        root, split = root / split.rpartition("/")[0], split.rpartition("/")[2]
-    if not root.exists():
-        raise FileNotFoundError(f"the data set {root} does not exist")
-    check_regular(root)
-    if root.suffix == ".json" and root.is_file():
-        data, findings = read_coco(root, images, class_names)
-    elif root.suffix == ".csv" and root.is_file():
-        data, findings = read_table(root, images, class_names)
-    elif root.suffix in (".yaml", ".yml") and root.is_file():
-        data, findings = read_yolo(root, split, class_names)
-    elif not root.is_dir():
-        raise FileNotFoundError(
-            f"{root} is neither a folder nor COCO's .json file, YOLO's data.yaml or a table's .csv file"
-        )
-    elif split.endswith(".json"):
-        check_regular(root / split)
-        if not (root / split).is_file():
-            raise FileNotFoundError(f"there is no {root / split}; {_json_files(root)}")
-        data, findings = read_coco(root / split, images, class_names)
-    elif (table := root / (split if split.endswith(".csv") else f"{split}.csv")).is_file():
-        data, findings = read_table(table, images, class_names)
-    elif images is not None:
+    check_format(format)
+    kind, place, split = _locate(Path(root), split, format)
+    if images is not None and kind in ("voc", "yolo"):
         raise ValueError(
-            f"data.images or --images, {images}, is for COCO's format and tables; leave it out, VOC's pictures are in"
-            " JPEGImages, and YOLO's are where data.yaml says"
+            f"data.images or --images, {images}, is for formats that name pictures in a file, such as COCO's format;"
+            " leave it out, VOC's pictures are in JPEGImages, and YOLO's are where data.yaml says"
         )
-    elif (root / "ImageSets" / "Main").is_dir():
-        data, findings = read_voc(root, split, class_names)
-    elif file := yolo_file(root):
-        data, findings = read_yolo(file, split, class_names)
-    elif xml_folder(root, split):
-        data, findings = read_xml(root, split, class_names)
-    else:
-        raise FileNotFoundError(
-            f"{root} has no format that is known: Pascal VOC's has ImageSets/Main for the split {split!r}, or XML files"
-            f" in a folder of that name; YOLO's has a data.yaml; a table is {split}.csv; and for COCO's the split is a"
-            f" .json file: {_json_files(root)}"
-        )
+    data, findings = _read(kind, place, split, images, class_names)
 
     for what, (number, first) in findings.warnings.items():
         log.warning("%s: %s (%s); the first: %s", data.name, what, count(number, "time"), first)
@@ -131,7 +126,97 @@ def read_data(
         )
         for problem in findings:
             log.info("%s: left out: %s", data.name, problem)
+    objects = sum(len(record.targets) for record in data.records)
+    log.info(
+        "%s: read as %s: %s, %s, %s",
+        data.name,
+        TITLES[kind],
+        count(len(data), "picture"),
+        count(objects, "object"),
+        count(len(data.class_names), "class"),
+    )
     return data
+
+
+def read_layout(layout: Layout, *, images: Path | None = None, skip_bad: bool = False) -> dict[str, Dataset]:
+    """Every split of a data set, checked, all with the same classes: those of any split, in their order there.
+
+    Raises:
+        BadData: lists what is bad in any split, so that all can be corrected at once; see `read_data`.
+    """
+    read: dict[str, Dataset] = {}
+    bad: list[BadData] = []
+    for split, value in layout.splits.items():
+        try:
+            read[split] = read_data(layout.root, value, format=layout.format, images=images, skip_bad=skip_bad)
+        except BadData as error:
+            bad.append(error)
+    if bad:
+        problems = [problem for error in bad for problem in error.problems]
+        raise BadData(" and ".join(error.name for error in bad), problems, skip_bad=skip_bad)
+    ids: dict[str, int] = {}
+    for data in read.values():
+        for name, key in zip(data.class_names, data.category_ids, strict=True):
+            if name not in ids:
+                ids[name] = key if key not in ids.values() else max(ids.values()) + 1
+    return {split: data.with_classes(ids) for split, data in read.items()}
+
+
+def _locate(root: Path, split: str, format: str) -> tuple[str, Path, str]:
+    """The format of a split; the file, or of VOC, YOLO and LabelMe the folder; and the split's name there."""
+    if not root.exists():
+        raise FileNotFoundError(f"the data set {root} does not exist")
+    check_regular(root)
+    if root.is_file():
+        kind = find_layout(root, format).format
+        return kind, root, split if kind == "yolo" else ""
+    file = root / split
+    if split.lower().endswith(SUFFIXES):
+        check_regular(file)
+        if not file.is_file():
+            raise FileNotFoundError(f"there is no {file}; {_annotation_files(root, file.suffix)}")
+        return find_layout(file, format).format, file, ""
+    if "/" in split:
+        before, _, last = split.rpartition("/")
+        if before.lower().endswith(".xml") and (root / before).is_file():  # of a file of CVAT one subset
+            return find_layout(root / before, format).format, root / before, last
+        return _locate(root / before, last, format)
+    found = find_formats(root, format)
+    if not found and (file := root / f"{split}.csv").is_file():
+        return "table", file, split  # whose reader says what is wrong
+    named = [kind for kind in found if kind in NAMED]
+    if len(found) > 1 and len(named) != 1:
+        raise ValueError(several_formats(root, found))
+    if named:
+        return named[0], root, split
+    layout = find_layout(root, format)
+    if split not in layout.splits:
+        raise FileNotFoundError(f"{root} has no split {split!r}; {_splits(layout.splits)}")
+    return _locate(root, layout.splits[split], layout.format)
+
+
+def _read(
+    kind: str, place: Path, split: str, images: Path | None, class_names: Sequence[str] | None
+) -> tuple[Dataset, Findings]:
+    if kind == "coco":
+        return read_coco(place, images, class_names)
+    if kind == "cvat":
+        return read_cvat(place, split or None, images, class_names)
+    if kind == "label_studio":
+        return read_label_studio(place, images, class_names)
+    if kind == "via":
+        return read_via(place, images, class_names)
+    if kind == "table":
+        return read_table(place, images, class_names)
+    if kind == "labelme":
+        return read_labelme(place if place.is_dir() else place.parent, split, images, class_names)
+    if kind == "yolo":
+        file = place if place.is_file() else yolo_file(place)
+        assert file is not None
+        return read_yolo(file, split, class_names)
+    if (place / "ImageSets" / "Main").is_dir():
+        return read_voc(place, split, class_names)
+    return read_xml(place if place.is_dir() else place.parent, split, class_names)
 
 
 def join_data(parts: Sequence[Dataset]) -> Dataset:
@@ -162,7 +247,11 @@ def join_data(parts: Sequence[Dataset]) -> Dataset:
     return Dataset(" + ".join(part.name for part in parts), records, first.class_names, first.category_ids)
 
 
-def _json_files(root: Path) -> str:
-    files = sorted({*root.glob("*.json"), *root.glob("annotations/*.json")})
-    names = ", ".join(file.relative_to(root).as_posix() for file in files)
-    return f"the .json files there are {names}" if names else f"{root} holds no .json file"
+def _annotation_files(root: Path, suffix: str) -> str:
+    files = sorted({*root.glob(f"*{suffix}"), *root.glob(f"*/*{suffix}")})
+    names = few([file.relative_to(root).as_posix() for file in files])
+    return f"the {suffix} files there are {names}" if names else f"{root} holds no {suffix} file"
+
+
+def _splits(splits: Mapping[str, str]) -> str:
+    return "its splits are " + few([f"{name} ({value})" for name, value in splits.items()])

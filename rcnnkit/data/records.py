@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+
+import torch
 
 from rcnnkit.structures import Size, Targets
 from rcnnkit.text import count, visible
@@ -35,6 +38,23 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def with_classes(self, category_ids: Mapping[str, int]) -> Dataset:
+        """The same pictures with other classes, name → id, among which all of its own are."""
+        names = list(category_ids)
+        if names == list(self.class_names):
+            return replace(self, category_ids=list(category_ids.values()))
+        labels = torch.tensor([names.index(name) for name in self.class_names], dtype=torch.int64)
+        records = [
+            replace(record, targets=replace(record.targets, labels=labels[record.targets.labels]))
+            for record in self.records
+        ]
+        return Dataset(self.name, records, names, list(category_ids.values()))
+
+    def objects_of(self) -> Counter[str]:
+        """Class → its objects, of all kinds."""
+        labels = chain.from_iterable(record.targets.labels.tolist() for record in self.records)
+        return Counter(self.class_names[label] for label in labels)
 
     def without_objects(self, use_difficult: bool) -> list[str]:
         """The classes that have no object to learn from: crowds are none, nor difficult ones unless they are used."""

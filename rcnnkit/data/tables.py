@@ -1,4 +1,4 @@
-"""Boxes in a table: a .csv file with a row for each object, of a tool's own or as Open Images has them.
+"""Boxes in a table: a .csv or .parquet file with a row for each object, of a tool's own or as Open Images has them.
 
 The first line names the columns: a picture (`image`, `filename`, `path`, …), x1, y1, x2 and y2 (`xmin`, `left`, …) and
 a class (`class`, `label`, `name`, …). Without names the columns are image, x1, y1, x2, y2, class. Boxes are in pixels;
@@ -8,19 +8,15 @@ those of Open Images (`ImageID`, `LabelName`, `XMin`, …) are shares of the pic
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-import torch
-
-from rcnnkit.data.checks import Findings, Shares, check_box, is_picture, picture_sizes
-from rcnnkit.data.file_names import composed
-from rcnnkit.data.records import Dataset, Record, few
+from rcnnkit.data.annotated import Annotated, Annotation, names_of, to_dataset
+from rcnnkit.data.checks import Box, Findings
+from rcnnkit.data.records import Dataset, few
 from rcnnkit.files import check_regular
-from rcnnkit.structures import Size, Targets
-from rcnnkit.text import count
+from rcnnkit.structures import Size
 
 COLUMNS = {
     "image": ("image", "filename", "file_name", "file", "path", "image_path", "imageid", "image_id", "img"),
@@ -36,26 +32,10 @@ CORNERS = ("x1", "y1", "x2", "y2")
 DESCRIPTIONS = "class-descriptions*.csv"  # Open Images' names of its classes
 
 
-@dataclass(slots=True)
-class _Row:
-    number: int  # of its line
-    name: str
-    corners: tuple[float, float, float, float]
-    crowd: bool
-    written: str
-
-
-@dataclass(slots=True)
-class _Picture:
-    name: str  # as it is written
-    line: int
-    rows: list[_Row] = field(default_factory=list)
-
-
 def read_table(
     file: Path, images: Path | None = None, class_names: Sequence[str] | None = None
 ) -> tuple[Dataset, Findings]:
-    """The data set in a .csv file, and everything that is wrong with it.
+    """The data set in a .csv or .parquet file, and everything that is wrong with it.
 
     A row with a picture and nothing else is a picture without objects.
 
@@ -70,49 +50,34 @@ def read_table(
 
     Raises:
         FileNotFoundError: none of its pictures is found.
-        ValueError: it has no such columns or no row, is not UTF-8, or a class name is given twice.
+        ValueError: it has no such columns or no row, is not UTF-8, or a class name is given twice; or pyarrow, which
+            reads Parquet files, is not installed.
     """
     findings = Findings()
-    pictures, shares_are_meant = _rows(file, findings)
+    if file.suffix.lower() == ".parquet":
+        pictures, shares_are_meant = _parquet(file, findings)
+    else:
+        pictures, shares_are_meant = _csv(file, findings)
     described = _descriptions(file) if shares_are_meant else {}
     for picture in pictures.values():
-        for row in picture.rows:
+        for row in picture.objects:
             row.name = described.get(row.name, row.name)
-    known = list(class_names or sorted({row.name for picture in pictures.values() for row in picture.rows}))
-    if len(set(known)) < len(known):
-        raise ValueError(f"class_names holds a name twice: {', '.join(known)}")
-    labels = {composed(name): label for label, name in enumerate(known)}
-    paths = _find(pictures, file, images, findings)
-    shown = dict(zip(paths, picture_sizes(paths.values()), strict=True))
-    records, shares = [], Shares()
-    strangers: dict[str, list[_Row]] = defaultdict(list)
-    for key, size in shown.items():
-        if isinstance(size, str):
-            findings.add(paths[key], "", size)
-            continue
-        good = [
-            row
-            for row in pictures[key].rows
-            if _is_good(row, size, shares_are_meant, labels, strangers, shares, file, findings)
-        ]
-        findings.objects += len(pictures[key].rows) - len(good)
-        targets = Targets(
-            torch.tensor([row.corners for row in good]).reshape(-1, 4),
-            torch.tensor([labels[composed(row.name)] for row in good], dtype=torch.int64),
-            crowd=torch.tensor([row.crowd for row in good], dtype=torch.bool),
-        )
-        records.append(Record(key, paths[key], size, targets))
-    if shares.tell(file, findings):
-        records = []
-    for name, rows in sorted(strangers.items()):
-        findings.add_stranger(file, name, len(rows), f"in line {rows[0].number}", known)
-    findings.pictures = len(pictures) - len(records)
-    return Dataset(
-        f"{file.resolve().parent.name}/{file.stem}", records, known, list(range(1, len(known) + 1))
-    ), findings
+    known = list(class_names) if class_names is not None else names_of(pictures)
+    name = f"{file.resolve().parent.name}/{file.stem}"
+    return to_dataset(file, pictures, findings, name=name, images=images, known=known), findings
 
 
-def _rows(file: Path, findings: Findings) -> tuple[dict[str, _Picture], bool]:
+def is_table(line: str) -> bool:
+    """Whether the first line of a file is that of a table of boxes."""
+    separator = max(",;\t", key=line.count)
+    try:
+        _columns(next(csv.reader([line], delimiter=separator), []), Path())
+    except ValueError:
+        return False
+    return True
+
+
+def _csv(file: Path, findings: Findings) -> tuple[dict[str, Annotated], bool]:
     """The pictures by their names without endings, and whether boxes are in shares."""
     check_regular(file)
     try:
@@ -123,37 +88,77 @@ def _rows(file: Path, findings: Findings) -> tuple[dict[str, _Picture], bool]:
     first = next((line for line in lines if line.strip()), "")
     separator = max(",;\t", key=first.count)
     place, header, shares_are_meant = _columns(next(csv.reader([first], delimiter=separator), []), file)
-    pictures: dict[str, _Picture] = {}
-    for number, words in enumerate(csv.reader(lines, delimiter=separator), start=1):
-        if not any(word.strip() for word in words) or (header and number == 1 + lines.index(first)):
-            continue
-        found = {column: words[i].strip() if i < len(words) else "" for column, i in place.items()}
+
+    def rows() -> Iterator[tuple[str, dict[str, str]]]:
+        for number, words in enumerate(csv.reader(lines, delimiter=separator), start=1):
+            if not any(word.strip() for word in words) or (header and number == 1 + lines.index(first)):
+                continue
+            yield f"line {number}", {column: words[i] if i < len(words) else "" for column, i in place.items()}
+
+    return _pictures(rows(), shares_are_meant, file, findings), shares_are_meant
+
+
+def _parquet(file: Path, findings: Findings) -> tuple[dict[str, Annotated], bool]:
+    """As `_csv`, of a Parquet file, whose rows are counted from 0."""
+    check_regular(file)
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError(f"{file}: Parquet files are read with pyarrow; pip install 'rcnnkit[parquet]'") from None
+    try:
+        names = pyarrow.parquet.read_schema(file).names
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"{file} is not a Parquet file ({str(error).splitlines()[0]}); write it anew") from None
+    place, _, shares_are_meant = _columns(names, file)
+    wanted = {column: names[i] for column, i in place.items()}
+    columns = pyarrow.parquet.read_table(file, columns=list(dict.fromkeys(wanted.values()))).to_pydict()
+    rows = zip(*(columns[name] for name in wanted.values()), strict=True)
+    texts = (dict(zip(wanted, ("" if _is_missing(v) else str(v) for v in row), strict=True)) for row in rows)
+    numbered = ((f"row {number}", each) for number, each in enumerate(texts))
+    return _pictures(numbered, shares_are_meant, file, findings), shares_are_meant
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or value != value  # what pandas leaves empty is not a number
+
+
+def _pictures(
+    rows: Iterator[tuple[str, dict[str, str]]], shares_are_meant: bool, file: Path, findings: Findings
+) -> dict[str, Annotated]:
+    """The pictures by their names without endings, from where each row is and the text in its columns."""
+    pictures: dict[str, Annotated] = {}
+    for where, columns in rows:
+        found = {column: text.strip() for column, text in columns.items()}
         if not found["image"]:
-            findings.add(file, f"line {number}", "it names no picture; add one, or delete the line")
+            findings.add(file, where, f"it names no picture; add one, or delete the {where.split()[0]}")
             continue
-        name = found["image"].replace("\\", "/")
-        key = str(Path(name).with_suffix("")) if is_picture(Path(name)) else name
-        picture = pictures.setdefault(key, _Picture(name, number))
+        picture = Annotated(found["image"].replace("\\", "/"), where)
+        picture = pictures.setdefault(picture.key(), picture)
         if not any(found[column] for column in (*CORNERS, "class")):
             continue
+        written = ", ".join(f"{column} {found[column]}" for column in CORNERS)
         try:
             x1, y1, x2, y2 = (float(found[column]) for column in CORNERS)
         except ValueError:
-            findings.add(
-                file, f"line {number}", f"{separator.join(words)!r} has a corner that is no number; correct it"
-            )
+            findings.add(file, where, f"{written}: a corner is no number; correct it")
             findings.objects += 1
             continue
         if not found["class"]:
-            findings.add(file, f"line {number}", "its object has no class; add one, or delete the line")
+            findings.add(file, where, f"its object has no class; add one, or delete the {where.split()[0]}")
             findings.objects += 1
             continue
-        written = ", ".join(f"{column} {found[column]}" for column in CORNERS)
-        crowd = found.get("crowd", "") in ("1", "true", "True")
-        picture.rows.append(_Row(number, found["class"], (x1, y1, x2, y2), crowd, written))
+        box: Box = (x1, y1, x2, y2)
+        crowd = found.get("crowd", "") in ("1", "1.0", "true", "True")
+        corners = partial(_in_pixels, box) if shares_are_meant else box
+        picture.objects.append(Annotation(where, found["class"], corners, written, crowd))
     if not pictures:
         raise ValueError(f"{file} has no row; write one for each object: {','.join(PLAIN)}")
-    return pictures, shares_are_meant
+    return pictures
+
+
+def _in_pixels(shares: Box, size: Size) -> Box:
+    x1, y1, x2, y2 = shares
+    return x1 * size[1], y1 * size[0], x2 * size[1], y2 * size[0]
 
 
 def _columns(names: Sequence[str], file: Path) -> tuple[dict[str, int], bool, bool]:
@@ -189,60 +194,3 @@ def _descriptions(file: Path) -> dict[str, str]:
         return {}
     rows = csv.reader(found[0].read_text(encoding="utf-8-sig").splitlines())
     return {row[0]: row[1] for row in rows if len(row) == 2}
-
-
-def _find(pictures: dict[str, _Picture], file: Path, images: Path | None, findings: Findings) -> dict[str, Path]:
-    """The picture of each name: at that path from the file's folder, or by its name in one of the folders below."""
-    folder = images or file.parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder; give the one of the pictures as data.images or --images")
-    by_name: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.rglob("*")):
-        if is_picture(path):
-            by_name[composed(path.name)].append(path)
-            by_name[composed(path.stem)].append(path)
-    paths = {}
-    for key, picture in pictures.items():
-        direct = folder / picture.name
-        named = by_name.get(composed(Path(picture.name).name), [])
-        if is_picture(direct) and direct.is_file():
-            paths[key] = direct
-        elif len(named) == 1:
-            paths[key] = named[0]
-        else:
-            several = f"it could be any of {few([str(path) for path in named])}" if named else f"it is not in {folder}"
-            findings.add(file, f"line {picture.line}", f"picture {picture.name}: {several}; correct its path")
-    if not paths:
-        raise FileNotFoundError(
-            f"{file}: none of its {count(len(pictures), 'picture')} was found in {folder}; give their folder as"
-            " data.images in settings, or --images on the command line"
-        )
-    return paths
-
-
-def _is_good(
-    row: _Row,
-    size: Size,
-    shares_are_meant: bool,
-    labels: dict[str, int],
-    strangers: dict[str, list[_Row]],
-    shares: Shares,
-    file: Path,
-    findings: Findings,
-) -> bool:
-    """Whether the object can be learnt from; its corners are in pixels then. What is wrong is taken down."""
-    where = f"line {row.number}"
-    if composed(row.name) not in labels:
-        strangers[row.name].append(row)
-        return False
-    if shares_are_meant:
-        x1, y1, x2, y2 = row.corners
-        row.corners = (x1 * size[1], y1 * size[0], x2 * size[1], y2 * size[0])
-    elif shares.take(row.corners, size, file, where, row.written):
-        return False
-    try:
-        row.corners = check_box(row.corners, size, row.written)
-    except ValueError as error:
-        findings.add(file, where, str(error))
-        return False
-    return True

@@ -15,15 +15,18 @@ from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
 from rcnnkit.data.checks import Box, Findings, check_box, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.records import SPLIT_NAMES, Dataset, Record, few
+from rcnnkit.decoding import open_picture, sizes
 from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, Targets
 from rcnnkit.text import count
 
 CORNERS = 6  # numbers of a polygon, at least
+NO_LABELS = ("classes.txt", "train.txt", "val.txt", "test.txt")  # that tools put beside label files
 
 
 def yolo_file(root: Path) -> Path | None:
@@ -64,7 +67,8 @@ def read_yolo(file: Path, split: str, class_names: Sequence[str] | None = None) 
             raise ValueError(f"{what} holds {twice[0]!r} twice; name each class once")
     labels = {composed(name): label for label, name in enumerate(known)}
     findings = Findings()
-    paths = _pictures(about, file, split, findings)
+    paths, listed = _pictures(about, file, split, findings)
+    _check_pairs(paths, file, listed, findings)
     shown = dict(zip(paths, picture_sizes(paths), strict=True))
     reader = _Labels(own_names, labels, "kpt_shape" in about, findings)
     records = []
@@ -81,6 +85,58 @@ def read_yolo(file: Path, split: str, class_names: Sequence[str] | None = None) 
     ids = {composed(name): number for number, name in own_names.items()}
     category_ids = [ids.get(composed(name), len(own_names) + label) for label, name in enumerate(known)]
     return Dataset(f"{file.resolve().parent.name}/{split}", records, known, category_ids), findings
+
+
+def write_yolo(splits: Mapping[str, Dataset], root: Path) -> None:
+    """Write data.yaml and the label files of pictures that lie in root/images/SPLIT already.
+
+    `read_yolo` gives the same boxes and labels back. Flags, areas and ids are not kept. Boxes of pictures that are
+    annotated as they are stored are turned as EXIF turns the picture.
+
+    Args:
+        splits: "train", "val", "test" → pictures, of the same classes, with different names.
+        root: the data set's folder.
+
+    Raises:
+        FileExistsError: a file that would be written exists; nothing has been written then.
+    """
+    files = {label_file(record.path): record for data in splits.values() for record in data.records}
+    about = root / "data.yaml"
+    for path in (about, *files):
+        if path.exists():
+            raise FileExistsError(f"{path} exists and is not overwritten; choose another folder")
+    for split in splits:
+        (root / "labels" / split).mkdir(parents=True, exist_ok=True)
+    for file, record in files.items():
+        boxes, (height, width) = _as_shown(record)
+        x1, y1, x2, y2 = boxes.double().unbind(dim=1)
+        scale = torch.tensor([width, height, width, height], dtype=torch.float64)
+        shares = torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], dim=1) / scale
+        lines = [
+            " ".join([str(label), *(f"{share:.10g}" for share in box)])
+            for label, box in zip(record.targets.labels.tolist(), shares.tolist(), strict=True)
+        ]
+        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    names = list(next(iter(splits.values())).class_names) if splits else []
+    content = {split: f"images/{split}" for split in splits} | {"nc": len(names), "names": dict(enumerate(names))}
+    about.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _as_shown(record: Record) -> tuple[Tensor, Size]:
+    """The boxes in the picture as it is shown, and its (height, width) there."""
+    with open_picture(record.path) as picture:
+        stored, shown, turn = sizes(picture)
+    if record.size == shown:
+        return record.targets.boxes, shown
+    height, width = stored
+    x1, y1, x2, y2 = record.targets.boxes.unbind(dim=1)
+    turned = {  # EXIF's numbers that swap the sides
+        5: (y1, x1, y2, x2),
+        6: (height - y2, x1, height - y1, x2),
+        7: (height - y2, width - x2, height - y1, width - x1),
+        8: (y1, width - x2, y2, width - x1),
+    }
+    return torch.stack(turned[turn], dim=1), shown
 
 
 def label_file(picture: Path) -> Path:
@@ -237,20 +293,22 @@ def _class_names(about: Mapping[str, Any], file: Path) -> dict[int, str]:
     return {number: str(names[number]) for number in sorted(names)}
 
 
-def _pictures(about: Mapping[str, Any], file: Path, split: str, findings: Findings) -> list[Path]:
-    """The pictures of a split, each once, sorted within its folder or list."""
+def _pictures(about: Mapping[str, Any], file: Path, split: str, findings: Findings) -> tuple[list[Path], bool]:
+    """The pictures of a split, each once, sorted within its folder or list; and whether a list names them."""
     key = next((name for name in SPLIT_NAMES.get(split, (split,)) if about.get(name)), None)
     if key is None:
         known = few([name for name in about if name in {each for names in SPLIT_NAMES.values() for each in names}])
         raise ValueError(f"{file} has no {split!r} split; its splits are {known or 'none'}")
     entries = about[key] if isinstance(about[key], list) else [about[key]]
     paths: dict[str, Path] = {}
+    listed = False
     for entry in entries:
         place = _place(about, file, str(entry))
         if place.is_dir():
             found = sorted(path for path in place.rglob("*") if is_picture(path) and not path.name.startswith("."))
         elif place.is_file():
             check_regular(place)
+            listed = True
             lines = place.read_text(encoding="utf-8-sig").splitlines()
             found = [_listed(line.strip(), place) for line in lines if line.strip()]
         else:
@@ -263,7 +321,21 @@ def _pictures(about: Mapping[str, Any], file: Path, split: str, findings: Findin
                 findings.add(path, "", f"{other.name} has the same label file; rename one of the two")
     if not paths:
         raise FileNotFoundError(f"{file} says {key}: {about[key]}, where there is no picture")
-    return list(paths.values())
+    return list(paths.values()), listed
+
+
+def _check_pairs(paths: Sequence[Path], file: Path, listed: bool, findings: Findings) -> None:
+    """Whether there are label files and, unless pictures are `listed` one by one, each of them has its picture."""
+    labels = dict.fromkeys(map(label_file, paths))
+    folders = {label.parent for label in labels}
+    there = {path for folder in folders if folder.is_dir() for path in folder.glob("*.txt")} - {file}
+    there = {path for path in there if path.name not in NO_LABELS}
+    if not any(folder.is_dir() for folder in folders):
+        first = next(iter(labels))
+        message = f"none of its {count(len(paths), 'picture')} has a label file; put them there, the first as {first}"
+        findings.add(file, "", message)
+    for alone in [] if listed else sorted(there - labels.keys()):
+        findings.add(alone, "", "there is no picture of this name; put it there, or delete this file")
 
 
 def _place(about: Mapping[str, Any], file: Path, entry: str) -> Path:

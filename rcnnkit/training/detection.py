@@ -94,7 +94,7 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
         BadData: lists what is bad in either, so that all can be mended at once.
         ValueError: there is no object to learn.
     """
-    if data.root.is_file() and data.root.suffix in (".json", ".csv"):
+    if data.root.is_file() and data.root.suffix not in (".yaml", ".yml"):
         raise ValueError(
             f'data.root = "{data.root}" is a file; give its folder, and the files as data.train and data.val'
         )
@@ -104,7 +104,14 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
     parts = [data.train] if isinstance(data.train, str) else data.train
     for split in [*parts, data.val] if data.val else parts:
         try:
-            read = read_data(data.root, split, images=data.images, class_names=class_names, skip_bad=data.skip_bad)
+            read = read_data(
+                data.root,
+                split,
+                format=data.format,
+                images=data.images,
+                class_names=class_names,
+                skip_bad=data.skip_bad,
+            )
             splits.append(read)
             class_names = list(read.class_names)
         except BadData as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rcnnkit.config import Settings
-from rcnnkit.config_files import read_settings, write_settings
+from rcnnkit.config_files import read_settings, resolved, write_settings
 from rcnnkit.files import remove_halves
 from rcnnkit.training.checkpoint import LAST
 
@@ -158,7 +158,7 @@ def differences(began: Settings, now: Settings) -> dict[str, tuple[Any, Any]]:
     before, after = (
         {
             f"{section}.{name}": value
-            for section, values in each.model_dump(mode="json").items()
+            for section, values in resolved(each).items()
             for name, value in values.items()
             if (section, name) not in (("train", "resume"), ("train", "device"), ("data", "workers"))
         }

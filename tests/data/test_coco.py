@@ -237,8 +237,9 @@ def test_bad_image_is_left_out(tmp_path: Path, image: dict, words: str) -> None:
     assert len(problems) == {5: 4, None: 3}.get(image.get("id", 7), 1)
 
 
-def test_missing_size_is_taken_from_the_picture(tmp_path: Path) -> None:
-    images = [{"id": 7, "file_name": "a.jpg"}]
+@pytest.mark.parametrize("size", [{}, {"width": None, "height": None}, {"width": 0, "height": 0}, {"width": 40}])
+def test_missing_size_is_taken_from_the_picture(tmp_path: Path, size: dict[str, int | None]) -> None:
+    images = [{"id": 7, "file_name": "a.jpg"} | size]
     data, problems = read_coco(small(tmp_path, images=images))
     assert problems == []
     assert data.records[0].size == (30, 40)
@@ -550,3 +551,8 @@ def test_a_polygon_stands_in_for_a_box_that_is_missing(tmp_path: Path, box: list
     for wrong in ([[1, 2, 3, 4]], [[1, 2, 3, 4, 5, "6"]], [], {"counts": "x"}):
         _, (problem,) = read_coco(small_with(tmp_path, bbox=box, segmentation=wrong))
         assert problem.message.startswith("`bbox` is ")
+    _, (problem,) = read_coco(small_with(tmp_path, bbox=box, segmentation=[[1, 2, 3, 4]]))
+    assert problem.message == (
+        "`bbox` is missing, and `segmentation` is [[1, 2, 3, 4]], where a polygon needs three corners or more:"
+        " [[x, y, x, y, x, y, …], …]; correct it or delete the annotation"
+    )

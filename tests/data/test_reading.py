@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from rcnnkit.config_files import check_settings
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.reading import join_data, read_data
 from rcnnkit.data.records import BadData
+from rcnnkit.training.detection import read_splits
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +59,22 @@ def test_nothing_left_is_an_error_even_when_skipping(tmp_path: Path) -> None:
 def test_wrong_places(digits: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         read_data(tmp_path / "nowhere", "train")
-    with pytest.raises(FileNotFoundError, match=r"ImageSets/Main .*data.yaml.*holds no \.json file"):
+    with pytest.raises(FileNotFoundError, match=r"Pascal VOC: ImageSets/Main .*data.yaml.*There is nothing"):
         read_data(tmp_path, "train")
     with pytest.raises(FileNotFoundError, match=r"annotations/instances_train\.json, annotations/instances_val\.json"):
         read_data(digits, "annotations/instances_test.json")
     with pytest.raises(FileNotFoundError, match="the splits there are train, val"):
         read_data(digits, "test")
-    with pytest.raises(FileNotFoundError, match="neither a folder nor"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"000001\.jpg is not an annotation file of a format that is known; name one, or a folder",
+    ):
         read_data(digits / "JPEGImages/000001.jpg", "train")
     os.mkfifo(tmp_path / "fifo.json")
     for place in ((tmp_path, "fifo.json"), (tmp_path / "fifo.json", "")):
         with pytest.raises(ValueError, match=r"fifo\.json is not a regular file"):
             read_data(*place)
-    with pytest.raises(ValueError, match=r"data\.images or --images, .*, is for COCO's format"):
+    with pytest.raises(ValueError, match=r"data\.images or --images, .*, is for formats that name"):
         read_data(digits, "train", images=digits)
 
 
@@ -145,3 +150,48 @@ def test_what_is_odd_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFix
         f"{data.name}: an object that is annotated twice (2 times); the first: {file}: annotation 100 (image 1): its"
         " box and class are those of annotation 1 (image 1) too; delete one"
     ]
+
+
+def test_what_was_recognised_is_logged(digits: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "rcnnkit"):
+        data = read_data(digits, "annotations/instances_val.json")
+    objects = sum(len(record.targets) for record in data.records)
+    assert caplog.messages == [f"digits/val: read as COCO: 2 pictures, {objects} objects, 5 classes"]
+    assert caplog.records[0].levelno == logging.INFO
+
+
+def test_a_format_is_chosen(digits: Path) -> None:
+    assert read_data(digits, "val").records[0].id == "000005"  # of VOC and COCO, VOC's lists are called so
+    assert read_data(digits, "val", format="coco").records[0].id == 5
+    assert read_data(digits, "val", format="voc").records[0].id == "000005"
+    with pytest.raises(FileNotFoundError, match=r"Looked for YOLO: a data\.yaml\. There is "):
+        read_data(digits, "val", format="yolo")
+    with pytest.raises(ValueError, match="'pascal' is not a format; the formats are auto, voc"):
+        read_data(digits, "val", format="pascal")
+
+
+def test_several_formats_without_names_for_their_splits(digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.json").write_text((digits / "annotations/instances_train.json").read_text())
+    (tmp_path / "train.csv").write_text("image,x1,y1,x2,y2,class\n000001.jpg,1,2,9,9,3\n")
+    with pytest.raises(ValueError, match=r"several formats: COCO .* and a table .*; choose one: data\.format = "):
+        read_data(tmp_path, "train", images=digits / "JPEGImages")
+    assert len(read_data(tmp_path, "train", format="table", images=digits / "JPEGImages")) == 1
+    assert len(read_data(tmp_path, "train.json", images=digits / "JPEGImages")) == 4
+    with pytest.raises(FileNotFoundError, match=r"has no split 'val'; its splits are train \(train\.json\)"):
+        read_data(tmp_path, "val", format="coco", images=digits / "JPEGImages")
+
+
+def test_class_lists_that_disagree_are_reported_before_training(digits: Path, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        content = json.loads((digits / f"annotations/instances_{split}.json").read_text())
+        if split == "val":
+            content["categories"][2]["name"] = "vier"
+        else:
+            content["annotations"][0]["bbox"] = [1, 1, 0, 5]
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    about = {"root": str(tmp_path), "images": str(digits / "JPEGImages"), "class_names": ["0", "3", "4", "6", "7"]}
+    with pytest.raises(BadData) as error:
+        read_splits(check_settings({"data": about}, "test").data)
+    assert len(error.value.problems) == 2
+    assert "leaves the box no width" in str(error.value)
+    assert "of this class, which is not one of 0, 3, 4, 6, 7; add it to data.class_names" in str(error.value)

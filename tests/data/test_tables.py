@@ -1,6 +1,7 @@
 """Tables of boxes, as people and tools write them."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,7 @@ def test_what_is_wrong_is_reported_at_once(root: Path) -> None:
         "c.png,1,2,10,20,dog",
     )
     assert problems(root) == [
-        "train.csv: line 2: 'a.jpg,1,2,x,20,dog' has a corner that is no number; correct it",
+        "train.csv: line 2: x1 1, y1 2, x2 x, y2 20: a corner is no number; correct it",
         "train.csv: line 4: its object has no class; add one, or delete the line",
         "train.csv: line 5: it names no picture; add one, or delete the line",
         "train.csv: line 6: picture b.jpg: it could be any of copies/b.jpg, images/b.jpg; correct its path",
@@ -153,4 +154,27 @@ def test_tables_that_are_none(root: Path, lines: tuple[str, ...], message: str) 
 def test_text_of_another_encoding(root: Path) -> None:
     (root / "train.csv").write_bytes("image,x1,y1,x2,y2,class\na.jpg,1,2,10,20,Löwe\n".encode("latin-1"))
     with pytest.raises(ValueError, match=r"train\.csv is not UTF-8 text .*; save it as UTF-8"):
+        read_data(root, "train")
+
+
+def test_parquet(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    columns = {"label": ["dog", None, "cat"], "filename": ["a.jpg", "b.jpg", "c.png"], "xmin": [1, None, 0], "size": 1}
+    corners = {"ymin": [2.5, None, 0], "xmax": [10.5, None, 40], "ymax": [20, None, 30]}
+    pandas.DataFrame(columns | corners).to_parquet(root / "train.parquet")
+    data = read_data(root, "train")
+    assert {record.path.name: record.targets.boxes.tolist() for record in data.records} == {
+        "a.jpg": [[1, 2.5, 10.5, 20]],
+        "b.jpg": [],
+        "c.png": [[0, 0, 40, 30]],
+    }
+    assert data.class_names == ["cat", "dog"]
+    pandas.DataFrame(columns | corners | {"xmax": [10.5, None, 99]}).to_parquet(root / "train.parquet")
+    assert problems(root)[0].startswith("train.parquet: row 2: x1 0.0, y1 0.0, x2 99.0, y2 30.0 reaches 59 pixels")
+    (root / "train.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"train\.parquet is not a Parquet file \(.*\); write it anew"):
+        read_data(root, "train")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ValueError, match=r"are read with pyarrow; pip install 'rcnnkit\[parquet\]'"):
         read_data(root, "train")

@@ -229,3 +229,20 @@ def test_the_same_boxes_as_another_library_writes(tmp_path: Path) -> None:
         (known,) = (value for path, value in annotations.items() if Path(path).name == record.path.name)
         np.testing.assert_allclose(record.targets.boxes.numpy(), known.xyxy, atol=0.01)
         assert record.targets.labels.tolist() == known.class_id.tolist()
+
+
+def test_pictures_and_label_files_that_are_alone(root: Path) -> None:
+    write(root, "0 0.5 0.5 0.25 0.5", "lost")
+    write(root, "cat\ndog", "classes")
+    assert problems(root) == [
+        "labels/train/lost.txt: there is no picture of this name; put it there, or delete this file"
+    ]
+    (root / "list.txt").write_text("images/train/a.png\n")
+    text = (root / "data.yaml").read_text()
+    (root / "data.yaml").write_text(text.replace("train: images/train", "train: list.txt"))
+    assert len(read_data(root, "train")) == 1  # a list may take some of a folder's
+    (root / "data.yaml").write_text(text)
+    (root / "labels").rename(root / "label")
+    assert problems(root) == [
+        "data.yaml: none of its 2 pictures has a label file; put them there, the first as labels/train/a.txt"
+    ]

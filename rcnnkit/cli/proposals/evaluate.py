@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from rcnnkit.cli.options import Data, Images, JsonFile, SkipBad, TestSplit, console, split_of
+from rcnnkit.cli.options import Data, DataFormat, Images, JsonFile, SkipBad, TestSplit, console, split_of
+from rcnnkit.defaults import FORMAT
 from rcnnkit.text import count
 
 
@@ -17,6 +18,7 @@ def evaluate(
     proposals: Annotated[Path, typer.Option(help="A folder of `rcnnkit proposals compute` or `import`.")],
     split: TestSplit = None,
     images: Images = None,
+    format: DataFormat = FORMAT,
     skip_bad: SkipBad = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -32,7 +34,7 @@ def evaluate(
         check_new(json_file)
     split = split_of(data, split, "test")
     store = Store.open(proposals)
-    dataset = read_data(data, split, images=images, skip_bad=skip_bad)
+    dataset = read_data(data, split, format=format, images=images, skip_bad=skip_bad)
     check_proposals(dataset, store)
     targets = (record.targets for record in dataset.records)
     result = coverage(read_proposals(dataset, store), targets, dataset.class_names)

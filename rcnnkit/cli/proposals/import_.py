@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from rcnnkit.cli.options import Data, Images, ProposalsOut, SkipBad, Split, console, split_of
+from rcnnkit.cli.options import Data, DataFormat, Images, ProposalsOut, SkipBad, Split, console, split_of
+from rcnnkit.defaults import FORMAT
 from rcnnkit.terminal import progress
 from rcnnkit.text import count
 
@@ -18,6 +19,7 @@ def import_(
     out: ProposalsOut,
     split: Split = None,
     images: Images = None,
+    format: DataFormat = FORMAT,
     skip_bad: SkipBad = False,
 ) -> None:
     """Take over released proposals: selective search for VOC (.mat); Fast R-CNN's, Detectron's, detectron2's (.pkl)."""
@@ -29,7 +31,7 @@ def import_(
 
     split = split_of(data, split, "train")
     released = read_released(file)
-    dataset = read_data(data, split, images=images, skip_bad=skip_bad)
+    dataset = read_data(data, split, format=format, images=images, skip_bad=skip_bad)
     store = Store.create(out, "imported", {"file": file.name, "sha256": sha256(file)[:16]})
     with progress(console) as report:
         taken = import_proposals(dataset, released, store, progress=report)

@@ -1,0 +1,155 @@
+"""Pictures divided at random into training, validation and test, so that each gets its share of every class.
+
+Iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the stratification of multi-label data", ECML 2011):
+pictures of the rarest class are dealt first. Here each goes to the split that lacks most of what is in it, relative to
+its share, and what is counted are objects, so that crowded pictures weigh more. Then pictures change their split while
+that brings the shares nearer, since the last ones dealt cannot make up for all that went before.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from rcnnkit.data.records import Dataset
+from rcnnkit.text import count
+
+SPLITS = ("train", "val", "test")
+PASSES = 10  # over all pictures at most; two or three are usual
+
+
+def split_dataset(
+    data: Dataset, *, val: float, test: float = 0.0, seed: int = 0, group_by: str | None = None
+) -> dict[str, Dataset]:
+    """Divide pictures into "train", "val" and, where it has a share, "test".
+
+    Args:
+        data: all pictures.
+        val: its share of pictures and of the objects of each class, between 0 and 1.
+        test: likewise; 0 makes none. The rest is "train".
+        seed: of what chance decides. The same seed gives the same splits.
+        group_by: a regular expression. Pictures in whose file names it finds the same text are kept together: all of
+            it, or its groups in parentheses where it has some.
+
+    Returns:
+        Split → its pictures, in their order.
+
+    Raises:
+        ValueError: the shares leave nothing for training, there are too few pictures or groups for so many splits, or
+            the expression is wrong or found in no name.
+    """
+    shares = {"train": 1 - val - test, "val": val, "test": test}
+    if not (0 < val < 1 and 0 <= test < 1 and shares["train"] > 1e-9):
+        raise ValueError(f"--val {val:g} and --test {test:g} are to be shares above 0 whose sum is below 1")
+    names = [name for name in SPLITS if shares[name] > 0]
+    groups = groups_of(data, group_by)
+    members = list(groups.values())
+    if len(members) < len(names):
+        raise ValueError(
+            f"{data.name} has {count(len(members), 'group' if group_by else 'picture')}, too few for"
+            f" {len(names)} splits; give more, or a --group-by that keeps fewer together"
+        )
+    chosen = stratify(_counts(data, members), np.array([shares[name] for name in names]), seed)
+    splits = {}
+    for number, name in enumerate(names):
+        wanted = sorted(i for group, split in zip(members, chosen, strict=True) if split == number for i in group)
+        splits[name] = replace(data, name=f"{data.name}: {name}", records=[data.records[i] for i in wanted])
+    return splits
+
+
+def groups_of(data: Dataset, pattern: str | None) -> dict[object, list[int]]:
+    """Key → the indices of the pictures that belong together; each picture alone where there is no pattern.
+
+    Raises:
+        ValueError: the pattern is not a regular expression, or is found in no name.
+    """
+    if pattern is None:
+        return {i: [i] for i in range(len(data))}
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"--group-by {pattern} is not a regular expression: {error}") from None
+    groups: dict[object, list[int]] = {}
+    for i, record in enumerate(data.records):
+        found = expression.search(record.path.name)
+        groups.setdefault((found.groups() or found[0]) if found else i, []).append(i)
+    if not any(isinstance(key, str | tuple) for key in groups):
+        first = data.records[0].path.name if data.records else ""
+        raise ValueError(f"--group-by {pattern} is found in no file name, such as {first}; correct it, or leave it out")
+    return groups
+
+
+def _counts(data: Dataset, groups: list[list[int]]) -> npt.NDArray[np.float64]:
+    """(G, K + 1): the objects of each class in each group of pictures, and its pictures."""
+    classes = len(data.class_names)
+    counts = np.zeros((len(groups), classes + 1))
+    for row, group in zip(counts, groups, strict=True):
+        for i in group:
+            row[:classes] += np.bincount(data.records[i].targets.labels.numpy(), minlength=classes)
+        row[classes] = len(group)
+    return counts
+
+
+def stratify(counts: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.int64]:
+    """The split of each group.
+
+    Args:
+        counts: (G, C) how much of what is in each group; none of the last column is 0.
+        shares: (S,) of each split; their sum is 1.
+        seed: of the order among equals.
+
+    Returns:
+        (G,) 0 … S - 1; each split has a group.
+    """
+    generator = np.random.default_rng(seed)
+    totals = counts.sum(axis=0)
+    weights = counts / np.maximum(totals, 1) ** 2
+    needs = shares[:, None] * totals  # (S, C) what each split still lacks
+    chosen = np.full(len(counts), -1)
+    by_chance = generator.permutation(len(counts))
+    left = (counts > 0).sum(axis=0)  # groups that have each and are not dealt yet
+    while (chosen < 0).any():
+        open_ = np.flatnonzero(left > 0)
+        rarest = open_[left[open_].argmin()]
+        having = by_chance[(counts[by_chance, rarest] > 0) & (chosen[by_chance] < 0)]
+        for group in having[np.argsort(-counts[having, rarest], kind="stable")]:
+            split = int(((needs @ weights[group]) / shares).argmax())
+            chosen[group] = split
+            needs[split] -= counts[group]
+            left -= counts[group] > 0
+    _settle(chosen, counts, shares, needs, by_chance)
+    for split in range(len(shares)):  # of few groups, a small share may have got none
+        if not (chosen == split).any():
+            sizes = np.bincount(chosen, minlength=len(shares))
+            rich = np.flatnonzero(chosen == sizes.argmax())
+            chosen[rich[counts[rich, -1].argmin()]] = split
+    return chosen
+
+
+def _settle(
+    chosen: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.float64],
+    shares: npt.NDArray[np.float64],
+    needs: npt.NDArray[np.float64],
+    order: npt.NDArray[np.int64],
+) -> None:
+    """Move groups to other splits while that lessens the sum of needs² ÷ (share × total), the χ² of the division."""
+    scale = 1 / (shares[:, None] * np.maximum(counts.sum(axis=0), 1))  # (S, C)
+    for _ in range(PASSES):
+        moved = False
+        for group in order:
+            has = np.flatnonzero(counts[group])
+            there, own = counts[group, has], chosen[group]
+            lost = ((2 * needs[own, has] + there) * there * scale[own, has]).sum()
+            won = ((2 * needs[:, has] - there) * there * scale[:, has]).sum(axis=1)
+            won[own] = lost
+            best = int(won.argmax())
+            if won[best] > lost + 1e-9:
+                needs[own] += counts[group]
+                needs[best] -= counts[group]
+                chosen[group], moved = best, True
+        if not moved:
+            return
