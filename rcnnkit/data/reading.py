@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from rcnnkit.data.checks import Findings
 from rcnnkit.data.coco import read_coco
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.tables import read_table
@@ -76,6 +77,31 @@ def read_data(
         ValueError: the split is empty or not a regular file, or `images` was given for VOC or YOLO.
         BadData: something is bad and `skip_bad` is off, or nothing good is left.
     """
+    data, findings = read_findings(root, split, images=images, class_names=class_names)
+    for what, (number, first) in findings.warnings.items():
+        log.warning("%s: %s (%s); the first: %s", data.name, what, count(number, "time"), first)
+    if findings and (not skip_bad or not data.records):
+        raise BadData(data.name, findings, skip_bad=skip_bad)
+    if findings:
+        log.warning(
+            "%s: left out %s and %s, for %s",
+            data.name,
+            count(findings.objects, "object"),
+            count(findings.pictures, "picture"),
+            count(len(findings), "problem"),
+        )
+        for problem in findings:
+            log.info("%s: left out: %s", data.name, problem)
+    return data
+
+
+def read_findings(
+    root: Path, split: str, *, images: Path | None = None, class_names: Sequence[str] | None = None
+) -> tuple[Dataset, Findings]:
+    """What `read_data` reads, without what is bad, and everything that is wrong with it; nothing is logged.
+
+    Args, FileNotFoundError and ValueError are those of `read_data`.
+    """
     root = Path(root)
     if "/" in split and not split.endswith(".json") and root.is_dir():
         root, split = root / split.rpartition("/")[0], split.rpartition("/")[2]
@@ -116,22 +142,7 @@ def read_data(
             f" in a folder of that name; YOLO's has a data.yaml; a table is {split}.csv; and for COCO's the split is a"
             f" .json file: {_json_files(root)}"
         )
-
-    for what, (number, first) in findings.warnings.items():
-        log.warning("%s: %s (%s); the first: %s", data.name, what, count(number, "time"), first)
-    if findings and (not skip_bad or not data.records):
-        raise BadData(data.name, findings, skip_bad=skip_bad)
-    if findings:
-        log.warning(
-            "%s: left out %s and %s, for %s",
-            data.name,
-            count(findings.objects, "object"),
-            count(findings.pictures, "picture"),
-            count(len(findings), "problem"),
-        )
-        for problem in findings:
-            log.info("%s: left out: %s", data.name, problem)
-    return data
+    return data, findings
 
 
 def join_data(parts: Sequence[Dataset]) -> Dataset:
