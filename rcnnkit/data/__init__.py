@@ -11,6 +11,7 @@ __all__ = [
     "proposals",
     "reading",
     "records",
+    "sizes",
     "tables",
     "transforms",
     "voc",
