@@ -43,7 +43,7 @@ figure { margin: 0; } figcaption { font-size: .8rem; color: var(--soft); }
 .pictures img { display: block; width: 100%; height: auto; border-radius: .25rem; }
 details { margin: .5rem 0; padding: .5rem .7rem; background: var(--plate); border-radius: .5rem; }
 summary { cursor: pointer; } details ul { margin: .4rem 0; padding-left: 1.2rem; font-size: .88rem; }
-summary i { display: inline-block; width: .8rem; height: .8rem; border-radius: .15rem; margin-right: .35rem; }
+summary i, .card i { display: inline-block; width: .8rem; height: .8rem; border-radius: .15rem; margin-right: .35rem; }
 h1, li, summary, figcaption, .card { overflow-wrap: anywhere; }
 @page { margin: 1.5cm; }
 @media print {

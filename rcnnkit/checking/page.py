@@ -10,7 +10,7 @@ import numpy as np
 
 from rcnnkit.checking.check import Checked
 from rcnnkit.checking.drawings import drawn
-from rcnnkit.checking.findings import SEVERITIES, Finding, by_kind
+from rcnnkit.checking.findings import SEVERITIES, Finding, Severity, by_kind
 from rcnnkit.checking.histograms import Histogram, histograms
 from rcnnkit.colours import HUES
 from rcnnkit.data.records import Record
@@ -26,7 +26,7 @@ PAIRS = 4  # pairs of pictures that are drawn
 CLASSES = 100  # rows of the table of classes
 COLOURS = {severity: "#{:02x}{:02x}{:02x}".format(*HUES[i]) for severity, i in zip(SEVERITIES, (2, 0, 1), strict=True)}
 WIDTH, HEIGHT = 300, 170  # of a histogram, in its own units
-LEFT, RIGHT, TOP, BOTTOM = 8, 8, 14, 34
+LEFT, RIGHT, TOP, BOTTOM = 18, 18, 14, 34
 
 
 def check_outputs(out: Path | None, json_file: Path | None, fix: Path | None) -> None:
@@ -74,16 +74,19 @@ def page(checked: Checked, report: Report = silent) -> str:
 
 def _cards(checked: Checked) -> str:
     cards = [
-        f'<div class="card">{severity}s<b style="color:{COLOURS[severity]}">{checked.count(severity):,}</b></div>'
+        f'<div class="card">{_square(severity)}{severity}s<b>{checked.count(severity):,}</b></div>'
         for severity in SEVERITIES
     ]
     for split, objects in checked.splits.items():
-        numbers = f"{len(objects.dataset):,} <span class='soft'>pictures</span>"
         cards.append(
-            f'<div class="card">{text(split)}<b>{numbers}</b>'
-            f'<span class="soft">{count(len(objects), "object")}</span></div>'
+            f'<div class="card">{text(split)}<b>{len(objects.dataset):,}</b>'
+            f'<span class="soft">pictures, {count(len(objects), "object")}</span></div>'
         )
     return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _square(severity: Severity) -> str:
+    return f'<i style="background:{COLOURS[severity]}"></i>'
 
 
 def _findings(checked: Checked) -> Iterator[str]:
@@ -99,8 +102,8 @@ def _findings(checked: Checked) -> Iterator[str]:
         more = f'<p class="soft">… and {len(found) - LISTED:,} more</p>' if len(found) > LISTED else ""
         yield (
             f"<details{' open' if kind.severity != 'note' else ''}>"
-            f'<summary><i style="background:{COLOURS[kind.severity]}"></i>'
-            f"{kind.severity}: {text(kind.title)} <b>{len(found):,}</b> <code>{kind.name}</code></summary>"
+            f"<summary>{_square(kind.severity)}{kind.severity}: {text(kind.title)} <b>{len(found):,}</b>"
+            f" <code>{kind.name}</code></summary>"
             f"<p>{text(kind.fix)}</p><ul>{items}</ul>{more}</details>"
         )
 
