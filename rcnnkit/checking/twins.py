@@ -21,8 +21,13 @@ from rcnnkit.structures import Array
 FLAT = 2  # grey levels from the darkest to the brightest of a small copy that shows nothing
 BITS = 10  # of 64, in which the codes of two pictures may differ
 EDGES = 0.8  # correlation of the edges; those of copies have 0.85 and more, and of different pictures 0.5 and less
-NEIGHBOURS = 200  # that a code is compared with, of those with the same pair of bytes: videos have thousands
-BLOCK = 4096  # pairs whose edges are compared at a time
+NEIGHBOURS = 32  # that a code is compared with, of those with the same pair of bytes: videos have thousands
+CLOSEST = 4  # pictures before it with which each one's edges are compared, in its group and in the others
+# Of a column of pixels: each as the mean of itself, twice, and its neighbours; and of these the differences.
+BLUR = (2 * np.eye(SIDE) + np.eye(SIDE, k=1) + np.eye(SIDE, k=-1)).astype(np.float32)
+BLUR /= BLUR.sum(axis=1, keepdims=True)
+EDGE = np.diff(BLUR, axis=0)
+BLOCK = 1024  # pairs whose edges are compared at a time
 
 
 class Twin(NamedTuple):
@@ -39,7 +44,7 @@ def is_blank(look: Look) -> bool:
 
 
 def find_twins(looks: Sequence[Look], group: Sequence[int]) -> list[Twin]:
-    """Each picture with the first one before it that is the same, of its own group and of the others.
+    """Each picture that is the same as one before it: of its own group where there is one, else of another.
 
     Args:
         looks: of N pictures.
@@ -48,37 +53,39 @@ def find_twins(looks: Sequence[Look], group: Sequence[int]) -> list[Twin]:
     places: dict[bytes, list[int]] = {}
     for i, look in enumerate(looks):
         places.setdefault(look.digest, []).append(i)
-    twins = [twin for same in places.values() for twin in _first_twins(same, [same] * len(same), group, True)]
-    seeing = [same[0] for same in places.values() if not is_blank(looks[same[0]])]
+    before: dict[int, list[int]] = {}
+    for same in places.values():
+        for i in same[1:]:
+            before[i] = same
+    twins = [Twin(_nearest(i, others, group), i, same=True) for i, others in before.items()]
+    # Of pictures with the same bytes the first one in each group is compared with others.
+    seeing = [
+        i
+        for same in places.values()
+        if not is_blank(looks[same[0]])
+        for i in {group[i]: i for i in reversed(same)}.values()
+    ]
     small = np.stack([looks[i].small for i in seeing]) if seeing else np.zeros((0, SIDE, SIDE), np.uint8)
     near: dict[int, list[int]] = {}
-    for first, second in similar(small):
-        # The copies of a picture stand for it in their own splits.
-        for i in places[looks[seeing[first]].digest]:
-            for j in places[looks[seeing[second]].digest]:
-                near.setdefault(max(i, j), []).append(min(i, j))
-    twins += _first_twins(list(near), [sorted(others) for others in near.values()], group, False)
+    for first, second in similar(small, [group[i] for i in seeing]):
+        i, j = sorted((seeing[first], seeing[second]))
+        if looks[i].digest != looks[j].digest:
+            near.setdefault(j, []).append(i)
+    twins += [Twin(_nearest(i, sorted(others), group), i, same=False) for i, others in near.items()]
     return sorted(twins, key=lambda twin: (twin.second, twin.first))
 
 
-def _first_twins(
-    pictures: Sequence[int], others: Sequence[Sequence[int]], group: Sequence[int], same: bool
-) -> Iterator[Twin]:
-    for picture, before in zip(pictures, others, strict=True):
-        own = next((i for i in before if i < picture and group[i] == group[picture]), None)
-        foreign = next((i for i in before if i < picture and group[i] != group[picture]), None)
-        # Where its own split has it already, that one is compared with the others.
-        if own is not None:
-            yield Twin(own, picture, same)
-        elif foreign is not None:
-            yield Twin(foreign, picture, same)
+def _nearest(picture: int, others: Sequence[int], group: Sequence[int]) -> int:
+    """The first of the pictures before one that is of its group, or else the first."""
+    return next((i for i in others if i < picture and group[i] == group[picture]), others[0])
 
 
-def similar(small: Array) -> Iterator[tuple[int, int]]:
-    """Pairs i < j of N small pictures (N, SIDE, SIDE) that are nearly the same."""
-    if len(small) < 2:
-        return
-    first, second = _candidates(_codes(small))
+def similar(small: Array, group: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Pairs i < j of N small pictures (N, SIDE, SIDE) that are nearly the same.
+
+    Of pictures that are like very many others, as frames of a video are, some pairs are left out, but not the last.
+    """
+    first, second = _candidates(_codes(small), np.asarray(group, np.int64))
     for start in range(0, len(first), BLOCK):
         i, j = first[start : start + BLOCK], second[start : start + BLOCK]
         alike = (_edges(small[i]) * _edges(small[j])).sum(axis=1) >= EDGES
@@ -96,11 +103,11 @@ def _codes(small: Array) -> Array:
     return np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1)
 
 
-def _candidates(codes: Array) -> tuple[Array, Array]:
-    """Pairs i < j of codes (N, 8) that differ in few bits, each pair once."""
-    whole = np.ascontiguousarray(codes).view(np.uint64)[:, 0]
-    ones = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
-    pairs: list[Array] = []
+def _candidates(codes: Array, group: Array) -> tuple[Array, Array]:
+    """Pairs i < j of codes (N, 8) that differ in few bits: of each j the `CLOSEST` in its group and in the others."""
+    whole = np.ascontiguousarray(codes).view(np.uint64).reshape(-1)
+    ones = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.int64)
+    found = np.zeros(0, np.int64)  # i · N + j
     for a, b in combinations(range(8), 2):
         key = codes[:, a].astype(np.uint16) << 8 | codes[:, b]
         order = np.lexsort((whole, key))
@@ -111,18 +118,23 @@ def _candidates(codes: Array) -> tuple[Array, Array]:
                 break
             i, j = order[places], order[places + step]
             close = ones[codes[i] ^ codes[j]].sum(axis=1) <= BITS
-            pairs.append(np.sort(np.stack([i[close], j[close]], axis=1), axis=1))
-    found = np.unique(np.concatenate(pairs), axis=0)
-    return found[:, 0], found[:, 1]
+            pairs = np.minimum(i, j)[close] * len(codes) + np.maximum(i, j)[close]
+            found = np.union1d(found, pairs)
+    i, j = np.divmod(found, max(1, len(codes)))
+    bits = ones[codes[i] ^ codes[j]].sum(axis=1)
+    own = group[i] == group[j]
+    order = np.lexsort((i, bits, own, j))
+    i, j, own = i[order], j[order], own[order]
+    begins = np.ones(len(i), bool)
+    begins[1:] = (j[1:] != j[:-1]) | (own[1:] != own[:-1])
+    rank = np.arange(len(i)) - np.maximum.accumulate(np.where(begins, np.arange(len(i)), 0))
+    return i[rank < CLOSEST], j[rank < CLOSEST]
 
 
 def _edges(small: Array) -> Array:
     """(N, E) float32 of length 1: differences of neighbouring pixels, after a blur that forgives small shifts."""
-    grey: Array = small.astype(np.float32)
-    for axis in (1, 2):
-        padded = np.pad(grey, [(1, 1) if each == axis else (0, 0) for each in range(3)], mode="edge")
-        low, high = (np.take(padded, np.arange(start, start + SIDE), axis=axis) for start in (0, 2))
-        grey = (low + 2 * grey + high) / 4
-    edges = np.concatenate([np.diff(grey, axis=axis).reshape(len(grey), -1) for axis in (1, 2)], axis=1)
+    grey = small.astype(np.float32)
+    edges = np.concatenate([(EDGE @ grey @ BLUR.T), (BLUR @ grey @ EDGE.T).transpose(0, 2, 1)], axis=1)
+    edges = edges.reshape(len(small), -1)
     edges -= edges.mean(axis=1, keepdims=True)
     return edges / np.maximum(np.linalg.norm(edges, axis=1, keepdims=True), 1e-6)

@@ -134,7 +134,7 @@ class Voc:
         return self._change(lambda _, thing: set_corners(thing, corners(thing)[[0, 1, 0, 3]]))
 
     def _beyond(self) -> str:
-        return self._change(lambda _, thing: set_corners(thing, corners(thing) + [5000, 0, 5000, 0]))
+        return self._change(lambda _, thing: set_corners(thing, np.add(corners(thing), (5000, 0, 5000, 0))))
 
     def _in_shares(self) -> str:
         return self._change(lambda _, thing: set_corners(thing, corners(thing) / 10_000))
