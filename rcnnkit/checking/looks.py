@@ -46,7 +46,8 @@ def look_at(path: Path) -> Look:
     with open_picture(io.BytesIO(data.data)) as picture:
         stored, _, turn = sizes(picture)
         mode, deep = picture.mode, _bits(picture, data) == 16
-    reduction = next((each for each in REDUCED if min(stored) >= each * SIDE), 1)
+        reducible = picture.format in ("JPEG", "MPO")
+    reduction = next((each for each in REDUCED if reducible and min(stored) >= each * SIDE), 1)
     grey = _decoded(data, REDUCED.get(reduction, cv2.IMREAD_GRAYSCALE))
     if grey is None:  # a format that only Pillow reads
         grey = cv2.cvtColor(read_picture(path, checked=True), cv2.COLOR_RGB2GRAY)

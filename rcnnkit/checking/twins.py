@@ -107,8 +107,9 @@ def _candidates(codes: Array, group: Array) -> tuple[Array, Array]:
     """Pairs i < j of codes (N, 8) that differ in few bits: of each j the `CLOSEST` in its group and in the others."""
     whole = np.ascontiguousarray(codes).view(np.uint64).reshape(-1)
     ones = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.int64)
-    found = np.zeros(0, np.int64)  # i · N + j
+    found = _same_codes(whole, group)
     for a, b in combinations(range(8), 2):
+        pairs = [found]
         key = codes[:, a].astype(np.uint16) << 8 | codes[:, b]
         order = np.lexsort((whole, key))
         sorted_keys = key[order]
@@ -118,8 +119,8 @@ def _candidates(codes: Array, group: Array) -> tuple[Array, Array]:
                 break
             i, j = order[places], order[places + step]
             close = ones[codes[i] ^ codes[j]].sum(axis=1) <= BITS
-            pairs = np.minimum(i, j)[close] * len(codes) + np.maximum(i, j)[close]
-            found = np.union1d(found, pairs)
+            pairs.append(_pairs(i[close], j[close], len(codes)))
+        found = np.unique(np.concatenate(pairs))
     i, j = np.divmod(found, max(1, len(codes)))
     bits = ones[codes[i] ^ codes[j]].sum(axis=1)
     own = group[i] == group[j]
@@ -129,6 +130,24 @@ def _candidates(codes: Array, group: Array) -> tuple[Array, Array]:
     begins[1:] = (j[1:] != j[:-1]) | (own[1:] != own[:-1])
     rank = np.arange(len(i)) - np.maximum.accumulate(np.where(begins, np.arange(len(i)), 0))
     return i[rank < CLOSEST], j[rank < CLOSEST]
+
+
+def _same_codes(whole: Array, group: Array) -> Array:
+    """Each picture with the first one in each group that has its very code; there may be thousands."""
+    pairs = [np.zeros(0, np.int64)]
+    for each in np.unique(group):
+        members = np.flatnonzero(group == each)
+        values, first = np.unique(whole[members], return_index=True)
+        place = np.searchsorted(values, whole).clip(max=len(values) - 1)
+        j = np.flatnonzero(values[place] == whole)
+        i = members[first[place[j]]]
+        pairs.append(_pairs(i[i != j], j[i != j], len(whole)))
+    return np.concatenate(pairs)
+
+
+def _pairs(i: Array, j: Array, count: int) -> Array:
+    """Each pair as one number: the smaller one times `count` plus the greater one."""
+    return np.minimum(i, j) * count + np.maximum(i, j)
 
 
 def _edges(small: Array) -> Array:
