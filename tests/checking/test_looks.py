@@ -27,7 +27,7 @@ def test_a_picture_is_seen_as_it_is_stored(tmp_path: Path) -> None:
     assert (look.mode, look.stored, look.turn, look.highest) == ("RGB", (96, 160), 1, 0)
     grey = cv2.cvtColor(NOISE, cv2.COLOR_RGB2GRAY)
     wanted = grey.reshape(SIDE, 3, SIDE, 5).mean(axis=(1, 3))
-    assert np.abs(look.small - wanted).max() <= 1
+    assert np.abs(look.small - wanted).max() < 2  # decoding, grey and the mean are rounded each
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tif", ".gif", ".jp2", ".ppm"])
