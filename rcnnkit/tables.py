@@ -7,6 +7,8 @@ import math
 from rich.console import Group
 from rich.table import Table
 
+from rcnnkit.checking.check import Checked
+from rcnnkit.checking.findings import SEVERITIES, by_kind
 from rcnnkit.evaluation.accuracy import Accuracy
 from rcnnkit.evaluation.coco import NUMBERS, UNCAPPED
 from rcnnkit.evaluation.report import Evaluation
@@ -103,3 +105,25 @@ def percent(value: float) -> str:
 
 def _number(value: float, digits: int) -> str:
     return "–" if math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def checked_table(checked: Checked, shown: int = 3) -> Group:
+    """The splits of a checked data set, and the first findings of each kind."""
+    table = Table(title=checked.name, title_justify="left")
+    table.add_column("split")
+    for column in ("pictures", "without objects", "objects", "classes"):
+        table.add_column(column, justify="right")
+    for split, objects in checked.splits.items():
+        empty = int((objects.counts == 0).sum())
+        classes = len(objects.dataset.class_names)
+        table.add_row(split, *(f"{number:,}" for number in (len(objects.dataset), empty, len(objects), classes)))
+    lines: list[Table | str] = [table]
+    for found in by_kind(checked.findings):
+        kind = found[0].kind
+        lines += ["", f"{kind.severity}: {kind.title} ({len(found):,}, {kind.name})"]
+        lines += [f"  {finding}" for finding in found[:shown]]
+        if len(found) > shown:
+            lines.append(f"  … and {len(found) - shown:,} more")
+        lines.append(f"  {kind.fix}")
+    totals = ", ".join(count(checked.count(severity), severity) for severity in SEVERITIES)
+    return Group(*lines, "", totals)

@@ -315,6 +315,7 @@ def desk(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / copy).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(picture, folder / copy)
     Image.open(picture).save(folder / "cell.png")
+    shutil.copytree(digits, folder / "pets")
     small = {"hidden": 8, "score_threshold": 0.01}
     size = {"short_side": 96, "long_side": 96}
     plain = {"model": {"backbone": "alexnet"}, "head": small, "input": size}

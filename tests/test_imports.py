@@ -17,7 +17,7 @@ CONTRIBUTING = ROOT.parent / "CONTRIBUTING.md"
 # them; `python tests/test_imports.py` writes them into it.
 TIERS = [
     ["apart", "boxes", "colours", "defaults", "files", "precision", "processes", "progress", "settings", "text"],
-    ["downloads", "pickles", "setting_list", "structures"],
+    ["downloads", "pages", "pickles", "setting_list", "structures"],
     ["mat_files", "matching"],
     ["ops/"],
     ["decoding"],
@@ -30,6 +30,7 @@ TIERS = [
     ["inference"],
     ["weights"],
     ["about", "compression", "drawing/", "data/", "evaluation/", "importing/"],
+    ["checking/"],
     ["detecting", "tables", "terminal"],
     ["training.schedule", "training.windows"],
     ["training.features"],

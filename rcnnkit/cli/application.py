@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 
 from rcnnkit import __version__
 from rcnnkit.cli.benchmark import benchmark
+from rcnnkit.cli.check import check
 from rcnnkit.cli.compress import compress
 from rcnnkit.cli.convert import convert
 from rcnnkit.cli.crop import crop
@@ -51,6 +52,7 @@ class Command(TyperCommand):
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(train)
 app.command()(settings)
+app.command()(check)
 app.command()(evaluate)
 app.command()(detect)
 app.command("import")(import_)

@@ -18,6 +18,7 @@ __all__ = [
     "reading",
     "records",
     "shapes",
+    "sizes",
     "splitting",
     "tables",
     "transforms",

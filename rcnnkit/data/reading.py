@@ -103,14 +103,7 @@ def read_data(
             or YOLO.
         BadData: something is bad and `skip_bad` is off, or nothing good is left.
     """
-    check_format(format)
-    kind, place, split = _locate(Path(root), split, format)
-    if images is not None and kind in ("voc", "yolo"):
-        raise ValueError(
-            f"data.images or --images, {images}, is for formats that name pictures in a file, such as COCO's format;"
-            " leave it out, VOC's pictures are in JPEGImages, and YOLO's are where data.yaml says"
-        )
-    data, findings = _read(kind, place, split, images, class_names)
+    kind, data, findings = _read_split(Path(root), split, images, class_names, format)
 
     for what, (number, first) in findings.warnings.items():
         log.warning("%s: %s (%s); the first: %s", data.name, what, count(number, "time"), first)
@@ -136,6 +129,35 @@ def read_data(
         count(len(data.class_names), "class"),
     )
     return data
+
+
+def read_findings(
+    root: Path,
+    split: str,
+    *,
+    images: Path | None = None,
+    class_names: Sequence[str] | None = None,
+    format: str = FORMAT,
+) -> tuple[Dataset, Findings]:
+    """What `read_data` reads, without what is bad, and everything that is wrong with it; nothing is logged.
+
+    Args, FileNotFoundError and ValueError are those of `read_data`.
+    """
+    return _read_split(Path(root), split, images, class_names, format)[1:]
+
+
+def _read_split(
+    root: Path, split: str, images: Path | None, class_names: Sequence[str] | None, format: str
+) -> tuple[str, Dataset, Findings]:
+    """The format, too."""
+    check_format(format)
+    kind, place, split = _locate(root, split, format)
+    if images is not None and kind in ("voc", "yolo"):
+        raise ValueError(
+            f"data.images or --images, {images}, is for formats that name pictures in a file, such as COCO's format;"
+            " leave it out, VOC's pictures are in JPEGImages, and YOLO's are where data.yaml says"
+        )
+    return kind, *_read(kind, place, split, images, class_names)
 
 
 def read_layout(layout: Layout, *, images: Path | None = None, skip_bad: bool = False) -> dict[str, Dataset]:

@@ -2,62 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
 
-from rcnnkit.benchmark.report.markdown import TITLE, Rows, about, notes, seconds, tables
+from rcnnkit.benchmark.report.markdown import TITLE, about, notes, seconds, tables
 from rcnnkit.benchmark.report.papers import ratios, seconds_here
 from rcnnkit.benchmark.report.plots import AXES, contender_colour, stage_colour
 from rcnnkit.benchmark.results import Curve, Results, picture_file
+from rcnnkit.pages import jpeg_source, table, whole_page
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1d2126; --paper: #fff; --soft: #5b6570; --line: #d5dae0; --plate: #f4f6f8; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ed; --paper: #14171a; --soft: #a2acb6; --line: #39414a; --plate: #1f2429; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p { margin: .5rem 0; } .soft { color: var(--soft); font-size: .88rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(6rem, 1fr)); gap: .6rem; margin: 1.2rem 0; }
-.card { background: var(--plate); border-radius: .5rem; padding: .6rem .7rem; }
-.card b { display: block; font-size: clamp(1.2rem, 5vw, 1.8rem); line-height: 1.3; font-variant-numeric: tabular-nums; }
-.legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; margin: .6rem 0; padding: 0; list-style: none;
-  font-size: .88rem; }
-.legend i { display: inline-block; width: .8rem; height: .8rem; border-radius: .15rem; margin-right: .35rem; }
-.name { display: flex; justify-content: space-between; gap: 1rem; font-size: .92rem; margin-top: .7rem; }
-.bar { display: flex; height: 1.5rem; border-radius: .25rem; overflow: hidden; background: var(--plate); }
-.bar span { flex: none; min-width: 0; overflow: hidden; color: #000; font-size: .75rem; line-height: 1.5rem;
-  text-align: center; white-space: nowrap; }
-.scroll { overflow-x: auto; }
-table { border-collapse: separate; border-spacing: 0; min-width: 100%; font-size: .88rem;
-  font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
-th:first-child, td:first-child { white-space: normal; min-width: 6.5rem; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17.5rem), 1fr)); gap: 1rem; }
-svg { width: 100%; height: auto; font: 11px system-ui, sans-serif; fill: currentColor; }
-figure { margin: 0; } figcaption { font-size: .8rem; color: var(--soft); }
-.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 9.5rem), 1fr)); gap: .7rem;
-  margin: 0 0 1.2rem; }
-.pictures img { display: block; width: 100%; height: auto; border-radius: .25rem; }
-@page { margin: 1.5cm; }
-@media print {
-  :root { color-scheme: light; --ink: #000; --paper: #fff; --soft: #444; --line: #bbb; --plate: #f2f2f2; }
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-  h2 { break-after: avoid; } .legend, .name { break-after: avoid; }
-  figure, tr, .card, .name, .bar, .plots, section { break-inside: avoid; }
-  .scroll { overflow: visible; } table { font-size: 7.5pt; } th, td { padding-right: .4rem; white-space: normal; }
-  .pictures, .cards { grid-template-columns: repeat(4, 1fr); } .plots { grid-template-columns: repeat(3, 1fr); }
-}
-"""
 WIDTH, HEIGHT = 300, 210  # of a plot of growth, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 44, 20, 10, 36
 
@@ -70,15 +25,10 @@ def page(results: Results, folder: Path) -> str:
     parts.append(_cards(results))
     if results.summaries:
         parts += ["<h2>Where the time goes</h2>", _bars(results)]
-    parts += [f"<h2>{escape(heading)}</h2>{_table(rows)}" for heading, rows in tables(results).items()]
+    parts += [f"<h2>{escape(heading)}</h2>{table(rows)}" for heading, rows in tables(results).items()]
     parts.append(_curves(results))
     parts.append(_pictures(results, folder))
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(TITLE)}</title><style>{STYLE}</style></head>\n"
-        f"<body>{chr(10).join(filter(None, parts))}\n</body></html>\n"
-    )
+    return whole_page(TITLE, parts)
 
 
 def _cards(results: Results) -> str:
@@ -119,16 +69,6 @@ def _bars(results: Results) -> str:
             parts.append(f'<div class="name"><span>{escape(title)}</span>{length}</div>')
             parts.append(f'<div class="bar">{"".join(spans)}</div>')
     return "".join(parts)
-
-
-def _table(rows: Rows) -> str:
-    header, *rest = rows
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = "".join(line(cells, "td") for cells in rest)
-    return f'<div class="scroll"><table><thead>{line(header, "th")}</thead><tbody>{body}</tbody></table></div>'
 
 
 def _curves(results: Results) -> str:
@@ -191,9 +131,9 @@ def _pictures(results: Results, folder: Path) -> str:
         for name in results.summaries:
             file, title = picture_file(folder, i, name), escape(results.contenders[name].title)
             if file.is_file():
-                data = base64.b64encode(file.read_bytes()).decode()
+                source = jpeg_source(file.read_bytes())
                 figures.append(
-                    f'<figure><img alt="{escape(shown)}: what {title} found" src="data:image/jpeg;base64,{data}">'
+                    f'<figure><img alt="{escape(shown)}: what {title} found" src="{source}">'
                     f"<figcaption>{title}</figcaption></figure>"
                 )
         if figures:

@@ -1,0 +1,147 @@
+"""Classes: spelt in two ways, without objects, and more frequent in one split than in another."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from rcnnkit.checking.findings import CLASS_WITHOUT_OBJECTS, NOT_IN_TRAINING, SHIFT, SPELT_TWICE, Finding
+from rcnnkit.checking.objects import Objects
+from rcnnkit.structures import Array
+from rcnnkit.text import count
+
+LONG = 5  # letters; shorter names that differ in one letter are often two words
+RARE = 0.1  # share of the frequent spelling's objects that a slip has at most
+CHANCE = 1e-3  # probability of a false alarm in a data set whose splits were drawn by chance
+TIMES = 2.0  # as frequent in one split as in the other, at least
+
+
+class Spelling(NamedTuple):
+    """Two labels that may be one class."""
+
+    rare: int
+    frequent: int
+    certain: bool  # they differ in case, spaces or hyphens alone
+    how: str
+
+
+def spellings(names: Sequence[str], counts: Sequence[int]) -> list[Spelling]:
+    """Pairs of classes that may be one.
+
+    Args:
+        names: of K classes.
+        counts: objects of each.
+    """
+    found = []
+    for a, b in combinations(range(len(names)), 2):
+        rare, frequent = sorted((a, b), key=lambda label: (counts[label], -label))
+        if how := _certainly(names[a], names[b]):
+            found.append(Spelling(rare, frequent, True, how))
+        elif _plural(names[a], names[b]):
+            found.append(Spelling(rare, frequent, False, "an s at the end"))
+        elif _slip(names[a], names[b]) and counts[rare] <= RARE * counts[frequent]:
+            found.append(Spelling(rare, frequent, False, "one letter"))
+    return found
+
+
+def _certainly(one: str, other: str) -> str:
+    """In what two spellings of one name differ, or nothing."""
+    if one.casefold() == other.casefold():
+        return "upper and lower case"
+    plain = [re.sub(r"[\s_-]+", "", name.casefold()) for name in (one, other)]
+    return "spaces or hyphens" if plain[0] == plain[1] else ""
+
+
+def _plural(one: str, other: str) -> bool:
+    short, long = sorted((one.casefold(), other.casefold()), key=len)
+    return len(short) > 2 and long in (f"{short}s", f"{short}es")
+
+
+def _slip(one: str, other: str) -> bool:
+    """Whether one letter is missing, wrong or swapped with its neighbour; digits tell classes apart."""
+    one, other = one.casefold(), other.casefold()
+    short, long = sorted((one, other), key=len)
+    if len(short) < LONG or len(long) - len(short) > 1:
+        return False
+    start = next((i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
+    rest, other_rest = short[start:], long[start:]
+    if any(letter.isdigit() for letter in (rest[:1], other_rest[:1])):
+        return False
+    if len(short) < len(long):
+        return rest == other_rest[1:]
+    swapped = rest[:2] == other_rest[1::-1] and rest[2:] == other_rest[2:]
+    return rest[1:] == other_rest[1:] or swapped
+
+
+def check_classes(splits: Mapping[str, Objects]) -> Iterator[Finding]:
+    """What the classes of all splits tell; the first split is what is learnt from."""
+    training, *others = splits
+    learnt = splits[training]
+    names = list(learnt.dataset.class_names)
+    alike = {split: objects for split, objects in splits.items() if list(objects.dataset.class_names) == names}
+    counts = {split: per_class(objects) for split, objects in alike.items()}
+    total = np.sum(list(counts.values()), axis=0)
+    for rare, frequent, _, how in spellings(names, total.tolist()):
+        message = (
+            f"it differs from {names[frequent]!r} in {how}; there are {count(int(total[rare]), 'object')} of it, and"
+            f" {count(int(total[frequent]), 'object')} of {names[frequent]!r}"
+        )
+        yield Finding(SPELT_TWICE, "", learnt.dataset.name, f"class {names[rare]!r}", message)
+    pictures = {split: _pictures_with(objects) for split, objects in alike.items()}
+    compared = [split for split in others if split in alike and len(alike[split].dataset)]
+    level = CHANCE / max(1, len(names) * len(compared))
+    shifted = set()
+    for split in compared:
+        sizes = len(learnt.dataset), len(alike[split].dataset)
+        for label, name in enumerate(names):
+            here, there = int(pictures[training][label]), int(pictures[split][label])
+            if not sizes[0] or chance((here, there), sizes) > level:
+                continue
+            shares = here / sizes[0], there / sizes[1]
+            if max(shares) < TIMES * min(shares):
+                continue
+            shifted.add(label)
+            message = (
+                f"{count(here, 'picture')} of {sizes[0]:,} in {training} ({shares[0]:.1%}) and {there:,} of"
+                f" {sizes[1]:,} in {split} ({shares[1]:.1%}) show it; by chance that is next to impossible"
+            )
+            kind = SHIFT if here else NOT_IN_TRAINING
+            yield Finding(kind, split, alike[split].dataset.name, f"class {name!r}", message)
+    for label, name in enumerate(names):
+        if counts[training][label] or label in shifted:
+            continue
+        elsewhere = [f"{count(int(counts[split][label]), 'object')} in {split}" for split in compared]
+        message = f"there is no object of it in {training}" + "".join(f", {each}" for each in elsewhere)
+        yield Finding(CLASS_WITHOUT_OBJECTS, training, learnt.dataset.name, f"class {name!r}", message)
+
+
+def chance(found: tuple[int, int], of: tuple[int, int]) -> float:
+    """The probability that two shares differ so much by chance: the likelihood-ratio test, one degree of freedom.
+
+    Args:
+        found: pictures with the class in either split.
+        of: pictures in either split.
+    """
+    share = sum(found) / sum(of)
+    ratio = 0.0
+    for number, size in zip(found, of, strict=True):
+        for seen, expected in ((number, size * share), (size - number, size * (1 - share))):
+            ratio += 2 * seen * math.log(seen / expected) if seen else 0.0
+    return math.erfc(math.sqrt(max(ratio, 0.0) / 2))
+
+
+def per_class(objects: Objects) -> Array:
+    """(K,) objects of each class, without crowds."""
+    return np.bincount(objects.labels[~objects.crowd], minlength=len(objects.dataset.class_names))
+
+
+def _pictures_with(objects: Objects) -> Array:
+    """(K,) pictures that show each class."""
+    plain = ~objects.crowd
+    pairs = np.unique(np.stack([objects.pictures[plain], objects.labels[plain]]), axis=1)
+    return np.bincount(pairs[1], minlength=len(objects.dataset.class_names))

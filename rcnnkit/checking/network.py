@@ -1,0 +1,151 @@
+"""Objects as a detector sees them: their sizes at its input against its anchors and maps, and their number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rcnnkit.checking.findings import CROWDED, TINY, TOO_MANY, UNREACHED, Finding
+from rcnnkit.checking.objects import Objects
+from rcnnkit.detectors.detector import Detector, Limit
+from rcnnkit.detectors.kinds import build
+from rcnnkit.detectors.settings import DetectorSettings
+from rcnnkit.proposals.fit import REACHED, fit_anchors, reach
+from rcnnkit.structures import Array
+from rcnnkit.text import count
+
+LOOKED_AT = 20_000  # objects that anchors are laid on, evenly from all
+NOTED = 0.05  # share of the objects that is worth a word
+MANY = 0.3  # share of the objects that no anchor reaches, from which on it is a warning
+OTHER_SIDES = (1.25, 1.5, 2.0, 3.0, 0.75, 0.5)  # times the input's size, that may suit the anchors more
+
+
+def input_sides(objects: Objects, settings: DetectorSettings) -> Tensor:
+    """(N, 2) widths and heights of the objects without crowds, pixels of the network's input."""
+    unique, inverse = np.unique(objects.sizes, axis=0, return_inverse=True)
+    resized = [settings.input.resized((int(height), int(width))) for height, width in unique]
+    factors = (np.array(resized, np.float32).reshape(-1, 2) / unique)[inverse.reshape(-1)][:, ::-1]
+    plain = ~objects.crowd
+    sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]) * factors[objects.pictures]
+    return torch.from_numpy(np.ascontiguousarray(sides[plain], dtype=np.float32))
+
+
+def check_sizes(objects: Objects, settings: DetectorSettings, split: str, training: bool) -> Iterator[Finding]:
+    """Objects that fall between the cells of the finest map; in training, those that no anchor reaches, too."""
+    sides = input_sides(objects, settings)
+    if not len(sides) or settings.model.kind not in ("fast_rcnn", "faster_rcnn"):
+        return
+    finest = settings.model.strides[0]
+    places = np.flatnonzero(~objects.crowd)[(sides < finest).all(dim=1).numpy()].tolist()
+    if places:
+        kind = TINY if len(places) < NOTED * len(sides) else TINY.at("warning")
+        area = np.prod(objects.boxes[places, 2:] - objects.boxes[places, :2], axis=1)
+        least = places[int(area.argmin())]
+        message = (
+            f"{count(len(places), 'object')} of {len(sides):,} are below {finest} × {finest} pixels at the network's"
+            f" input (input.short_side = {settings.input.short_side}); this is the smallest: {objects.written(least)}"
+        )
+        yield Finding(kind, split, objects.file(least), objects.name(least), message, objects.box(least))
+    if training and settings.model.kind == "faster_rcnn":
+        yield from _unreached(objects, sides, settings, split)
+
+
+def _unreached(objects: Objects, sides: Tensor, settings: DetectorSettings, split: str) -> Iterator[Finding]:
+    strides = settings.model.strides
+    every = -(-len(sides) // LOOKED_AT)
+    surely = reach(sides[::every], settings.rpn, strides)
+    share = float(surely.mean())
+    if share > 1 - NOTED:
+        return
+    worst = int(np.flatnonzero(~objects.crowd)[int(surely.argmin()) * every])
+    width, height = sides[int(surely.argmin()) * every].tolist()
+    better = fit_anchors(sides[::every], strides)
+    advice = "other anchors would reach hardly more"
+    if better.share > share + 0.01:
+        advice = (
+            f"rpn.anchor_sizes = {_plain(better.sizes)} with rpn.anchor_ratios = {_plain(better.ratios)} reach"
+            f" {better.share:.0%}"
+        )
+    if side := _other_side(sides[::every], settings, share):
+        advice += f"; or with these anchors {side}"
+    message = (
+        f"no anchor reaches {1 - share:.0%} of {count(len(sides), 'object')} with an IoU of {REACHED:g} at the"
+        f" network's input; this one is {width:.0f} × {height:.0f} pixels there; {advice}"
+    )
+    kind = UNREACHED if 1 - share < MANY else UNREACHED.at("warning")
+    yield Finding(kind, split, objects.file(worst), objects.name(worst), message, objects.box(worst))
+
+
+def _other_side(sides: Tensor, settings: DetectorSettings, share: float) -> str:
+    """The nearest input size at which the anchors reach nearly as many objects as at any, or nothing."""
+    shares = {f: float(reach(sides * f, settings.rpn, settings.model.strides).mean()) for f in OTHER_SIDES}
+    enough = max(shares.values()) - 0.02
+    factor = next(f for f in OTHER_SIDES if shares[f] >= enough)
+    if shares[factor] < share + NOTED:
+        return ""
+    short, long = (round(factor * side) for side in (settings.input.short_side, settings.input.long_side))
+    if not short:  # pictures as they are
+        return f"pictures {factor:g} times as large reach {shares[factor]:.0%}"
+    return f"input.short_side = {short} and input.long_side = {long} reach {shares[factor]:.0%}"
+
+
+def _plain(values: object) -> str:
+    """Numbers as TOML has them, without needless zeros."""
+    if isinstance(values, list):
+        return f"[{', '.join(map(_plain, values))}]"
+    return f"{values:g}"
+
+
+def limits(settings: DetectorSettings, training: bool) -> list[Limit]:
+    """How many objects of a picture the detector of these settings finds at most, setting by setting."""
+    model = settings.model.model_copy(update={"pretrained": False})  # whose weights would be fetched
+    with torch.device("meta"):
+        detector = build(settings.model_copy(update={"model": model}), ["object"])
+    return detector.limits(training) if isinstance(detector, Detector) else []
+
+
+def check_numbers(objects: Objects, settings: DetectorSettings, split: str, training: bool) -> Iterator[Finding]:
+    """Pictures that hold more objects than settings let through, and objects that suppression takes for one."""
+    plain = ~objects.crowd
+    numbers = np.bincount(objects.pictures[plain], minlength=len(objects.dataset))
+    most_of_class = _most_of_a_class(objects)
+    exceeded: dict[int, list[str]] = {}
+    for limit in limits(settings, training):
+        of = most_of_class if limit.of_class else numbers
+        for picture in np.flatnonzero(of > limit.most).tolist() if limit.most else []:
+            exceeded.setdefault(picture, []).append(f"{limit.setting} = {limit.most}")
+    for picture, passed in exceeded.items():
+        message = f"it holds {count(int(numbers[picture]), 'object')}, more than {' and '.join(passed)}"
+        yield Finding(TOO_MANY, split, str(objects.dataset.records[picture].path), "", message)
+    yield from _crowded(objects, settings, split)
+
+
+def _most_of_a_class(objects: Objects) -> Array:
+    """(P,) the most objects of one class in each picture, without crowds."""
+    most = np.zeros(len(objects.dataset), np.int64)
+    classes = max(1, len(objects.dataset.class_names))
+    plain = ~objects.crowd
+    keys, numbers = np.unique(objects.pictures[plain] * classes + objects.labels[plain], return_counts=True)
+    np.maximum.at(most, keys // classes, numbers)
+    return most
+
+
+def _crowded(objects: Objects, settings: DetectorSettings, split: str) -> Iterator[Finding]:
+    name, limit = ("head.nms_iou", settings.head.nms_iou)
+    if settings.model.kind == "rcnn":
+        name, limit = ("rcnn.nms_iou", settings.rcnn.nms_iou)
+    first, second, overlap = objects.overlaps
+    dropped = (overlap > limit) & (objects.labels[first] == objects.labels[second])
+    lost = np.unique(second[dropped])
+    if not len(lost):
+        return
+    kind = CROWDED if len(lost) < NOTED * len(objects) else CROWDED.at("warning")
+    i = int(second[dropped][overlap[dropped].argmax()])
+    message = (
+        f"{count(len(lost), 'object')} of {len(objects):,} overlap another of their class by an IoU above {name} ="
+        f" {limit:g}, so that one of the two is not found; this one the most, by {overlap[dropped].max():.2f}"
+    )
+    yield Finding(kind, split, objects.file(i), objects.name(i), message, objects.box(i))

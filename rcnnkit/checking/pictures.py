@@ -1,0 +1,93 @@
+"""What pictures themselves tell: twins, depth, colours, orientation, and that they have no objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from rcnnkit.checking.findings import (
+    BLANK,
+    CMYK,
+    NO_OBJECTS,
+    SAME_IN_TWO_SPLITS,
+    SAME_PICTURE,
+    SIMILAR_IN_TWO_SPLITS,
+    SIMILAR_PICTURE,
+    SIXTEEN_BITS,
+    TURNED,
+    Finding,
+)
+from rcnnkit.checking.looks import Look
+from rcnnkit.checking.twins import Twin, is_blank
+from rcnnkit.data.records import Dataset, Record
+from rcnnkit.structures import Targets
+from rcnnkit.text import count
+
+
+def check_pictures(dataset: Dataset, looks: Sequence[Look], split: str) -> Iterator[Finding]:
+    """What each picture tells by itself."""
+    for record, look in zip(dataset.records, looks, strict=True):
+        file = str(record.path)
+        if look.highest:
+            message = f"its highest value is {look.highest:,} of 65,535, which becomes {look.highest >> 8} of 255"
+            yield Finding(SIXTEEN_BITS, split, file, "", message)
+        if look.mode == "CMYK":
+            yield Finding(CMYK, split, file, "", "its colours are cyan, magenta, yellow and black")
+        if is_blank(look):
+            objects = count(len(record.targets), "object")
+            yield Finding(BLANK, split, file, "", f"it shows one colour, and has {objects}")
+        if message := _turn(record, look):
+            yield Finding(TURNED, split, file, "", message)
+        if not len(record.targets):
+            yield Finding(NO_OBJECTS, split, file, "", "it has no object")
+
+
+def _turn(record: Record, look: Look) -> str:
+    """What is doubtful about how EXIF turns a picture, or nothing."""
+    height, width = look.stored
+    if look.turn == 1:
+        return ""
+    if look.turn < 5 or height == width:
+        how = {2: "mirrors it", 3: "turns it by 180°", 4: "mirrors it"}.get(look.turn, "turns it by 90°")
+        return f"EXIF {how}, and the annotated size does not tell whether boxes are of the picture as it is shown"
+    if record.size == look.stored:
+        return (
+            f"EXIF turns it by 90°, and the annotation says {width} wide and {height} high as it is stored; boxes are"
+            " taken for those of the unturned picture"
+        )
+    return ""
+
+
+def check_twins(
+    twins: Sequence[Twin], records: Sequence[Record], looks: Sequence[Look], splits: Sequence[str]
+) -> Iterator[Finding]:
+    """What pictures tell beside each other.
+
+    Args:
+        twins: by their places in …
+        records, looks, splits: … these, of all splits in turn; `splits` has the name of each picture's split.
+    """
+    for first, second, same in twins:
+        one, other = records[first], records[second]
+        across = splits[first] != splits[second]
+        kind = (SAME_IN_TWO_SPLITS if same else SIMILAR_IN_TWO_SPLITS) if across else None
+        kind = kind or (SAME_PICTURE if same else SIMILAR_PICTURE)
+        what = "it is" if same else "it is nearly"
+        place = f"{one.path} of {splits[first]}" if across else f"{one.path}"
+        size = "" if same else f" ({_size(looks[second])}, and that one {_size(looks[first])})"
+        boxes = "their objects are the same" if _same_objects(one.targets, other.targets) else "their objects differ"
+        yield Finding(kind, splits[second], str(other.path), "", f"{what} {place}{size}; {boxes}")
+
+
+def _size(look: Look) -> str:
+    return f"{look.stored[1]} × {look.stored[0]}"
+
+
+def _same_objects(one: Targets, other: Targets) -> bool:
+    if len(one) != len(other):
+        return False
+    one_rows, other_rows = (
+        sorted(np.column_stack([each.labels.numpy(), each.boxes.numpy()]).tolist()) for each in (one, other)
+    )
+    return one_rows == other_rows

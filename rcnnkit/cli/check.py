@@ -1,0 +1,77 @@
+"""rcnnkit check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rcnnkit.cli.options import Images, JsonFile, console
+from rcnnkit.terminal import progress
+
+
+def check(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="A data set's folder or annotation file; or a settings file (.toml), whose [data] is taken."
+        ),
+    ],
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="As data.train and data.val name it, the training split first; found by itself if left out."),
+    ] = None,
+    images: Images = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Settings whose input, anchors and limits objects are compared with; else the defaults."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write a page with plots and pictures into this folder.")] = None,
+    json_file: JsonFile = None,
+    fix: Annotated[
+        Path | None, typer.Option(help="Write a fixed copy, in COCO's format, into this new folder.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for warnings, too.")] = False,
+) -> None:
+    """Say what is wrong with a data set before anything is trained on it, how bad it is, and what to do.
+
+    The exit status is 1 if there are errors, at which training would stop.
+    """
+    from rcnnkit.checking.check import check_data
+    from rcnnkit.checking.fixing import CHANGES, write_fixed
+    from rcnnkit.checking.page import check_outputs, write_reports
+    from rcnnkit.config_files import read_settings
+    from rcnnkit.data.layout import find_layout
+    from rcnnkit.detectors.settings import DetectorSettings
+    from rcnnkit.tables import checked_table
+
+    check_outputs(out, json_file, fix)
+    settings: DetectorSettings = read_settings(config) if config else DetectorSettings()
+    root, class_names = data, None
+    splits: dict[str, str | Sequence[str]] = {name: name for name in split or []}
+    if data.suffix == ".toml":
+        read = read_settings(data)
+        settings = settings if config else read
+        root, images, class_names = read.data.root, images or read.data.images, read.data.class_names
+        if not splits:
+            splits = {"train": read.data.train, "val": read.data.val}
+            splits = {name: each for name, each in splits.items() if each}
+    elif not splits:
+        layout = find_layout(root)
+        root, splits = layout.root, dict(layout.splits)
+        console.print(f"read as {layout.title}: {', '.join(splits)}")
+    with progress(console, transient=True) as report:
+        checked = check_data(root, splits, settings, images=images, class_names=class_names, report=report)
+        written = write_reports(checked, out, json_file, report)
+        changes = write_fixed(checked, fix, report) if fix else None
+    console.print(checked_table(checked))
+    if changes and fix:
+        for kind, lines in changes.lines.items():
+            console.print(f"changed for {kind}: {len(lines)}")
+        written += [fix, fix / CHANGES]
+    for path in written:
+        console.print(f"wrote {path}")
+    if checked.count("error") or (strict and checked.count("warning")):
+        raise typer.Exit(1)
