@@ -131,9 +131,9 @@ def measure(which: str, settings: Settings, split: str, seconds: float, lr: floa
         else:
             detector, spent = train_torchvision(settings, seconds, lr, size)
     training, _ = read_splits(settings.data)
-    data = read_data(
-        settings.data.root, split, images=settings.data.images, class_names=training.class_names, skip_bad=True
-    )
+    about = settings.data
+    names = training.class_names
+    data = read_data(about.root, split, format=about.format, images=about.images, class_names=names, skip_bad=True)
     device = weights.pick_device(settings.train.device)
     with autocast(device, pick_dtype(settings.train.precision, device)):
         evaluation: Evaluation = evaluate(detector, data, batch_size=1)

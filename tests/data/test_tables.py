@@ -93,9 +93,9 @@ def test_the_file_itself_and_other_pictures(root: Path, tmp_path_factory: pytest
 
 
 def test_what_is_wrong_is_reported_at_once(root: Path) -> None:
-    (root / "images" / "b.jpg").write_bytes((root / "b.jpg").read_bytes())
-    (root / "b.jpg").rename(root / "images" / "x.jpg")
+    (root / "others").mkdir()
     (root / "copies").mkdir()
+    (root / "b.jpg").rename(root / "others" / "b.jpg")
     (root / "copies" / "b.jpg").write_bytes((root / "a.jpg").read_bytes())
     write(
         root,
@@ -112,7 +112,7 @@ def test_what_is_wrong_is_reported_at_once(root: Path) -> None:
         "train.csv: line 2: x1 1, y1 2, x2 x, y2 20: a corner is no number; correct it",
         "train.csv: line 4: its object has no class; add one, or delete the line",
         "train.csv: line 5: it names no picture; add one, or delete the line",
-        "train.csv: line 6: picture b.jpg: it could be any of copies/b.jpg, images/b.jpg; correct its path",
+        "train.csv: line 6: picture b.jpg: it could be any of copies/b.jpg, others/b.jpg; correct its path",
         f"train.csv: line 7: picture z.jpg: it is not in {root}; correct its path",
         "train.csv: line 3: x1 1, y1 2, x2 10, y2 99 reaches 69 pixels beyond the lower edge of the picture, which is"
         " 40 wide and 30 high; correct the box or the size",
