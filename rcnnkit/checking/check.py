@@ -19,6 +19,7 @@ from rcnnkit.checking.twins import Twin, find_twins
 from rcnnkit.data.checks import Findings
 from rcnnkit.data.reading import read_findings
 from rcnnkit.data.records import Dataset, Record
+from rcnnkit.defaults import FORMAT
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.progress import Report, silent
 
@@ -75,6 +76,7 @@ def check_data(
     splits: Mapping[str, str | Sequence[str]],
     settings: DetectorSettings,
     *,
+    format: str = FORMAT,
     images: Path | None = None,
     class_names: Sequence[str] | None = None,
     report: Report = silent,
@@ -82,7 +84,7 @@ def check_data(
     """Check the splits of a data set, each by itself and beside the others.
 
     Args:
-        root, images, class_names: as `rcnnkit.data.reading.read_data` takes them.
+        root, format, images, class_names: as `rcnnkit.data.reading.read_data` takes them.
         splits: name → the split, or several that are learnt from together, as `read_data` takes them. The first is
             what is learnt from.
         settings: of the detector that is to be trained.
@@ -99,7 +101,7 @@ def check_data(
         datasets = []
         for part in [parts] if isinstance(parts, str) else parts:
             try:
-                dataset, problems = read_findings(root, part, images=images, class_names=names)
+                dataset, problems = read_findings(root, part, images=images, class_names=names, format=format)
             except (OSError, ValueError) as error:
                 failed = error
                 findings.append(Finding(STOPS_TRAINING, split, str(root), f"split {part!r}", str(error)))

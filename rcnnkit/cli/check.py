@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from rcnnkit.cli.options import Images, JsonFile, console
+from rcnnkit.cli.options import DataFormat, Images, JsonFile, console
+from rcnnkit.defaults import FORMAT
 from rcnnkit.terminal import progress
 
 
@@ -23,6 +24,7 @@ def check(
         list[str] | None,
         typer.Option(help="As data.train and data.val name it, the training split first; found by itself if left out."),
     ] = None,
+    data_format: DataFormat = FORMAT,
     images: Images = None,
     config: Annotated[
         Path | None,
@@ -55,15 +57,18 @@ def check(
         read = read_settings(data)
         settings = settings if config else read
         root, images, class_names = read.data.root, images or read.data.images, read.data.class_names
+        data_format = read.data.format if data_format == FORMAT else data_format
         if not splits:
             splits = {"train": read.data.train, "val": read.data.val}
             splits = {name: each for name, each in splits.items() if each}
     elif not splits:
-        layout = find_layout(root)
+        layout = find_layout(root, data_format)
         root, splits = layout.root, dict(layout.splits)
         console.print(f"read as {layout.title}: {', '.join(splits)}")
     with progress(console, transient=True) as report:
-        checked = check_data(root, splits, settings, images=images, class_names=class_names, report=report)
+        checked = check_data(
+            root, splits, settings, format=data_format, images=images, class_names=class_names, report=report
+        )
         written = write_reports(checked, out, json_file, report)
         changes = write_fixed(checked, fix, report) if fix else None
     console.print(checked_table(checked))
