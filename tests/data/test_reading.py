@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rcnnkit.data.digits import write_digits
-from rcnnkit.data.reading import join_data, read_data
+from rcnnkit.data.reading import join_data, read_data, read_findings
 from rcnnkit.data.records import BadData
 
 
@@ -145,3 +145,17 @@ def test_what_is_odd_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFix
         f"{data.name}: an object that is annotated twice (2 times); the first: {file}: annotation 100 (image 1): its"
         " box and class are those of annotation 1 (image 1) too; delete one"
     ]
+
+
+def test_problems_come_with_the_data_and_nothing_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_digits(tmp_path / "data", train=2, val=1, size=(96, 96))
+    file = next((tmp_path / "data" / "Annotations").glob("000001.xml"))
+    file.write_text("<annotation>")
+    data, findings = read_findings(tmp_path / "data", "train")
+    assert [record.id for record in data.records] == ["000002"]
+    (problem,) = findings
+    assert problem.file == str(file)
+    assert (findings.objects, findings.pictures) == (0, 1)
+    assert caplog.records == []
+    with pytest.raises(BadData, match="this is not XML"):
+        read_data(tmp_path / "data", "train")
