@@ -53,7 +53,9 @@ def write_fixed(checked: Checked, out: Path, report: Report = silent) -> Changes
     for split, objects in checked.splits.items():
         difficult = sum(int(record.targets.difficult.sum()) for record in objects.dataset.records)
         if difficult:
-            message = f"{split}: {count(difficult, 'object')} lost the flag difficult, which COCO's format has not"
+            message = (
+                f"{split}: {count(difficult, 'object')} lost the flag difficult, which COCO's format does not have"
+            )
             changes.add("difficult", message)
     dropped = _dropped_pictures(checked, changes)
     labels, names, ids = _one_spelling(checked, changes)
