@@ -88,7 +88,7 @@ def check_data(
         splits: name → the split, or several that are learnt from together, as `read_data` takes them. The first is
             what is learnt from.
         settings: of the detector that is to be trained.
-        report: told how many pictures were looked at.
+        report: is called with how many pictures were looked at.
 
     Raises:
         FileNotFoundError, ValueError: none of the splits can be read at all.

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rcnnkit.checking.boxes import SAME
 from rcnnkit.checking.findings import CROWDED, TINY, TOO_MANY, UNREACHED, Finding
 from rcnnkit.checking.objects import Objects
 from rcnnkit.detectors.detector import Detector, Limit
@@ -19,6 +20,7 @@ from rcnnkit.text import count
 
 LOOKED_AT = 20_000  # objects that anchors are laid on, evenly from all
 NOTED = 0.05  # share of the objects that is worth a word
+ENOUGH = 10  # objects that are worth a warning
 MANY = 0.3  # share of the objects that no anchor reaches, from which on it is a warning
 OTHER_SIDES = (1.25, 1.5, 2.0, 3.0, 0.75, 0.5)  # times the input's size, that may suit the anchors more
 
@@ -41,12 +43,13 @@ def check_sizes(objects: Objects, settings: DetectorSettings, split: str, traini
     finest = settings.model.strides[0]
     places = np.flatnonzero(~objects.crowd)[(sides < finest).all(dim=1).numpy()].tolist()
     if places:
-        kind = TINY if len(places) < NOTED * len(sides) else TINY.at("warning")
+        kind = TINY.at("warning") if len(places) >= max(ENOUGH, NOTED * len(sides)) else TINY
         area = np.prod(objects.boxes[places, 2:] - objects.boxes[places, :2], axis=1)
         least = places[int(area.argmin())]
         message = (
-            f"{count(len(places), 'object')} of {len(sides):,} are below {finest} × {finest} pixels at the network's"
-            f" input (input.short_side = {settings.input.short_side}); this is the smallest: {objects.written(least)}"
+            f"objects below {finest} × {finest} pixels at the network's input (input.short_side ="
+            f" {settings.input.short_side}): {len(places):,} of {len(sides):,}; this is the smallest:"
+            f" {objects.written(least)}"
         )
         yield Finding(kind, split, objects.file(least), objects.name(least), message, objects.box(least))
     if training and settings.model.kind == "faster_rcnn":
@@ -75,7 +78,7 @@ def _unreached(objects: Objects, sides: Tensor, settings: DetectorSettings, spli
         f"no anchor reaches {1 - share:.0%} of {count(len(sides), 'object')} with an IoU of {REACHED:g} at the"
         f" network's input; this one is {width:.0f} × {height:.0f} pixels there; {advice}"
     )
-    kind = UNREACHED if 1 - share < MANY else UNREACHED.at("warning")
+    kind = UNREACHED.at("warning") if 1 - share >= MANY and len(sides) >= ENOUGH else UNREACHED
     yield Finding(kind, split, objects.file(worst), objects.name(worst), message, objects.box(worst))
 
 
@@ -138,14 +141,14 @@ def _crowded(objects: Objects, settings: DetectorSettings, split: str) -> Iterat
     if settings.model.kind == "rcnn":
         name, limit = ("rcnn.nms_iou", settings.rcnn.nms_iou)
     first, second, overlap = objects.overlaps
-    dropped = (overlap > limit) & (objects.labels[first] == objects.labels[second])
+    dropped = (overlap > limit) & (overlap < SAME) & (objects.labels[first] == objects.labels[second])
     lost = np.unique(second[dropped])
     if not len(lost):
         return
-    kind = CROWDED if len(lost) < NOTED * len(objects) else CROWDED.at("warning")
+    kind = CROWDED.at("warning") if len(lost) >= max(ENOUGH, NOTED * len(objects)) else CROWDED
     i = int(second[dropped][overlap[dropped].argmax()])
     message = (
-        f"{count(len(lost), 'object')} of {len(objects):,} overlap another of their class by an IoU above {name} ="
-        f" {limit:g}, so that one of the two is not found; this one the most, by {overlap[dropped].max():.2f}"
+        f"objects that overlap another of their class by an IoU above {name} = {limit:g}, so that one of the two is not"
+        f" found: {len(lost):,} of {len(objects):,}; this one the most, by {overlap[dropped].max():.2f}"
     )
     yield Finding(kind, split, objects.file(i), objects.name(i), message, objects.box(i))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from rcnnkit.pages import jpeg_source, table, text, whole_page
 from rcnnkit.progress import Report, reported, silent
 from rcnnkit.text import count
 
+IMAGE = re.compile(r"\(image (.+)\)$")  # how COCO's reader says which picture an annotation is of
 PAGE = "report.html"
 LISTED = 20  # findings of a kind on the page; the JSON file has all
 DRAWN = 2  # pictures of a kind that are drawn
@@ -176,15 +178,12 @@ def _pairs(checked: Checked) -> str:
 
 def _pictures(checked: Checked, report: Report) -> str:
     """A few pictures of each kind, with their objects, and with the one in question above them."""
-    by_file = {str(record.path): record for record in checked.records}
-    by_stem = {record.path.stem: record for record in checked.records}
+    shown = _Shown(checked)
     chosen: list[tuple[Finding, Record]] = []
     for found in by_kind(checked.findings):
         drawable = []
         for finding in found:
-            file = Path(finding.file)
-            record = by_file.get(finding.file) or (by_stem.get(file.stem) if file.suffix in (".xml", ".txt") else None)
-            if record:
+            if record := shown.record(finding):
                 drawable.append((finding, record))
             if len(drawable) == DRAWN:
                 break
@@ -195,6 +194,24 @@ def _pictures(checked: Checked, report: Report) -> str:
         caption = f"{finding.kind.title}: {record.path.name}{where}"
         figures.append(_figure(drawn(record, finding.box), caption))
     return f'<h2>Some of them drawn</h2><div class="pictures">{"".join(figures)}</div>' if figures else ""
+
+
+class _Shown:
+    """Finds the picture that a finding is of, where it is not left out itself."""
+
+    def __init__(self, checked: Checked) -> None:
+        self._by_file = {str(record.path): record for record in checked.records}
+        self._by_stem = {record.path.stem: record for record in checked.records}
+        splits = zip(checked.split_of_each, checked.records, strict=True)
+        self._by_id = {(split, str(record.id)): record for split, record in splits}
+
+    def record(self, finding: Finding) -> Record | None:
+        file = Path(finding.file)
+        if file.suffix in (".xml", ".txt"):  # an annotation of one picture
+            return self._by_stem.get(file.stem)
+        if image := IMAGE.search(finding.where):
+            return self._by_id.get((finding.split, image[1]))
+        return self._by_file.get(finding.file)
 
 
 def _figure(jpeg: bytes, caption: str) -> str:

@@ -64,11 +64,12 @@ def test_another_input_size_is_named_where_it_suits_the_anchors() -> None:
 def test_objects_below_a_cell() -> None:
     tiny, large = ((50, 50, 50.4, 50.4), 0), ((50, 50, 82, 82), 0)
     found = next(check_sizes(Objects.of(data_set([[tiny], *[[large]] * 30])), SETTINGS, "val", False))
-    assert (found.kind.name, found.kind.severity) == ("tiny-objects", "note")
-    assert found.message.startswith(
-        "1 object of 31 are below 4 × 4 pixels at the network's input (input.short_side = 800)"
+    assert (found.kind.name, found.kind.severity, found.where) == ("tiny-objects", "note", "object 0 (cat)")
+    assert found.message == (
+        "objects below 4 × 4 pixels at the network's input (input.short_side = 800): 1 of 31; this is the smallest:"
+        " x1 50, y1 50, x2 50.4, y2 50.4"
     )
-    found = next(check_sizes(Objects.of(data_set([[tiny], [large]])), SETTINGS, "val", False))
+    found = next(check_sizes(Objects.of(data_set([[tiny]] * 10 + [[large]] * 9)), SETTINGS, "val", False))
     assert found.kind.severity == "warning"
 
 
@@ -88,9 +89,12 @@ def test_more_objects_than_a_setting_lets_through() -> None:
 def test_objects_that_suppression_takes_for_one() -> None:
     one, other = ((10, 10, 60, 60), 0), ((10, 10, 60, 50), 0)
     (found,) = check_numbers(Objects.of(data_set([[one, other]])), SETTINGS, "train", True)
-    assert (found.kind.name, found.kind.severity, found.where) == ("crowded-objects", "warning", "object 1 (cat)")
+    assert (found.kind.name, found.kind.severity, found.where) == ("crowded-objects", "note", "object 1 (cat)")
     assert found.message == (
-        "1 object of 2 overlap another of their class by an IoU above head.nms_iou = 0.5, so that one of the two is not"
-        " found; this one the most, by 0.80"
+        "objects that overlap another of their class by an IoU above head.nms_iou = 0.5, so that one of the two is not"
+        " found: 1 of 2; this one the most, by 0.80"
     )
-    assert list(check_numbers(Objects.of(data_set([[one, (other[0], 1)]])), SETTINGS, "train", True)) == []
+    (found,) = check_numbers(Objects.of(data_set([[one, other]] * 10)), SETTINGS, "train", True)
+    assert found.kind.severity == "warning"
+    for pictures in ([[one, one]], [[one, (other[0], 1)]]):  # which is said otherwise, and which is kept
+        assert list(check_numbers(Objects.of(data_set(pictures)), SETTINGS, "train", True)) == []

@@ -33,6 +33,7 @@ def strange(digits: Path, tmp_path: Path) -> Checked:
     train["images"][0]["file_name"] = str(Path(train["images"][0]["file_name"]).with_name(new))
     annotation = next(each for each in train["annotations"] if each["image_id"] == train["images"][0]["id"])
     train["annotations"].append(annotation | {"id": 1000, "category_id": content["categories"][0]["id"]})
+    train["annotations"].append(annotation | {"id": 1001, "bbox": [5, 5, 0, 10]})
     shutil.copyfile(old.with_name(new), old.with_name("again.jpg"))
     val["images"].append(
         train["images"][0]
@@ -54,6 +55,7 @@ def test_the_page_is_whole_and_names_are_harmless(strange: Checked) -> None:
     words = " ".join(elements.text)
     assert '<script>alert("1")</script> \'"&amp; 🐈 \\u202e\\n' in words
     assert 'a"><script>alert(2)<b>🐈.jpg' in words
+    assert 'Training stops at these: a"><script>alert(2)<b>🐈.jpg, annotation 1001 (image 1)' in words  # it is drawn
     for title in (
         "A file is in two splits",
         "Delete it in the training split",

@@ -10,7 +10,7 @@ import pytest
 
 from rcnnkit.config_files import check_settings
 from rcnnkit.data.digits import write_digits
-from rcnnkit.data.reading import join_data, read_data
+from rcnnkit.data.reading import join_data, read_data, read_findings
 from rcnnkit.data.records import BadData
 from rcnnkit.training.detection import read_splits
 
@@ -195,3 +195,17 @@ def test_class_lists_that_disagree_are_reported_before_training(digits: Path, tm
     assert len(error.value.problems) == 2
     assert "leaves the box no width" in str(error.value)
     assert "of this class, which is not one of 0, 3, 4, 6, 7; add it to data.class_names" in str(error.value)
+
+
+def test_problems_come_with_the_data_and_nothing_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_digits(tmp_path / "data", train=2, val=1, size=(96, 96))
+    file = next((tmp_path / "data" / "Annotations").glob("000001.xml"))
+    file.write_text("<annotation>")
+    data, findings = read_findings(tmp_path / "data", "train")
+    assert [record.id for record in data.records] == ["000002"]
+    (problem,) = findings
+    assert problem.file == str(file)
+    assert (findings.objects, findings.pictures) == (0, 1)
+    assert caplog.records == []
+    with pytest.raises(BadData, match="this is not XML"):
+        read_data(tmp_path / "data", "train")
