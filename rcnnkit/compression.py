@@ -72,7 +72,7 @@ def compress(path: Path | str, ranks: Mapping[str, int], out: Path | str) -> tup
 
 
 def _cost(detector: nn.Module, head: TwoFC) -> Cost:
-    first = head.fc6 if isinstance(head.fc6, nn.Linear) else head.fc6[0]  # type: ignore[index]  # the first of two
+    first = next(layer for layer in head.fc6.modules() if isinstance(layer, nn.Linear))  # fc6, or the first of its two
     regions = torch.rand(REGIONS, first.in_features, 1, 1)
     seconds = []
     with torch.inference_mode():

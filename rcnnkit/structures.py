@@ -85,7 +85,7 @@ class Targets:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, keep: Tensor) -> Targets:
+    def __getitem__(self, keep: Tensor | slice) -> Targets:
         return _seen_too(_select(self, keep), self)
 
     def to(self, device: torch.device | str) -> Targets:
@@ -140,12 +140,12 @@ class Detections:
         return len(self.boxes)
 
     @overload
-    def __getitem__(self, keep: int) -> Found: ...
+    def __getitem__(self, keep: int | np.integer) -> Found: ...
 
     @overload
     def __getitem__(self, keep: Tensor | slice) -> Detections: ...
 
-    def __getitem__(self, keep: int | Tensor | slice) -> Found | Detections:
+    def __getitem__(self, keep: int | np.integer | Tensor | slice) -> Found | Detections:
         """Those that a mask, an index tensor or a slice selects; or one, as iterating gives it.
 
         Raises:
@@ -247,7 +247,7 @@ def _number(keep: object) -> int | None:
     return int(keep) if isinstance(keep, int | np.integer) and not isinstance(keep, bool) else None
 
 
-def _select(piece: Piece, keep: int | Tensor | slice) -> Piece:
+def _select(piece: Piece, keep: int | np.integer | Tensor | slice) -> Piece:
     if (number := _number(keep)) is not None:
         raise TypeError(f"{type(piece).__name__}[{number}] would be a single one; write a slice, such as [0:1]")
     chosen: dict[str, Any] = {name: value[keep] for name, value in _tensors(piece).items()}

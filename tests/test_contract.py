@@ -73,6 +73,7 @@ def built(chosen: tuple[str, ...]) -> tuple[Detector | Classifier, DetectorSetti
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         detector = build(made_from, ["cat", "dog"], [17, 18])
+        assert isinstance(detector, Detector | Classifier)
         for name, value in detector.state_dict().items():
             if value.ndim > 1 and not name.startswith("backbone."):
                 value.normal_(std=value[0].numel() ** -0.5)

@@ -9,13 +9,13 @@ from PIL import Image
 
 import rcnnkit
 from rcnnkit import DetectedFile, detect_files
-from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 
 
 @pytest.fixture(scope="module")
-def detector() -> Detector:
+def detector() -> FasterRCNN:
     values = {
         "model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 16},
         "rpn": {"anchor_sizes": [[8], [16], [32], [64], [128]], "post_nms": 20},
@@ -24,7 +24,9 @@ def detector() -> Detector:
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return build(DetectorSettings.model_validate(values), ["cat", "dog"]).eval()
+        detector = build(DetectorSettings.model_validate(values), ["cat", "dog"])
+    assert isinstance(detector, FasterRCNN)
+    return detector.eval()
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_picture_is_answered_in_order(
-    detector: Detector, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    detector: FasterRCNN, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[DetectedFile] = []
     out = tmp_path / "out"
@@ -64,7 +66,7 @@ def test_every_picture_is_answered_in_order(
 
 
 def test_nothing_is_written_without_out_and_errors_are_logged(
-    detector: Detector, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    detector: FasterRCNN, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
     files = [folder / "b" / "bad.jpg", folder / "a.png", folder / "a.png", folder / "none.png"]
@@ -76,7 +78,7 @@ def test_nothing_is_written_without_out_and_errors_are_logged(
     assert isinstance(none.error, FileNotFoundError)
 
 
-def test_nothing_found_is_no_failure(detector: Detector, folder: Path, tmp_path: Path) -> None:
+def test_nothing_found_is_no_failure(detector: FasterRCNN, folder: Path, tmp_path: Path) -> None:
     detector.head.score_threshold = 1.0
     try:
         (one,) = detect_files(detector, folder / "a.png", tmp_path / "out")
@@ -88,7 +90,7 @@ def test_nothing_found_is_no_failure(detector: Detector, folder: Path, tmp_path:
     assert (tmp_path / "out" / "detections.json").read_text() == "[]"
 
 
-def test_what_holds_for_every_picture_is_raised(detector: Detector, folder: Path) -> None:
+def test_what_holds_for_every_picture_is_raised(detector: FasterRCNN, folder: Path) -> None:
     with pytest.raises(ValueError, match="batch = 0; give 1 or more pictures at a time"):
         rcnnkit.detect_files(detector, folder, batch=0)
     with pytest.raises(RuntimeError, match=r"training mode; call detector\.eval"):

@@ -132,29 +132,29 @@ def test_every_way_out_ends_all_processes(tiny: dict[str, dict[str, Any]], tmp_p
         train = tiny["train"] | {"iterations": 1000, "save_every": 1000} | options
         write_settings(check_settings(tiny | {"train": train}, "test"), tmp_path / f"{name}.toml")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "500"}
-    command = [sys.executable, "-c", WAYS_OUT, tmp_path, *WAYS]
+    command = [sys.executable, "-c", WAYS_OUT, str(tmp_path), *WAYS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as forks:
         assert forks.stdout
         processes = dict(forks.stdout.readline().split() for _ in WAYS)
         try:
             for way, (act, _, said) in WAYS.items():
-                process, output = int(processes[way]), tmp_path / f"{way}.txt"
+                process, file = int(processes[way]), tmp_path / f"{way}.txt"
                 if act:
-                    while "ready" not in output.read_text() and living(process):
+                    while "ready" not in file.read_text() and living(process):
                         time.sleep(0.05)
                     act(process)
                     (tmp_path / f"{way}.acted").touch()
-                while said.partition("{")[0] not in output.read_text() and living(process):
+                while said.partition("{")[0] not in file.read_text() and living(process):
                     time.sleep(0.05)
                 began = time.monotonic()
                 while left := living(process):
-                    assert time.monotonic() - began < SECONDS, (way, left, output.read_text())
+                    assert time.monotonic() - began < SECONDS, (way, left, file.read_text())
                     time.sleep(0.05)
             ended = dict(forks.stdout.readline().split() for _ in WAYS)
         finally:
             for process in map(int, processes.values()):
-                for left in living(process):
-                    os.kill(left, signal.SIGKILL)
+                for each in living(process):
+                    os.kill(each, signal.SIGKILL)
     for way, (_, status, said) in WAYS.items():
         run, output = tmp_path / way, (tmp_path / f"{way}.txt").read_text()
         assert int(ended[way]) == status, (way, output)

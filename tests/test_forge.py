@@ -39,7 +39,8 @@ def project() -> dict[str, Any]:
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_the_schema_holds(schema: str) -> None:
     assert all(path.is_file() for path in SCHEMAS[schema])
-    command = ["check-jsonschema", "--default-filetype", "yaml", "--builtin-schema", schema, *SCHEMAS[schema]]
+    files = map(str, SCHEMAS[schema])
+    command = ["check-jsonschema", "--default-filetype", "yaml", "--builtin-schema", schema, *files]
     checked = subprocess.run(command, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rcnnkit import weights
 from rcnnkit.config_files import check_settings
 from rcnnkit.data.reading import read_data
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.evaluation.report import evaluate
 from rcnnkit.training.train import train
 
@@ -33,6 +34,7 @@ def test_twenty_steps_resumed_evaluated_and_detected(
     evaluation = evaluate(detector, held_out)
     assert evaluation.pictures == 4
     path = held_out.records[0].path
+    assert isinstance(detector, FasterRCNN)
     detector.head.score_threshold = 0.0
     found = detector(path)
     assert found.boxes.is_cuda
@@ -47,6 +49,7 @@ def test_the_same_answer_as_on_the_cpu(
     answers = []
     for device in ("cpu", "cuda"):
         detector = weights.load(best, device, for_training=True)
+        assert isinstance(detector, FasterRCNN)
         detector.head.score_threshold = 0.0
         answers.append(detector(digits / "JPEGImages" / "000001.jpg").to("cpu"))
     on_cpu, on_gpu = answers

@@ -6,7 +6,9 @@ import os
 import re
 import struct
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +19,7 @@ from PIL import EpsImagePlugin, Image, PngImagePlugin
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from rcnnkit.decoding import open_picture, sizes
-from rcnnkit.images import Preprocessing, list_pictures, read_picture, read_pictures
+from rcnnkit.images import Picture, Preprocessing, list_pictures, read_picture, read_pictures
 
 ORIENTATION = 0x0112  # EXIF's tag
 
@@ -26,7 +28,7 @@ def noise(height: int = 6, width: int = 9, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def written(path: Path, picture: Image.Image, **options: object) -> Path:
+def written(path: Path, picture: Image.Image, **options: Any) -> Path:
     picture.save(path, **options)
     return path
 
@@ -34,7 +36,7 @@ def written(path: Path, picture: Image.Image, **options: object) -> Path:
 def test_every_kind_of_picture_is_the_same_picture(tmp_path: Path) -> None:
     pixels = noise()
     path = written(tmp_path / "a.png", Image.fromarray(pixels))
-    kinds = [
+    kinds: list[Picture] = [
         path,
         str(path),
         Image.fromarray(pixels),
@@ -154,7 +156,12 @@ def upright(stored: np.ndarray, orientation: int) -> np.ndarray:
     }[orientation](stored)
 
 
-LOSSLESS = {"PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}
+LOSSLESS: dict[str, dict[str, Any]] = {
+    "PNG": {},
+    "WEBP": {"lossless": True},
+    "TIFF": {},
+    "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+}
 
 
 def oriented(path: Path, orientation: int, format: str = "JPEG") -> np.ndarray:
@@ -164,7 +171,7 @@ def oriented(path: Path, orientation: int, format: str = "JPEG") -> np.ndarray:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     options = {"JPEG": {"quality": 98}, "MPO": {"quality": 98}} | LOSSLESS
-    more = {"save_all": True, "append_images": [Image.new("RGB", (9, 9))]} if format == "MPO" else {}
+    more: dict[str, Any] = {"save_all": True, "append_images": [Image.new("RGB", (9, 9))]} if format == "MPO" else {}
     Image.fromarray(stored).save(path, format, exif=exif, **options[format], **more)
     return stored
 
@@ -447,7 +454,9 @@ def test_a_jpeg_of_which_a_part_is_missing_is_refused(tmp_path: Path) -> None:
     whole = file.getvalue()
     middle = len(whole) // 2
     path.write_bytes(whole[:middle] + b"\xff\xd9")
-    assert cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR).shape == (100, 120, 3)
+    decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    assert decoded.shape == (100, 120, 3)
     with pytest.raises(ValueError, match=r"half\.jpg cannot be decoded \(its data end after \d+ of 56 blocks\); copy"):
         read_picture(path)
     path.write_bytes(whole[:middle] + bytes(500) + whole[middle + 500 :])
@@ -488,7 +497,7 @@ def test_open_files_give_their_rest(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a\.png cannot be read \(read of closed file\); open it again, in mode 'rb'"):
         read_picture(file)
     with pytest.raises(TypeError, match=r"the StringIO given gives str and not bytes; open it in mode 'rb'"):
-        read_picture(io.StringIO("text"))
+        read_picture(io.StringIO("text"))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="the BytesIO given cannot be decoded"):
         read_picture(io.BytesIO(b"x"))
     with pytest.raises(ValueError, match="the picture of 3 bytes cannot be decoded"):
@@ -510,7 +519,7 @@ def test_a_pil_picture_whose_file_was_closed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_picture(closed), noise())
 
 
-NO_PICTURES = [
+NO_PICTURES: list[tuple[Any, type[Exception], str]] = [
     (
         None,
         TypeError,
@@ -580,14 +589,20 @@ def test_one_picture_or_several() -> None:
         Image.new("L", (1, 1)),
     ):
         assert list_pictures(one) is None
-    named = {"a": pixels, "b": "b.jpg"}
-    for several in ((p for p in named.values()), named.values(), tuple(named.values()), iter(named.values())):
-        first, second = list_pictures(several)
+    named: dict[str, Picture] = {"a": pixels, "b": "b.jpg"}
+    ways: list[Iterable[Picture]] = [
+        (p for p in named.values()),
+        named.values(),
+        tuple(named.values()),
+        iter(named.values()),
+    ]
+    for several in ways:
+        first, second = list_pictures(several) or []
         assert first is pixels
         assert second == "b.jpg"
     assert list_pictures(iter(())) == []
     for batch in (np.stack([pixels, pixels + 1]), torch.tensor(np.stack([pixels, pixels + 1])).permute(0, 3, 1, 2)):
-        first, second = read_pictures(list_pictures(batch))
+        first, second = read_pictures(list_pictures(batch) or [])
         np.testing.assert_array_equal(first, pixels)
         np.testing.assert_array_equal(second, pixels + 1)
     with pytest.raises(TypeError, match=r"a dict of pictures has no order to answer in; pass its values"):
@@ -595,7 +610,7 @@ def test_one_picture_or_several() -> None:
     with pytest.raises(TypeError, match=r"a set of pictures has no order to answer in; pass a list"):
         list_pictures({"a.jpg"})
     with pytest.raises(TypeError, match=r"None is not a picture; cv2\.imread returns it"):
-        list_pictures(None)
+        list_pictures(None)  # type: ignore[arg-type]
 
 
 def test_other_shapes_and_types_are_refused() -> None:
@@ -796,7 +811,8 @@ def test_pictures_one_by_one_and_without_pixels() -> None:
     rng = np.random.default_rng(0)
     preprocessing = Preprocessing(short_side=24, long_side=50, divisor=16)
     array, unit = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), torch.rand(3, 20, 50)  # not rounded to 8 bits
-    for alone, picture in zip(preprocessing.one_by_one([array, unit]), [array, unit], strict=True):
+    pictures: list[Picture] = [array, unit]
+    for alone, picture in zip(preprocessing.one_by_one(pictures), pictures, strict=True):
         expected = preprocessing([picture])
         assert alone.pixels.equal(expected.pixels)
         assert (alone.sizes, alone.original_sizes) == (expected.sizes, expected.original_sizes)

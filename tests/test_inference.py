@@ -41,6 +41,8 @@ def detector_of(name: str) -> Detector:
         }
     )
     detector = build(settings, ["a", "b", "c"])
+    assert isinstance(detector, Detector)
+    module: Any
     for module in detector.modules():
         if hasattr(module, "running_var"):  # statistics that folding could get wrong
             module.running_mean.normal_(std=0.2)
@@ -116,6 +118,8 @@ def test_networks_that_go_their_own_way_stay_right() -> None:
         network = Crossed().eval()
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None
+                assert module.running_var is not None
                 module.running_mean.normal_()
                 module.running_var.uniform_(0.5, 2)
                 module.weight.uniform_(0.5, 1.5)

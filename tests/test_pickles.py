@@ -7,6 +7,7 @@ import pickle
 import struct
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,7 +196,7 @@ DTYPE = b"cnumpy\ndtype\n(S'f4'\nI0\nI1\ntR"
 
 
 def nested(depth, times=1):
-    value = [1.5]
+    value: list[Any] = [1.5]
     for _ in range(depth - 1):
         value = [value] * times
     return value

@@ -41,8 +41,8 @@ def test_tensors_and_arrays_arrive_unchanged() -> None:
         assert theirs.dtype == ours.dtype
         assert theirs.equal(ours)
         theirs.zero_()  # they can be written to
-    for ours, theirs in zip(arrays, others, strict=True):
-        np.testing.assert_array_equal(theirs, ours, strict=True)
+    for array, other in zip(arrays, others, strict=True):
+        np.testing.assert_array_equal(other, array, strict=True)
 
 
 def test_an_error_comes_with_its_trace() -> None:

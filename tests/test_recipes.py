@@ -18,7 +18,7 @@ from rcnnkit.training.train import train
 CONFIGS = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(path for name in ("*rcnn_*_voc07*", "faster*_coco_*") for path in CONFIGS.glob(f"{name}.toml"))
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "model": {"pretrained": False},
     "rpn": dict.fromkeys(("pre_nms", "post_nms", "train_pre_nms", "train_post_nms"), 20),
     "head": {"hidden": 16, "samples": 16},

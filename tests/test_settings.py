@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic.fields import FieldInfo
+
 from rcnnkit.config import Settings
 
 ROOT = Path(__file__).parents[1] / "rcnnkit"
@@ -28,9 +30,14 @@ def test_constructors_have_few_parameters() -> None:
     assert not many
 
 
+def fields_of(section: FieldInfo) -> dict[str, FieldInfo]:
+    assert section.annotation is not None
+    return section.annotation.model_fields
+
+
 def test_detectors_and_their_parts_write_no_default_again() -> None:
     """A parameter of a detector's, head's, proposal method's or pool's constructor that is a setting has no default."""
-    settings = {name for section in Settings.model_fields.values() for name in section.annotation.model_fields}
+    settings = {name for section in Settings.model_fields.values() for name in fields_of(section)}
     again = []
     for name, init in constructors():
         if not name.startswith(("detectors/", "heads/", "proposals/", "backbones/classifier")):
@@ -91,8 +98,8 @@ def written_again(trees: list[ast.AST], settings: dict[str, set[str]]) -> set[st
     """
     all_definitions = [found for tree in trees for found in definitions(tree)]
     signatures: dict[str, list[Signature]] = {}
-    for name, _, own in all_definitions:
-        signatures.setdefault(name, []).append(own)
+    for name, _, parameters in all_definitions:
+        signatures.setdefault(name, []).append(parameters)
     again = set()
     for name, function, (_, defaults) in all_definitions:
         own = {k: v for k, v in defaults.items() if v not in OFF and not re.fullmatch(r"[A-Z]+\.\w+", v)}
@@ -101,7 +108,8 @@ def written_again(trees: list[ast.AST], settings: dict[str, set[str]]) -> set[st
         for call in [node for node in ast.walk(function) if isinstance(node, ast.Call)]:
             callee = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
             for positional, theirs in signatures.get(called.get(callee, callee), []):
-                given = [*zip(positional, call.args, strict=False), *((k.arg, k.value) for k in call.keywords)]
+                given = [*zip(positional, call.args, strict=False)]
+                given += [(k.arg, k.value) for k in call.keywords if k.arg]
                 for parameter, value in given:
                     if isinstance(value, ast.Name) and value.id in own and theirs.get(parameter, "None") not in OFF:
                         one, other = own[value.id], theirs[parameter]
@@ -117,7 +125,7 @@ def test_no_default_is_written_twice() -> None:
     trees: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))]
     settings: dict[str, set[str]] = {}
     for section in Settings.model_fields.values():
-        for name, field in section.annotation.model_fields.items():
+        for name, field in fields_of(section).items():
             settings.setdefault(name, set()).add(repr(field.default))
     again = {found for found in written_again(trees, settings) if not found.startswith(OTHERS)}
     assert again == set()

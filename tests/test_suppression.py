@@ -1,6 +1,7 @@
 """From scores to boxes, one candidate at a time, as the text states it."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from rcnnkit.boxes import decode
 from rcnnkit.suppression import Kept, suppress
 
 SIZE = (80, 100)  # height, width
-RULES = {"min_side": 3.0, "nms_iou": 0.4}
+RULES: dict[str, Any] = {"min_side": 3.0, "nms_iou": 0.4}
 
 
 def candidates(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -32,10 +33,11 @@ def by_definition(rows: list[tuple[Tensor, Tensor, float, int]], threshold: floa
         if score > threshold and x2 - x1 >= 3 and y2 - y1 >= 3:
             large.append((score, group, (x1, y1, x2, y2)))
     kept: list[tuple] = []
-    for score, group, box in sorted(large, reverse=True):
+    for candidate in sorted(large, reverse=True):
+        _, group, corners = candidate
         rivals = [torch.tensor([other[2]]) for other in kept if other[1] == group]
-        if all(torchvision.ops.box_iou(torch.tensor([box]), rival) <= 0.4 for rival in rivals):
-            kept.append((score, group, box))
+        if all(torchvision.ops.box_iou(torch.tensor([corners]), rival) <= 0.4 for rival in rivals):
+            kept.append(candidate)
     return kept[:most]
 
 

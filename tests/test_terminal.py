@@ -109,11 +109,12 @@ def test_log_messages() -> None:
 
 
 def test_streams_escape_what_they_lack(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("stdout", "stderr"):
-        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), "ascii", errors="strict", newline="\n"))
+    streams = {name: io.BytesIO() for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(stream, "ascii", errors="strict", newline="\n"))
     escape_what_streams_lack()
     print("a…")
     sys.stdout.flush()
-    assert sys.stdout.buffer.getvalue() == b"a\\u2026\n"
+    assert streams["stdout"].getvalue() == b"a\\u2026\n"
     monkeypatch.setattr(sys, "stdout", None)  # as in a service
     escape_what_streams_lack()

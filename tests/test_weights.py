@@ -43,7 +43,9 @@ SETTINGS = DetectorSettings.model_validate(
 def detector() -> FasterRCNN:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return build(SETTINGS, ["cat", "dög"], [17, 3]).eval()
+        detector = build(SETTINGS, ["cat", "dög"], [17, 3])
+    assert isinstance(detector, FasterRCNN)
+    return detector.eval()
 
 
 @pytest.fixture
@@ -291,7 +293,9 @@ def test_weights_that_are_not_finite(file: Path, value: float) -> None:
         read(file)
     large = torch.full_like(bad, 3e38)  # finite, and their sum is not
     write(**{"head-score_layer-weight": large, "training/momentum": bad})  # which detecting does not need
-    assert load(file, "cpu", for_training=True).head.score_layer.weight.equal(large)
+    loaded = load(file, "cpu", for_training=True)
+    assert isinstance(loaded, FasterRCNN)
+    assert loaded.head.score_layer.weight.equal(large)
 
 
 def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
@@ -386,6 +390,7 @@ def test_fast_rcnn_comes_back_with_its_target_statistics(tmp_path: Path) -> None
     }
     settings = SETTINGS.model_copy(update=changed)
     fast = build(settings, ["cat", "dog"])
+    assert isinstance(fast, FastRCNN)
     fast.head.target_std.fill_(0.25)
     save(fast, settings, tmp_path / "a.safetensors")
     loaded = load(tmp_path / "a.safetensors", "cpu")
@@ -497,7 +502,9 @@ def deaf(detector: FasterRCNN) -> FasterRCNN:
 
 def test_a_file_with_settings_fills_a_detector_too(detector: FasterRCNN, file: Path) -> None:
     with torch.random.fork_rng():
-        filled = load(file, "cpu", for_training=True, into=build(SETTINGS, ["cat", "dög"], [17, 3]))
+        fresh = build(SETTINGS, ["cat", "dög"], [17, 3])
+        assert isinstance(fresh, FasterRCNN)
+        filled = load(file, "cpu", for_training=True, into=fresh)
     assert all(filled.state_dict()[name].equal(value) for name, value in detector.state_dict().items())
 
 

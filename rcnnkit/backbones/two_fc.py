@@ -55,7 +55,7 @@ class TwoFC(nn.Module):
         return self.dropout(self.relu(self.fc7(hidden)))
 
 
-def linear(inputs: int, outputs: int, rank: int = 0) -> nn.Module:
+def linear(inputs: int, outputs: int, rank: int = 0) -> nn.Linear | nn.Sequential:
     """A fully connected layer, or the two that `truncated` leaves of it."""
     if not rank:
         return nn.Linear(inputs, outputs)
@@ -63,7 +63,7 @@ def linear(inputs: int, outputs: int, rank: int = 0) -> nn.Module:
 
 
 @torch.no_grad()
-def truncated(layer: nn.Linear, rank: int) -> nn.Module:
+def truncated(layer: nn.Linear, rank: int) -> nn.Sequential:
     """Two layers in place of one, W ≈ U Σ Vᵗ: the first is Σ Vᵗ without a bias, the second U with the layer's own.
 
     Of all pairs that pass `rank` values on, they are the nearest to W (Fast R-CNN 3.1, equation 5).
@@ -73,5 +73,6 @@ def truncated(layer: nn.Linear, rank: int) -> nn.Module:
     # U from W Wᵗ = U Σ² Uᵗ, and Σ Vᵗ = Uᵗ W: for VGG16's fc6 a fraction of the time of a whole SVD.
     u = torch.linalg.eigh(w @ w.T).eigenvectors.flip(1)[:, :rank]
     pair = linear(inputs, outputs, rank)
+    assert isinstance(pair, nn.Sequential)
     pair.load_state_dict({"0.weight": u.T @ w, "1.weight": u, "1.bias": layer.bias})
     return pair

@@ -21,7 +21,7 @@ def test_constants_of_the_normalisation(net, constants: tuple[float, ...]) -> No
 
 def test_caffenet_pools_first_and_vgg_m_normalises_first() -> None:
     def order(net: SingleMap) -> list[str]:
-        return [type(layer).__name__ for layer in net.stages[1]][:2]
+        return [type(layer).__name__ for layer in net.stages[1].children()][:2]
 
     assert order(caffenet()) == ["MaxPool2d", "AcrossChannelsNorm"]
     assert order(vgg_cnn_m_1024()) == ["AcrossChannelsNorm", "MaxPool2d"]
@@ -30,7 +30,7 @@ def test_caffenet_pools_first_and_vgg_m_normalises_first() -> None:
 @pytest.mark.parametrize("stage", [1, 3, 4])  # conv2, conv4, conv5
 def test_two_groups_by_hand(stage: int) -> None:
     """The first half of the outputs sees the first half of the inputs, the second the second."""
-    conv = next(layer for layer in caffenet().stages[stage] if isinstance(layer, nn.Conv2d))
+    conv = next(layer for layer in caffenet().stages[stage].children() if isinstance(layer, nn.Conv2d))
     ins, outs = conv.in_channels // 2, conv.out_channels // 2
     x = torch.randn(1, conv.in_channels, 6, 6)
     halves = [
@@ -57,7 +57,7 @@ def pooled(cells: Tensor, padding: int) -> Tensor:
 @pytest.mark.parametrize("padded", [True, False])
 def test_pooling_rounds_up_as_caffes(size: tuple[int, int], padded: bool) -> None:
     cells = torch.randn(*size)
-    pool = caffenet(padded=padded).stages[1][0]
+    pool = next(caffenet(padded=padded).stages[1].children())
     assert pool(cells[None, None])[0, 0].equal(pooled(cells, int(padded)))
 
 

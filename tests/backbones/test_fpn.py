@@ -17,6 +17,8 @@ def test_maps_are_torchvisions(size: tuple[int, int]) -> None:
     theirs = FeaturePyramidNetwork([64, 128, 256, 512], 16, LastLevelMaxPool()).eval()
     for i in range(4):
         for block, ours in ((theirs.inner_blocks[i], fpn.lateral[i]), (theirs.layer_blocks[i], fpn.output[i])):
+            assert isinstance(ours, nn.Sequential)
+            assert isinstance(ours[0].bias, nn.Parameter)
             nn.init.normal_(ours[0].bias)
             block[0].load_state_dict(ours[0].state_dict())
     pixels = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
@@ -38,10 +40,10 @@ class Constants(nn.Module):
 
 
 def test_the_way_down_by_hand() -> None:
-    fpn = FPN(Constants(), 1)  # type: ignore[arg-type]
+    fpn = FPN(Constants(), 1)
     for lateral, output in zip(fpn.lateral, fpn.output, strict=True):
-        nn.init.ones_(lateral[0].weight)
-        nn.init.dirac_(output[0].weight)  # hands on what it gets
+        nn.init.ones_(lateral.get_parameter("0.weight"))
+        nn.init.dirac_(output.get_parameter("0.weight"))  # hands on what it gets
     with torch.no_grad():
         maps = fpn(torch.zeros(1, 3, 64, 64))
     # each level is its own and all above; P6 is P5's

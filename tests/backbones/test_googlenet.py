@@ -22,6 +22,8 @@ def theirs() -> nn.Module:
         net = torchvision.models.GoogLeNet(num_classes=1000, init_weights=False)
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
+                assert module.running_var is not None
+                assert module.running_mean is not None
                 for value in (module.weight, module.running_var):
                     nn.init.uniform_(value, 0.5, 1)
                 for value in (module.bias, module.running_mean):

@@ -8,9 +8,14 @@ import torch
 from torch import nn
 from torchvision.models.vgg import cfgs, make_layers
 
+from rcnnkit.backbones.googlenet import GoogLeNet
 from rcnnkit.backbones.names import ARCHITECTURES
+from rcnnkit.backbones.single_map import SingleMap
+from rcnnkit.backbones.two_fc import TwoFC
 from rcnnkit.backbones.vgg import VGGMaps, vgg
+from rcnnkit.backbones.window import WindowNetwork
 from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.kinds import build, region_network, window_network
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.inference import prepare
@@ -52,7 +57,7 @@ def settings(name: str, detector: str = "faster_rcnn", **model: Any) -> Detector
     )
 
 
-def whole(name: str) -> nn.Module:
+def whole(name: str) -> WindowNetwork:
     default = DetectorSettings.model_validate({"model": settings(name, "rcnn").model})
     with torch.device("meta"):
         return window_network(default)
@@ -100,7 +105,9 @@ def test_layer_table(name: str) -> None:
 def test_stages(name: str, sizes: list[tuple[int, int]]) -> None:
     pixels = torch.empty(1, 3, *[ARCHITECTURES[name].window] * 2, device="meta")
     found = []
-    for stage in whole(name).body.stages:
+    body = whole(name).body
+    assert isinstance(body, SingleMap | GoogLeNet)
+    for stage in body.stages:
         pixels = stage(pixels)
         found.append((pixels.shape[1], pixels.shape[2]))
     assert found == sizes
@@ -120,6 +127,7 @@ def test_frozen_stages_are_the_first_ones(name: str) -> None:
     for frozen in range(6):
         with torch.device("meta"):
             body = window_network(settings(name, "rcnn", frozen_stages=frozen)).body
+        assert isinstance(body, SingleMap | GoogLeNet)
         body.train()
         for number, stage in enumerate(body.stages):
             assert all(p.requires_grad is (number >= frozen) for p in stage.parameters())
@@ -137,6 +145,7 @@ def test_made_ready_to_detect(name: str) -> None:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         detector = build(settings(name), ["cat"]).eval()
+        assert isinstance(detector, FasterRCNN)
         pixels = torch.randn(1, 3, 64, 96)
         (expected,) = detector.backbone(pixels)
         for precision, tolerance in (("float32", 1e-4), ("bf16", 0.05)):
@@ -173,6 +182,7 @@ def test_the_maps_of_vgg_are_its_own_features() -> None:
 def test_anchors_lie_16_pixels_apart(name: str) -> None:
     """Also where the map has a row more than there are 16s in the picture."""
     detector = build(settings(name), ["cat"])
+    assert isinstance(detector, FasterRCNN)
     images = detector.preprocessing([np.zeros((64, 64, 3), dtype=np.uint8)])
     cells = torch.zeros(1, 1, 5, 5)
     (anchors,) = detector.rpn.place_anchors(images, [cells])
@@ -190,6 +200,9 @@ def test_fc7_is_narrower_in_vgg_cnn_m_1024() -> None:
         detector = build(default, ["cat"])
     assert isinstance(detector, FastRCNN)
     layers = detector.head.layers
+    assert isinstance(layers, TwoFC)
+    assert isinstance(layers.fc6, nn.Linear)
+    assert isinstance(layers.fc7, nn.Linear)
     assert (layers.fc6.in_features, layers.fc6.out_features, layers.fc7.out_features) == (18432, 4096, 1024)
     assert detector.head.score_layer.in_features == 1024
     assert detector.pool.size == 6

@@ -1,6 +1,7 @@
 """ResNets: torchvision's numbers, what is frozen, and what happens without a network."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 
-from rcnnkit.backbones.norms import norm_layer
+from rcnnkit.backbones.norms import Norm, norm_layer
 from rcnnkit.backbones.resnet import ResNet, ResNetC4, Stage4, set_variant
 
 
@@ -20,6 +21,8 @@ def classifier(name: str = "resnet18", seed: int = 0) -> nn.Module:
         net = torchvision.models.get_model(name)
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
+                assert module.running_var is not None
+                assert module.running_mean is not None
                 for value in (module.weight, module.running_var):
                     nn.init.uniform_(value, 0.5, 1)
                 for value in (module.bias, module.running_mean):
@@ -120,13 +123,14 @@ def test_frozen_stages_stay_as_they_are(frozen: int) -> None:
 
 
 def test_train_and_eval_go_on_working() -> None:
-    resnet = nn.Sequential(ResNet("resnet18", "batch", frozen_stages=2))
+    inner = ResNet("resnet18", "batch", frozen_stages=2)
+    resnet = nn.Sequential(inner)
     resnet.train()
-    assert [m.training for m in (resnet[0], resnet[0].stem[1], resnet[0].stages[1])] == [True, False, True]
+    assert [m.training for m in (inner, inner.stem[1], inner.stages[1])] == [True, False, True]
     resnet.eval()
     assert not any(m.training for m in resnet.modules())
     resnet.train()
-    assert resnet[0].stages[1].training
+    assert inner.stages[1].training
 
 
 def test_freezing_adds_nothing_to_the_state() -> None:
@@ -141,8 +145,10 @@ def test_norms() -> None:
     assert isinstance(group, nn.GroupNorm)
     assert (group.num_groups, group.num_channels) == (32, 64)
     assert norm_layer("none")(64)(PIXELS) is PIXELS
-    counts = {norm: sum(isinstance(m, kind) for m in ResNet("resnet18", norm).modules()) for norm, kind in
-              (("batch", nn.BatchNorm2d), ("frozen", FrozenBatchNorm2d), ("group", nn.GroupNorm))}  # fmt: skip
+    kinds: dict[Norm, type] = {"batch": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "group": nn.GroupNorm}
+    counts = {
+        norm: sum(isinstance(m, kind) for m in ResNet("resnet18", norm).modules()) for norm, kind in kinds.items()
+    }
     assert set(counts.values()) == {20}
 
 
@@ -180,11 +186,12 @@ def test_a_frozen_network_gets_all_it_needs(downloads: dict[str, nn.Module]) -> 
 def test_where_bottlenecks_step(in_1x1: bool) -> None:
     net = ResNet("resnet50", "frozen").eval()
     set_variant(net, 0.25, in_1x1)
-    steps = [(block.conv1.stride[0], block.conv2.stride[0]) for stage in net.stages for block in stage]
+    blocks: list[Any] = [block for stage in net.stages for block in stage.children()]
+    steps = [(block.conv1.stride[0], block.conv2.stride[0]) for block in blocks]
     first = (2, 1) if in_1x1 else (1, 2)
     assert steps == [(1, 1)] * 3 + [first] + [(1, 1)] * 3 + [first] + [(1, 1)] * 5 + [first] + [(1, 1)] * 2
     assert [m.shape[2] for m in net(torch.zeros(1, 3, 64, 64))] == [16, 8, 4, 2]
-    norm = net.stages[0][0].bn1
+    norm = blocks[0].bn1
     x = torch.randn(1, 64, 2, 2)
     nn.init.constant_(norm.running_var, 2.0)
     torch.testing.assert_close(norm(x), x / 1.5)  # √(2 + 0.25)

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models import VGG, AlexNet
 
 from rcnnkit.backbones.alexnet import alexnet
 from rcnnkit.backbones.single_map import HIDDEN, SingleMap, fill_from_imagenet
@@ -17,7 +18,7 @@ PIXELS = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module", params=["alexnet", "vgg19"])
-def theirs(request: pytest.FixtureRequest) -> Iterator[tuple[str, nn.Module]]:
+def theirs(request: pytest.FixtureRequest) -> Iterator[tuple[str, AlexNet | VGG]]:
     """The name of a classifier and torchvision's network, with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -38,7 +39,7 @@ def download(theirs: tuple[str, nn.Module], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("download")
-def test_a_whole_classifier_gives_torchvisions_numbers(theirs: tuple[str, nn.Module]) -> None:
+def test_a_whole_classifier_gives_torchvisions_numbers(theirs: tuple[str, AlexNet | VGG]) -> None:
     name, net = theirs
     body = ours(name).eval()
     head = TwoFC(body.channels[0], body.pool_size, HIDDEN, dropout=0.5).eval()
@@ -53,7 +54,7 @@ def test_a_whole_classifier_gives_torchvisions_numbers(theirs: tuple[str, nn.Mod
 
 
 @pytest.mark.usefixtures("download")
-def test_a_pyramid_has_the_pretrained_convolutions(theirs: tuple[str, nn.Module]) -> None:
+def test_a_pyramid_has_the_pretrained_convolutions(theirs: tuple[str, AlexNet | VGG]) -> None:
     name, net = theirs
     body = ours(name)
     fill_from_imagenet(name, body, None)

@@ -16,7 +16,7 @@ def test_a_classifier_takes_the_largest_of_6_by_6_parts() -> None:
 
 def test_norms_and_pooling_come_before_conv2_and_conv3() -> None:
     net = zfnet()
-    kinds = [[type(layer).__name__ for layer in stage] for stage in net.stages]
+    kinds = [[type(layer).__name__ for layer in stage.children()] for stage in net.stages]
     between = ["WithinChannelNorm", "MaxPool2d", "Conv2d", "ReLU"]
     assert kinds == [["Conv2d", "ReLU"], between, between, ["Conv2d", "ReLU"], ["Conv2d", "ReLU"]]
 
@@ -25,7 +25,7 @@ def test_cells_lie_where_their_stride_says() -> None:
     """A dot at pixel 16 · 8 is seen by cell (8, 8) at least as well as by any other."""
     net = zfnet()
     for stage in net.stages:
-        for layer in stage:
+        for layer in stage.children():
             if isinstance(layer, torch.nn.Conv2d):
                 torch.nn.init.constant_(layer.weight, 1e-2)
     pixels = torch.zeros(1, 3, 256, 256)

@@ -29,7 +29,7 @@ def contender(title: str, whole: float) -> MeasuredContender:
 @pytest.fixture
 def results() -> Results:
     """Ten pictures: 5 s, 0.5 s and 0.25 s each."""
-    versions = {"torch": "2.14", "rcnnkit": "0.1.0"}
+    versions: dict[str, str | None] = {"torch": "2.14", "rcnnkit": "0.1.0"}
     return Results(
         date="2026-11-25T10:00:00+00:00",
         options=Options(batch=1, threads=2),

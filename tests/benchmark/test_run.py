@@ -125,7 +125,7 @@ def test_bad_input(options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"limit": 5}, "5 pictures; a benchmark needs at least 10"),
     ):
         with pytest.raises(ValueError, match=words):
-            run_benchmark(replace(options, **changed), tmp_path / "out", CONSOLE)  # type: ignore[arg-type]
+            run_benchmark(replace(options, **changed), tmp_path / "out", CONSOLE)
     monkeypatch.setattr("rcnnkit.benchmark.measure.memory.free_memory", lambda device: 1000)
     with pytest.raises(ValueError, match=r"R-CNN needs about .* GB on cpu"):
         run_benchmark(options, tmp_path / "out", CONSOLE)

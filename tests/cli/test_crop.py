@@ -20,8 +20,8 @@ def test_crop_of_roboflows_files(
     assert rcnnkit("crop", tmp_path / "train/_annotations.coco.json", *pictures, "--out", tmp_path / "o") == 0
     monkeypatch.chdir(tmp_path / "valid")
     assert rcnnkit("crop", "_annotations.coco.json", *pictures, "--out", tmp_path / "o") == 0
-    split = ("--split", "valid/_annotations.coco.json", "--out", tmp_path / "below")
-    assert rcnnkit("crop", tmp_path, *pictures, *split) == 0
+    chosen = ("--split", "valid/_annotations.coco.json", "--out", tmp_path / "below")
+    assert rcnnkit("crop", tmp_path, *pictures, *chosen) == 0
     folders = [line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines()]
     assert folders == [str(tmp_path / name) for name in ("o/train", "o/valid", "below/valid")]
 

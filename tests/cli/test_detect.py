@@ -22,7 +22,7 @@ def test_detect_goes_on_after_a_bad_picture(
     cv2.imwrite(str(tmp_path / "a" / "same.png"), grey)
     cv2.imwrite(str(tmp_path / "b" / "same.png"), np.dstack([grey] * 4))
     (tmp_path / "cut.jpg").write_bytes(
-        cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (90, 90, 3)))[1][:900]
+        cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (90, 90, 3)))[1].tobytes()[:900]
     )
     files = [tmp_path / "a" / "same.png", tmp_path / "cut.jpg", tmp_path / "none.jpg", tmp_path / "b" / "same.png"]
     out = tmp_path / "out"

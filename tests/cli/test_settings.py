@@ -35,7 +35,10 @@ def test_all_sections(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> N
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     wanted = [
-        f"{name}.{each}" for name, field in Settings.model_fields.items() for each in field.annotation.model_fields
+        f"{name}.{each}"
+        for name, field in Settings.model_fields.items()
+        if field.annotation
+        for each in field.annotation.model_fields
     ]
     assert sorted(
         line.split(" =")[0].split(",")[0] for line in lines if line.split(".")[0] in Settings.model_fields

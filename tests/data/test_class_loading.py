@@ -3,6 +3,7 @@
 import multiprocessing
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def records(tmp_path: Path) -> list[Example]:
     return made
 
 
-def load(records: list[Example], number: int, sizes: ClassifierSettings = SIZES, **options: object) -> list[ClassBatch]:
+def load(records: list[Example], number: int, sizes: ClassifierSettings = SIZES, **options: Any) -> list[ClassBatch]:
     options = {"batch": 2, "seed": 5, "workers": 0} | options
     augmentation = ClassifierAugmentation(AugmentSettings(), sizes)
     return list(islice(load_class_batches(records, augmentation, **options), number))

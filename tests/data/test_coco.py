@@ -253,7 +253,7 @@ def test_boxes_of_a_turned_picture_lie_on_what_was_annotated(tmp_path: Path, suf
     shown[5:35, 5:25] = (200, 0, 0)
     exif = Image.Exif()
     exif[0x0112] = 6
-    options = {"quality": 100, "subsampling": 0} if suffix == "jpg" else {}
+    options: dict[str, Any] = {"quality": 100, "subsampling": 0} if suffix == "jpg" else {}
     Image.fromarray(turned(shown, 8)).save(tmp_path / f"turned.{suffix}", exif=exif, **options)
     size = {"nothing": {}, "shown": {"width": 48, "height": 64}, "stored": {"width": 64, "height": 48}}[said]
     box = [5, 23, 30, 20] if said == "stored" else [5, 5, 20, 30]  # stored column is shown row, row is 48 - column

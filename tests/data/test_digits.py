@@ -84,7 +84,7 @@ def test_digits_stand_out_from_what_surrounds_them(scenes: list[Scene]) -> None:
     contrasts = []
     for scene in scenes:
         grey = scene.pixels @ np.array([0.299, 0.587, 0.114])
-        anyone = scene.masks.any(axis=0)
+        anyone = np.any(scene.masks, axis=0)
         for index, (box, mask) in enumerate(zip(scene.boxes.astype(int), scene.masks, strict=True)):
             x1, y1, x2, y2 = box
             seen = mask & ~scene.masks[index + 1 :].any(axis=0)

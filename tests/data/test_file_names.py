@@ -2,10 +2,13 @@
 
 import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from rcnnkit.data.file_names import StoredNames, composed, is_there
+
+Form = Literal["NFC", "NFD"]
 
 
 def test_composed() -> None:
@@ -14,7 +17,7 @@ def test_composed() -> None:
 
 
 @pytest.mark.parametrize(("stored", "asked"), [("NFC", "NFD"), ("NFD", "NFC")])
-def test_a_name_is_found_however_it_is_composed(tmp_path: Path, stored: str, asked: str) -> None:
+def test_a_name_is_found_however_it_is_composed(tmp_path: Path, stored: Form, asked: Form) -> None:
     there = tmp_path / unicodedata.normalize(stored, "é") / unicodedata.normalize(stored, "ü.jpg")
     there.parent.mkdir()
     there.touch()

@@ -3,6 +3,7 @@
 import multiprocessing
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def records(tmp_path: Path) -> list[Record]:
     return made
 
 
-def load(records: list[Record], number: int, **options: object) -> list[Batch]:
+def load(records: list[Record], number: int, **options: Any) -> list[Batch]:
     options = {"batch": 2, "seed": 5, "workers": 0, "use_difficult": False} | options
     return list(islice(load_batches(records, AUGMENTATION, **options), number))
 
@@ -56,9 +57,9 @@ def check_same(ours: list[Batch], theirs: list[Batch]) -> None:
         assert list(one.sizes) == list(other.sizes)
         for a, b in zip(one.pictures, other.pictures, strict=True):
             assert a.equal(b)
-        for a, b in zip(one.targets, other.targets, strict=True):
-            assert a.boxes.equal(b.boxes)
-            assert a.labels.equal(b.labels)
+        for targets, others in zip(one.targets, other.targets, strict=True):
+            assert targets.boxes.equal(others.boxes)
+            assert targets.labels.equal(others.labels)
 
 
 @pytest.mark.parametrize(("wide", "tall", "batch"), [(12, 0, 4), (7, 4, 3), (3, 1, 1), (2, 1, 8), (1, 0, 2)])
@@ -176,7 +177,8 @@ def test_the_best_stored_proposals_come_with_each_picture(records: list[Record],
     store = Store.create(tmp_path / "proposals", "by-hand", {})
     for each in records:  # the object's box, then two more; the scores tell which picture they are of
         boxes = torch.cat([each.targets.boxes[:1], torch.tensor([[0.0, 0, 9, 9], [1, 1, 9, 9]])])
-        store.write(each.id, Proposals(boxes, each.id + torch.tensor([0.3, 0.2, 0.1])), each.size, each.path)
+        scores = int(each.id) + torch.tensor([0.3, 0.2, 0.1])
+        store.write(each.id, Proposals(boxes, scores), each.size, each.path)
     for batch in load(records, 9, workers=workers, store=store, count=2):
         images, targets = batch.to(torch.device("cpu"), PREPROCESSING)
         for proposals, target in zip(images.proposals, targets, strict=True):

@@ -126,7 +126,7 @@ def test_a_picture_that_takes_too_much_memory_stands_alone(data, store):
 
 
 def test_a_full_disk_stops_with_the_count_that_is_safe(data, store, monkeypatch):
-    written = []
+    written: list[Path] = []
     write = Path.write_bytes
 
     def full(path: Path, content: bytes) -> int:

@@ -1,5 +1,7 @@
 """Boxes follow the pixels: measured on solid rectangles."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ LARGER = Preprocessing(short_side=150, long_side=230)
 # xyxy, and the channels that each is drawn in; apart from each other
 BOXES = [[12, 8, 40, 30], [70, 15, 101, 55], [30, 50, 52, 83]]
 NONE = {"flip": 0.0}
-EVERYTHING = {"flip": 0.5, "flip_vertical": 0.5, "crop": 0.5, "scale": (0.6, 1.5)}
+EVERYTHING: dict[str, Any] = {"flip": 0.5, "flip_vertical": 0.5, "crop": 0.5, "scale": (0.6, 1.5)}
 
 
 def scene() -> tuple[np.ndarray, Targets]:
@@ -103,7 +105,7 @@ def test_the_size_is_the_inputs_times_the_factor() -> None:
 
 
 @pytest.mark.parametrize(
-    "boxes",
+    "given",
     [
         BOXES,
         [[20.6, 30.2, 70.7, 60.9]],  # between pixels
@@ -115,9 +117,9 @@ def test_the_size_is_the_inputs_times_the_factor() -> None:
     ],
     ids=str,
 )
-def test_a_crop_cuts_no_box(boxes: list) -> None:
+def test_a_crop_cuts_no_box(given: list) -> None:
     picture, _ = scene()
-    boxes = torch.tensor(boxes, dtype=torch.float32)
+    boxes = torch.tensor(given, dtype=torch.float32)
     targets = Targets(boxes, torch.arange(len(boxes)))
     crop = Augmentation(AugmentSettings(flip=0, crop=1), SAME_SIZE)
     shrunk = 0
@@ -161,9 +163,9 @@ def test_the_seed_decides() -> None:
 
 def test_global_randomness_is_neither_used_nor_changed() -> None:
     np.random.seed(0)  # noqa: NPY002  # it is the global state that is looked at
-    before = np.random.get_state()[1].copy(), torch.random.get_rng_state()  # noqa: NPY002
+    before = np.random.get_state(legacy=False), torch.random.get_rng_state()  # noqa: NPY002
     augment(3, **EVERYTHING)
-    assert np.array_equal(before[0], np.random.get_state()[1])  # noqa: NPY002
+    np.testing.assert_equal(np.random.get_state(legacy=False), before[0])  # noqa: NPY002
     assert before[1].equal(torch.random.get_rng_state())
 
 

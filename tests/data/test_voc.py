@@ -4,6 +4,7 @@ import os
 import unicodedata
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from rcnnkit.data.voc import read_voc, write_voc
 from rcnnkit.images import read_picture
 from rcnnkit.structures import Targets
 
+Form = Literal["NFC", "NFD"]
 SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
 
 
@@ -45,7 +47,7 @@ def test_reads_blood_cells_as_elementtree_does(bccd: Path) -> None:
     for record in data.records:
         written = []
         for thing in ET.parse(bccd / "Annotations" / f"{record.id}.xml").getroot().iter("object"):
-            x1, y1, x2, y2 = (float(thing.findtext(f"bndbox/{c}")) for c in ("xmin", "ymin", "xmax", "ymax"))
+            x1, y1, x2, y2 = (float(thing.findtext(f"bndbox/{c}", "")) for c in ("xmin", "ymin", "xmax", "ymax"))
             if x1 < x2 and y1 < y2:
                 written.append((thing.findtext("name"), [x1 - 1, y1 - 1, x2, y2]))
         names = [data.class_names[label] for label in record.targets.labels.tolist()]
@@ -236,8 +238,8 @@ def test_bad_pictures_and_annotations_are_all_told_together(tmp_path: Path) -> N
     for name, width in (("odd_size", "wide"), ("wrong_size", "41")):
         file = xml / f"{name}.xml"
         file.write_text(file.read_text().replace("<width>40<", f"<width>{width}<"))
-    with (tmp_path / "ImageSets/Main/train.txt").open("a") as file:
-        file.write("good\n")
+    with (tmp_path / "ImageSets/Main/train.txt").open("a") as split:
+        split.write("good\n")
 
     data, problems = read_voc(tmp_path, "train")
     assert [record.id for record in data.records] == ["good"]
@@ -362,7 +364,7 @@ def test_a_picture_in_a_folder_is_pointed_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD", "NFC"), ("NFD", "NFC", "NFC"), ("NFC", "NFC", "NFD")])
-def test_names_may_be_composed_otherwise(tmp_path: Path, forms: tuple[str, str, str]) -> None:
+def test_names_may_be_composed_otherwise(tmp_path: Path, forms: tuple[Form, Form, Form]) -> None:
     listed, picture, annotation = (unicodedata.normalize(form, "é1") for form in forms)
     add_picture(tmp_path, picture, voc_object((1, 1, 9, 9), unicodedata.normalize("NFD", "chaîne")))
     (tmp_path / f"Annotations/{picture}.xml").rename(tmp_path / f"Annotations/{annotation}.xml")

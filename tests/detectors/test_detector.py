@@ -8,6 +8,7 @@ import torch
 
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.kinds import build
+from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.images import Preprocessing
 from rcnnkit.structures import Detections, ImageBatch, Proposals
@@ -72,7 +73,7 @@ def test_another_number_of_proposals_is_refused() -> None:
     with pytest.raises(ValueError, match="1 proposals for 2 pictures"):
         Echo()(pictures, [proposals()])
     with pytest.raises(ValueError, match="proposals of several pictures are a list with one Proposals for each"):
-        Echo()(pictures, proposals((0, 0, 1, 1), (0, 0, 2, 2)))
+        Echo()(pictures, proposals((0, 0, 1, 1), (0, 0, 2, 2)))  # type: ignore[call-overload]
 
 
 def test_pictures_come_as_iterators_views_and_batches() -> None:
@@ -133,7 +134,7 @@ def test_a_sketch_has_the_shapes_of_detecting(
     inputs: list[torch.Tensor] = []
     regions: list[torch.Tensor] = []
     detector.backbone.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
-    if name == "rcnn":
+    if isinstance(detector, RCNN):
         features = detector.compute_features
 
         def seen(*arguments: Any) -> dict[str, torch.Tensor]:
@@ -144,7 +145,12 @@ def test_a_sketch_has_the_shapes_of_detecting(
         monkeypatch.setattr(detector, "compute_features", seen)
     else:
         pool = detector.pool.pool_rois
-        monkeypatch.setattr(detector.pool, "pool_rois", lambda *given: regions.append(pool(*given)) or regions[-1])
+
+        def pooled(*arguments: Any) -> torch.Tensor:
+            regions.append(pool(*arguments))
+            return regions[-1]
+
+        monkeypatch.setattr(detector.pool, "pool_rois", pooled)
     detector([np.zeros((70, 100, 3), np.uint8)])
     pixels, maps, sketched_regions = sketched.sketch((70, 100), 1)
     assert pixels.shape == max((batch.shape for batch in inputs), key=lambda shape: shape.numel())

@@ -1,6 +1,7 @@
 """Fast R-CNN: what it makes of its parts and of proposals from outside, and that it learns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +21,10 @@ PYRAMID = {"backbone": "resnet18", "norm": "batch", "fpn_channels": 16}
 SINGLE = {"backbone": "alexnet", "pool": "roi_pool"}
 
 
-def built(model: dict[str, object], **head: object) -> FastRCNN:
+def built(model: Mapping[str, object], **head: object) -> FastRCNN:
     settings = DetectorSettings.model_validate(
         {
-            "model": {"kind": "fast_rcnn"} | model,
+            "model": {"kind": "fast_rcnn", **model},
             "proposals": {"method": "precomputed", "train_count": 60, "count": 40},
             "head": {"hidden": 16, "samples": 24, "score_threshold": 0.01} | head,
             "input": {"short_side": 64, "long_side": 96},
@@ -78,14 +79,19 @@ def test_it_is_the_composition_of_its_parts() -> None:
     torch.testing.assert_close(found.scores.sort().values, scores.sort().values)
 
 
-def test_only_the_best_proposals_are_used() -> None:
+def test_only_the_best_proposals_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     detector = built(PYRAMID)
     every = random_proposals(80)
     one, other = detector(picture(), every), detector(picture(), every[:40])
     assert one.boxes.equal(other.boxes)
-    seen = []
+    seen: list[int] = []
     sample = detector.head.sample
-    detector.head.sample = lambda proposals, *rest: seen.extend(map(len, proposals)) or sample(proposals, *rest)
+
+    def noted(proposals: Sequence[Proposals], *rest: Any) -> Any:
+        seen.extend(map(len, proposals))
+        return sample(proposals, *rest)
+
+    monkeypatch.setattr(detector.head, "sample", noted)
     detector.losses(training_batch(detector), OBJECTS)
     assert seen == [60, 60]
 
@@ -148,9 +154,12 @@ def test_a_picture_is_resized_to_the_scales_alone(monkeypatch: pytest.MonkeyPatc
     """Not to `short_side` too, which is no more than the frame that boxes are in."""
     detector, sides = at_scales(128, 192), []
     resize = Preprocessing.resize
-    monkeypatch.setattr(
-        Preprocessing, "resize", lambda self, *given: sides.append(self.short_side) or resize(self, *given)
-    )
+
+    def noted(self: Preprocessing, *given: Any) -> Any:
+        sides.append(self.short_side)
+        return resize(self, *given)
+
+    monkeypatch.setattr(Preprocessing, "resize", noted)
     found = detector([picture(96, 96), picture(96, 128)], [random_proposals(9)] * 2)
     assert sides == [128, 128, 192, 192]
     assert all(len(each) > 0 for each in found)
@@ -189,7 +198,7 @@ def test_one_picture_is_learnt_by_heart() -> None:
     optimizer = torch.optim.Adam(detector.parameters(), lr=2e-3)
     for _ in range(40):
         optimizer.zero_grad()
-        sum(detector.losses(images, [objects], generator).values()).backward()
+        torch.stack(list(detector.losses(images, [objects], generator).values())).sum().backward()
         optimizer.step()
     found = detector.eval()(scene, proposals[1:])
     assert found.names[0] == "dog"

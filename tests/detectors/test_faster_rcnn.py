@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ LOSSES = {"rpn_objectness", "rpn_box", "class", "box"}
 CONFIGURATIONS = list(itertools.product(["fpn", "c4"], ["roi_align", "roi_pool"], [False, True]))
 
 
-def settings(neck: str = "fpn", pool: str = "roi_align", agnostic: bool = False, **model: object) -> DetectorSettings:
+def settings(neck: str = "fpn", pool: str = "roi_align", agnostic: bool = False, **model: Any) -> DetectorSettings:
     return DetectorSettings.model_validate(
         {
             "model": {
@@ -41,10 +42,11 @@ def settings(neck: str = "fpn", pool: str = "roi_align", agnostic: bool = False,
     )
 
 
-def built(*args: object, **model: object) -> FasterRCNN:
+def built(*args: Any, **model: Any) -> FasterRCNN:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         detector = build(settings(*args, **model), ["cat", "dog", "hen"], [17, 18, 16])
+        assert isinstance(detector, FasterRCNN)
         with torch.no_grad():  # fresh layers answer almost the same everywhere
             head, rpn = detector.head, detector.rpn
             for layer in (head.score_layer, head.delta_layer, rpn.objectness_layer, rpn.delta_layer):
@@ -90,7 +92,7 @@ def test_every_configuration_trains(neck: str, pool: str, agnostic: bool) -> Non
         assert loss.shape == (), name
         assert loss.isfinite(), name
         assert loss > 0, name
-    sum(losses.values()).backward()
+    torch.stack(list(losses.values())).sum().backward()
     for name, parameter in detector.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -202,7 +204,7 @@ def test_pictures_without_objects_train(neck: str) -> None:
     assert losses["rpn_box"].item() == losses["box"].item() == 0
     assert losses["rpn_objectness"] > 0
     assert losses["class"] > 0
-    sum(losses.values()).backward()
+    torch.stack(list(losses.values())).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in detector.parameters())
 
 
@@ -215,7 +217,7 @@ def test_a_batch_of_nothing_but_crowds_trains(neck: str) -> None:
     # every proposal lies inside a crowd: nothing is learnt of regions
     assert losses["rpn_box"].item() == losses["class"].item() == losses["box"].item() == 0
     assert losses["rpn_objectness"].isfinite()
-    sum(losses.values()).backward()
+    torch.stack(list(losses.values())).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in detector.parameters())
 
 
@@ -248,6 +250,7 @@ def test_one_picture_is_learnt_by_heart() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         detector = build(settings(norm="group"), ["cat", "dog", "hen"]).train()
+    assert isinstance(detector, FasterRCNN)
     scene = np.full((64, 96, 3), 60, dtype=np.uint8)
     scene[20:52, 30:70] = (230, 120, 20)
     objects = targets([[30, 20, 70, 52]], [1])
@@ -258,7 +261,7 @@ def test_one_picture_is_learnt_by_heart() -> None:
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 70)
     for _ in range(100):
         optimizer.zero_grad()
-        sum(detector.losses(images, [objects], generator).values()).backward()
+        torch.stack(list(detector.losses(images, [objects], generator).values())).sum().backward()
         optimizer.step()
         schedule.step()
     found = detector.eval()(scene)

@@ -13,6 +13,7 @@ from rcnnkit.data.reading import read_data
 from rcnnkit.data.transforms import Augmentation, AugmentSettings
 from rcnnkit.detectors import inputs
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.inputs import check_batch
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
@@ -187,7 +188,7 @@ def test_our_own_loader_needs_no_look_and_is_right(digits, monkeypatch: pytest.M
 
 
 def built(detector: str) -> Detector:
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "model": {"kind": detector, "backbone": "resnet18", "norm": "batch"},
         "proposals": {"method": "precomputed"},
         "head": {"hidden": 16, "samples": 16},
@@ -207,7 +208,7 @@ def test_every_detector_looks_at_what_it_learns_from(name: str) -> None:
     proposals = Proposals(torch.tensor([[8.0, 8, 52, 44], [0, 0, 20, 20]]), torch.ones(2))
     batch = replace(images(), proposals=[proposals, proposals])
     bad = [objects(GOOD), objects(GOOD, [50, 40, 10, 10])]
-    ways = [detector.losses, *([detector.rpn_losses] if name == "faster_rcnn" else [])]
+    ways = [detector.losses, *([detector.rpn_losses] if isinstance(detector, FasterRCNN) else [])]
     for losses in ways:
         with pytest.raises(ValueError, match=r"^targets\[1\]\.boxes\[1\] = \[50, 40, 10, 10\] is inverted"):
             losses(batch, bad)

@@ -6,6 +6,7 @@ import torch
 import torchvision
 from torch import Tensor
 
+from rcnnkit.backbones.resnet import ResNet
 from rcnnkit.boxes import decode
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.kinds import build
@@ -13,7 +14,7 @@ from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.ops import warp_regions
 from rcnnkit.proposals import selective_search
-from rcnnkit.structures import Detections, Proposals, Targets
+from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
 
 NAMES = ["cell", "plate"]
 
@@ -77,7 +78,7 @@ def assert_same(detections: Detections, expected: list[tuple[float, ...]]) -> No
 @pytest.mark.parametrize("backbone", ["resnet18", "alexnet"])
 def test_detecting_by_definition(backbone: str) -> None:
     detector = rcnn(backbone)
-    network = detector.backbone
+    network: Any = detector.backbone
 
     def features(window: Tensor) -> tuple[Tensor, Tensor]:
         cells = network.body(window)[0 if backbone == "alexnet" else 3]
@@ -147,7 +148,12 @@ def test_pictures_are_not_padded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither to each other's sizes nor to a multiple of a stride: windows are cut from each by itself."""
     detector, shapes = rcnn(), []
     detect = detector.detect
-    monkeypatch.setattr(detector, "detect", lambda images: shapes.append(images.pixels.shape) or detect(images))
+
+    def noted(images: ImageBatch) -> list[Detections]:
+        shapes.append(images.pixels.shape)
+        return detect(images)
+
+    monkeypatch.setattr(detector, "detect", noted)
     detector([picture(), picture(130, 100)], [proposals(), proposals(5)])
     assert shapes == [(1, 3, 60, 90), (1, 3, 130, 100)]
     for count in (1, 3):
@@ -201,7 +207,11 @@ def test_losses_are_the_log_loss_of_the_sampled_windows() -> None:
     assert losses.keys() == {"class"}
     assert losses["class"].item() == pytest.approx(expected.item(), abs=1e-5)
     losses["class"].backward()
-    assert detector.backbone.body.stem[0].weight.grad.abs().sum() > 0
+    body = detector.backbone.body
+    assert isinstance(body, ResNet)
+    gradient = body.stem.get_parameter("0.weight").grad
+    assert gradient is not None
+    assert gradient.abs().sum() > 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import numpy as np
 import torch
 
 from rcnnkit.boxes import scale
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.detectors.trained_rpn import TrainedRPN
@@ -11,6 +12,7 @@ def test_the_same_boxes_as_within_the_detector(tiny):
     settings = DetectorSettings.model_validate({name: tiny[name] for name in ("model", "rpn", "head", "input")})
     torch.manual_seed(0)
     detector = build(settings, ["a", "b"]).eval()
+    assert isinstance(detector, FasterRCNN)
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((48, 64), (200, 100))]
     method = TrainedRPN(detector, "abc")

@@ -1,6 +1,7 @@
 """Detectors and a classifier with random weights on AlexNet, and pictures for them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 
-DETECTORS = {
+DETECTORS: dict[str, dict[str, Any]] = {
     "faster_rcnn": {},
     "fast_rcnn": {"proposals": {"method": "sliding_windows"}},
     "rcnn": {"proposals": {"method": "sliding_windows"}, "rcnn": {"size": 95}},
@@ -30,13 +31,17 @@ def alexnet(name: str) -> Detector | Classifier:
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return build(settings, ["a", "b"]).eval()
+        model = build(settings, ["a", "b"]).eval()
+    assert isinstance(model, Detector | Classifier)
+    return model
 
 
 @pytest.fixture(params=DETECTORS)
 def detector(request: pytest.FixtureRequest) -> Detector:
     """Of each kind in turn."""
-    return alexnet(request.param)
+    made = alexnet(request.param)
+    assert isinstance(made, Detector)
+    return made
 
 
 @pytest.fixture(params=NETWORKS)

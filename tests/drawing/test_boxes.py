@@ -31,8 +31,8 @@ def picture():
 
 def test_a_name_of_several_lines_is_written_in_one(picture):
     rows = torch.tensor([[100.0, 80, 180, 150]]), torch.tensor([0.9]), torch.tensor([0])
-    drawn = [np.asarray(draw(picture, Detections(*rows, (name,)))) for name in ("red\n cell", "red cell")]
-    np.testing.assert_array_equal(*drawn)
+    one, other = (np.asarray(draw(picture, Detections(*rows, (name,)))) for name in ("red\n cell", "red cell"))
+    np.testing.assert_array_equal(one, other)
 
 
 def test_the_edge_has_the_colour_of_the_class_and_the_rest_is_untouched(picture):

@@ -37,6 +37,7 @@ def net(*stages: nn.Module, seed: int = 0) -> SingleMap:
         body = SingleMap(stages, 1, nn.Identity(), 1)
         for layer in body.modules():
             if isinstance(layer, nn.Conv2d):
+                assert layer.bias is not None
                 nn.init.normal_(layer.weight)
                 nn.init.normal_(layer.bias, std=0.1)
     return body
@@ -49,6 +50,7 @@ def picture(height: int, width: int, seed: int = 0) -> Tensor:
 def transposed(values: np.ndarray, conv: nn.Conv2d, size: tuple[int, int]) -> np.ndarray:
     """(C, h, w) → (c, H, W) by the definition: each value spreads its filter over what the filter had seen."""
     weight = conv.weight.detach().double().numpy()
+    assert not isinstance(conv.padding, str)
     (stride, _), (pad, _) = conv.stride, conv.padding
     each, inputs = conv.out_channels // conv.groups, conv.in_channels // conv.groups
     out = np.zeros((conv.in_channels, size[0] + 2 * pad, size[1] + 2 * pad))
@@ -117,7 +119,9 @@ def test_unpooling_is_torchs() -> None:
     body = net(
         nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()), nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(3, 3, 3), nn.ReLU())
     )
-    first, second = body.stages[0][0], body.stages[1][1]
+    first, second = body.get_submodule("stages.0.0"), body.get_submodule("stages.1.1")
+    assert isinstance(first, nn.Conv2d)
+    assert isinstance(second, nn.Conv2d)
     image = picture(11, 14)  # the last row is in no window
     with torch.no_grad():
         pooled, indices = F.max_pool2d(first(image[None]).relu(), 2, return_indices=True)
@@ -125,7 +129,7 @@ def test_unpooling_is_torchs() -> None:
         up = torch.zeros_like(second(pooled))
         up[(0, 0, *found.cell)] = found.value
         down = F.conv_transpose2d(up, second.weight)
-        down = F.max_unpool2d(down, indices, 2, output_size=(11, 14)).relu()
+        down = F.max_unpool2d(down, indices, [2, 2], output_size=(11, 14)).relu()
         torch.testing.assert_close(found.pixels, F.conv_transpose2d(down, first.weight)[0])
     assert found.value > 0
 
@@ -172,7 +176,8 @@ def test_contrast_is_passed_through() -> None:
     assert list(layers(normed)) == ["conv1", "conv2"]
     traced = trace(normed, image, "conv2")
     torch.testing.assert_close(traced.activations[None], normed(image[None])[0].detach())
-    cell = np.unravel_index(int(traced.activations[0].argmax()), traced.activations.shape[1:])
+    y, x = np.unravel_index(int(traced.activations[0].argmax()), traced.activations.shape[1:])
+    cell = int(y), int(x)
     plain = project(trace(with_norm(nn.Sequential()), image, "conv2"), 0, cell)
     found = project(traced, 0, cell)
     assert found.value != plain.value
@@ -216,7 +221,7 @@ def test_of_a_whole_network(body: SingleMap, layer: str, side: int) -> None:
     outside[:, max(0, y1) : y2, max(0, x1) : x2] = 0
     assert not outside.any()
     assert found.pixels.abs().max() > 0
-    if isinstance(body.stages[1][0], WithinChannelNorm):  # which looks a little beyond the box
+    if isinstance(body.get_submodule("stages.1.0"), WithinChannelNorm):  # which looks a little beyond the box
         return
     # The box is what the activation depends on: other pixels change nothing.
     other = picture(200, 231, seed=1)
@@ -228,7 +233,7 @@ def test_of_a_whole_network(body: SingleMap, layer: str, side: int) -> None:
 
 def test_an_activation_of_nothing_comes_from_nothing() -> None:
     body = net(nn.Sequential(nn.Conv2d(3, 1, 3), nn.ReLU()))
-    nn.init.constant_(body.stages[0][0].bias, -1e6)
+    nn.init.constant_(body.get_parameter("stages.0.0.bias"), -1e6)
     found = deconvnet(body, picture(5, 5), "conv1", 0)
     assert found.value == 0
     assert not found.pixels.any()
@@ -251,7 +256,7 @@ def test_one_cell() -> None:
     image = picture(3, 3)
     found = deconvnet(body, image, "conv1", 1)
     assert found.box == (0, 0, 3, 3)
-    torch.testing.assert_close(found.pixels, found.value * body.stages[0][0].weight[1].detach())
+    torch.testing.assert_close(found.pixels, found.value * body.get_parameter("stages.0.0.weight")[1].detach())
 
 
 def test_bad_input() -> None:

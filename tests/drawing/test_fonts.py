@@ -62,6 +62,7 @@ def test_plain_names_look_as_with_pillows_font() -> None:
     canvas = Canvas(np.full((60, 200, 3), 90, np.uint8))
     canvas.write((20, 40, 100, 55), "Cat_gj 0.98", (240, 228, 66))
     font = ImageFont.load_default(10)
+    assert isinstance(font, ImageFont.FreeTypeFont)
     expected = Image.new("RGB", (200, 60), (90, 90, 90))
     pencil = ImageDraw.Draw(expected)
     ascent, descent = font.getmetrics()
@@ -119,7 +120,7 @@ def test_a_text_in_two_fonts_is_written_side_by_side(cat_font: Path, monkeypatch
     def columns(text: str) -> np.ndarray:
         canvas = Canvas(np.full((60, 300, 3), 90, np.uint8))
         canvas.write((20, 50, 280, 59), text, (255, 255, 255))
-        return (np.asarray(canvas.image)[:, :, 0] < 80).any(axis=0).nonzero()[0]  # where letters are
+        return np.flatnonzero((np.asarray(canvas.image)[:, :, 0] < 80).any(axis=0))  # where letters are
 
     both = columns(f"{CAT}é")
     np.testing.assert_array_equal(both, columns("Aé"))  # the same glyphs of one font

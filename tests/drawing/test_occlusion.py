@@ -1,6 +1,7 @@
 """Occlusion maps: the scores beside those of the detectors' own call, the picture pixel by pixel."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ def loud(detector: Detector) -> Detector:
         detector.svm_weight.normal_(generator=generator)
         detector.score_threshold = -math.inf
     else:
+        assert isinstance(detector, FastRCNN | FasterRCNN)
         detector.head.score_layer.weight.data.normal_(generator=generator)
         detector.head.score_threshold = -1.0
     return detector
@@ -78,7 +80,7 @@ def test_the_class_that_scores_best_and_sizes_of_their_own(detector: Detector, p
 
 @pytest.mark.parametrize("detector", ["rcnn"], indirect=True)
 def test_what_is_outside_the_window_does_not_matter(detector: RCNN, picture: np.ndarray) -> None:
-    detector = loud(detector)
+    loud(detector)
     detector.settings = detector.settings.model_copy(update={"context": 0})
     detector.preprocessing = detector.preprocessing.model_copy(update={"short_side": 61})  # pixels as they are
     found = occlusion(detector, picture, (30, 20, 50, 40), square=10, stride=10, batch=3)
@@ -109,7 +111,8 @@ def test_bad_input(detector: Detector, picture: np.ndarray) -> None:
         ValueError, match=r"knows no class 'platelets'; did you mean platelet\? It knows platelet, cell"
     ):
         occlusion(detector, picture, BOX, "platelets")
-    for sizes in ({"square": -1}, {"stride": -1}, {"batch": 0}):
+    wrong: list[dict[str, Any]] = [{"square": -1}, {"stride": -1}, {"batch": 0}]
+    for sizes in wrong:
         with pytest.raises(ValueError, match=f"{next(iter(sizes))} = {next(iter(sizes.values()))}"):
             occlusion(detector, picture, BOX, **sizes)
     with pytest.raises(FileNotFoundError, match=r"none\.jpg"):
@@ -151,7 +154,7 @@ def test_heat_is_where_the_score_falls() -> None:
 
 def test_without_dependence_there_is_no_heat() -> None:
     picture = np.full((100, 100, 3), 90, np.uint8)
-    drawn = np.asarray(draw_occlusion(found(np.full((2, 2), 0.9), picture, np.float32(0.9)))).astype(int)
+    drawn = np.asarray(draw_occlusion(found(np.full((2, 2), 0.9), picture, float(np.float32(0.9))))).astype(int)
     margin = 10
     assert drawn.shape[0] == 400 + 2 * margin  # four times as large
     panel = drawn[margin + 150 : margin + 400, 400 + margin : 800 + margin]

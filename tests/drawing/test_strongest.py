@@ -1,6 +1,7 @@
 """The strongest activations, found again by looking at every cell."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,8 @@ def seen(network: Network, picture: Path) -> tuple[torch.Tensor, torch.Tensor | 
     whole = picture_of(images, 0)
     if not isinstance(network, RCNN):
         return whole[None], None
-    boxes = network.proposer.propose(images)[0].boxes[:REGIONS]
+    assert network.proposer is not None
+    boxes = network.proposer.propose(images, ())[0].boxes[:REGIONS]
     return network.warp(whole, boxes), boxes
 
 
@@ -53,7 +55,8 @@ def peaks(values: np.ndarray) -> np.ndarray:
 
 def greedy(values: np.ndarray, boxes: torch.Tensor) -> list[int]:
     """Suppression as the text states it: the strongest first, unless it overlaps one that is kept."""
-    overlaps, kept = iou(boxes, boxes).numpy(), []
+    overlaps = iou(boxes, boxes).numpy()
+    kept: list[int] = []
     for i in np.argsort(-values, kind="stable"):
         if values[i] > 0 and all(overlaps[i, j] <= OVERLAP for j in kept):
             kept.append(int(i))
@@ -62,7 +65,7 @@ def greedy(values: np.ndarray, boxes: torch.Tensor) -> list[int]:
 
 def test_every_cell_was_looked_at(network: Network, pictures: list[Path]) -> None:
     found = strongest_examples(network, pictures, "conv5", count=3, each=4)
-    values = {}  # of each channel, what is kept of each picture
+    values: dict[int, list[tuple[float, int]]] = {}  # of each channel, what is kept of each picture
     most = torch.zeros(256)
     for number, picture in enumerate(pictures):
         pixels, regions = seen(network, picture)
@@ -119,7 +122,7 @@ def test_patches_are_receptive_fields_moved_into_the_picture(network: Network, p
 
 @pytest.mark.parametrize("network", ["faster_rcnn", "rcnn"], indirect=True)
 def test_a_channel_that_is_never_active(network: Network, pictures: list[Path]) -> None:
-    body = network.backbone.body if isinstance(network, RCNN | Classifier) else network.backbone
+    body: Any = network.backbone.body if isinstance(network, RCNN | Classifier) else network.backbone
     body.stages[4][0].bias.data[5:] = -1e6
     found = strongest_examples(network, pictures, "conv5", count=16)
     assert sorted(found) == [0, 1, 2, 3, 4]
@@ -131,7 +134,7 @@ def test_a_channel_that_is_never_active(network: Network, pictures: list[Path]) 
 
 @pytest.mark.parametrize("network", ["faster_rcnn", "rcnn"], indirect=True)
 def test_networks_without_activations(network: Network, pictures: list[Path]) -> None:
-    body = network.backbone.body if isinstance(network, RCNN | Classifier) else network.backbone
+    body: Any = network.backbone.body if isinstance(network, RCNN | Classifier) else network.backbone
     body.stages[4][0].bias.data[:] = -1e6
     with pytest.raises(NoActivations, match="no channel of conv5 is active in these pictures"):
         strongest_examples(network, pictures[:1], "conv5")

@@ -5,6 +5,7 @@ import io
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,7 +145,8 @@ def test_agrees_with_pycocotools_on_files(seed, tmp_path):
         detections.append(found(*zip(both.tolist(), scores, labels, strict=True)))
     data = dataset(*targets, names=names, ids=image_ids, category_ids=category_ids)
 
-    annotations, results = [], []
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for image_id, target, each in zip(image_ids, targets, detections, strict=True):
         for i, (x1, y1, x2, y2) in enumerate(target.boxes.tolist()):
             annotations.append(

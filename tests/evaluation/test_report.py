@@ -101,7 +101,7 @@ def test_a_picture_turned_by_exif_is_seen_as_its_boxes_were_drawn(data, tmp_path
     path, exif = tmp_path / "turned.jpg", Image.Exif()
     exif[0x0112] = 6  # orientation: show it turned by 90°
     Image.new("L", (200, 100)).save(path, exif=exif)
-    sizes = []
+    sizes: list[tuple[int, ...]] = []
 
     class Sizes(Oracle):
         def forward(self, pictures):

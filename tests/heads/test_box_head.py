@@ -23,11 +23,11 @@ def fixed(logits: list, deltas: list | None = None, **settings: object) -> tuple
     """
     r = len(logits)
     agnostic = bool(settings.get("class_agnostic"))
-    deltas = torch.zeros(r, 4 * (1 if agnostic else 2)) if deltas is None else torch.tensor(deltas).float()
+    wanted = torch.zeros(r, 4 * (1 if agnostic else 2)) if deltas is None else torch.tensor(deltas).float()
     head = BoxHead(nn.Flatten(), r, NAMES, IDS, HeadSettings.model_validate(settings))
     with torch.no_grad():
         head.score_layer.weight.copy_(torch.tensor(logits).float().T)
-        head.delta_layer.weight.copy_(deltas.reshape(r, -1).T)
+        head.delta_layer.weight.copy_(wanted.reshape(r, -1).T)
     return head, torch.eye(r).reshape(r, r, 1, 1)
 
 
@@ -152,6 +152,7 @@ def test_losses_by_hand() -> None:
 def test_only_the_own_class_learns_boxes() -> None:
     head, regions = fixed([[0, 0, 0], [0, 0, 0]], np.ones((2, 2, 4)).tolist())
     head.losses(regions, torch.tensor([1, 2]), torch.zeros(2, 4))["box"].backward()
+    assert head.delta_layer.weight.grad is not None
     gradient = head.delta_layer.weight.grad.reshape(2, 4, 2)  # class, delta, region
     assert (gradient[1, :, 0] != 0).all()
     assert gradient[0].eq(0).all()
@@ -292,19 +293,18 @@ def test_refine_by_hand(agnostic: bool) -> None:
     assert not one.boxes.requires_grad
 
 
-def test_refining_the_measured_targets_gives_the_objects() -> None:
+def test_refining_the_measured_targets_gives_the_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     objects = targets([[10, 10, 50, 40], [60, 50, 90, 90]], [0, 1])
     jitter = torch.randn(40, 2, 4, generator=torch.Generator().manual_seed(0)) * 2
     near = proposals((objects.boxes + jitter).flatten(0, 1).tolist())
     head, _ = fixed([[0.0, 0, 0]], measured_targets=True, samples=500, foreground_share=1.0)
     head.measure_targets([(near, objects)])
     sampled, labels, goals = head.sample([near], [objects])
-    head.predict = (
-        lambda regions: (  # type: ignore[method-assign]
-            torch.eye(3)[labels][:, :2],
-            goals[:, None] * head.target_std + head.target_mean,
-        )
-    )
+
+    def predict(regions: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.eye(3)[labels][:, :2], goals[:, None] * head.target_std + head.target_mean
+
+    monkeypatch.setattr(head, "predict", predict)
     (refined,) = head.refine(torch.zeros(len(labels), 1, 1, 1), sampled, [(100, 100)])
     foreground = labels < 2
     assert foreground.sum() > 60

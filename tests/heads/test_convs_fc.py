@@ -5,11 +5,12 @@ import torch
 from torch import nn
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 
+from rcnnkit.backbones.norms import Norm
 from rcnnkit.heads.convs_fc import ConvsFC
 
 
 @pytest.mark.parametrize(("norm", "theirs"), [("none", None), ("batch", nn.BatchNorm2d)])
-def test_torchvisions_head(norm: str, theirs: type[nn.Module] | None) -> None:
+def test_torchvisions_head(norm: Norm, theirs: type[nn.Module] | None) -> None:
     witness = FastRCNNConvFCHead((8, 5, 5), [8, 8, 8], [16], norm_layer=theirs).eval()
     head = ConvsFC(8, 5, 3, 16, norm).eval()
     for parameter in witness.parameters():

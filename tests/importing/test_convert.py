@@ -4,12 +4,12 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 from torchvision.models import resnet18
 from torchvision.models.detection import (
     FasterRCNN,
@@ -22,6 +22,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
 from rcnnkit import weights
+from rcnnkit.detectors import faster_rcnn
 from rcnnkit.downloads import LICENCE
 from rcnnkit.importing import sources
 from rcnnkit.importing.convert import import_weights
@@ -33,10 +34,11 @@ LEFT = 150  # proposals; 1000 would take their time
 COCO = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 
 
-def trained(model: nn.Module) -> nn.Module:
+def trained(model: FasterRCNN) -> FasterRCNN:
     """Statistics, scores and deltas of the size that training leaves."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
+        module: Any
         for module in model.modules():
             if hasattr(module, "running_var"):
                 for value in (module.running_mean, module.bias):
@@ -56,7 +58,7 @@ def trained(model: nn.Module) -> nn.Module:
 def scaled_to(size: float) -> Callable[..., torch.Tensor]:
     """A hook that gives each of a layer's channels mean 0 and this deviation, by its weights."""
 
-    def scale(layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+    def scale(layer: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
         flat = output.transpose(0, 1).flatten(1)  # a channel's values in a row
         factor = size / flat.std(1) if flat.shape[1] > 1 else torch.ones(len(flat))
         layer.weight.mul_(factor.reshape(-1, *[1] * (layer.weight.ndim - 1)))
@@ -76,6 +78,7 @@ def check_same(theirs: FasterRCNN, file: Path, tmp_path: Path, ids: list[int]) -
     count = int(named.sum())
     assert 5 < count < len(named) or len(ids) < 80  # some of what torchvision finds is called N/A
     ours = weights.load(file, "cpu", for_training=True)
+    assert isinstance(ours, faster_rcnn.FasterRCNN)
     assert (ours.preprocessing.short_side, ours.preprocessing.long_side, ours.rpn.keep) == (800, 1333, (1000, 1000))
     ours.preprocessing = ours.preprocessing.model_copy(update={"short_side": 160, "long_side": 320})
     ours.rpn.keep = (1000, LEFT)
@@ -173,7 +176,7 @@ def test_what_norm_eps_is_not_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(("options", "eps"), [({}, 1e-5), ({"norm_eps": 0.0}, 0.0)])
 def test_a_file_of_your_own(
-    options: dict[str, float], eps: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    options: dict[str, Any], eps: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What frozen norms add to the variance, no file says."""
     body = resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=FrozenBatchNorm2d)

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from rcnnkit import weights
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.importing.convert import import_weights
 from rcnnkit.importing.detectron2 import from_detectron2
 from rcnnkit.structures import Proposals
@@ -139,7 +140,8 @@ class Reference:
             found.append(x)
         if not self.pyramid:
             return found[-1:]
-        top, pyramid = None, []
+        top: Tensor | None = None
+        pyramid: list[Tensor] = []
         for number in (5, 4, 3, 2):
             lateral = self.conv(found[number - 2], f"backbone.fpn_lateral{number}")
             top = lateral if top is None else lateral + F.interpolate(top, scale_factor=2.0, mode="nearest")
@@ -168,7 +170,10 @@ class Reference:
                     width = (side**2 / ratio) ** 0.5
                     anchors.append((width, width * ratio))
             y, x = (stride * at for at in torch.meshgrid(*map(torch.arange, feature.shape[2:]), indexing="ij"))
-            moved = [decode(*deltas[4 * a : 4 * a + 4], x, y, *sides) for a, sides in enumerate(anchors)]
+            moved = []
+            for a, sides in enumerate(anchors):
+                dx, dy, dw, dh = deltas[4 * a : 4 * a + 4]
+                moved.append(decode(dx, dy, dw, dh, x, y, *sides))
             box, score = torch.stack(moved, dim=2).reshape(-1, 4), logits.permute(1, 2, 0).flatten()
             top = score.topk(min(len(score), 1000 if self.pyramid else 6000)).indices
             boxes.append(cut(box[top], size))
@@ -233,7 +238,7 @@ def shrunk(file: Path) -> weights.Detector:
     detector = weights.load(file, "cpu", for_training=True)
     assert (detector.preprocessing.short_side, detector.preprocessing.long_side) == (800, 1333)
     detector.preprocessing = detector.preprocessing.model_copy(update={"short_side": SIDE, "long_side": LONGEST})
-    if hasattr(detector, "rpn"):
+    if isinstance(detector, FasterRCNN):
         assert detector.rpn.keep[1] == 1000
         detector.rpn.keep = (detector.rpn.keep[0], LEFT)
     return detector

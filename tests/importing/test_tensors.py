@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from rcnnkit.importing.tensors import read_tensors, transfer, unwrapped
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([1, 2], dtype=torch.int64)}
 
 
-def written(path: Path, content: object) -> Path:
+def written(path: Path, content: Any) -> Path:
     if path.suffix == ".pkl":
         path.write_bytes(pickle.dumps(content))
     elif path.suffix == ".safetensors":
@@ -68,22 +69,31 @@ def test_what_training_scripts_put_around_weights(tmp_path: Path, wrap) -> None:
     ],
 )
 def test_names_lose_what_was_put_around_the_network(prefix: str) -> None:
-    inside = {"a._orig_mod.weight": 0, "a.0._fsdp_wrapped_module.bias": 1, "model_a.weight": 2, "b.model.weight": 3}
+    inside: dict[str, Any] = {
+        "a._orig_mod.weight": 0,
+        "a.0._fsdp_wrapped_module.bias": 1,
+        "model_a.weight": 2,
+        "b.model.weight": 3,
+    }
     found = unwrapped({prefix + name: value for name, value in inside.items()})
     assert found == {"a.weight": 0, "a.0.bias": 1, "model_a.weight": 2, "b.model.weight": 3}
 
 
 def test_names_beside_the_network_stay_and_no_two_become_one() -> None:
-    assert unwrapped({"model.a.weight": 0, "criterion.weight": 1}) == {"a.weight": 0, "criterion.weight": 1}
-    for state in ({"model.a": 0, "a": 1}, {"a._orig_mod.b": 0, "a.b": 1}, {"module.model.a": 0, "module.a": 1}):
+    states: list[dict[str, Any]] = [{"model.a.weight": 0, "criterion.weight": 1}]
+    assert unwrapped(states[0]) == {"a.weight": 0, "criterion.weight": 1}
+    states = [{"model.a": 0, "a": 1}, {"a._orig_mod.b": 0, "a.b": 1}, {"module.model.a": 0, "module.a": 1}]
+    for state in states:
         assert len(unwrapped(state)) == 2
 
 
 def test_names_of_compiled_and_parallel_models_as_torch_makes_them() -> None:
     network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
     expected = list(network.state_dict())
-    network[1] = torch.compile(network[1])
-    for around in (network, torch.compile(network), nn.DataParallel(network), nn.DataParallel(torch.compile(network))):
+    compiled: Any = torch.compile(network[1])
+    network[1] = compiled
+    compiled = torch.compile(network)
+    for around in (network, compiled, nn.DataParallel(network), nn.DataParallel(compiled)):
         assert list(unwrapped(around.state_dict())) == expected
 
 
@@ -144,7 +154,7 @@ def test_what_a_file_asks_for_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".pkl"])
 @pytest.mark.parametrize("share", [0, 0.2, 0.7, 0.98])
 def test_a_file_cut_short(tmp_path: Path, suffix: str, share: float) -> None:
-    content = {f"{i}": np.random.default_rng(i).random(50, dtype=np.float32) for i in range(9)}
+    content: dict[str, Any] = {f"{i}": np.random.default_rng(i).random(50, dtype=np.float32) for i in range(9)}
     if suffix != ".pkl":
         content = {name: torch.tensor(value) for name, value in content.items()}
     path = written(tmp_path / f"a{suffix}", content)
@@ -193,16 +203,16 @@ def test_files_of_other_names(tmp_path: Path) -> None:
 
 def test_transfer_takes_the_most_special_place() -> None:
     target = nn.ModuleDict({"x": nn.Linear(3, 2), "y": nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))})
-    layers = [target["x"], target["y"][0], target["y"][1]]
+    layers = [target.get_submodule(path) for path in ("x", "y.0", "y.1")]
     state = {
         f"{name}.{kind}": getattr(layer, kind).detach() + 1
         for name, layer in zip(("old.0", "old.1", "old.1.new"), layers, strict=True)
         for kind in ("weight", "bias")
     }
     transfer(state, {"old.0": "x", "old.1": "y.0", "old.1.new": "y.1"}, target, "it")
-    assert target["x"].weight.equal(state["old.0.weight"])
-    assert target["y"][0].bias.equal(state["old.1.bias"])
-    assert target["y"][1].weight.equal(state["old.1.new.weight"])
+    assert target.get_parameter("x.weight").equal(state["old.0.weight"])
+    assert target.get_parameter("y.0.bias").equal(state["old.1.bias"])
+    assert target.get_parameter("y.1.weight").equal(state["old.1.new.weight"])
 
 
 def test_transfer_lists_all_at_once() -> None:

@@ -27,6 +27,8 @@ def trained(name: str, **options: object) -> nn.Module:
         net = torchvision.models.get_model(name, **options).eval()
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
+                assert module.running_var is not None
+                assert module.running_mean is not None
                 for value in (module.weight, module.running_var):
                     nn.init.uniform_(value, 0.5, 1)
                 for value in (module.bias, module.running_mean):

@@ -19,7 +19,7 @@ def nms(boxes, scores, threshold, groups=None):
     boxes, scores = np.asarray(boxes, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     groups = np.zeros(len(boxes)) if groups is None else np.asarray(groups)
     order = sorted(range(len(scores)), key=lambda i: (0, 0) if math.isnan(scores[i]) else (1, -scores[i]))
-    keep = []
+    keep: list[int] = []
     for i in order:
         if all(groups[i] != groups[j] or not iou(boxes[i], boxes[j]) > threshold for j in keep):
             keep.append(i)

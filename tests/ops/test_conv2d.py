@@ -1,4 +1,5 @@
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tests.ops.test_library import LEVELS, run
 
 TYPES = [torch.float32, torch.bfloat16]
 # batch, channels, height, width, outputs, size, stride, padding
-CASES = {
+CASES: dict[str, tuple[Any, ...]] = {
     "1x1": (2, 32, 9, 11, 48, (1, 1), 1, 0),
     "1x1, fewer than twelve rows": (1, 16, 2, 3, 16, (1, 1), 1, 0),
     "1x1, many blocks": (1, 64, 61, 47, 80, (1, 1), 1, 0),
@@ -53,15 +54,15 @@ def exact(input, weight, bias, stride, padding):
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_as_a_convolution(case, dtype):
-    *shape, stride, padding = CASES[case]
-    input, weight, bias = problem(*shape, dtype)
+    batch, channels, height, width, outputs, size, stride, padding = CASES[case]
+    input, weight, bias = problem(batch, channels, height, width, outputs, size, dtype)
     expected = exact(input, weight, bias, stride, padding)
-    found = conv2d(input, conv2d_weights(weight, dtype), bias, shape[-1], stride, padding)
+    found = conv2d(input, conv2d_weights(weight, dtype), bias, size, stride, padding)
     assert found.dtype == dtype
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(found, expected.to(dtype))
     residual = torch.randint(-9, 9, expected.shape).to(dtype)
-    found = conv2d(input, conv2d_weights(weight, dtype), bias, shape[-1], stride, padding, True, residual)
+    found = conv2d(input, conv2d_weights(weight, dtype), bias, size, stride, padding, True, residual)
     assert torch.equal(found, (expected + residual).relu().to(dtype))
 
 

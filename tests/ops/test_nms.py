@@ -109,7 +109,7 @@ def test_groups_of_any_type_are_torchvisions(dtype):
     expected = torchvision.ops.batched_nms(boxes, scores, number, 0.3)  # which moves groups 0.25 apart too little
     assert ops.batched_nms(boxes, scores, groups, 0.3).equal(expected)
     with pytest.raises(TypeError, match="idxs must be a tensor, not list"):
-        ops.batched_nms(boxes, scores, groups.tolist(), 0.3)
+        ops.batched_nms(boxes, scores, groups.tolist(), 0.3)  # type: ignore[arg-type]
 
 
 def test_groups_are_kept_apart_at_negative_coordinates():

@@ -83,6 +83,7 @@ def test_a_picture_that_is_not_there_gives_zeros(name):
     found = REGION_OPS[name](feature, rois)
     assert not found.any()
     found.sum().backward()
+    assert feature.grad is not None
     assert not feature.grad.any()
 
 
@@ -111,8 +112,8 @@ def test_any_stream():
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         torch.cuda._sleep(10_000_000)  # what ran on the default stream would read these too early
-        given = [t.cuda(non_blocking=True) for t in (feature, rois, boxes, scores)]
-        found = [f(*given[:2]) for f in REGION_OPS.values()] + [ops.nms(*given[2:], 0.5)]
+        maps, regions, rivals, ranks = (t.cuda(non_blocking=True) for t in (feature, rois, boxes, scores))
+        found = [f(maps, regions) for f in REGION_OPS.values()] + [ops.nms(rivals, ranks, 0.5)]
     stream.synchronize()
     for mine, other in zip(found, expected, strict=True):
         torch.testing.assert_close(mine.cpu(), other, rtol=1e-5, atol=1e-4)

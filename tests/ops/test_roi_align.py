@@ -115,6 +115,7 @@ def test_maps_of_one_cell_and_of_none(shape):
     found = ops.roi_align(feature, torch.tensor([[0.0, 0, 0, 3, 3]]), 2, 1.0, 2)
     assert found.shape == (1, shape[1], 2, 2)
     found.sum().backward()
+    assert feature.grad is not None
     assert feature.grad.shape == shape
     if shape == (1, 1, 1, 1):  # bins of 1.5: samples at 0.375 and 1.125 in the first, beyond 1 in the rest
         np.testing.assert_allclose(
@@ -132,6 +133,7 @@ def test_regions_of_every_nasty_kind(ratio, aligned):
     found.sum().backward()
     assert time.perf_counter() - start < 20  # it would be hours if a region of 1e30 were sampled throughout
     assert found.isfinite().all()
+    assert feature.grad is not None
     assert feature.grad.isfinite().all()
     finite = [i for i, box in enumerate(NASTY_BOXES) if all(map(math.isfinite, box))]
     assert not found[[i for i in range(len(rois)) if i not in finite]].any()

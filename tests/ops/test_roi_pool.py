@@ -95,6 +95,7 @@ def test_regions_of_every_nasty_kind():
     assert not found[nowhere].any()
     everything = NASTY_BOXES.index([-1e30, -1e30, 1e30, 1e30])
     assert found[everything].amax((1, 2)).tolist() == feature[0].amax((1, 2)).tolist()
+    assert feature.grad is not None
     assert feature.grad.isfinite().all()
 
 
@@ -111,6 +112,7 @@ def test_maps_of_one_cell_and_of_none(shape):
     found = ops.roi_pool(feature, torch.tensor([[0.0, 0, 0, 0, 0]]), 2)
     assert found.flatten().tolist() == [float(0 not in shape)] * (4 * shape[1])
     found.sum().backward()
+    assert feature.grad is not None
     assert feature.grad.sum() == found.sum()
     assert ops.roi_pool(feature, torch.empty(0, 5), 2).shape == (0, shape[1], 2, 2)
 

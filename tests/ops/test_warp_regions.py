@@ -63,6 +63,7 @@ def test_regions_of_every_nasty_kind(context):
     found = ops.warp_regions(picture, rois, 16, context, 2.5)
     found.sum().backward()
     assert found.isfinite().all()
+    assert picture.grad is not None
     assert picture.grad.isfinite().all()
     for region, box in zip(found.detach(), NASTY_BOXES, strict=True):
         if not np.isfinite(box).all() or max(map(abs, box)) > 1e9 or min(box) >= 400:

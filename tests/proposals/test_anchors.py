@@ -31,7 +31,8 @@ def test_grid_is_torchvisions_also_where_the_stride_does_not_divide() -> None:
     maps = [torch.zeros(1, 8, 14, 22), torch.zeros(1, 8, 4, 6)]  # 224 // 4 = 56 and 352 // 6 = 58
     theirs = AnchorGenerator(tuple(map(tuple, sizes)), (ratios,) * 2)(ImageList(pixels, [(224, 352)]), maps)[0]
     ours = [
-        grid_anchors(cell_anchors(s, ratios), tuple(m.shape[2:]), (224, 352)) for s, m in zip(sizes, maps, strict=True)
+        grid_anchors(cell_anchors(s, ratios), (m.shape[2], m.shape[3]), (224, 352))
+        for s, m in zip(sizes, maps, strict=True)
     ]
     torch.testing.assert_close(torch.cat(ours), theirs)
 

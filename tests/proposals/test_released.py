@@ -120,8 +120,8 @@ def test_hostile_and_damaged_files(tmp_path):
     (tmp_path / "cut.mat").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.mat").write_bytes(b"")
     (tmp_path / "new.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(400))
-    words = {"other": "has no cell `boxes`", "cut": "no whole", "empty": "no whole", "new": "save it with -v7"}
-    for name, message in words.items():
+    causes = {"other": "has no cell `boxes`", "cut": "no whole", "empty": "no whole", "new": "save it with -v7"}
+    for name, message in causes.items():
         with pytest.raises(ValueError, match=rf"{name}\.mat is not read: .*{message}"):
             read_released(tmp_path / f"{name}.mat")
     with pytest.raises(FileNotFoundError, match=r"nowhere\.mat: no such file"):

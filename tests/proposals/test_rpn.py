@@ -169,10 +169,10 @@ def test_proposals_and_losses_are_torchvisions(training: bool, convs: int) -> No
             torch.testing.assert_close(losses[mine], expected_losses[other])
     else:
         found = ours.propose(images, features)
-    for mine, other in zip(found, expected, strict=True):
-        assert len(mine) == (90 if training else 60)
-        torch.testing.assert_close(mine.boxes, other, atol=1e-3, rtol=0)
-        assert mine.scores.tolist() == sorted(mine.scores.tolist(), reverse=True)
+    for proposed, wanted in zip(found, expected, strict=True):
+        assert len(proposed) == (90 if training else 60)
+        torch.testing.assert_close(proposed.boxes, wanted, atol=1e-3, rtol=0)
+        assert proposed.scores.tolist() == sorted(proposed.scores.tolist(), reverse=True)
 
 
 def test_every_map_needs_equally_many_anchors() -> None:
@@ -243,7 +243,7 @@ def test_all_ignored_is_a_loss_of_zero_with_finite_gradients() -> None:
     features = [torch.randn(1, 4, 2, 2, generator=torch.Generator().manual_seed(0))]
     losses, _ = rpn.losses(batch(32, 32), features, [targets([-100.0, -100, 200, 200], crowd=True)])
     assert losses["rpn_objectness"].item() == losses["rpn_box"].item() == 0
-    sum(losses.values()).backward()
+    torch.stack(list(losses.values())).sum().backward()
     assert all(p.grad is not None and p.grad.eq(0).all() for p in rpn.parameters())
 
 

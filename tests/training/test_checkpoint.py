@@ -83,7 +83,7 @@ def test_a_run_of_format_2_goes_on(kept: Path, tmp_path: Path) -> None:
         ("loss_scale", "x" * 99, "'xxxxxxxxxxxx...xxxxxxxxxxxxx', expected a finite number above 0"),
     ],
 )
-def test_progress_that_is_none(kept: Path, tmp_path: Path, field: str, value: object, expected: str) -> None:
+def test_progress_that_is_none(kept: Path, tmp_path: Path, field: str, value: Any, expected: str) -> None:
     path = changed(kept, tmp_path / "last.safetensors", **{field: value})
     detector, optimizer = made()
     with pytest.raises(ValueError, match="expected a") as error:

@@ -17,7 +17,10 @@ from rcnnkit.backbones.single_map import SingleMap
 from rcnnkit.config import Settings
 from rcnnkit.config_files import check_settings
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.kinds import build
+from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.downloads import LICENCE
 from rcnnkit.training import loop
@@ -125,7 +128,8 @@ def test_a_resumed_run_ends_where_the_whole_one_does(
 
 
 def test_what_cannot_be_learnt(small: Values, tmp_path: Path) -> None:
-    Image.new("RGB", (40, 40)).save((tmp_path / "train" / "only").mkdir(parents=True) or tmp_path / "train/only/1.png")
+    (tmp_path / "train" / "only").mkdir(parents=True)
+    Image.new("RGB", (40, 40)).save(tmp_path / "train/only/1.png")
     with pytest.raises(ValueError, match=r"train has the class only only, so every picture is right"):
         train(settings(small, data={"root": str(tmp_path), "val": ""}), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run").exists()
@@ -149,6 +153,7 @@ def test_the_last_layer_is_new_for_other_classes(
     for classes, afresh in ((["blue", "green", "red"], True), (names, False)):
         caplog.clear()
         classifier = build(made, classes)
+        assert isinstance(classifier, Classifier)
         before = classifier.score_layer.weight.clone()
         with caplog.at_level("INFO", "rcnnkit"):
             start_from(tmp_path / "first.safetensors", classifier)
@@ -160,6 +165,7 @@ def test_as_many_classes_with_background_are_not_taken_for_the_same(small: Value
     made = settings(small)
     weights.save(build(made, ["a", "b", "c"]), made, tmp_path / "c.safetensors")
     rcnn = build(settings(small, model={"kind": "rcnn"}, rcnn={"size": 63}), ["a", "b"])  # and background
+    assert isinstance(rcnn, RCNN)
     before = rcnn.score_layer.weight.clone()
     start_from(tmp_path / "c.safetensors", rcnn)
     assert rcnn.score_layer.weight.equal(before)
@@ -222,10 +228,12 @@ def test_every_tensor_of_a_classifier_arrives_in_every_detector(case: str, tmp_p
             found = maps[-2 if backbone == "vgg16" else -1]  # of a VGG the last is pooled
             expected = classifier.backbone.body(pixels)[-1]
         elif "C4" in case or backbone == "googlenet":
+            assert isinstance(detector, FastRCNN | FasterRCNN)
             found = detector.head.layers(detector.backbone(pixels)[0])
         else:  # a detector's AlexNet pads its pooling: the classifier's map, the detector's layers
             body = detector.backbone
             assert isinstance(body, SingleMap)
+            assert isinstance(detector, FastRCNN | FasterRCNN)
             own_map = classifier.backbone.body(pixels)[0] if backbone == "alexnet" else body(pixels)[0]
             found = detector.head.layers(body.pool5(own_map))
     # frozen norms are folded into one product, and so rounded otherwise; 1.1e-5 is the most that was seen

@@ -49,11 +49,12 @@ def test_a_run_that_goes_on_drops_what_it_will_tell_again(tmp_path: Path) -> Non
 @pytest.mark.parametrize("terminal", [False, True])
 def test_the_end_is_estimated_once(tmp_path: Path, terminal: bool) -> None:
     """From all iterations since the run went on, so that one that was held up does not change it much."""
-    console = Console(file=io.StringIO(), width=150, force_terminal=terminal)
+    file = io.StringIO()
+    console = Console(file=file, width=150, force_terminal=terminal)
     with RunLog(tmp_path, console, 64, Progress(iteration=2, seconds=100)) as log:
         log.step(3, step(3) | {"seconds": 101})
         log.step(4, step(4) | {"seconds": 104, "images_per_second": 0.01})
-    shown = console.file.getvalue()
+    shown = file.getvalue()
     assert "loss 0.500  0.0 images/s  lr 0.1  2.0 min left" in shown
     assert shown.count("left") == shown.count("min left")
     assert "-:--:--" not in shown

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 from rcnnkit import weights
 from rcnnkit.config import Settings
@@ -14,6 +13,7 @@ from rcnnkit.data.digits import write_digits
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals
+from rcnnkit.terminal import Console
 from rcnnkit.training.detection import read_splits
 from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.train import train

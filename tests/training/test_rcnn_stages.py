@@ -153,9 +153,9 @@ def test_svms_and_boxes_are_those_of_the_features(values: Values, whole: Path, d
         overlaps = [iou(b, t.boxes[t.labels == label]) for t, b, _ in rows]
         negative = np.concatenate([(o < 0.3).all(dim=1).numpy() for o in overlaps])
 
-        found = detector.svm_weight[label].numpy() / scale, float(detector.svm_bias[label])
-        best = fit_svm(x[positive], x[negative], SVMSettings())
-        assert objective(*found, x[positive], x[negative]) <= 1.01 * objective(*best, x[positive], x[negative])
+        mined = detector.svm_weight[label].numpy() / scale, float(detector.svm_bias[label])
+        whole_fit = fit_svm(x[positive], x[negative], SVMSettings())
+        assert objective(*mined, x[positive], x[negative]) <= 1.01 * objective(*whole_fit, x[positive], x[negative])
     # box regression: its own sums, from the same windows
     lengths = torch.cat([found["pool5"].norm(dim=1) for _, _, found in rows])
     scale = 20 / float(lengths.mean())
@@ -212,7 +212,12 @@ def test_a_killed_stage_goes_on(
         with pytest.raises(KeyboardInterrupt):
             train(changed(values), run, console=QUIET)
     again = []
-    monkeypatch.setattr(home, name, lambda *a, **o: (again.append(1), real(*a, **o))[1])
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        again.append(1)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(home, name, counted)
     train(changed(values, train={"resume": str(run)}), run, console=QUIET)
     assert len(again) < {"step": 4, "make": 8, "see": 8, "solve": 5}[name]  # what was done is not done again
     assert_same(run / "best.safetensors", whole / "best.safetensors")

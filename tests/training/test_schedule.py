@@ -21,7 +21,7 @@ def test_scaled_with_the_batch() -> None:
 
 
 def test_cosine() -> None:
-    settings = TrainSettings(schedule="cosine", iterations=1000, warmup=100, lr=0.16, batch=1)
+    settings = TrainSettings(schedule="cosine", iterations=1000, warmup=100, lr_for_16=0.16, batch=1)
     assert learning_rate(settings, 500) == pytest.approx(0.005)
     assert learning_rate(settings, 250) == pytest.approx(0.01 * (1 + math.sqrt(0.5)) / 2)
     assert learning_rate(settings, 999) < 1e-6

@@ -32,7 +32,9 @@ def detector_of(tiny: dict[str, dict[str, Any]], name: str) -> Detector:
     values["model"] |= {"kind": name}
     values["rcnn"] = {"size": 32, "context": 4}
     values["proposals"] = {"count": 30}
-    return build(DetectorSettings.model_validate(values), ["a", "b"]).eval()
+    detector = build(DetectorSettings.model_validate(values), ["a", "b"]).eval()
+    assert isinstance(detector, Detector)
+    return detector
 
 
 def test_a_stage_inside_another_stops_its_clock() -> None:

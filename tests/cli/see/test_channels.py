@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_channels_of_numbers_that_are_none(
 def test_channels_of_a_classifier(
     rcnnkit: Command, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    values = {
+    values: dict[str, dict[str, Any]] = {
         "model": {"kind": "classifier", "backbone": "alexnet"},
         "head": {"hidden": 8},
         "classifier": {"resize": 96, "crop": 95},

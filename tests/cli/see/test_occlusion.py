@@ -35,8 +35,8 @@ def test_occlusion(
     assert "best.png is there already" in capsys.readouterr().err
     assert rcnnkit(*see, "--class", "dics", "--out", "new.png") == 1
     assert "no class is called 'dics'; did you mean disc? The classes are cell, disc" in capsys.readouterr().err
-    for box in ([], ["--box", 10, 20, 50, 60]):
-        assert rcnnkit(*see, "--class", "CELL", "--out", "new.png", *box) == 1
+    for options in ([], ["--box", 10, 20, 50, 60]):
+        assert rcnnkit(*see, "--class", "CELL", "--out", "new.png", *options) == 1
         assert "did you mean cell?" in capsys.readouterr().err
     Path("text.jpg").write_text("a cell and a disc")
     assert rcnnkit("see", "occlusion", alexnet, "text.jpg", "--out", "new.png") == 1
