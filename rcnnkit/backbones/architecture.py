@@ -53,6 +53,11 @@ class NetworkSettings(Section):
     """Cells of a pooled region along each side. 0: 7 with a pyramid or a VGG, 14 with c4 or GoogLeNet, 7 with timm's
     networks, 6 with the others."""
 
+    @property
+    def strides(self) -> list[int]:
+        """Of the maps that a region proposal network looks at, pixels of the network's input, finest first."""
+        return [4, 8, 16, 32, 64] if self.neck == "fpn" else [16]
+
 
 @dataclass(frozen=True, slots=True)
 class RegionNetwork:

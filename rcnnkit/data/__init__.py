@@ -10,6 +10,7 @@ __all__ = [
     "proposals",
     "reading",
     "records",
+    "sizes",
     "tables",
     "transforms",
     "voc",

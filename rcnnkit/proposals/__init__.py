@@ -2,4 +2,4 @@
 
 from rcnnkit.proposals.selective_search import selective_search
 
-__all__ = ["anchors", "methods", "recall", "released", "rpn", "selective_search", "sliding_windows", "store"]
+__all__ = ["anchors", "fit", "methods", "recall", "released", "rpn", "selective_search", "sliding_windows", "store"]

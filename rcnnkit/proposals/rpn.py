@@ -60,6 +60,28 @@ class RPNSettings(MatchSettings):
     """Where anchors lie. torchvision: rounded to whole pixels, as far apart as the sizes of picture and map say.
     detectron2: neither rounded nor measured, one stride apart."""
 
+    def sizes(self, strides: Sequence[int]) -> list[list[float]]:
+        """`anchor_sizes`, or what stands for them, for maps of these strides.
+
+        Raises:
+            ValueError: `anchor_sizes` has not one list for each map, or they differ in length.
+        """
+        default = [[8.0 * stride] for stride in strides] if len(strides) > 1 else [[32.0, 64.0, 128.0, 256.0, 512.0]]
+        sizes = self.anchor_sizes or default
+        if len(sizes) != len(strides):
+            raise ValueError(
+                f"rpn.anchor_sizes has {len(sizes)} lists, but there are {len(strides)} maps, of strides"
+                f" {list(strides)}; give one list of sizes for each"
+            )
+        if len({len(of_map) for of_map in sizes}) > 1:
+            raise ValueError(f"every map needs equally many anchor sizes, not {list(map(len, sizes))}")
+        return sizes
+
+    def cells(self, strides: Sequence[int]) -> list[Tensor]:
+        """The anchors of one cell of each map, (A, 4): see `cell_anchors`. Raises as `sizes`."""
+        rounded = self.anchors == "torchvision"
+        return [cell_anchors(of_map, self.anchor_ratios, rounded) for of_map in self.sizes(strides)]
+
 
 class RPN(nn.Module):
     """A small network slid over every feature map: objectness and a box for each anchor.
@@ -81,21 +103,10 @@ class RPN(nn.Module):
 
     def __init__(self, channels: int, strides: Sequence[int], settings: RPNSettings, exact: bool = False) -> None:
         super().__init__()
-        sizes = settings.anchor_sizes or (
-            [[8.0 * stride] for stride in strides] if len(strides) > 1 else [[32.0, 64.0, 128.0, 256.0, 512.0]]
-        )
-        if len(sizes) != len(strides):
-            raise ValueError(
-                f"rpn.anchor_sizes has {len(sizes)} lists, but there are {len(strides)} maps, of strides"
-                f" {list(strides)}; give one list of sizes for each"
-            )
-        rounded = settings.anchors == "torchvision"
-        self.cells = [cell_anchors(of_map, settings.anchor_ratios, rounded) for of_map in sizes]
-        self.strides: Sequence[int | None] = list(strides) if exact or not rounded else [None] * len(self.cells)
-        per_cell = {len(cells) for cells in self.cells}
-        if len(per_cell) != 1:
-            raise ValueError(f"every map needs equally many anchor sizes, not {[len(of_map) for of_map in sizes]}")
-        count = per_cell.pop()
+        self.cells = settings.cells(strides)
+        measured = settings.anchors == "torchvision" and not exact
+        self.strides: Sequence[int | None] = [None] * len(self.cells) if measured else list(strides)
+        count = len(self.cells[0])
         hidden = settings.hidden or channels
         inputs = [channels] + [hidden] * (settings.convs - 1)
         self.convs = nn.Sequential(

@@ -82,6 +82,7 @@ def test_layer_table(name: str) -> None:
         found = body(torch.empty(1, 3, 600, 1000))[-1]
     assert found.shape == (1, map_channels, height, width)
     assert (body.strides[-1], body.channels[-1]) == (16, map_channels)
+    assert settings(name, **single).model.strides == list(body.strides)
 
 
 @pytest.mark.parametrize(
