@@ -6,6 +6,7 @@ __all__ = [
     "class_loading",
     "coco",
     "digits",
+    "layout",
     "loading",
     "proposals",
     "reading",

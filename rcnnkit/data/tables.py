@@ -112,6 +112,16 @@ def read_table(
     ), findings
 
 
+def is_table(line: str) -> bool:
+    """Whether the first line of a file is that of a table of boxes."""
+    separator = max(",;\t", key=line.count)
+    try:
+        _columns(next(csv.reader([line], delimiter=separator), []), Path())
+    except ValueError:
+        return False
+    return True
+
+
 def _rows(file: Path, findings: Findings) -> tuple[dict[str, _Picture], bool]:
     """The pictures by their names without endings, and whether boxes are in shares."""
     check_regular(file)
