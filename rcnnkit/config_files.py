@@ -6,6 +6,7 @@ import math
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tomli_w
@@ -134,6 +135,29 @@ def _in_iterations(error: Any, values: dict[str, Any]) -> str:
     return f": {epochs} × {pictures} / {batch} = {iterations} here"
 
 
-def write_settings(settings: Settings, file: Path) -> None:
-    """Every setting, resolved, as TOML that `read_settings` reads back to the same."""
-    file.write_text(tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+def write_settings(settings: Settings, file: Path, notes: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Every setting, resolved, as TOML that `read_settings` reads back to the same. `notes` as in `as_toml`."""
+    file.write_text(as_toml(settings.model_dump(mode="json", exclude_none=True), notes), encoding="utf-8")
+
+
+def as_toml(values: Mapping[str, Mapping[str, Any]], notes: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Sections of settings as TOML, a line each.
+
+    Args:
+        notes: section.setting → what is written beside it as a comment.
+    """
+    sections = []
+    for section, settings in values.items():
+        lines = [f"[{section}]"]
+        for name, value in settings.items():
+            note = visible(notes.get(f"{section}.{name}", ""))
+            lines.append(f"{name} = {_inline(value)}" + (f"  # {note}" if note else ""))
+        sections.append("\n".join(lines) + "\n")
+    return "\n".join(sections)
+
+
+def _inline(value: Any) -> str:
+    """In one line, where tomli_w gives an array a line for each of its values."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_inline, value))}]"
+    return tomli_w.dumps({"value": value}).partition(" = ")[2].rstrip("\n")

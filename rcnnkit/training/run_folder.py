@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
@@ -179,8 +179,8 @@ def changes(settings: Settings, resume: Path | None) -> list[str]:
     return [f"{key} {before} → {now}" for key, (before, now) in found.items()]
 
 
-def keep_settings(settings: Settings, run: Path, iteration: int) -> None:
-    """Write run/settings.toml, without the `resume` that may have continued it.
+def keep_settings(settings: Settings, run: Path, iteration: int, notes: Mapping[str, str]) -> None:
+    """Write run/settings.toml with `notes` (section.setting → text), without the `resume` that may have continued it.
 
     What a continued run was made with until `iteration` stays beside it.
     """
@@ -193,7 +193,8 @@ def keep_settings(settings: Settings, run: Path, iteration: int) -> None:
         file.touch(exist_ok=False)  # of two runs that found the folder free, one is first
     except FileExistsError:
         raise FileExistsError(f"{run} holds a run already; choose another folder") from None
-    write_settings(settings.model_copy(update={"train": settings.train.model_copy(update={"resume": None})}), file)
+    begun = settings.model_copy(update={"train": settings.train.model_copy(update={"resume": None})})
+    write_settings(begun, file, notes)
 
 
 def _is_free(run: Path) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Console
 
@@ -19,7 +21,13 @@ from rcnnkit.training.run_folder import alone, checkpoint_of
 TRAINERS = {"rcnn": train_rcnn, "classifier": train_classifier}  # others learn by `train_detector`
 
 
-def train(settings: Settings | Path | str, run: Path | str | None = None, *, console: Console | None = None) -> Path:
+def train(
+    settings: Settings | Path | str,
+    run: Path | str | None = None,
+    *,
+    console: Console | None = None,
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
     """Train a detector or a classifier, and leave it in a folder of its own.
 
     The folder gets settings.toml (every setting, resolved), log.jsonl, tensorboard/, last.safetensors (continues
@@ -31,6 +39,7 @@ def train(settings: Settings | Path | str, run: Path | str | None = None, *, con
         run: its folder; must not hold anything yet, unless `train.resume` names it. By default the folder that
             `train.resume` continues, or a new one in runs/, named after the file of settings or the detector.
         console: where progress is shown; the terminal by default.
+        notes: section.setting → why it is what it is; they are comments in the run's settings.toml.
 
     Returns:
         The path of best.safetensors.
@@ -50,7 +59,25 @@ def train(settings: Settings | Path | str, run: Path | str | None = None, *, con
     with alone(settings, folder):
         if settings.alternating.enabled:
             return train_alternating(settings, folder, console, train)
-        return TRAINERS.get(settings.model.kind, train_detector)(Run(settings, folder, console))
+        begun = Run(settings, folder, console, notes=notes)
+        return TRAINERS.get(settings.model.kind, train_detector)(begun)
+
+
+def dry_run(settings: Settings, run: Path, *, console: Console | None = None) -> None:
+    """All that `train` does before the first iteration, and one batch, the largest; nothing is written.
+
+    Raises:
+        As `train`; and
+        ValueError: the detector learns from proposals that are made before, or in several steps.
+    """
+    kind = settings.model.kind
+    if kind not in ("faster_rcnn", "classifier") or settings.alternating.enabled:
+        what = "alternating.enabled = true" if settings.alternating.enabled else f'model.kind = "{kind}"'
+        raise ValueError(
+            f"a dry run is of one training, and {what} needs what steps before it make; it says the same of each step"
+            " when that begins"
+        )
+    TRAINERS.get(kind, train_detector)(Run(settings, run, console, dry=True))
 
 
 def run_folder(settings: Settings, file: Path | None = None) -> Path:
