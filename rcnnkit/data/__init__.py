@@ -6,6 +6,7 @@ __all__ = [
     "class_loading",
     "coco",
     "digits",
+    "hold_out",
     "layout",
     "loading",
     "proposals",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rcnnkit.data.hold_out import hold_out
 from rcnnkit.data.loading import largest_draw, load_batch, load_batches
 from rcnnkit.data.reading import DataSettings, join_data, read_data
 from rcnnkit.data.records import BadData, Dataset, few
@@ -161,6 +162,8 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
         raise ValueError(
             f"{training.name} has no object{left_out} in any of its {count(len(training), 'picture')}; nothing to learn"
         )
+    if data.val_share:
+        return hold_out(training, data.val_share, data.split_seed)
     return training, splits[-1] if data.val else None
 
 
