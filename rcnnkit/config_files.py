@@ -47,24 +47,37 @@ def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
         raise SettingsError(f"{file} is not UTF-8 text ({error}); save it as UTF-8") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{file} is not TOML: {error}") from None
+    changed = override(values, overrides, str(file))
+    return check_settings(values, str(file), changed)
+
+
+def override(values: dict[str, Any], overrides: Sequence[str], source: str) -> set[str]:
+    """Put `section.key=value` settings, whose values are TOML, into nested values; which they are.
+
+    Args:
+        source: where `values` come from, for errors.
+
+    Raises:
+        SettingsError: one is not of that form.
+    """
     changed: set[str] = set()
-    for override in overrides:
+    for each in overrides:
         try:
-            override.encode()
+            each.encode()
         except UnicodeEncodeError:  # a path of other bytes
-            raise SettingsError(f"{override} is not UTF-8, as the run's settings.toml has to be; rename it") from None
-        key, equals, text = override.partition("=")
+            raise SettingsError(f"{each} is not UTF-8, as the run's settings.toml has to be; rename it") from None
+        key, equals, text = each.partition("=")
         section, _, name = key.strip().partition(".")
         if not (equals and section and name) or "." in name:
-            raise SettingsError(f"{override!r} is not of the form section.key=value, such as train.batch=8")
+            raise SettingsError(f"{each!r} is not of the form section.key=value, such as train.batch=8")
         if not isinstance(values.setdefault(section, {}), dict):
-            raise SettingsError(f"{file}: {section} must be a section, [{section}]")
+            raise SettingsError(f"{source}: {section} must be a section, [{section}]")
         renamed = _renamed(section)
         name = renamed.get(name, name)
-        others = {each: value for each, value in values[section].items() if renamed.get(each, each) != name}
+        others = {old: value for old, value in values[section].items() if renamed.get(old, old) != name}
         values[section] = others | {name: _value(text)}
         changed.add(f"{section}.{name}")
-    return check_settings(values, str(file), changed)
+    return changed
 
 
 def _not_a_folder(folder: Path) -> str:
@@ -74,10 +87,9 @@ def _not_a_folder(folder: Path) -> str:
             f"{folder} is the folder of a run; to go on with it: rcnnkit train {folder / 'settings.toml'}"
             f" train.resume={folder}"
         )
-    start = tomli_w.dumps({"model": {"pretrained": True}, "data": {"root": str(folder)}}).replace("\n\n", "\n")
     return (
-        f"{folder} is a folder, and settings are a file. If your pictures are in the folder, write this into mine.toml:"
-        f"\n{start}and run: rcnnkit train mine.toml (`rcnnkit settings` explains all settings)"
+        f"{folder} is a folder, and settings are a file; if your pictures are in the folder, `rcnnkit suggest"
+        f" {folder} > mine.toml` writes settings for them"
     )
 
 

@@ -25,6 +25,7 @@ from rcnnkit.cli.options import console
 from rcnnkit.cli.proposals import app as proposals
 from rcnnkit.cli.see import app as see
 from rcnnkit.cli.settings import settings
+from rcnnkit.cli.suggest import suggest
 from rcnnkit.cli.svms import svms
 from rcnnkit.cli.train import train
 from rcnnkit.terminal import Console, Formatter, escape_what_streams_lack
@@ -48,6 +49,7 @@ class Command(TyperCommand):
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(train)
+app.command()(suggest)
 app.command()(settings)
 app.command()(evaluate)
 app.command()(detect)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rcnnkit.config_files import read_settings
 from rcnnkit.data.hold_out import hold_out
 from rcnnkit.data.loading import largest_draw, load_batch, load_batches
 from rcnnkit.data.reading import DataSettings, join_data, read_data
@@ -165,6 +166,22 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
     if data.val_share:
         return hold_out(training, data.val_share, data.split_seed)
     return training, splits[-1] if data.val else None
+
+
+def read_validation(run: Path, class_names: Sequence[str]) -> Dataset:
+    """The pictures that a run is evaluated on, from its folder.
+
+    Args:
+        class_names: in the order of the labels.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such run, or it has none; and as `read_splits`.
+    """
+    data = read_settings(run / "settings.toml").data
+    _, validation = read_splits(data.model_copy(update={"class_names": list(class_names)}))
+    if validation is None:
+        raise ValueError(f"{run} was trained without pictures to evaluate on; name a data set and --split")
+    return validation
 
 
 def warn_of_crowds(detector: Detector, training: Dataset, validation: Dataset | None) -> None:

@@ -41,6 +41,13 @@ class Trial:
     needs: int | None  # bytes, the most at a time with all that was held before; None where nobody says …
     has: int | None  # … and how many there could be
 
+    def iteration(self, usual: float, workers: int) -> float:
+        """About how many seconds an iteration takes, of batches with a share of the pixels of this one, while so many
+        processes read (-1: `data.workers`' default)."""
+        readers = workers if workers >= 0 else min(8, os.cpu_count() or 1)
+        computing = usual * self.seconds
+        return max(computing, self.reading / readers) if readers else computing + self.reading
+
 
 def preflight(
     task: Task[Any], run: Run, largest: Callable[[], Batch], usual: float, facts: Callable[[], Sequence[str]]
@@ -86,9 +93,7 @@ def preflight(
                 *(trial.shape, trial.needs / GB, trial.has / GB),
             )
     run.say(f"the largest batch: {trial.shape}{memory}; {disk}")
-    workers = run.settings.data.workers
-    readers = workers if workers >= 0 else min(8, os.cpu_count() or 1)
-    seconds = max(usual * trial.seconds, trial.reading / readers) if readers else usual * trial.seconds + trial.reading
+    seconds = trial.iteration(usual, run.settings.data.workers)
     left = timedelta(seconds=seconds * options.iterations)
     run.say(
         f"about {options.batch / seconds:.3g} {task.things}/s: {count(options.iterations, 'iteration')} take"

@@ -110,6 +110,11 @@ def _leave_locks() -> None:
 os.register_at_fork(after_in_child=_leave_locks)
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / "settings.toml").is_file()
+
+
 def checkpoint_of(resume: Path) -> Path:
     """The checkpoint in a run's folder, or the file itself."""
     return resume / LAST if resume.is_dir() else resume

@@ -17,6 +17,7 @@ from rcnnkit.training.detection import train_detector
 from rcnnkit.training.rcnn_stages import train_rcnn
 from rcnnkit.training.run import Run
 from rcnnkit.training.run_folder import alone, checkpoint_of
+from rcnnkit.training.suggest import is_data, suggest
 
 TRAINERS = {"rcnn": train_rcnn, "classifier": train_classifier}  # others learn by `train_detector`
 
@@ -35,7 +36,7 @@ def train(
     top-1 accuracy; the last weights where there is no `data.val`) and evaluation.json (the last one).
 
     Args:
-        settings: of the run, or a TOML file of them.
+        settings: of the run, or a TOML file of them; or a data set, for which they are chosen (`suggest`).
         run: its folder; must not hold anything yet, unless `train.resume` names it. By default the folder that
             `train.resume` continues, or a new one in runs/, named after the file of settings or the detector.
         console: where progress is shown; the terminal by default.
@@ -54,7 +55,11 @@ def train(
     file = None
     if not isinstance(settings, Settings):
         file = Path(settings)
-        settings = read_settings(file)
+        if is_data(file):
+            suggestion = suggest(file)
+            settings, notes = suggestion.settings, suggestion.notes | dict(notes)
+        else:
+            settings = read_settings(file)
     folder = Path(run) if run else run_folder(settings, file)
     with alone(settings, folder):
         if settings.alternating.enabled:
@@ -81,9 +86,11 @@ def dry_run(settings: Settings, run: Path, *, console: Console | None = None) ->
 
 
 def run_folder(settings: Settings, file: Path | None = None) -> Path:
-    """The folder that `train.resume` continues, or a new one in runs/, named after the file of settings."""
+    """The folder that `train.resume` continues, or a new one in runs/, named after the settings' file or the data."""
     if settings.train.resume:
         return checkpoint_of(settings.train.resume).parent
     if file is None:
         return free_folder(Path("runs") / settings.model.kind)
+    if is_data(file):
+        return free_folder(Path("runs") / (file.resolve().name if file.is_dir() else file.stem))
     return free_folder(Path("runs") / (file.parent.name if file.name == "settings.toml" else file.stem))
