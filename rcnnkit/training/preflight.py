@@ -166,7 +166,7 @@ def _pass(task: Task[Any], run: Run, batch: Batch) -> str:
     torch.manual_seed(seed)
     with autocast(run.device, run.dtype):
         losses = task.losses(inputs, targets, torch.Generator().manual_seed(seed))
-    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    torch.stack(list(losses.values())).sum().backward()
     if run.device.type == "cuda":
         torch.cuda.synchronize(run.device)
     pixels = getattr(inputs, "pixels", inputs)

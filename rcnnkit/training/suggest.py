@@ -290,7 +290,7 @@ def _choose_size(choices: _Choices, training: Dataset, begin: _Start, gpu: bool)
     least, scratch, pretrained = SIDES["gpu" if gpu else "cpu"]
     most = scratch if begin.kind == "none" else pretrained
     wanted = SMALL_SIDE / side * shortest
-    chosen = round(max(least, min(wanted, LARGEST_FACTOR * shortest, most)) / MULTIPLE) * MULTIPLE
+    chosen = round(min(max(wanted, least), LARGEST_FACTOR * shortest, most) / MULTIPLE) * MULTIPLE or MULTIPLE
     reason = f"half of the {name} are below {side:.0f} pixels, and below {side * chosen / shortest:.0f} here"
     if wanted > most and chosen >= most:
         reason += f"; more would take long on {'a GPU' if gpu else 'a CPU'}"
@@ -395,9 +395,10 @@ def _choose_schedule(choices: _Choices, training: Dataset, begin: _Start, minute
         reason = f"{minutes:g} min at {seconds:.2g} s each on this machine"
     iterations = choices.choose("train.iterations", iterations, reason)
     choices.choose("train.warmup", min(500, math.ceil(iterations / 10)), "a tenth of the iterations, 500 at most")
-    choices.choose(
-        "train.evaluate_every", max(1, math.ceil(iterations / 5)), "five evaluations; the best weights are kept"
-    )
+    if iterations >= TrainSettings().save_every:
+        choices.choose("train.evaluate_every", math.ceil(iterations / 5), "the best of five are kept")
+    else:
+        choices.choose("train.evaluate_every", 0, "once, at the end")
     if iterations < 2 * TrainSettings().save_every:
         choices.choose("train.save_every", max(1, iterations // 5), "a run that is stopped loses little")
 
