@@ -21,6 +21,7 @@ from rcnnkit.text import visible
 from rcnnkit.training.schedule import TrainSettings
 
 BATCH = TrainSettings().batch
+NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
 
 class SettingsError(ValueError):
@@ -147,12 +148,12 @@ def _in_iterations(error: Any, values: dict[str, Any]) -> str:
     return f": {epochs} × {pictures} / {batch} = {iterations} here"
 
 
-def write_settings(settings: Settings, file: Path, notes: Mapping[str, str] = MappingProxyType({})) -> None:
+def write_settings(settings: Settings, file: Path, notes: Mapping[str, str] = NO_NOTES) -> None:
     """Every setting, resolved, as TOML that `read_settings` reads back to the same. `notes` as in `as_toml`."""
     file.write_text(as_toml(settings.model_dump(mode="json", exclude_none=True), notes), encoding="utf-8")
 
 
-def as_toml(values: Mapping[str, Mapping[str, Any]], notes: Mapping[str, str] = MappingProxyType({})) -> str:
+def as_toml(values: Mapping[str, Mapping[str, Any]], notes: Mapping[str, str] = NO_NOTES) -> str:
     """Sections of settings as TOML, a line each.
 
     Args:

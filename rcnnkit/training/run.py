@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +11,7 @@ from rich.console import Console
 
 from rcnnkit import weights
 from rcnnkit.config import Settings
+from rcnnkit.config_files import NO_NOTES
 from rcnnkit.model import Model
 from rcnnkit.precision import pick_dtype
 from rcnnkit.terminal import safe
@@ -56,7 +56,7 @@ class Run:
         folder: Path,
         console: Console | None = None,
         holds: str = LAST,
-        notes: Mapping[str, str] = MappingProxyType({}),
+        notes: Mapping[str, str] = NO_NOTES,
         dry: bool = False,
     ) -> None:
         self.settings, self.folder, self.console = settings, folder, safe(console)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from rich.console import Console
 
 from rcnnkit.config import Settings
-from rcnnkit.config_files import read_settings
+from rcnnkit.config_files import NO_NOTES, read_settings
 from rcnnkit.files import free_folder
 from rcnnkit.training.alternating import train_alternating
 from rcnnkit.training.classification import train_classifier
@@ -27,7 +26,7 @@ def train(
     run: Path | str | None = None,
     *,
     console: Console | None = None,
-    notes: Mapping[str, str] = MappingProxyType({}),
+    notes: Mapping[str, str] = NO_NOTES,
 ) -> Path:
     """Train a detector or a classifier, and leave it in a folder of its own.
 

@@ -257,7 +257,7 @@ def test_from_cocos_detector(voc: Path, tmp_path: Path, offline: Path, monkeypat
     assert len(weights.read_shapes(imported)[0]["class_names"]) == 80
     assert (values.model.backbone, values.model.norm, values.head.hidden) == ("resnet18", "frozen", 8)
     assert (values.input.resizing, values.model.pretrained) == ("torchvision", False)
-    assert values.input.short_side == 192
+    assert values.input.short_side == 128  # the pictures have 96 pixels
     assert values.train.lr_for_16 == 0.01
     training, _ = read_splits(values.data)
     begun = start(Run(values, tmp_path / "run", QUIET, dry=True), training, Detector)
