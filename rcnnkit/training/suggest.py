@@ -390,7 +390,7 @@ def _choose_schedule(choices: _Choices, training: Dataset, begin: _Start, minute
         reason = f"{seen / len(training):.3g} times each of {len(training):,} pictures"
     else:
         choices.choose("train.iterations", 10**6, "")  # only the last ones count
-        seconds = _seconds(choices.settings)
+        seconds = seconds_of(choices.settings)
         iterations = max(1, round(minutes * 60 / seconds))
         reason = f"{minutes:g} min at {seconds:.2g} s each on this machine"
     iterations = choices.choose("train.iterations", iterations, reason)
@@ -403,8 +403,8 @@ def _choose_schedule(choices: _Choices, training: Dataset, begin: _Start, minute
         choices.choose("train.save_every", max(1, iterations // 5), "a run that is stopped loses little")
 
 
-def _seconds(settings: Settings) -> float:
-    """Of an iteration, measured on the largest batch."""
+def seconds_of(settings: Settings) -> float:
+    """That an iteration takes, measured on the largest batch; with the weights that it starts from."""
     run = Run(settings, Path("runs") / "nowhere", Console(quiet=True), dry=True)
     training, _ = read_splits(settings.data)
     task = Detection(run, start_model(run, training, Detector), training, None, None)
