@@ -72,6 +72,8 @@ def evaluate(
 
     if json_file:
         check_new(json_file)
+    if split is not None and is_run(data):
+        raise ValueError(f"--split {split} is for data sets, and {data} is a run's folder; leave it out")
     split = split_of(data, split, "test")
     result: Evaluation | Accuracy
     table: RenderableType

@@ -60,6 +60,8 @@ def test_train_a_folder_and_evaluate_on_what_was_held_out(rcnnkit: Command, caps
     again, then = (json.loads(Path(file).read_text()) for file in ("again.json", "runs/cells/evaluation.json"))
     assert again["pictures"] == 2
     assert again["coco"] == then["coco"]
+    assert rcnnkit("evaluate", weights, "runs/cells", "--split", "val") == 1
+    assert "--split val is for data sets, and runs/cells is a run's folder; leave it out" in capsys.readouterr().err
     resume = ("train", "runs/cells/settings.toml", "train.resume=runs/cells", "train.iterations=3")
     assert rcnnkit(*resume) == 0
     assert "evaluated on cells/train, held out, 2 pictures; " in capsys.readouterr().out
