@@ -107,7 +107,7 @@ def list_counts(counts: Mapping[str, int], every: bool) -> str:
     Args:
         every: list all, however many.
     """
-    listed = [f"{name} {number:,}" for name, number in sorted(counts.items(), key=lambda each: -each[1])]
+    listed = [f"{name} ({number:,})" for name, number in sorted(counts.items(), key=lambda each: -each[1])]
     return ", ".join(listed) if every else few(listed)
 
 

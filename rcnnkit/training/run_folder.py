@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rcnnkit.config import Settings
-from rcnnkit.config_files import read_settings, write_settings
+from rcnnkit.config_files import NO_NOTES, read_settings, write_settings
 from rcnnkit.files import remove_halves
 from rcnnkit.training.checkpoint import LAST
 
@@ -184,7 +184,7 @@ def changes(settings: Settings, resume: Path | None) -> list[str]:
     return [f"{key} {before} → {now}" for key, (before, now) in found.items()]
 
 
-def keep_settings(settings: Settings, run: Path, iteration: int, notes: Mapping[str, str]) -> None:
+def keep_settings(settings: Settings, run: Path, iteration: int, notes: Mapping[str, str] = NO_NOTES) -> None:
     """Write run/settings.toml with `notes` (section.setting → text), without the `resume` that may have continued it.
 
     What a continued run was made with until `iteration` stays beside it.

@@ -101,7 +101,7 @@ def test_a_dry_run_says_all_and_writes_nothing(tiny: Values, tmp_path: Path, dig
     data = read_data(digits, "train")
     labels = torch.cat([record.targets.labels for record in data.records]).bincount()
     counts = sorted(zip(data.class_names, labels.tolist(), strict=True), key=lambda each: -each[1])
-    listed = ", ".join(f"{name} {number}" for name, number in counts)
+    listed = ", ".join(f"{name} ({number})" for name, number in counts)
     assert f"{sum(labels)} objects: {listed}; 0.0% of the pictures have none\n" in text
     assert "data/train: 8 pictures, 5 classes; evaluated on data/val, 4 pictures; " in text
     assert "batches of 2, learning rate 0.0025 (train.lr_for_16 = 0.02); run folder " in text
@@ -140,7 +140,7 @@ def test_classifiers_have_one_too(tiny: Values, tmp_path: Path) -> None:
         "train": tiny["train"],
     }
     text = said(values, tmp_path / "run")
-    assert "pictures: cat 3, dog 1\n" in text
+    assert "pictures: cat (3), dog (1)\n" in text
     assert "the largest batch: 2 × 32 × 32 pixels" in text
     folders = read_class_folders(tmp_path / "data", "train", skip_bad=False)
     assert (
