@@ -18,11 +18,13 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
 
 from rcnnkit import weights
 from rcnnkit.backbones.imagenet import first_version
+from rcnnkit.backbones.names import architecture
+from rcnnkit.backbones.timm import PREFIX
 from rcnnkit.boxes import area
 from rcnnkit.config import Settings
 from rcnnkit.config_files import as_toml, check_settings, override
 from rcnnkit.data.layout import Layout, find_layout
-from rcnnkit.data.records import BadData, Dataset
+from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.sizes import input_sides
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.settings import PROPOSALS_PER_OBJECT, DetectorSettings
@@ -44,6 +46,7 @@ Kind = Literal["coco", "imagenet", "none", "file"]
 STARTS: tuple[Kind, ...] = ("coco", "imagenet", "none")
 COCO = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1
 
+COCOS = "resnet50"  # its backbone
 FEW_BAD = 0.01  # share of bad objects that are left out without asking
 HELD_OUT = 0.2  # share of the pictures to evaluate on, where there are none for it …
 ENOUGH_TO_SPLIT = 10  # … and there are so many
@@ -169,7 +172,9 @@ def suggest(
 
 def _choose_data(choices: _Choices, layout: Layout) -> tuple[Dataset, Dataset | None]:
     choices.choose("data.root", str(layout.root.absolute()), f"read as {layout.title}")
-    choices.choose("data.train", layout.splits["train"], "what is learnt from")
+    if "train" not in layout.splits and not choices.get("data.train", None):
+        raise ValueError(f"{layout.root} has no training pictures, but {few(list(layout.splits))}; give data.train")
+    choices.choose("data.train", layout.splits.get("train"), "what is learnt from")
     if val := layout.splits.get("val"):
         choices.choose("data.val", val, "what the weights are evaluated on; the best are kept")
     else:
@@ -215,7 +220,7 @@ def _choose_start(choices: _Choices, wanted: str | None, gpu: bool, remarks: lis
         choices.choose("train.init", str(path.absolute()), "the weights to start from")
         return _from_file(path, "file")
     backbone = choices.get("model.backbone", "resnet50" if gpu else "resnet18")
-    if wanted in (None, "coco"):
+    if wanted == "coco" or (wanted is None and choices.get("model.backbone", COCOS) == COCOS):
         reason = "" if cached(COCO).with_suffix(".safetensors").exists() else why_not(COCO)
         try:
             _expect(COCO, reason)
@@ -226,7 +231,7 @@ def _choose_start(choices: _Choices, wanted: str | None, gpu: bool, remarks: lis
             if wanted:
                 raise OSError(f"--start coco: {error}; put that file into {cached(COCO).parent}") from None
             remarks.append(f"COCO's weights: {error}")
-    if wanted in (None, "imagenet"):
+    if wanted == "imagenet" or (wanted is None and not backbone.startswith(PREFIX)):
         entry = first_version(backbone)
         try:
             _expect(entry, why_not(entry))
@@ -277,11 +282,13 @@ def _choose_network(choices: _Choices, begin: _Start, gpu: bool) -> None:
     else:
         which = "a GPU computes it fast" if gpu else "a CPU takes a third of a ResNet-50's time for it"
         choices.choose("model.backbone", "resnet50" if gpu else "resnet18", which)
-        choices.choose("model.norm", "batch", "from scratch, norms learn their statistics")
-        choices.choose("model.fpn_norm", "batch", "from scratch, a pyramid learns better with norms")
-        if not gpu:
-            choices.choose("model.fpn_channels", 128, CHEAP)
-            choices.choose("head.hidden", 512, CHEAP)
+        if "batch" in architecture(choices.get("model.backbone", "")).norms:
+            choices.choose("model.norm", "batch", "from scratch, norms learn their statistics")
+        if choices.settings.model.neck == "fpn":
+            choices.choose("model.fpn_norm", "batch", "from scratch, a pyramid learns better with norms")
+            if not gpu:
+                choices.choose("model.fpn_channels", 128, CHEAP)
+                choices.choose("head.hidden", 512, CHEAP)
 
 
 def _choose_size(choices: _Choices, training: Dataset, begin: _Start, gpu: bool) -> None:
@@ -387,7 +394,7 @@ def _choose_schedule(choices: _Choices, training: Dataset, begin: _Start, minute
         epochs, least, most = EPOCHS[begin.kind]
         seen = min(max(epochs * len(training), least), most)
         iterations = math.ceil(seen / batch)
-        reason = f"{seen / len(training):.3g} times each of {len(training):,} pictures"
+        reason = f"{seen / len(training):,.0f} times each of {len(training):,} pictures"
     else:
         choices.choose("train.iterations", 10**6, "")  # only the last ones count
         seconds = seconds_of(choices.settings)

@@ -72,7 +72,7 @@ def test_from_scratch_on_a_cpu(voc: Path) -> None:
     assert (values.model.backbone, values.model.norm, values.model.fpn_norm) == ("resnet18", "batch", "batch")
     assert values.train.batch == 2
     assert values.train.iterations == 4000  # 8,000 pictures, at least
-    assert made.notes["train.iterations"] == "1e+03 times each of 8 pictures"
+    assert made.notes["train.iterations"] == "1,000 times each of 8 pictures"
     assert values.data.val == "val"
     assert values.augment.flip == 0
     assert values.augment.flip_vertical == 0
@@ -285,6 +285,20 @@ def test_what_is_data(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert [is_data(tmp_path / name) for name in ("a.json", "data.yaml", "data")] == [True] * 3
     assert [is_data(tmp_path / name) for name in ("a.toml", "run", "nothing", "nothing.json")] == [False] * 4
+
+
+def test_another_backbone_goes_with_what_it_has(voc: Path) -> None:
+    made = suggested(voc, "model.backbone=vgg16", "input.short_side=96")
+    assert (made.settings.model.norm, made.settings.model.neck) == ("none", "none")
+    assert made.settings.rpn.sizes([16])
+    assert not any("COCO" in remark for remark in made.remarks)  # which has a ResNet-50
+
+
+def test_a_data_set_to_evaluate_on_alone(voc: Path) -> None:
+    shutil.move(voc / "ImageSets" / "Main" / "train.txt", voc / "ImageSets" / "Main" / "test.txt")
+    with pytest.raises(ValueError, match=r"digits has no training pictures, but val, test; give data\.train"):
+        suggested(voc)
+    assert suggested(voc, "data.train=test").settings.data.train == "test"
 
 
 def test_other_detectors_are_not_suggested(voc: Path) -> None:
