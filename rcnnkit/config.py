@@ -41,7 +41,7 @@ class Settings(DetectorSettings):
         if self.train.freeze_backbone and self.model.kind == "rcnn":
             raise ValueError("train.freeze_backbone = true is not for R-CNN; rcnn.fine_tune = false leaves it as it is")
         if self.model.kind == "classifier":
-            unused = {"data": ("images", "use_difficult"), "augment": ("crop", "scale")}
+            unused = {"data": ("val_share", "images", "use_difficult"), "augment": ("crop", "scale")}
             for section, names in unused.items():
                 if other := getattr(self, section).first_changed(names):
                     raise ValueError(f"{section}.{other} is for pictures with boxes; a classifier does without")

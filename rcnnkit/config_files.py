@@ -8,6 +8,7 @@ import os
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import tomli_w
@@ -29,6 +30,7 @@ PATHS = [  # section, name: the settings that are paths
     for name, setting in getattr(field.annotation, "model_fields", {}).items()
     if Path in (setting.annotation, *get_args(setting.annotation))
 ]
+NO_NOTES: Mapping[str, str] = MappingProxyType({})
 log = logging.getLogger("rcnnkit")
 
 
@@ -59,24 +61,37 @@ def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{file} is not TOML: {error}") from None
     _rebase(values, file)
+    changed = override(values, overrides, str(file))
+    return check_settings(values, str(file), changed)
+
+
+def override(values: dict[str, Any], overrides: Sequence[str], source: str) -> set[str]:
+    """Put `section.key=value` settings, whose values are TOML, into nested values; which they are.
+
+    Args:
+        source: where `values` come from, for errors.
+
+    Raises:
+        SettingsError: one is not of that form.
+    """
     changed: set[str] = set()
-    for override in overrides:
+    for each in overrides:
         try:
-            override.encode()
+            each.encode()
         except UnicodeEncodeError:  # a path of other bytes
-            raise SettingsError(f"{override} is not UTF-8, as the run's settings.toml has to be; rename it") from None
-        key, equals, text = override.partition("=")
+            raise SettingsError(f"{each} is not UTF-8, as the run's settings.toml has to be; rename it") from None
+        key, equals, text = each.partition("=")
         section, _, name = key.strip().partition(".")
         if not (equals and section and name) or "." in name:
-            raise SettingsError(f"{override!r} is not of the form section.key=value, such as train.batch=8")
+            raise SettingsError(f"{each!r} is not of the form section.key=value, such as train.batch=8")
         if not isinstance(values.setdefault(section, {}), dict):
-            raise SettingsError(f"{file}: {section} must be a section, [{section}]")
+            raise SettingsError(f"{source}: {section} must be a section, [{section}]")
         renamed = _renamed(section)
         name = renamed.get(name, name)
-        others = {each: value for each, value in values[section].items() if renamed.get(each, each) != name}
+        others = {old: value for old, value in values[section].items() if renamed.get(old, old) != name}
         values[section] = others | {name: _value(text)}
         changed.add(f"{section}.{name}")
-    return check_settings(values, str(file), changed)
+    return changed
 
 
 def _rebase(values: dict[str, Any], file: Path) -> None:
@@ -109,10 +124,9 @@ def _not_a_folder(folder: Path) -> str:
             f"{folder} is the folder of a run; to go on with it: rcnnkit train {folder / 'settings.toml'}"
             f" train.resume={folder}"
         )
-    start = tomli_w.dumps({"model": {"pretrained": True}, "data": {"root": str(folder)}}).replace("\n\n", "\n")
     return (
-        f"{folder} is a folder, and settings are a file. If your pictures are in the folder, write this into mine.toml:"
-        f"\n{start}and run: rcnnkit train mine.toml (`rcnnkit settings` explains all settings)"
+        f"{folder} is a folder, and settings are a file; if your pictures are in the folder, `rcnnkit suggest"
+        f" {folder} > mine.toml` writes settings for them"
     )
 
 
@@ -173,9 +187,13 @@ def _in_iterations(error: Any, values: dict[str, Any]) -> str:
     return f": {epochs} × {pictures} / {batch} = {iterations} here"
 
 
-def write_settings(settings: Settings, file: Path) -> None:
-    """Every setting, resolved, as TOML that `read_settings` reads back to the same, wherever it is started."""
-    file.write_text(tomli_w.dumps(resolved(settings, exclude_none=True)), encoding="utf-8")
+def write_settings(settings: Settings, file: Path, notes: Mapping[str, str] = NO_NOTES) -> None:
+    """Every setting, resolved, as TOML that `read_settings` reads back to the same, wherever it is started.
+
+    Args:
+        notes: as `as_toml` takes them.
+    """
+    file.write_text(as_toml(resolved(settings, exclude_none=True), notes), encoding="utf-8")
 
 
 def resolved(settings: Settings, *, exclude_none: bool = False) -> dict[str, dict[str, Any]]:
@@ -185,3 +203,26 @@ def resolved(settings: Settings, *, exclude_none: bool = False) -> dict[str, dic
         if path := getattr(getattr(settings, section), name):
             values[section][name] = str(_tidy(path.absolute()))
     return values
+
+
+def as_toml(values: Mapping[str, Mapping[str, Any]], notes: Mapping[str, str] = NO_NOTES) -> str:
+    """Sections of settings as TOML, a line each.
+
+    Args:
+        notes: section.setting → what is written beside it as a comment.
+    """
+    sections = []
+    for section, settings in values.items():
+        lines = [f"[{section}]"]
+        for name, value in settings.items():
+            note = visible(notes.get(f"{section}.{name}", ""))
+            lines.append(f"{name} = {_inline(value)}" + (f"  # {note}" if note else ""))
+        sections.append("\n".join(lines) + "\n")
+    return "\n".join(sections)
+
+
+def _inline(value: Any) -> str:
+    """In one line, where tomli_w gives an array a line for each of its values."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_inline, value))}]"
+    return tomli_w.dumps({"value": value}).partition(" = ")[2].rstrip("\n")

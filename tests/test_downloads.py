@@ -3,6 +3,8 @@
 import hashlib
 import os
 import pickle
+import socket
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +13,9 @@ import pytest
 import torch
 import torchvision
 
+from rcnnkit import downloads
 from rcnnkit.backbones.imagenet import imagenet_weights
-from rcnnkit.downloads import fetch, hash_of, state_of
+from rcnnkit.downloads import cached, fetch, hash_of, state_of, why_not
 from rcnnkit.files import sha256
 
 STATE = {"features.0.weight": torch.arange(6.0).view(2, 3), "features.0.bias": torch.tensor([0.5, -1])}
@@ -88,3 +91,34 @@ def test_a_backbone_says_what_to_do_without_a_network(cache: Path, monkeypatch: 
     message = str(error.value)
     assert "resnet18-f37072fd.pth (Name or service not known)" in message
     assert message.endswith(f"put it into {cache}, or set model.pretrained = false")
+
+
+def test_what_is_in_the_cache_can_be_had(cache: Path, tmp_path: Path) -> None:
+    weights = publish(tmp_path / "server", STATE)
+    assert cached(weights) == cache / file_of(weights).name
+    assert why_not(weights) == ""  # its server answers
+    file_of(weights).unlink()
+    assert why_not(weights) == "No such file or directory"
+    cache.mkdir(parents=True)
+    cached(weights).touch()
+    assert why_not(weights) == ""
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "ANSWER", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/net-00112233.pth"
+        began = time.perf_counter()
+        assert why_not(SimpleNamespace(url=address)) in ("timed out", "no answer within 0.2 s")
+    assert time.perf_counter() - began < 2
+    assert why_not(SimpleNamespace(url=address)) == "Connection refused"
+
+
+def test_a_download_that_stalls_ends(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "STALLED", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/net-00112233.pth"
+        with pytest.raises(OSError, match=r"cannot be downloaded from http://127.*/net-00112233\.pth \(timed out\)"):
+            fetch(SimpleNamespace(url=address))
+    assert socket.getdefaulttimeout() is None
+    assert not any(cache.iterdir())

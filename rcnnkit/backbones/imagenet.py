@@ -17,7 +17,7 @@ def imagenet_weights(name: str) -> dict[str, Tensor]:
         OSError: the weights cannot be downloaded, or the file that was downloaded before is another one.
         ValueError: torchvision has no such network.
     """
-    weights = _first_version(name)
+    weights = first_version(name)
     try:
         return state_of(weights)
     except OSError as error:
@@ -26,7 +26,7 @@ def imagenet_weights(name: str) -> dict[str, Tensor]:
 
 def imagenet_origin(name: str) -> dict[str, str]:
     """Where these weights come from, and under which licence. Raises ValueError if torchvision has no such network."""
-    weights = _first_version(name)
+    weights = first_version(name)
     return {"source": f"torchvision {weights!r}", "licence": LICENCE, "url": weights.url}
 
 
@@ -36,14 +36,15 @@ def imagenet_normalisation(name: str) -> tuple[Colour, Colour]:
     Raises:
         ValueError: torchvision has no such network.
     """
-    weights = _first_version(name)
+    weights = first_version(name)
     if name == "googlenet":  # its weights are TensorFlow's: torchvision's network turns the usual pixels into these
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     usual = weights.transforms()
     return tuple(usual.mean), tuple(usual.std)
 
 
-def _first_version(name: str) -> torchvision.models.WeightsEnum:
+def first_version(name: str) -> torchvision.models.WeightsEnum:
+    """The entry of torchvision's ImageNet weights that are taken. Raises ValueError if it has no such network."""
     if name not in torchvision.models.list_models(torchvision.models):
         raise ValueError(
             f"torchvision has no ImageNet weights of {name}; start from weights that were trained here (train.init), or"

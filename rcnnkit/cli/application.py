@@ -28,6 +28,7 @@ from rcnnkit.cli.proposals import app as proposals
 from rcnnkit.cli.see import app as see
 from rcnnkit.cli.settings import settings
 from rcnnkit.cli.split import split
+from rcnnkit.cli.suggest import suggest
 from rcnnkit.cli.svms import svms
 from rcnnkit.cli.train import train
 from rcnnkit.terminal import Console, Formatter, escape_what_streams_lack
@@ -51,6 +52,7 @@ class Command(TyperCommand):
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(train)
+app.command()(suggest)
 app.command()(settings)
 app.command()(check)
 app.command()(evaluate)

@@ -32,7 +32,9 @@ def evaluate(
     weights: Weights,
     data: Annotated[
         Path,
-        typer.Argument(help=f"{DATA_HELP} Of a classifier: a folder of splits."),
+        typer.Argument(
+            help=f"{DATA_HELP} Of a classifier: a folder of splits. Or a run's folder: what that was evaluated on."
+        ),
     ],
     split: Annotated[
         str | None,
@@ -66,10 +68,14 @@ def evaluate(
     from rcnnkit.precision import autocast, pick_dtype
     from rcnnkit.proposals.store import Store
     from rcnnkit.tables import accuracy_table, evaluation_table
+    from rcnnkit.training.detection import read_validation
+    from rcnnkit.training.run_folder import is_run
     from rcnnkit.weights import load, load_classifier, read_shapes
 
     if json_file:
         check_new(json_file)
+    if split is not None and is_run(data):
+        raise ValueError(f"--split {split} is for data sets, and {data} is a run's folder; leave it out")
     split = split_of(data, split, "test")
     result: Evaluation | Accuracy
     table: RenderableType
@@ -90,9 +96,12 @@ def evaluate(
         detector = load(weights, device, precision, max_detections)
         if store and not detector.takes_proposals:
             raise ValueError(f"{weights} holds a detector that makes its own proposals; leave --proposals out")
-        dataset = read_data(
-            data, split, format=format, images=images, class_names=detector.class_names, skip_bad=skip_bad
-        )
+        if is_run(data):
+            dataset = read_validation(data, detector.class_names)
+        else:
+            dataset = read_data(
+                data, split, format=format, images=images, class_names=detector.class_names, skip_bad=skip_bad
+            )
         with progress(console, transient=True) as report:
             result = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=report)
         table = evaluation_table(result)

@@ -63,6 +63,21 @@ MaxDetections = Annotated[
         min=0, help="Of a picture, in place of what the weights say (often 100), with proposals enough; 0: no limit."
     ),
 ]
+Given = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SECTION.KEY=VALUE]…", help="Settings that override the file's, or are not to be chosen."),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        help="With a data set: the weights to start from: coco, imagenet, none or a file; by default the first of these"
+        " that can be had."
+    ),
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option(min=0.1, callback=finite, help="With a data set: how long to train; by default what such data need."),
+]
 Batch = Annotated[int, typer.Option(min=1, help="Pictures at a time.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16, fp16.")]

@@ -9,6 +9,7 @@ __all__ = [
     "convert",
     "cvat",
     "digits",
+    "hold_out",
     "json_files",
     "label_studio",
     "labelme",

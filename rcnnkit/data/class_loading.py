@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,14 @@ class _Pictures:
 def _collate(samples: list[Sample]) -> ClassBatch:
     pictures, labels, paths = zip(*samples, strict=True)
     return ClassBatch(torch.stack(pictures), torch.tensor(labels), paths)
+
+
+def load_class_batch(records: Sequence[Example], augmentation: ClassifierAugmentation, batch: int) -> ClassBatch:
+    """A batch of the first pictures, over again where there are fewer. All batches have its shape. Raises as
+    `load_class_batches`."""
+    source, drawn = _Pictures(records, augmentation), [(i % len(records), 0) for i in range(batch)]
+    with closing(read_ahead(source, iter([drawn]), _collate, start=0, workers=0)) as batches:
+        return next(batches)
 
 
 def load_class_batches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -65,6 +66,32 @@ def draws(records: Sequence[Record], batch: int, seed: int) -> Iterator[list[Dra
             if len(group) == batch:
                 yield group.copy()
                 group.clear()
+
+
+def largest_draw(records: Sequence[Record], preprocessing: Preprocessing, batch: int) -> tuple[list[Draw], float]:
+    """A batch on the largest canvas that `draws` can come to, and the pixels of an average picture's own canvas as a
+    share of that one's.
+
+    Raises:
+        ValueError: there are no records.
+    """
+    if not records:
+        raise ValueError("there are no pictures to draw from")
+    most: tuple[int, list[int]] = (0, [])
+    usual = 0.0
+    for wide in (True, False):
+        group = [i for i, record in enumerate(records) if (record.size[1] >= record.size[0]) == wide]
+        if not group:
+            continue
+        sizes = {i: preprocessing.resized(records[i].size) for i in group}
+        group.sort(key=lambda i: math.prod(preprocessing.canvas([sizes[i]])), reverse=True)
+        if batch > 1:  # one picture's height and another one's width may make the canvas
+            group = [max(group, key=lambda i: sizes[i][side]) for side in (0, 1)] + group
+        chosen = [group[i % len(group)] for i in range(batch)]
+        height, width = preprocessing.canvas([sizes[i] for i in chosen])
+        most = max(most, (height * width, chosen))
+        usual += sum(math.prod(preprocessing.canvas([size])) for size in sizes.values()) / len(records)
+    return [(index, 0) for index in most[1]], usual / most[0]
 
 
 Sample = tuple[Tensor, Size, Targets, Path, Proposals]
@@ -143,6 +170,22 @@ def read_ahead(
             if isinstance(item, Exception):
                 raise item
             yield item
+
+
+def load_batch(
+    records: Sequence[Record],
+    augmentation: Augmentation,
+    drawn: list[Draw],
+    *,
+    use_difficult: bool,
+    store: Store | None = None,
+    count: int | None = None,
+) -> Batch:
+    """One batch, read by this process. Arguments and errors as of `load_batches`."""
+    source = _Pictures(records, augmentation, use_difficult, store, count)
+    with closing(read_ahead(source, iter([drawn]), _collate, start=0, workers=0)) as batches:
+        batch = next(batches)
+    return batch if store else replace(batch, proposals=())
 
 
 def load_batches(

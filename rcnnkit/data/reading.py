@@ -6,9 +6,9 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rcnnkit.data.checks import Findings
 from rcnnkit.data.coco import read_coco
@@ -33,7 +33,7 @@ from rcnnkit.data.voc import read_voc, read_xml
 from rcnnkit.data.yolo import read_yolo, yolo_file
 from rcnnkit.defaults import FORMAT
 from rcnnkit.files import check_regular
-from rcnnkit.settings import Section
+from rcnnkit.settings import Count, Section
 from rcnnkit.text import count
 
 log = logging.getLogger("rcnnkit")
@@ -58,6 +58,11 @@ class DataSettings(Section):
     are learnt from together."""
     val: str = "val"
     """What the weights are evaluated on while training, written as `train`. "": nothing."""
+    val_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Where there are no pictures to evaluate on (val = ""): the share of the training pictures that is taken out of
+    training for that. 0: none."""
+    split_seed: Count = 0
+    """Which pictures `val_share` takes: the same ones with the same seed."""
     images: Path | None = None
     """The folder of the pictures, where they are not found by themselves. Not for VOC and YOLO."""
     class_names: list[str] | None = None
@@ -68,6 +73,15 @@ class DataSettings(Section):
     """Leave bad annotations and pictures out and say how many, in place of stopping."""
     workers: Annotated[int, Field(ge=-1)] = -1
     """Processes that read pictures; 0: the training reads them itself. -1: one for each core, at most 8."""
+
+    @model_validator(mode="after")
+    def _one_validation(self) -> Self:
+        if self.val and self.val_share:
+            raise ValueError(
+                f'val_share = {self.val_share:g} takes pictures out of training to evaluate on, and val = "{self.val}"'
+                ' names others; set data.val = "" or data.val_share = 0'
+            )
+        return self
 
 
 def read_data(

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
-from torchvision.models import ResNet50_Weights
+from torchvision.models import ResNet50_Weights, WeightsEnum
 
 from rcnnkit import weights
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.settings import DetectorSettings
+from rcnnkit.downloads import cached, fetch
 from rcnnkit.files import check_new
 from rcnnkit.importing.class_names import names_needed
 from rcnnkit.importing.detectron2 import class_count, from_detectron2
@@ -23,6 +24,18 @@ from rcnnkit.importing.torchvision_classifiers import classifier_from_torchvisio
 from rcnnkit.importing.torchvision_detectors import COCO, NO_CLASS, from_torchvision_state
 
 log = logging.getLogger(__name__)
+
+
+def import_cached(entry: WeightsEnum) -> Path:
+    """A detector of torchvision's as a weights file of ours, fetched and imported once, beside torchvision's own file.
+
+    Raises:
+        OSError: it cannot be downloaded, or is damaged.
+    """
+    out = cached(entry).with_suffix(".safetensors")
+    if not out.exists():
+        import_weights(str(fetch(entry)), out)
+    return out
 
 
 def import_weights(

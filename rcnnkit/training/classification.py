@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.data.class_folders import ClassFolders, read_class_splits
-from rcnnkit.data.class_loading import load_class_batches
+from rcnnkit.data.class_loading import load_class_batch, load_class_batches
 from rcnnkit.data.transforms import ClassifierAugmentation
 from rcnnkit.evaluation.accuracy import Accuracy, evaluate_classifier
 from rcnnkit.precision import autocast
 from rcnnkit.training.loop import Batch, Task, fit
+from rcnnkit.training.preflight import list_counts, preflight
 from rcnnkit.training.run import Run
 from rcnnkit.training.start import start
 
@@ -32,6 +34,18 @@ class Classification(Task[ClassFolders]):
             start=start,
             workers=settings.data.workers,
         )
+
+    def a_batch(self) -> Batch:
+        """The first pictures; all batches take the same memory."""
+        settings = self.run.settings
+        augmentation = ClassifierAugmentation(settings.augment, settings.classifier)
+        return load_class_batch(self.training.records, augmentation, self.options.batch)
+
+    def facts(self) -> list[str]:
+        """The pictures, class by class."""
+        counts = Counter(example.label for example in self.training.records)
+        names = self.training.class_names
+        return [f"pictures: {list_counts({name: counts[i] for i, name in enumerate(names)}, self.run.dry)}"]
 
     def evaluate(self, data: ClassFolders) -> Accuracy:
         with autocast(self.run.device, self.run.dtype):
@@ -56,4 +70,6 @@ def train_classifier(run: Run) -> Path:
     classifier = start(run, training, Classifier)
     if settings.model.pretrained and not (settings.train.init or run.resume):
         log.info("model.pretrained: the last layer is new, for the %d classes here", len(training.class_names))
-    return fit(Classification(run, classifier, training, validation), run)
+    task = Classification(run, classifier, training, validation)
+    preflight(task, run, task.a_batch, 1.0, task.facts)
+    return run.best if run.dry else fit(task, run)

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rcnnkit.data.loading import load_batches
+from rcnnkit.config_files import read_settings
+from rcnnkit.data.hold_out import hold_out
+from rcnnkit.data.loading import largest_draw, load_batch, load_batches
 from rcnnkit.data.reading import DataSettings, join_data, read_data
 from rcnnkit.data.records import BadData, Dataset, few
-from rcnnkit.data.transforms import Augmentation
+from rcnnkit.data.sizes import input_sides
+from rcnnkit.data.transforms import Augmentation, AugmentSettings
 from rcnnkit.detectors.detector import Detector, Limit
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.settings import PROPOSALS_PER_OBJECT
 from rcnnkit.evaluation.crowding import warn_of_cocos_maximum, warn_of_limits
 from rcnnkit.evaluation.report import Evaluation, evaluate
 from rcnnkit.inference import prepare
+from rcnnkit.proposals.fit import REACHED, reach
 from rcnnkit.proposals.store import Store
 from rcnnkit.text import count
 from rcnnkit.training.loop import Batch, Task, fit
+from rcnnkit.training.preflight import list_counts, preflight
 from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.run import Run
 from rcnnkit.training.start import measure_targets, start
 
 log = logging.getLogger("rcnnkit")
+MISSED = 0.8  # share of objects that anchors reach from which nothing need be done about it
+LOOKED_AT = 20_000  # objects, evenly from all, that the share is of
 
 
 class Detection(Task[Dataset]):
@@ -51,6 +59,40 @@ class Detection(Task[Dataset]):
             store=self.store,
             count=settings.proposals.train_count,
         )
+
+    def largest_batch(self) -> tuple[Callable[[], Batch], float]:
+        """What reads the batch that takes most memory, and how many pixels others have, as a share of its own."""
+        settings, options, records = self.run.settings, self.options, self.training.records
+        shape = settings.input.at(max(self.model.short_sides))
+        drawn, usual = largest_draw(records, shape, options.batch)
+        most = settings.augment.scale[1]
+        augmentation = Augmentation(AugmentSettings(scale=(most, most)), shape.model_copy(update={"scales": ()}))
+        difficult, kept = settings.data.use_difficult, settings.proposals.train_count
+
+        def read() -> Batch:
+            return load_batch(records, augmentation, drawn, use_difficult=difficult, store=self.store, count=kept)
+
+        return read, usual
+
+    def facts(self) -> list[str]:
+        """The objects, class by class, pictures without any, and how many objects anchors reach."""
+        settings, data = self.run.settings, self.training
+        targets = [each.targets for each in data.records]
+        learnt = [each[~each.crowd & (~each.difficult | settings.data.use_difficult)] for each in targets]
+        labels = torch.cat([each.labels for each in learnt])
+        counts = labels.bincount(minlength=len(data.class_names)).tolist()
+        empty = sum(not len(each) for each in learnt) / len(data)
+        listed = list_counts(dict(zip(data.class_names, counts, strict=True)), self.run.dry)
+        facts = [f"{count(len(labels), 'object')}: {listed}; {empty:.1%} of the pictures have none"]
+        if isinstance(self.model, FasterRCNN):
+            sides = input_sides(data, settings.input, settings.data.use_difficult)
+            some = sides[:: -(-len(sides) // LOOKED_AT)]
+            share = float(reach(some, settings.rpn, settings.model.strides).mean())
+            facts.append(
+                f"anchors reach {share:.1%} of the objects at an IoU of {REACHED}"
+                + "; `rcnnkit suggest` fits them" * (share < MISSED)
+            )
+        return facts
 
     def losses(self, inputs: Any, targets: Any, generator: torch.Generator) -> dict[str, Tensor]:
         losses = self.model.rpn_losses if self.options.rpn_only else self.model.losses
@@ -77,7 +119,9 @@ def train_detector(run: Run) -> Path:
         store = stored_proposals(settings, splits, run.console)
         if settings.head.measured_targets and not run.resume:
             measure_targets(detector, training, store, settings)
-    return fit(Detection(run, detector, training, validation, store), run)
+    task = Detection(run, detector, training, validation, store)
+    preflight(task, run, *task.largest_batch(), task.facts)
+    return run.best if run.dry else fit(task, run)
 
 
 def evaluate_in(run: Run, detector: Detector, data: Dataset, store: Store | None = None) -> Evaluation:
@@ -126,7 +170,25 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
         raise ValueError(
             f"{training.name} has no object{left_out} in any of its {count(len(training), 'picture')}; nothing to learn"
         )
+    if data.val_share:
+        return hold_out(training, data.val_share, data.split_seed)
     return training, splits[-1] if data.val else None
+
+
+def read_validation(run: Path, class_names: Sequence[str]) -> Dataset:
+    """The pictures that a run is evaluated on, from its folder.
+
+    Args:
+        class_names: in the order of the labels.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such run, or it has none; and as `read_splits`.
+    """
+    data = read_settings(run / "settings.toml").data
+    _, validation = read_splits(data.model_copy(update={"class_names": list(class_names)}))
+    if validation is None:
+        raise ValueError(f"{run} was trained without pictures to evaluate on; name a data set and --split")
+    return validation
 
 
 def warn_of_crowds(detector: Detector, training: Dataset, validation: Dataset | None) -> None:

@@ -22,7 +22,7 @@ from rcnnkit.text import count, visible
 from rcnnkit.training.checkpoint import Progress
 from rcnnkit.training.log import RunLog
 from rcnnkit.training.run import Result, Run
-from rcnnkit.training.schedule import STATED_BATCH, TrainSettings, learning_rate
+from rcnnkit.training.schedule import TrainSettings, learning_rate
 from rcnnkit.training.stopping import Interrupted, Stop, stop_signals
 
 Data = TypeVar("Data", Dataset, ClassFolders)
@@ -93,9 +93,9 @@ def fit(task: Task[Any], run: Run) -> Path:
 
     Returns, leaves and raises what `rcnnkit.train` does.
     """
-    options, model = run.settings.train, task.model
+    options = run.settings.train
     optimizer = sgd(task.parts(), options)
-    run.restore(model, optimizer)
+    run.restore(task.model, optimizer)
     progress = run.progress
     if progress.iteration >= options.iterations and not (progress.iteration == options.iterations and _left(task, run)):
         raise ValueError(
@@ -103,14 +103,6 @@ def fit(task: Task[Any], run: Run) -> Path:
             f" above {progress.iteration}"
         )
     run.keep_settings()
-    weights = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    training = task.training
-    run.say(
-        f"{training.name}: {count(len(training), 'picture')}, {count(len(training.class_names), 'class')};"
-        f" {weights / 1e6:.1f} M weights to train on {run.device} in {run.precision}; batches of {options.batch},"
-        f" learning rate {options.lr_for_16 * options.batch / STATED_BATCH:.4g}"
-        f" (train.lr_for_16 = {options.lr_for_16:g}); run folder {run.folder}"
-    )
     iterate(task, run, optimizer)
     return run.best
 

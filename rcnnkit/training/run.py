@@ -11,6 +11,7 @@ from rich.console import Console
 
 from rcnnkit import weights
 from rcnnkit.config import Settings
+from rcnnkit.config_files import NO_NOTES
 from rcnnkit.model import Model
 from rcnnkit.precision import pick_dtype
 from rcnnkit.terminal import safe
@@ -41,14 +42,25 @@ class Run:
         folder: holds nothing yet, unless `train.resume` names it.
         console: where progress is shown; the terminal by default.
         holds: the file that is in the folder of a run that can be resumed.
+        notes: section.setting → why it is what it is, for the run's settings.toml.
+        dry: it ends before anything is written.
 
     Raises:
         FileExistsError, FileNotFoundError, ValueError: as `rcnnkit.training.run_folder.claim`; or there is no such
             device or precision.
     """
 
-    def __init__(self, settings: Settings, folder: Path, console: Console | None = None, holds: str = LAST) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        console: Console | None = None,
+        holds: str = LAST,
+        notes: Mapping[str, str] = NO_NOTES,
+        dry: bool = False,
+    ) -> None:
         self.settings, self.folder, self.console = settings, folder, safe(console)
+        self.notes, self.dry = notes, dry
         self.resume = claim(settings, folder, holds)  # the checkpoint to go on from
         self.device = weights.pick_device(settings.train.device)
         self.dtype = pick_dtype(settings.train.precision, self.device)
@@ -77,7 +89,7 @@ class Run:
 
     def keep_settings(self) -> None:
         self.changes = changes(self.settings, self.resume)
-        keep_settings(self.settings, self.folder, self.progress.iteration)
+        keep_settings(self.settings, self.folder, self.progress.iteration, self.notes)
 
     def save(self, model: Model, optimizer: torch.optim.SGD) -> None:
         """Write the checkpoint. Raises OSError."""

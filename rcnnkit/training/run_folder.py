@@ -6,14 +6,14 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from rcnnkit.config import Settings
-from rcnnkit.config_files import read_settings, resolved, write_settings
+from rcnnkit.config_files import NO_NOTES, read_settings, resolved, write_settings
 from rcnnkit.files import remove_halves
 from rcnnkit.training.checkpoint import LAST
 
@@ -110,6 +110,11 @@ def _leave_locks() -> None:
 os.register_at_fork(after_in_child=_leave_locks)
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / "settings.toml").is_file()
+
+
 def checkpoint_of(resume: Path) -> Path:
     """The checkpoint in a run's folder, or the file itself."""
     return resume / LAST if resume.is_dir() else resume
@@ -179,8 +184,8 @@ def changes(settings: Settings, resume: Path | None) -> list[str]:
     return [f"{key} {before} → {now}" for key, (before, now) in found.items()]
 
 
-def keep_settings(settings: Settings, run: Path, iteration: int) -> None:
-    """Write run/settings.toml, without the `resume` that may have continued it.
+def keep_settings(settings: Settings, run: Path, iteration: int, notes: Mapping[str, str] = NO_NOTES) -> None:
+    """Write run/settings.toml with `notes` (section.setting → text), without the `resume` that may have continued it.
 
     What a continued run was made with until `iteration` stays beside it.
     """
@@ -193,7 +198,8 @@ def keep_settings(settings: Settings, run: Path, iteration: int) -> None:
         file.touch(exist_ok=False)  # of two runs that found the folder free, one is first
     except FileExistsError:
         raise FileExistsError(f"{run} holds a run already; choose another folder") from None
-    write_settings(settings.model_copy(update={"train": settings.train.model_copy(update={"resume": None})}), file)
+    begun = settings.model_copy(update={"train": settings.train.model_copy(update={"resume": None})})
+    write_settings(begun, file, notes)
 
 
 def _is_free(run: Path) -> bool:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from rcnnkit import weights
 from rcnnkit.backbones.imagenet import imagenet_origin
 from rcnnkit.config import Settings
 from rcnnkit.data.class_folders import ClassFolders
-from rcnnkit.data.records import Dataset
+from rcnnkit.data.records import Dataset, few
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.kinds import build
@@ -79,9 +80,10 @@ def measure_targets(detector: Detector, data: Dataset, store: Store, settings: S
 
 
 def start_from(path: Path, detector: Model) -> None:
-    """Fill a detector from a weights file, as far as names and shapes agree (other classes: another head).
+    """Fill a detector from a weights file, as far as names and shapes agree.
 
-    What is not taken is logged.
+    Of a head for other classes, those of the same names are taken over, and background. What was taken, and what starts
+    afresh, is logged.
 
     Raises:
         ValueError: nothing of the backbone agrees, or it was trained on pixels normalised otherwise; and as
@@ -90,7 +92,9 @@ def start_from(path: Path, detector: Model) -> None:
     about, tensors = weights.read(path)
     _check_pixels(path, about, detector)
     same_kind = (about["kind"] == "classifier") == (detector.kind == "classifier")
+    of_classes: dict[str, Tensor] = {}
     if not same_kind or about["class_names"] != list(detector.class_names):
+        of_classes = _of_same_classes(about["class_names"], tensors, detector)
         # As many classes by chance, or one more for background, would fit, and mean others.
         tensors = {name: t for name, t in tensors.items() if not name.startswith(OF_CLASSES)}
     own = detector.state_dict()
@@ -102,11 +106,48 @@ def start_from(path: Path, detector: Model) -> None:
                 break
     if not any(name.startswith("backbone.") for name in fitting):
         raise ValueError(f"{path} has no tensor that fits this detector's backbone; is it for another one?")
-    detector.load_state_dict(fitting, strict=False)
+    detector.load_state_dict(of_classes | fitting, strict=False)
     detector.origin = _trained_from(about.get("origin"))
     if left := [name for name in own if name not in fitting]:
-        few = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
-        log.info("%s: took %d of %d tensors; these start afresh: %s", path, len(fitting), len(own), few)
+        some = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
+        known = [name for name in detector.class_names if name in _common(about["class_names"], detector)]
+        but = f", but for the classes of the same names: {few(known)}" if of_classes else ""
+        log.info("%s: took %d of %d tensors; these start afresh: %s%s", path, len(fitting), len(own), some, but)
+
+
+def _common(names: Sequence[str], detector: Model) -> dict[str, int]:
+    """The classes of a detector that are among `names`, but for capitals, and their places there."""
+    places = {name.casefold(): place for place, name in enumerate(names)}
+    return {name: places[name.casefold()] for name in detector.class_names if name.casefold() in places}
+
+
+def _of_same_classes(names: Sequence[str], tensors: Mapping[str, Tensor], detector: Model) -> dict[str, Tensor]:
+    """The detector's last layers with the rows of classes that other weights know under the same name.
+
+    Background's row comes with them. Box targets that were normalised by what was measured on other data are not
+    taken over.
+
+    Args:
+        names: the classes of the other weights, whose `tensors` these are.
+    """
+    own, known = detector.state_dict(), _common(names, detector)
+    measured = "head.target_std" in own or "head.target_std" in tensors
+    made = {}
+    for layer, width in (("head.score_layer", 1), ("head.delta_layer", 4)):
+        for part in ("weight", "bias"):
+            old, new = tensors.get(f"{layer}.{part}"), own.get(f"{layer}.{part}")
+            if not known or old is None or new is None or old.shape[1:] != new.shape[1:] or (measured and width == 4):
+                continue
+            pairs = [(detector.class_names.index(name), place) for name, place in known.items()]
+            if width == 1:
+                pairs.append((len(detector.class_names), len(names)))  # background comes after the classes
+            elif (len(old), len(new)) != (4 * len(names), 4 * len(detector.class_names)):  # one box for all classes
+                continue
+            mine, theirs = map(list, zip(*pairs, strict=True))
+            rows = new.clone().unflatten(0, (-1, width))
+            rows[mine] = old.unflatten(0, (-1, width))[theirs].to(rows)
+            made[f"{layer}.{part}"] = rows.flatten(0, 1)
+    return made
 
 
 def _trained_from(origin: Mapping[str, str] | None) -> dict[str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 
 from rcnnkit.config import Settings
-from rcnnkit.config_files import read_settings
+from rcnnkit.config_files import NO_NOTES, read_settings
 from rcnnkit.files import free_folder
 from rcnnkit.training.alternating import train_alternating
 from rcnnkit.training.classification import train_classifier
@@ -15,11 +16,18 @@ from rcnnkit.training.detection import train_detector
 from rcnnkit.training.rcnn_stages import train_rcnn
 from rcnnkit.training.run import Run
 from rcnnkit.training.run_folder import alone, checkpoint_of
+from rcnnkit.training.suggest import is_data, suggest
 
 TRAINERS = {"rcnn": train_rcnn, "classifier": train_classifier}  # others learn by `train_detector`
 
 
-def train(settings: Settings | Path | str, run: Path | str | None = None, *, console: Console | None = None) -> Path:
+def train(
+    settings: Settings | Path | str,
+    run: Path | str | None = None,
+    *,
+    console: Console | None = None,
+    notes: Mapping[str, str] = NO_NOTES,
+) -> Path:
     """Train a detector or a classifier, and leave it in a folder of its own.
 
     The folder gets settings.toml (every setting, resolved), log.jsonl, tensorboard/, last.safetensors (continues
@@ -27,10 +35,11 @@ def train(settings: Settings | Path | str, run: Path | str | None = None, *, con
     top-1 accuracy; the last weights where there is no `data.val`) and evaluation.json (the last one).
 
     Args:
-        settings: of the run, or a TOML file of them.
+        settings: of the run, or a TOML file of them; or a data set, for which they are chosen (`suggest`).
         run: its folder; must not hold anything yet, unless `train.resume` names it. By default the folder that
             `train.resume` continues, or a new one in runs/, named after the file of settings or the detector.
         console: where progress is shown; the terminal by default.
+        notes: section.setting → why it is what it is; they are comments in the run's settings.toml.
 
     Returns:
         The path of best.safetensors.
@@ -45,18 +54,42 @@ def train(settings: Settings | Path | str, run: Path | str | None = None, *, con
     file = None
     if not isinstance(settings, Settings):
         file = Path(settings)
-        settings = read_settings(file)
+        if is_data(file):
+            suggestion = suggest(file)
+            settings, notes = suggestion.settings, suggestion.notes | dict(notes)
+        else:
+            settings = read_settings(file)
     folder = Path(run) if run else run_folder(settings, file)
     with alone(settings, folder):
         if settings.alternating.enabled:
             return train_alternating(settings, folder, console, train)
-        return TRAINERS.get(settings.model.kind, train_detector)(Run(settings, folder, console))
+        begun = Run(settings, folder, console, notes=notes)
+        return TRAINERS.get(settings.model.kind, train_detector)(begun)
+
+
+def dry_run(settings: Settings, run: Path, *, console: Console | None = None) -> None:
+    """All that `train` does before the first iteration, and one batch, the largest; nothing is written.
+
+    Raises:
+        As `train`; and
+        ValueError: the detector learns from proposals that are made before, or in several steps.
+    """
+    kind = settings.model.kind
+    if kind not in ("faster_rcnn", "classifier") or settings.alternating.enabled:
+        what = "alternating.enabled = true" if settings.alternating.enabled else f'model.kind = "{kind}"'
+        raise ValueError(
+            f"a dry run is of one training, and {what} needs what steps before it make; it says the same of each step"
+            " when that begins"
+        )
+    TRAINERS.get(kind, train_detector)(Run(settings, run, console, dry=True))
 
 
 def run_folder(settings: Settings, file: Path | None = None) -> Path:
-    """The folder that `train.resume` continues, or a new one in runs/, named after the file of settings."""
+    """The folder that `train.resume` continues, or a new one in runs/, named after the settings' file or the data."""
     if settings.train.resume:
         return checkpoint_of(settings.train.resume).parent
     if file is None:
         return free_folder(Path("runs") / settings.model.kind)
+    if is_data(file):
+        return free_folder(Path("runs") / (file.resolve().name if file.is_dir() else file.stem))
     return free_folder(Path("runs") / (file.parent.name if file.name == "settings.toml" else file.stem))

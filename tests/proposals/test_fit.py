@@ -15,12 +15,12 @@ PYRAMID = [4, 8, 16, 32, 64]
 def tried(sides: Tensor, settings: RPNSettings, strides: list[int], least: float, places: int) -> Tensor:
     """(N,) the share of random places in a large picture where one of all its anchors overlaps each box enough."""
     generator = torch.Generator().manual_seed(0)
-    side = 512
+    side = 256
     maps = zip(settings.cells(strides), strides, strict=True)
     anchors = torch.cat([grid_anchors(cells, (side // s, side // s), (side, side)) for cells, s in maps])
     hits = []
     for _ in range(places):
-        centres = 192 + torch.rand(len(sides), 2, generator=generator) * 128  # far from the grid's end
+        centres = 96 + torch.rand(len(sides), 2, generator=generator) * 64  # far from the grid's end
         boxes = torch.cat([centres - sides / 2, centres + sides / 2], dim=1)
         hits.append((iou(boxes, anchors).amax(dim=1) >= least).float())
     return torch.stack(hits).mean(dim=0)
@@ -36,11 +36,11 @@ def tried(sides: Tensor, settings: RPNSettings, strides: list[int], least: float
     ],
 )
 def test_reach_is_what_anchors_on_a_grid_reach(settings: RPNSettings, strides: list[int], least: float) -> None:
-    sides = 6 + 100 * torch.rand(60, 2, generator=torch.Generator().manual_seed(1))
-    ours, theirs = reach(sides, settings, strides, least), tried(sides, settings, strides, least, 100)
+    sides = 6 + 100 * torch.rand(40, 2, generator=torch.Generator().manual_seed(1))
+    ours, theirs = reach(sides, settings, strides, least), tried(sides, settings, strides, least, 64)
     assert 0.1 < theirs.mean() < 0.9
-    assert float(ours.mean()) == pytest.approx(float(theirs.mean()), abs=0.01)
-    assert (ours - theirs).abs().max() < 0.2  # four standard deviations of a share of 100
+    assert float(ours.mean()) == pytest.approx(float(theirs.mean()), abs=0.02)
+    assert (ours - theirs).abs().max() < 0.25  # four standard deviations of a share of 64
 
 
 def test_reach_by_hand() -> None:
@@ -80,7 +80,7 @@ def test_small_boxes_get_small_anchors() -> None:
     assert fitted.sizes == [[finest * 2**i] for i in range(5)]
     assert float(reach(sides, RPNSettings(), PYRAMID).mean()) < 0.1
     assert fitted.share > 0.95
-    assert tried(sides, RPNSettings(anchor_sizes=fitted.sizes), PYRAMID, 0.5, 20).mean() > 0.95
+    assert tried(sides[:40], RPNSettings(anchor_sizes=fitted.sizes), PYRAMID, 0.5, 8).mean() > 0.95
 
 
 def test_lines_of_text_get_flat_anchors() -> None:

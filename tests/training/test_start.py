@@ -42,12 +42,12 @@ def test_init_takes_weights_that_fit(tiny: Values, tmp_path: Path, caplog: pytes
 def test_layers_for_other_classes_start_afresh(
     tiny: Values, tmp_path: Path, caplog: pytest.LogCaptureFixture, classes: list[str], detector: str
 ) -> None:
-    """Also where there are as many, or the same ones in another order."""
+    """Also where there are as many. Classes of the same names, in any order, are taken over with background."""
     made = check_settings(tiny | {"model": tiny["model"] | {"kind": detector}}, "test")
     first = build(made, ["cat", "dog"])
     with torch.no_grad():
         for tensor in first.state_dict().values():
-            tensor.add_(1)
+            tensor.add_(torch.linspace(1, 2, tensor.numel()).reshape(tensor.shape).to(tensor))
     weights.save(first, made, tmp_path / "first.safetensors")
     second = build(made, classes)
     with caplog.at_level("INFO", "rcnnkit"):
@@ -57,6 +57,34 @@ def test_layers_for_other_classes_start_afresh(
     fresh |= {"head.target_mean", "head.target_std"} & first.state_dict().keys()
     assert first.state_dict().keys() - same == (set() if classes == ["cat", "dog"] else fresh)
     assert ("start afresh" in caplog.text) == (classes != ["cat", "dog"])
+    known = ", but for the classes of the same names: dog, cat\n"
+    assert caplog.text.endswith(known) == (classes == ["dog", "cat"])
+    for layer, rows in (("score_layer", [1, 0, 2]), ("delta_layer", [4, 5, 6, 7, 0, 1, 2, 3])):
+        for part in ("weight", "bias"):
+            old, new = (each.state_dict()[f"head.{layer}.{part}"] for each in (first, second))
+            assert new.equal(old[rows]) == (classes == ["dog", "cat"])
+
+
+def test_some_classes_are_known(tiny: Values, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Weights with scores that belong to no class, as torchvision's on COCO."""
+    made = check_settings(tiny | {"head": tiny["head"] | {"unnamed": 2}}, "test")
+    first = build(made, ["cat", "Dog", "cow"])
+    with torch.no_grad():
+        for tensor in first.state_dict().values():
+            tensor.add_(torch.linspace(1, 2, tensor.numel()).reshape(tensor.shape).to(tensor))
+    weights.save(first, made, tmp_path / "first.safetensors")
+    second = build(check_settings(tiny, "test"), ["zebra", "dog"])
+    before = {name: tensor.clone() for name, tensor in second.state_dict().items()}
+    with caplog.at_level("INFO", "rcnnkit"):
+        start_from(tmp_path / "first.safetensors", second)
+    old, new = first.state_dict(), second.state_dict()
+    for part in ("weight", "bias"):
+        scores, boxes = f"head.score_layer.{part}", f"head.delta_layer.{part}"
+        assert new[scores][1:].equal(old[scores][[1, 3]])  # dog, and background behind the classes
+        assert new[boxes][4:].equal(old[boxes][4:8])
+        assert new[scores][0].equal(before[scores][0])
+        assert new[boxes][:4].equal(before[boxes][:4])
+    assert "but for the classes of the same names: dog\n" in caplog.text
 
 
 def test_init_wants_the_pixels_that_its_weights_know(tiny: Values, tmp_path: Path) -> None:

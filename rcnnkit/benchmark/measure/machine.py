@@ -1,4 +1,4 @@
-"""On what, and with what, something is measured: the machine, its memory, its threads."""
+"""On what, and with what, something is measured: the machine and its threads."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import torch
 
 import rcnnkit
 from rcnnkit.benchmark.results import Machine
+from rcnnkit.memory import proc_field
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "opencv-contrib-python-headless", "rcnnkit")
-GROUP = Path("/sys/fs/cgroup")  # a container's own limits
 
 
 def describe(device: torch.device) -> Machine:
     """This machine, its versions, and the commit of rcnnkit (None outside its repository)."""
-    memory = _field("/proc/meminfo", "MemTotal")
+    memory = proc_field("/proc/meminfo", "MemTotal")
     return Machine(
-        cpu=_field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
+        cpu=proc_field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         memory_gb=round(int(memory.split()[0]) / 2**20, 1) if memory else None,
         load=round(os.getloadavg()[0], 2),
@@ -47,40 +47,6 @@ def threads(count: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
-
-
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be had on a device; None where nobody says."""
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by this process, for itself
-        return torch.cuda.mem_get_info(device)[0] + cached
-    if device.type != "cpu" or not (free := _field("/proc/meminfo", "MemAvailable")):
-        return None
-    whole = int(free.split()[0]) * 1024
-    try:
-        limit, used, stat = ((GROUP / f"memory.{name}").read_text().split() for name in ("max", "current", "stat"))
-    except OSError:
-        return whole
-    if limit == ["max"]:
-        return whole
-    # What was read of files counts as used, and is given back when memory is asked for.
-    return min(whole, int(limit[0]) - int(used[0]) + int(stat[stat.index("inactive_file") + 1]))
-
-
-def peak_memory() -> int | None:
-    """The most bytes of memory that this process has held; None where nobody says."""
-    # Not getrusage: after a fork and exec it still has the parent's peak.
-    peak = _field("/proc/self/status", "VmHWM")
-    return int(peak.split()[0]) * 1024 if peak else None
-
-
-def _field(file: str, name: str) -> str:
-    """The value of the first `name : value` of one of Linux's files; "" without."""
-    try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
 def _versions() -> dict[str, str]:

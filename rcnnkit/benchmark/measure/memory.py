@@ -15,12 +15,12 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from rcnnkit.benchmark.measure.contenders import Contender
-from rcnnkit.benchmark.measure.machine import free_memory, peak_memory
 from rcnnkit.benchmark.measure.turns import measure
 from rcnnkit.benchmark.options import Options
 from rcnnkit.benchmark.results import Memory
 from rcnnkit.data.records import Record
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.memory import free_memory, peak_memory
 from rcnnkit.structures import Size, Targets
 
 PROCESS = 900e6  # bytes of a process that has imported torch and the rest, about

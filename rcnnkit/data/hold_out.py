@@ -1,0 +1,41 @@
+"""Pictures that are taken out of training, to evaluate on, where a data set has none for that."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+
+from rcnnkit.data.records import Dataset
+
+
+def hold_out(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    """A data set in two: what is left for training, and a share of its pictures to evaluate on.
+
+    Which pictures these are depends on their ids and the seed alone, so that a resumed run, or an evaluation later,
+    sees the same. The only picture of a class stays in training.
+
+    Args:
+        data: two pictures at least.
+        share: of the pictures, above 0 and below 1; at least one is held out, and at least one left.
+
+    Raises:
+        ValueError: there is one picture, or none.
+    """
+    if len(data) < 2:
+        raise ValueError(f"{data.name} has {len(data)} pictures, of which none can be held out; set data.val_share = 0")
+    order = sorted(range(len(data)), key=lambda i: hashlib.sha256(f"{seed}/{data.records[i].id}".encode()).digest())
+    classes = [set(record.targets.labels.tolist()) for record in data.records]
+    left = Counter(label for labels in classes for label in labels)
+    wanted = min(max(1, math.floor(share * len(data) + 0.5)), len(data) - 1)
+    held: set[int] = set()
+    for index in order:
+        if len(held) < wanted and all(left[label] > 1 for label in classes[index]):
+            held.add(index)
+            left.subtract(classes[index])
+    parts = [[record for i, record in enumerate(data.records) if (i in held) == out] for out in (False, True)]
+    names = (data.name, f"{data.name}, held out")
+    training, validation = (
+        Dataset(name, records, data.class_names, data.category_ids) for name, records in zip(names, parts, strict=True)
+    )
+    return training, validation

@@ -1,0 +1,205 @@
+"""What a training is about to do, and whether it can, before its first iteration: on one screen."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import torch
+from torch import nn
+
+from rcnnkit.data.records import few
+from rcnnkit.memory import forget_peak, free_memory, held_memory, peak_memory
+from rcnnkit.precision import autocast
+from rcnnkit.text import count
+from rcnnkit.training.loop import Batch, Task, seed_of
+from rcnnkit.training.run import Run
+from rcnnkit.training.schedule import STATED_BATCH
+
+log = logging.getLogger("rcnnkit")
+GB = 1e9
+FEW = 10  # iterations; so short a run is over before a trial of its largest batch has told anything
+LONG = 10.0  # seconds; a batch that takes longer is tried once only
+TIGHT = 0.9  # share of the memory from which a batch may not fit beside whatever else comes
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The largest batch, run forward and backward."""
+
+    shape: str  # such as "2 × 320 × 448 pixels"
+    seconds: float  # forward and backward
+    reading: float  # seconds in one process, with its augmentation
+    needs: int | None  # bytes, the most at a time with all that was held before; None where nobody says …
+    has: int | None  # … and how many there could be
+
+    def iteration(self, usual: float, workers: int) -> float:
+        """About how many seconds an iteration takes, of batches with a share of the pixels of this one, while so many
+        processes read (-1: `data.workers`' default)."""
+        readers = workers if workers >= 0 else min(8, os.cpu_count() or 1)
+        computing = usual * self.seconds
+        return max(computing, self.reading / readers) if readers else computing + self.reading
+
+
+def preflight(
+    task: Task[Any], run: Run, largest: Callable[[], Batch], usual: float, facts: Callable[[], Sequence[str]]
+) -> None:
+    """Say what is trained on what, and of a new run, whether it fits, how fast it will be and when it ends.
+
+    Nothing that the run's result depends on is changed.
+
+    Args:
+        largest: gives the batch that needs most memory.
+        usual: pixels of an average batch, as a share of those.
+        facts: gives what is to be said of the data.
+
+    Raises:
+        ValueError: the largest batch does not fit into the GPU's memory, or the checkpoints not onto the disk.
+    """
+    options, training = task.options, task.training
+    weights = sum(p.numel() for p in task.model.parameters() if p.requires_grad)
+    judged = ""
+    if task.validation is not None:
+        judged = f"; evaluated on {task.validation.name}, {count(len(task.validation), 'picture')}"
+    run.say(
+        f"{training.name}: {count(len(training), 'picture')}, {count(len(training.class_names), 'class')}{judged};"
+        f" {weights / 1e6:.1f} M weights to train on {run.device} in {run.precision}; batches of {options.batch},"
+        f" learning rate {options.lr_for_16 * options.batch / STATED_BATCH:.4g}"
+        f" (train.lr_for_16 = {options.lr_for_16:g}); run folder {run.folder}"
+    )
+    if run.resume:
+        return
+    for fact in facts():
+        run.say(fact)
+    disk = f"checkpoints: {check_disk(task, run) / GB:.2f} GB of disk"
+    if not run.dry and options.iterations <= FEW:
+        return
+    trial = try_batch(task, run, largest)
+    memory = ""
+    if trial.needs is not None and trial.has is not None:
+        memory = f", {trial.needs / GB:.1f} of {trial.has / GB:.1f} GB of memory"
+        if trial.needs > TIGHT * trial.has:
+            log.warning(
+                "the largest batch, %s, takes %.1f of %.1f GB of memory; lower train.batch or input.short_side if the"
+                " training is stopped for want of it",
+                *(trial.shape, trial.needs / GB, trial.has / GB),
+            )
+    run.say(f"the largest batch: {trial.shape}{memory}; {disk}")
+    seconds = trial.iteration(usual, run.settings.data.workers)
+    left = timedelta(seconds=seconds * options.iterations)
+    run.say(
+        f"about {options.batch / seconds:.3g} {task.things}/s: {count(options.iterations, 'iteration')} take"
+        f" {_duration(left)} and end at {_clock(datetime.now() + left)}, without evaluations"
+    )
+
+
+def list_counts(counts: Mapping[str, int], every: bool) -> str:
+    """Classes and how many there are of each, the most first.
+
+    Args:
+        every: list all, however many.
+    """
+    listed = [f"{name} ({number:,})" for name, number in sorted(counts.items(), key=lambda each: -each[1])]
+    return ", ".join(listed) if every else few(listed)
+
+
+def check_disk(task: Task[Any], run: Run) -> int:
+    """The most bytes that a run's checkpoints take at a time. Raises ValueError where the disk has less."""
+    weights = sum(value.nbytes for value in task.model.state_dict().values())
+    last = weights + _momentum(task)
+    needed = weights + 2 * last  # best, last, and the next one until it takes the place of that
+    folder = next(each for each in (run.folder, *run.folder.absolute().parents) if each.is_dir())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ValueError(
+            f"the checkpoints of this run take {needed / GB:.2f} GB, and {free / GB:.2f} GB are free where {run.folder}"
+            " is; make room, or choose another folder"
+        )
+    return needed
+
+
+def try_batch(task: Task[Any], run: Run, largest: Callable[[], Batch]) -> Trial:
+    """Run a batch forward and backward, twice unless that takes long, as the first pass prepares much.
+
+    Weights, statistics of norms and generators are as before in the end.
+
+    Raises:
+        ValueError: it does not fit into the GPU's memory; and as `largest`.
+    """
+    device, gpu = run.device, run.device.type == "cuda"
+    free, held = free_memory(device), torch.cuda.memory_allocated(device) if gpu else held_memory()
+    if gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        forget_peak()
+    began = time.perf_counter()
+    batch = largest()
+    reading, passes = time.perf_counter() - began, [math.inf]
+    with _undisturbed(task.model, device):
+        while len(passes) < 3 and (len(passes) == 1 or passes[1] < LONG):
+            began = time.perf_counter()
+            try:
+                shape = _pass(task, run, batch)
+            except torch.OutOfMemoryError:
+                raise ValueError(
+                    f"the largest batch, {count(len(batch), 'picture')} such as {batch.paths[0]}, does not fit into the"
+                    f" memory of {device}; lower train.batch or input.short_side"
+                ) from None
+            passes.append(time.perf_counter() - began)
+    peak = torch.cuda.max_memory_allocated(device) if gpu else peak_memory()
+    needs = None if peak is None else peak + _momentum(task)
+    return Trial(shape, min(passes), reading, needs, None if free is None or held is None else free + held)
+
+
+def _pass(task: Task[Any], run: Run, batch: Batch) -> str:
+    """Forward and backward, as `rcnnkit.training.loop.step` has it; the shape of the pixels."""
+    inputs, targets = batch.to(run.device, task.model.preprocessing)
+    seed = seed_of(task.options.seed, 0)
+    torch.manual_seed(seed)
+    with autocast(run.device, run.dtype):
+        losses = task.losses(inputs, targets, torch.Generator().manual_seed(seed))
+    torch.stack(list(losses.values())).sum().backward()
+    if run.device.type == "cuda":
+        torch.cuda.synchronize(run.device)
+    pixels = getattr(inputs, "pixels", inputs)
+    return f"{len(pixels)} × {pixels.shape[3]} × {pixels.shape[2]} pixels"
+
+
+@contextmanager
+def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Statistics of norms, gradients and the global generators are in the end what they were."""
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, buffer in model.named_buffers():
+                    buffer.copy_(kept[name])
+            model.zero_grad(set_to_none=True)
+
+
+def _momentum(task: Task[Any]) -> int:
+    """Bytes that the optimizer keeps from the first iteration on."""
+    return sum(p.nbytes for p in task.model.parameters() if p.requires_grad)
+
+
+def _duration(span: timedelta) -> str:
+    minutes = span.total_seconds() / 60
+    if minutes < 90:
+        return f"{minutes:.0f} min" if minutes >= 1 else "less than a minute"
+    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 60 / 24:.1f} days"
+
+
+def _clock(end: datetime, now: datetime | None = None) -> str:
+    """The time, and the day where it is another one."""
+    days = (end.date() - (now or datetime.now()).date()).days
+    return f"{end:%H:%M}" if days == 0 else f"{end:%H:%M} on {end:%A}" if days < 7 else f"{end:%H:%M} on {end:%Y-%m-%d}"
