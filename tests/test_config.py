@@ -598,7 +598,7 @@ def test_every_kind_is_in_the_table() -> None:
 
 def test_settings_with_notes_are_read_back(tmp_path: Path) -> None:
     """A line each, whatever is in the values and the notes."""
-    values = {
+    values: dict[str, dict[str, Any]] = {
         "data": {"root": "a  b\n'\"#", "train": ["x", "y # z"]},
         "rpn": {"anchor_sizes": [[16.0], [32.5]]},
         "train": {"batch": 2},

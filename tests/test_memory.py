@@ -28,6 +28,8 @@ def test_a_peak_can_be_forgotten() -> None:
     del held
     memory.forget_peak()
     now, low = memory.held_memory(), memory.peak_memory()
-    assert None not in (high, low, now)
+    assert high is not None
+    assert low is not None
+    assert now is not None
     assert high - low > 100_000_000
     assert low == pytest.approx(now, rel=0.1)

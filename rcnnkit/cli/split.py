@@ -35,16 +35,16 @@ def split(
     """
     from rcnnkit.data.coco import write_coco
     from rcnnkit.data.layout import find_layout
-    from rcnnkit.data.reading import join_data, read_layout
-    from rcnnkit.data.splitting import groups_of, split_dataset
+    from rcnnkit.data.reading import read_layout
+    from rcnnkit.data.splitting import groups_of, join_splits, split_dataset
     from rcnnkit.files import is_free
     from rcnnkit.text import count
 
     if not is_free(out):
         raise FileExistsError(f"{out} is not an empty folder; choose another --out, nothing is overwritten")
     given = read_layout(find_layout(data, format), images=images, skip_bad=skip_bad)
-    kept = {name: each for name, each in given.items() if name == "test" and not test}
-    pool = join_data([each for name, each in given.items() if name not in kept])
+    kept = {name: each for name, each in given.items() if name == "test" and not test and len(given) > 1}
+    pool = join_splits([each for name, each in given.items() if name not in kept])
     made = split_dataset(pool, val=val, test=test, seed=seed, group_by=group_by)
     if group_by is not None:
         console.print(f"{count(len(groups_of(pool, group_by)), 'group')} of pictures, none divided")

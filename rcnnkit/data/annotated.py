@@ -58,7 +58,8 @@ def to_dataset(
         source: the annotation file, or the folder of all.
         pictures: by the ids of their records.
         name: of the data set, for messages.
-        images: the folder of the pictures; by default they are looked for beside `source` and below its folder.
+        images: the folder of the pictures; by default they are looked for beside `source` and below its folder, or
+            the one above where that is called annotations.
         known: the classes, in the order of their labels.
 
     Raises:
@@ -131,6 +132,8 @@ def find_pictures(
         FileNotFoundError: there is none of them.
     """
     folder = images or (source if source.is_dir() else source.parent)
+    if images is None and folder.name == "annotations" and source.is_file():
+        folder = folder.parent  # pictures are beside it then
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; give the one of the pictures as data.images or --images")
     by_name: dict[str, list[Path]] = defaultdict(list)

@@ -126,11 +126,11 @@ def _type_of(value: dict[str, Any]) -> str:
 
 def _add_objects(results: list[Any], picture: Annotated, file: Path, findings: Findings) -> None:
     labels: dict[object, list[Any]] = {}  # of shapes whose labels stand beside them, by their ids
-    for result in results:
-        if isinstance(result, dict) and result.get("type") in ("labels", "choices"):
-            value = result.get("value")
-            named = value.get(result["type"]) if isinstance(value, dict) else None
-            labels.setdefault(result.get("id"), named if isinstance(named, list) else [])
+    for kind in ("labels", "choices"):
+        for result in results:
+            value = result.get("value") if isinstance(result, dict) and result.get("type") == kind else None
+            if isinstance(value, dict) and isinstance(value.get(kind), list):
+                labels.setdefault(result.get("id"), value[kind])
     drawn = [each for each in results if isinstance(each, dict) and _shape(each) is not None]
     for index, result in enumerate(drawn):
         where, shape = f"{picture.where}, object {index}", _shape(result)

@@ -9,11 +9,14 @@ that brings the shares nearer, since the last ones dealt cannot make up for all 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from rcnnkit.data.reading import join_data
 from rcnnkit.data.records import Dataset
 from rcnnkit.text import count
 
@@ -58,6 +61,21 @@ def split_dataset(
         wanted = sorted(i for group, split in zip(members, chosen, strict=True) if split == number for i in group)
         splits[name] = replace(data, name=f"{data.name}: {name}", records=[data.records[i] for i in wanted])
     return splits
+
+
+def join_splits(parts: Sequence[Dataset]) -> Dataset:
+    """Several splits of the same classes as one; where they number their pictures alike, ids are paths.
+
+    Raises:
+        ValueError: a picture is in two of them.
+    """
+    ids = Counter(record.id for part in parts for record in part.records)
+    if max(ids.values(), default=1) > 1:
+        parts = [
+            replace(part, records=[replace(record, id=record.path.as_posix()) for record in part.records])
+            for part in parts
+        ]
+    return join_data(parts)
 
 
 def groups_of(data: Dataset, pattern: str | None) -> dict[object, list[int]]:

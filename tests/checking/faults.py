@@ -78,6 +78,9 @@ def shrink(path: Path, new: Path) -> None:
     small.point(lambda value: value * 0.85).save(new, quality=60)
 
 
+KINDS = {"cut_off": "stops-training", "turn": "turned-picture", "to_cmyk": "cmyk", "to_blank": "blank-picture"}
+
+
 class Voc:
     """Plants faults in pictures of Pascal VOC's layout, each in another one."""
 
@@ -92,9 +95,8 @@ class Voc:
             yield Fault(change.__name__, "stops-training", (change(),))
         for file_change in (cut_off, turn, to_cmyk, to_blank, to_16_bits):
             name = self.names.pop()
-            kind = {cut_off: "stops-training", turn: "turned-picture", to_cmyk: "cmyk", to_blank: "blank-picture"}
             file_change(self._picture(name))
-            yield Fault(file_change.__name__, kind.get(file_change, "16-bit"), (name,))
+            yield Fault(file_change.__name__, KINDS.get(file_change.__name__, "16-bit"), (name,))
         name = self.names.pop()
         self._picture(name).unlink()
         yield Fault("missing", "stops-training", (name,))
@@ -265,10 +267,9 @@ class Coco:
             image = self.pictures.pop()
             if image["width"] == image["height"]:
                 image = self.pictures.pop()
-            kind = {cut_off: "stops-training", turn: "turned-picture", to_cmyk: "cmyk", to_blank: "blank-picture"}
             new = file_change(self.folders[0] / image["file_name"])
             image["file_name"] = new.name if new else image["file_name"]
-            yield Fault(file_change.__name__, kind.get(file_change, "16-bit"), (image["file_name"],))
+            yield Fault(file_change.__name__, KINDS.get(file_change.__name__, "16-bit"), (image["file_name"],))
         image = self.pictures.pop()
         image["width"], image["height"] = image["height"] + 7, image["width"]
         yield Fault("size", "stops-training", (image["file_name"],))

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -21,12 +23,12 @@ def test_overlaps_are_those_of_torchvision() -> None:
     wanted = {}
     for picture in range(len(pictures)):
         places = np.flatnonzero(objects.pictures == picture)
-        boxes = torch.from_numpy(objects.boxes[places])
-        overlap = torchvision.ops.box_iou(boxes, boxes)
+        own = torch.from_numpy(objects.boxes[places])
+        overlap = torchvision.ops.box_iou(own, own)
         for i, j in torch.nonzero(overlap.triu(1) >= OVERLAP).tolist():
             wanted[places[i], places[j]] = float(overlap[i, j])
-    first, second, overlap = objects.overlaps
-    found = dict(zip(zip(first, second, strict=True), overlap.tolist(), strict=True))
+    first, second, values = objects.overlaps
+    found = dict(zip(zip(first, second, strict=True), values.tolist(), strict=True))
     assert len(found) > 20
     assert found == pytest.approx(wanted, abs=1e-6)
 
@@ -86,7 +88,8 @@ def test_boxes_in_one_corner(number: int, factor: float, found: int) -> None:
 
 
 def test_no_objects_and_no_pictures() -> None:
-    for pictures in ([], [[]], [[], []]):
+    none: list[list[list[Any]]] = [[], [[]], [[], []]]
+    for pictures in none:
         objects = Objects.of(data_set(pictures))
         assert list(check_boxes(objects, "train")) == []
         assert objects.counts.tolist() == [0] * len(pictures)

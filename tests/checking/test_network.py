@@ -5,6 +5,7 @@ import torch
 from rcnnkit.checking.network import check_numbers, check_sizes, input_sides, limits
 from rcnnkit.checking.objects import Objects
 from rcnnkit.data.sizes import input_sides as sides_of_records
+from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from tests.checking.sets import data_set
@@ -25,7 +26,9 @@ def test_sides_are_those_of_each_picture() -> None:
 def test_limits_are_those_of_the_detector(kind: str) -> None:
     settings = DetectorSettings.model_validate({"model": {"kind": kind, "backbone": "resnet18", "fpn_channels": 16}})
     for training in (False, True):
-        assert limits(settings, training) == build(settings, ["cat"]).limits(training)
+        detector = build(settings, ["cat"])
+        assert isinstance(detector, Detector)
+        assert limits(settings, training) == detector.limits(training)
     assert limits(DetectorSettings.model_validate({"model": {"kind": "classifier"}}), True) == []
 
 

@@ -39,7 +39,7 @@ def written(path: Path, picture: np.ndarray, quality: int = 95) -> Look:
     ],
     ids=["half", "double", "brighter", "blurred", "cut", "grey"],
 )
-def test_changed_copies_are_twins(change, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_changed_copies_are_twins(change, tmp_path: Path) -> None:
     looks = [written(tmp_path / f"{i}.jpg", scene(i)) for i in range(12)]
     looks.append(written(tmp_path / "copy.jpg", change(scene(5)), quality=60))
     assert find_twins(looks, [0] * 12 + [1]) == [Twin(5, 12, same=False)]

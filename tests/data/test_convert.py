@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,8 +64,8 @@ def same(one: Flat, other: Flat, within: float = 0.0) -> bool:
     assert one.keys() == other.keys()
     for key in one:
         assert [each[:3] for each in one[key]] == [each[:3] for each in other[key]]
-        boxes = (np.array([each[3:] for each in many], float).reshape(-1, 4) for many in (one[key], other[key]))
-        np.testing.assert_allclose(*boxes, atol=within, rtol=0)
+        first, second = (np.array([each[3:] for each in many], float).reshape(-1, 4) for many in (one[key], other[key]))
+        np.testing.assert_allclose(first, second, atol=within, rtol=0)
     return True
 
 
@@ -106,7 +107,7 @@ def test_names_stay_unless_two_are_the_same(splits: dict[str, Dataset], tmp_path
 def test_flags_ids_and_areas(splits: dict[str, Dataset], tmp_path: Path, to: str) -> None:
     first = splits["train"].records[0]
     flags = {"crowd": [1, 0, 0], "difficult": [0, 1, 1], "truncated": [0, 0, 1]}
-    given = {name: torch.tensor(values, dtype=torch.bool) for name, values in flags.items()}
+    given: dict[str, Any] = {name: torch.tensor(values, dtype=torch.bool) for name, values in flags.items()}
     targets = replace(first.targets, **given, areas=torch.tensor([9.0, 4800, 1000]))
     thin = add(tmp_path, "thin.jpg", (5, 5, 5.5, 30, 0), (1, 1, 9, 9, 0), key=11)
     records = [replace(first, targets=targets), thin]

@@ -45,6 +45,7 @@ def test_shapes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         task(2, "/data/local-files/?d=pictures/deadbeef-b.png", rectangle(0, 0, 100, 100, size=False)),
         task(3, "https://example.com/files/c%20d.png?signature=1"),
         task(4, "s3://bucket/folder/e.png", result("rectangle", x=1, y=1, width=50, height=50, rotation=0),
+             result("choices", x=1, y=1, width=50, height=50, choices=["blurred"]),
              result("labels", x=1, y=1, width=50, height=50, labels=["owl", "bird"])),
         {"id": 5, "data": {"image": "/x/f.png"}, "annotations": [
             {"result": [rectangle(0, 0, 10, 10, "wrong")]},

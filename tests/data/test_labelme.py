@@ -16,7 +16,7 @@ def shape(kind: str, *points: tuple[float, float], label: Any = "cat", **more: A
 
 
 def write(root: Path, name: str, *shapes: Any, **more: Any) -> None:
-    about = {"version": "5.4.1", "flags": {}, "imagePath": f"{Path(name).stem}.png", "imageData": None}
+    about: dict[str, Any] = {"version": "5.4.1", "flags": {}, "imagePath": f"{Path(name).stem}.png", "imageData": None}
     content = about | {"shapes": shapes, "imageHeight": 60, "imageWidth": 80} | more
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).write_text(json.dumps(content))

@@ -56,7 +56,7 @@ def splits(coco256: Path) -> dict[str, Dataset]:
             "val": Dataset("x/val", records[8:], names, list(range(1, len(names) + 1)))}  # fmt: skip
 
 
-@pytest.mark.parametrize("format", ["cvat", "coco_instances", "voc_detection", "yolo_ultralytics"])
+@pytest.mark.parametrize("format", ["cvat", "coco_instances", "voc_detection", "yolo_ultralytics", "open_images"])
 def test_datumaro(splits: dict[str, Dataset], tmp_path: Path, format: str) -> None:
     datumaro = pytest.importorskip("datumaro", reason="datumaro is not installed")
     names = list(splits["train"].class_names)

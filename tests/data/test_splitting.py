@@ -9,7 +9,7 @@ import torch
 
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.data.splitting import split_dataset, stratify
+from rcnnkit.data.splitting import join_splits, split_dataset, stratify
 from rcnnkit.structures import Targets
 
 
@@ -63,6 +63,14 @@ def test_frames_of_videos(pattern: str) -> None:
     videos = [{r.path.name.partition("_")[0] for r in part.records} for part in splits.values()]
     assert not videos[0] & videos[1]
     assert len(splits["val"]) in (14, 15)
+
+
+def test_splits_that_number_their_pictures_alike() -> None:
+    one, two = dataset([[0], [1]], ["a.jpg", "b.jpg"]), dataset([[2]], ["c.jpg"])
+    assert [record.id for record in join_splits([one, two]).records] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert [record.id for record in join_splits([one]).records] == [0, 1]
+    with pytest.raises(ValueError, match=r"same ids, such as a\.jpg"):
+        join_splits([one, one])
 
 
 def test_few_pictures() -> None:

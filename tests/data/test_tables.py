@@ -83,6 +83,12 @@ def test_open_images(root: Path) -> None:
     assert (c.targets.boxes.tolist(), c.targets.crowd.tolist()) == ([[0, 0, 40, 30]], [True])
 
 
+def test_pictures_beside_a_folder_of_annotations(root: Path) -> None:
+    (root / "annotations").mkdir()
+    write(root, "image,x1,y1,x2,y2,class", "c.png,1,2,10,20,dog", name="annotations/train.csv")
+    assert [record.path for record in read_data(root, "train").records] == [root / "images" / "c.png"]
+
+
 def test_the_file_itself_and_other_pictures(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     file = write(tmp_path_factory.mktemp("elsewhere"), "image,x1,y1,x2,y2,class", "a.jpg,1,2,10,20,dog")
     with pytest.raises(

@@ -10,8 +10,8 @@ import pytest
 from rcnnkit.data.reading import read_data
 from tests.data.annotation_files import pictures, problems, read
 
-RECT = {"name": "rect", "x": 10, "y": 5, "width": 40, "height": 20}
-SHAPES = [
+RECT: dict[str, Any] = {"name": "rect", "x": 10, "y": 5, "width": 40, "height": 20}
+SHAPES: list[dict[str, Any]] = [
     RECT,
     {"name": "circle", "cx": 30, "cy": 30, "r": 12.5},
     {"name": "ellipse", "cx": 40, "cy": 30, "rx": 20, "ry": 10, "theta": 1.5707963267948966},

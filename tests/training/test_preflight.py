@@ -7,6 +7,7 @@ import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -49,7 +50,12 @@ def test_a_training_is_the_same_to_the_bit_without_it(
     monkeypatch.setattr(preflight, "FEW", 0)
     tried = []
     try_batch = preflight.try_batch
-    monkeypatch.setattr(preflight, "try_batch", lambda *rest: tried.append(try_batch(*rest)) or tried[-1])
+
+    def trial(*arguments: Any) -> Any:
+        tried.append(try_batch(*arguments))
+        return tried[-1]
+
+    monkeypatch.setattr(preflight, "try_batch", trial)
     train(settings(tiny, iterations=3), tmp_path / "with", console=QUIET)
     assert len(tried) == 1
     monkeypatch.setattr(detection, "preflight", lambda *_: None)
@@ -133,7 +139,7 @@ def test_classifiers_have_one_too(tiny: Values, tmp_path: Path) -> None:
         (tmp_path / "data" / "train" / name).mkdir(parents=True)
         for i in range(number):
             Image.new("RGB", (40, 40), (60 * i, 0, 0)).save(tmp_path / "data" / "train" / name / f"{i}.png")
-    values = {
+    values: Values = {
         "model": {"kind": "classifier", "backbone": "resnet18", "norm": "batch"},
         "classifier": {"crop": 32, "resize": 36},
         "data": {"root": str(tmp_path / "data"), "val": "", "workers": 0},
