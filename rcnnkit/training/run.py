@@ -54,6 +54,7 @@ class Run:
         self.dtype = pick_dtype(settings.train.precision, self.device)
         self.progress = Progress()
         self.changes: list[str] = []  # settings that a resumed run has otherwise
+        self.epochs: int | None = None  # that `train.iterations` were given as
 
     @property
     def last(self) -> Path:
@@ -68,20 +69,27 @@ class Run:
         """float32, bfloat16 or float16."""
         return str(self.dtype).removeprefix("torch.")
 
-    def restore(self, model: Model, optimizer: torch.optim.SGD) -> None:
+    def count_in(self, pictures: int) -> Settings:
+        """The settings, with `train.epochs` through so many training pictures as iterations from now on."""
+        train = self.settings.train.for_pictures(pictures)
+        self.epochs = self.settings.train.epochs
+        self.settings = self.settings.model_copy(update={"train": train})
+        return self.settings
+
+    def restore(self, model: Model, optimizer: torch.optim.Optimizer, average: Model | None = None) -> None:
         """Go on from the checkpoint, if there is one. Raises as `load_checkpoint`."""
         if self.resume:
-            self.progress = load_checkpoint(self.resume, model, optimizer)
+            self.progress = load_checkpoint(self.resume, model, optimizer, average)
         if not goes_on(self.resume, self.folder):  # the best weights so far are not in this folder
-            self.progress.best_ap, self.progress.evaluated = Progress.best_ap, 0
+            self.progress.best_ap, self.progress.evaluated, self.progress.stale = Progress.best_ap, 0, 0
 
     def keep_settings(self) -> None:
         self.changes = changes(self.settings, self.resume)
         keep_settings(self.settings, self.folder, self.progress.iteration)
 
-    def save(self, model: Model, optimizer: torch.optim.SGD) -> None:
+    def save(self, model: Model, optimizer: torch.optim.Optimizer, average: Model | None = None) -> None:
         """Write the checkpoint. Raises OSError."""
-        save_checkpoint(self.folder, model, optimizer, self.settings, self.progress)
+        save_checkpoint(self.folder, model, optimizer, self.settings, self.progress, average)
 
     def save_best(self, model: Model, about: Mapping[str, Any]) -> None:
         """Write the weights that the run is made for. Raises OSError."""

@@ -18,9 +18,11 @@ from rcnnkit.data.digits import write_digits
 from rcnnkit.data.records import BadData
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.kinds import build
+from rcnnkit.structures import LossSum
 from rcnnkit.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.detection import read_splits
-from rcnnkit.training.loop import NonFiniteLoss, note_scale, sgd, start_scaler
+from rcnnkit.training.loop import NonFiniteLoss, note_scale, start_scaler
+from rcnnkit.training.optimizers import make_optimizer, parts_of
 from rcnnkit.training.stopping import Interrupted
 from rcnnkit.training.train import train
 from tests.training.runs import QUIET, Values, settings
@@ -156,14 +158,14 @@ def test_best_is_the_best_also_of_what_came_before_a_stop(
 def test_a_loss_that_is_not_finite_names_the_pictures_and_leaves_the_checkpoint(
     tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses, count = FasterRCNN.losses, []
+    loss_sums, count = FasterRCNN.loss_sums, []
 
-    def poisoned(*arguments: Any) -> dict[str, torch.Tensor]:
+    def poisoned(*arguments: Any) -> dict[str, LossSum]:
         count.append(1)
-        values = losses(*arguments)
-        return values | {"box": values["box"] * (float("nan") if len(count) == 3 else 1)}
+        sums = loss_sums(*arguments)
+        return sums | {"box": LossSum(sums["box"].total * (float("nan") if len(count) == 3 else 1), 1)}
 
-    monkeypatch.setattr(FasterRCNN, "losses", poisoned)
+    monkeypatch.setattr(FasterRCNN, "loss_sums", poisoned)
     with pytest.raises(NonFiniteLoss, match=r"(?s)iteration 2 .*box nan.*00000\d\.jpg.*00000\d\.jpg"):
         train(settings(tiny, save_every=2), tmp_path / "run", console=QUIET)
     about, tensors = weights.read(tmp_path / "run" / "last.safetensors")
@@ -206,7 +208,7 @@ def test_where_nothing_is_left_leaving_out_is_not_advised(tiny: Values, tmp_path
 def test_weight_decay_spares_biases_and_norms(tiny: Values) -> None:
     made = settings(tiny, weight_decay=0.5)
     detector = build(made, ["a"])
-    decayed, spared = sgd([(detector, 1.0)], made.train).param_groups
+    decayed, spared = make_optimizer(parts_of(detector, 1.0), made.train).param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0.0)
     assert {p.ndim for p in decayed["params"]} == {2, 4}
     assert {p.ndim for p in spared["params"]} == {1}
@@ -216,7 +218,7 @@ def test_weight_decay_spares_biases_and_norms(tiny: Values) -> None:
 def test_the_scaler_of_fp16_goes_on_where_it_was(tiny: Values, tmp_path: Path) -> None:
     made = settings(tiny)
     detector = build(made, ["a"])
-    optimizer = sgd([(detector, 1.0)], made.train)
+    optimizer = make_optimizer(parts_of(detector, 1.0), made.train)
     save_checkpoint(tmp_path, detector, optimizer, made, Progress(1999, loss_scale=4.0, scale_steps=1999))
     file = tmp_path / "last.safetensors"
     progress = load_checkpoint(file, detector, optimizer)
