@@ -54,10 +54,14 @@ class Settings(DetectorSettings):
                 f"train.patience = {self.train.patience} counts evaluations on data.val, of which there is none; give"
                 " data.val, or leave train.patience out"
             )
+        made_before = self.alternating.enabled or self.model.kind in ("rcnn", "fast_rcnn")
+        if made_before and (other := self.augment.first_changed(("pipeline", "mosaic", "mixup", "copy_paste"))):
+            raise ValueError(f"augment.{other} is not for proposals made beforehand: they do not follow; leave it out")
         if self.train.class_weights and self.train.rpn_only:
             raise ValueError("train.class_weights is for the head, which train.rpn_only = true leaves as it is")
         if self.model.kind == "classifier":
-            unused = {"data": ("images", "use_difficult"), "augment": ("crop", "scale")}
+            of_boxes = ("crop", "scale", "mosaic", "mixup", "copy_paste")
+            unused = {"data": ("images", "use_difficult"), "augment": of_boxes}
             for section, names in unused.items():
                 if other := getattr(self, section).first_changed(names):
                     raise ValueError(f"{section}.{other} is for pictures with boxes; a classifier does without")

@@ -132,7 +132,7 @@ resizing = "detectron2"
 [data]
 root = "some/folder"
 train = "a.json"
-val = ""
+val = "held out"
 images = "pictures"
 class_names = ["cat", "déjà vu \\"quoted\\""]
 use_difficult = true

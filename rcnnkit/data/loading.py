@@ -76,7 +76,7 @@ def once(records: Sequence[Record], batch: int) -> Iterator[list[Draw]]:
 
 Sample = tuple[Tensor, Size, Targets, Path, Proposals]
 Made = TypeVar("Made")
-Unreadable = (OSError, ValueError)  # what `read_picture` raises
+Unreadable = (OSError, ValueError)  # what `read_picture` and a pipeline of one's own raise
 
 
 class _Pictures:
@@ -94,18 +94,21 @@ class _Pictures:
     def __getitem__(self, draw: Draw) -> Sample | Exception:
         index, seed = draw
         record = self.records[index]
-        targets = record.targets
-        if not self.use_difficult:
-            targets = targets[~targets.difficult]
         try:
-            picture = read_picture(record.path, record.size, checked=True)
+            picture, targets = self.augmentation.mix(*self.read(index), seed, len(self.records), self.read)
             proposals = (
                 self.store.read(record.id, record.size, record.path)[: self.count] if self.store else NO_PROPOSALS
             )
+            pixels, targets, proposals = self.augmentation(picture, targets, seed, proposals)
         except Unreadable as error:  # raised in the main process, without a worker's stack around it
             return error
-        pixels, targets, proposals = self.augmentation(picture, targets, seed, proposals)
         return pixels, record.size, targets, record.path, proposals
+
+    def read(self, index: int) -> tuple[Array, Targets]:
+        """A picture as it is on disk, and the objects that are learnt from."""
+        record = self.records[index]
+        targets = record.targets if self.use_difficult else record.targets[~record.targets.difficult]
+        return read_picture(record.path, record.size, checked=True), targets
 
 
 def _collate(samples: list[Sample]) -> Batch:

@@ -28,11 +28,17 @@ log = logging.getLogger("rcnnkit")
 class Classification(Task[ClassFolders]):
     """The class of a whole picture."""
 
+    def __init__(
+        self, run: Run, classifier: Classifier, training: ClassFolders, validation: ClassFolders | None
+    ) -> None:
+        super().__init__(run, classifier, training, validation)
+        self.augmentation = ClassifierAugmentation(run.settings.augment, run.settings.classifier)
+
     def batches(self, start: int) -> Generator[Batch]:
         settings = self.run.settings
         return load_class_batches(
             self.training.records,
-            ClassifierAugmentation(settings.augment, settings.classifier),
+            self.augmentation,
             batch=self.options.batch,
             seed=self.options.seed,
             start=start,

@@ -40,6 +40,7 @@ class Detection(Task[Dataset]):
     ) -> None:
         super().__init__(run, detector, training, validation)
         self.store = store
+        self.augmentation = Augmentation(run.settings.augment, run.settings.input)
         labels = training.labels(run.settings.data.use_difficult)
         self.repeats = repeat_factors(labels, self.options.repeat_threshold)
 
@@ -47,7 +48,7 @@ class Detection(Task[Dataset]):
         settings = self.run.settings
         return load_batches(
             self.training.records,
-            Augmentation(settings.augment, settings.input),
+            self.augmentation,
             batch=self.options.batch,
             seed=self.options.seed,
             start=start,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -23,7 +24,8 @@ from rcnnkit.precision import autocast
 from rcnnkit.structures import LossSum
 from rcnnkit.text import count, visible
 from rcnnkit.training.average import averaged_copy, update_average
-from rcnnkit.training.checkpoint import Progress
+from rcnnkit.training.checkpoint import Progress, save_checkpoint
+from rcnnkit.training.divergence import ITERATIONS, Record, leave
 from rcnnkit.training.log import RunLog
 from rcnnkit.training.optimizers import Part, make_optimizer, parts_of
 from rcnnkit.training.run import Result, Run
@@ -82,6 +84,7 @@ class Task(ABC, Generic[Data]):
         leave_alone(self.model, self.options)
         self.optimizer = make_optimizer(self.parts(), self.options)
         self.average = averaged_copy(self.model) if self.options.ema else None
+        self.history: deque[Record] = deque(maxlen=ITERATIONS)
 
     @abstractmethod
     def batches(self, start: int) -> Generator[Batch]:
@@ -149,7 +152,7 @@ def fit(task: Task[Any]) -> Path:
     run.keep_settings()
     weights = sum(p.numel() for p in task.model.parameters() if p.requires_grad)
     training = task.training
-    length = f" {count(run.epochs, 'epoch')} are {count(options.iterations, 'iteration')};" if run.epochs else ""
+    length = f" {count(run.epochs, 'epoch')}, which is {count(options.iterations, 'iteration')};" if run.epochs else ""
     run.say(
         f"{training.name}: {count(len(training), 'picture')}, {count(len(training.class_names), 'class')};"
         f" {weights / 1e6:.1f} M weights to train on {run.device} in {run.precision};{length} batches of"
@@ -187,7 +190,10 @@ def iterate(task: Task[Any]) -> None:
             except Exception:  # a picture that cannot be decoded; the weights are sound
                 task.save()
                 raise
-            losses = step(task, batch, scaler)
+            try:
+                losses = step(task, batch, scaler)
+            except NonFiniteLoss as error:
+                raise NonFiniteLoss(f"{error}\n{_left_behind(task, batch, error)}", error.losses) from None
             if task.average is not None:
                 update_average(task.average, task.model, options.ema, progress.iteration)
             progress.iteration += 1
@@ -225,17 +231,46 @@ def step(task: Task[Any], batch: Batch, scaler: torch.amp.GradScaler) -> dict[st
     options, iteration = task.options, task.run.progress.iteration
     for group in task.optimizer.param_groups:
         group["lr"] = task.learning_rate(iteration) * group["factor"]
-    losses = _gradient(task, batch, scaler)
-    scaler.unscale_(task.optimizer)
-    learning = [weight for weight in task.model.parameters() if weight.grad is not None]
-    norm = nn.utils.get_total_norm([weight.grad for weight in learning if weight.grad is not None])
-    if not scaler.is_enabled() and not norm.isfinite():  # fp16's scaler leaves such a step out
-        raise NonFiniteLoss(_not_finite("gradient", losses, batch, iteration), losses)
+    with _statistics_stay(task.model):
+        losses = _gradient(task, batch, scaler)
+        scaler.unscale_(task.optimizer)
+        record = Record.of(iteration, losses, task.learning_rate(iteration), task.model)
+        task.history.append(record)
+        if not scaler.is_enabled() and not record.gradient_norm.isfinite():  # fp16's scaler leaves such a step out
+            raise NonFiniteLoss(_not_finite("gradient", losses, batch, iteration), losses)
     if options.clip_norm:
-        nn.utils.clip_grads_with_norm_(learning, options.clip_norm, norm)
+        nn.utils.clip_grads_with_norm_(task.model.parameters(), options.clip_norm, record.gradient_norm)
     scaler.step(task.optimizer)
     scaler.update()
     return losses
+
+
+@contextmanager
+def _statistics_stay(model: nn.Module) -> Iterator[None]:
+    """Those of norms that learn change with the losses; after a `NonFiniteLoss` they are as before."""
+    norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm) and each.training]
+    buffers = [buffer for norm in norms for buffer in norm.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    except NonFiniteLoss:
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
+        raise
+
+
+def _left_behind(task: Task[Any], batch: Batch, error: NonFiniteLoss) -> str:
+    """Write what there is to see of this iteration; says where."""
+    run = task.run
+    try:
+        folder, command = leave(run, task.model, batch, error.losses, task.history)
+        if folder != run.folder:
+            save_checkpoint(folder, task.model, task.optimizer, run.settings, run.progress, task.average)
+    except OSError as problem:
+        return f"What is needed to repeat this iteration could not be kept ({problem})"
+    return (
+        f"{folder} has these pictures with their boxes, and the last iterations. This repeats the iteration:\n{command}"
+    )
 
 
 def _gradient(task: Task[Any], batch: Batch, scaler: torch.amp.GradScaler) -> dict[str, float]:
