@@ -27,6 +27,7 @@ from rcnnkit.training.average import averaged_copy, update_average
 from rcnnkit.training.checkpoint import Progress, save_checkpoint
 from rcnnkit.training.divergence import ITERATIONS, Record, leave
 from rcnnkit.training.log import RunLog
+from rcnnkit.training.loggers import open_loggers
 from rcnnkit.training.optimizers import Part, make_optimizer, parts_of
 from rcnnkit.training.run import Result, Run
 from rcnnkit.training.schedule import STATED_BATCH, TrainSettings, learning_rate
@@ -175,9 +176,10 @@ def iterate(task: Task[Any]) -> None:
         done = f"going on after iteration {progress.iteration} of {options.iterations}"
         run.say("; ".join([done, *run.changes]))
     scaler = start_scaler(progress, run.device, run.dtype)
+    loggers = [*open_loggers(run.settings, run.folder, progress.iteration), *run.loggers]
     with (
         closing(task.batches(progress.iteration)) as batches,
-        RunLog(run.folder, run.console, options.iterations, progress, task.things) as log,
+        RunLog(run.folder, run.console, options.iterations, progress, task.things, loggers) as log,
         stop_signals() as stop,
     ):
         if _left(task):
@@ -268,9 +270,7 @@ def _left_behind(task: Task[Any], batch: Batch, error: NonFiniteLoss) -> str:
             save_checkpoint(folder, task.model, task.optimizer, run.settings, run.progress, task.average)
     except OSError as problem:
         return f"What is needed to repeat this iteration could not be kept ({problem})"
-    return (
-        f"{folder} has these pictures with their boxes, and the last iterations. This repeats the iteration:\n{command}"
-    )
+    return f"{folder} has these pictures as the network saw them. This repeats the iteration:\n{command}"
 
 
 def _gradient(task: Task[Any], batch: Batch, scaler: torch.amp.GradScaler) -> dict[str, float]:

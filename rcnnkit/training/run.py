@@ -16,6 +16,7 @@ from rcnnkit.precision import pick_dtype
 from rcnnkit.terminal import safe
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.log import write_evaluation, write_line
+from rcnnkit.training.loggers import Logger, check_loggers
 from rcnnkit.training.run_folder import changes, claim, goes_on, keep_settings
 
 
@@ -41,14 +42,23 @@ class Run:
         folder: holds nothing yet, unless `train.resume` names it.
         console: where progress is shown; the terminal by default.
         holds: the file that is in the folder of a run that can be resumed.
+        loggers: are told the run's numbers, besides those that `train.loggers` names.
 
     Raises:
         FileExistsError, FileNotFoundError, ValueError: as `rcnnkit.training.run_folder.claim`; or there is no such
-            device or precision.
+            device or precision, or one of `train.loggers` is not installed.
     """
 
-    def __init__(self, settings: Settings, folder: Path, console: Console | None = None, holds: str = LAST) -> None:
-        self.settings, self.folder, self.console = settings, folder, safe(console)
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        console: Console | None = None,
+        holds: str = LAST,
+        loggers: Sequence[Logger] = (),
+    ) -> None:
+        check_loggers(settings.train.loggers)
+        self.settings, self.folder, self.console, self.loggers = settings, folder, safe(console), loggers
         self.resume = claim(settings, folder, holds)  # the checkpoint to go on from
         self.device = weights.pick_device(settings.train.device)
         self.dtype = pick_dtype(settings.train.precision, self.device)

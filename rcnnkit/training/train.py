@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +14,7 @@ from rcnnkit.files import free_folder
 from rcnnkit.training.alternating import train_alternating
 from rcnnkit.training.classification import train_classifier
 from rcnnkit.training.detection import train_detector
+from rcnnkit.training.loggers import Logger
 from rcnnkit.training.rcnn_stages import train_rcnn
 from rcnnkit.training.run import Run
 from rcnnkit.training.run_folder import alone, checkpoint_of
@@ -19,7 +22,13 @@ from rcnnkit.training.run_folder import alone, checkpoint_of
 TRAINERS = {"rcnn": train_rcnn, "classifier": train_classifier}  # others learn by `train_detector`
 
 
-def train(settings: Settings | Path | str, run: Path | str | None = None, *, console: Console | None = None) -> Path:
+def train(
+    settings: Settings | Path | str,
+    run: Path | str | None = None,
+    *,
+    console: Console | None = None,
+    loggers: Sequence[Logger] = (),
+) -> Path:
     """Train a detector or a classifier, and leave it in a folder of its own.
 
     The folder gets settings.toml (every setting, resolved), log.jsonl, tensorboard/, last.safetensors (continues
@@ -31,6 +40,7 @@ def train(settings: Settings | Path | str, run: Path | str | None = None, *, con
         run: its folder; must not hold anything yet, unless `train.resume` names it. By default the folder that
             `train.resume` continues, or a new one in runs/, named after the file of settings or the detector.
         console: where progress is shown; the terminal by default.
+        loggers: objects of your own that are told the run's numbers; see `rcnnkit.training.loggers.Logger`.
 
     Returns:
         The path of best.safetensors.
@@ -39,7 +49,8 @@ def train(settings: Settings | Path | str, run: Path | str | None = None, *, con
         FileExistsError: `run` holds something already, or another process trains there.
         BadData: annotations are bad, all listed, and `data.skip_bad` is off.
         ValueError: the settings, or the data, cannot be trained with: found before anything is trained.
-        NonFiniteLoss: the loss is NaN or infinite; the last checkpoint stays.
+        NonFiniteLoss: a loss or its gradient is NaN or infinite; the last checkpoint stays, and the folder diverged/
+            has what is needed to see why.
         Interrupted: Ctrl-C or SIGTERM; the last checkpoint was written just before.
     """
     file = None
@@ -49,8 +60,9 @@ def train(settings: Settings | Path | str, run: Path | str | None = None, *, con
     folder = Path(run) if run else run_folder(settings, file)
     with alone(settings, folder):
         if settings.alternating.enabled:
-            return train_alternating(settings, folder, console, train)
-        return TRAINERS.get(settings.model.kind, train_detector)(Run(settings, folder, console))
+            return train_alternating(settings, folder, console, functools.partial(train, loggers=loggers))
+        run_here = Run(settings, folder, console, loggers=loggers)
+        return TRAINERS.get(settings.model.kind, train_detector)(run_here)
 
 
 def run_folder(settings: Settings, file: Path | None = None) -> Path:
