@@ -289,11 +289,15 @@ def test_the_command_lines_length_takes_the_place_of_the_files(file: Path) -> No
     assert (train.iterations, train.epochs) == (5, None)
 
 
-def test_epochs_are_written_as_they_were_given(tmp_path: Path) -> None:
+def test_epochs_and_mixing_are_written_as_they_were_given(tmp_path: Path) -> None:
     settings = Settings.model_validate({"data": {"root": "here"}, "train": {"epochs": 3}})
     write_settings(settings, tmp_path / "a.toml")
     assert "iterations" not in tomllib.loads((tmp_path / "a.toml").read_text())["train"]
     assert read_settings(tmp_path / "a.toml") == settings
+    mixed = {"mosaic": 0.1, "mixup": 0.2, "copy_paste": 0.3, "pipeline": "a.yaml"}
+    settings = Settings.model_validate({"data": {"root": "here"}, "augment": mixed})
+    write_settings(settings, tmp_path / "b.toml")
+    assert read_settings(tmp_path / "b.toml") == settings
 
 
 @pytest.mark.parametrize(
@@ -311,6 +315,9 @@ def test_epochs_are_written_as_they_were_given(tmp_path: Path) -> None:
         ({"train": {"accumulate": 3, "batch": 2}}, "train.accumulate = 3 is more than the batch = 2 can be cut into"),
         ({"train": {"class_weights": {"a": 0}}}, "train.class_weights.a = 0: input should be greater than 0"),
         ({"train": {"class_weights": {"a": 2}, "rpn_only": True}}, "train.class_weights is for the head, which"),
+        ({"augment": {"mosaic": 0.5}, "model": {"kind": "fast_rcnn"}}, "augment.mosaic is not for proposals made befo"),
+        ({"augment": {"mixup": 0.5}, "alternating": {"enabled": True}}, "augment.mixup is not for proposals made befo"),
+        ({"augment": {"pipeline": "a.yaml", "hue": 0.1}}, "augment.hue is what pipeline = a.yaml takes the place of"),
         ({"train": {"ema": 1}}, "train.ema = 1: input should be less than 1"),
         ({"train": {"loggers": ["wandb", "wandb"]}}, "train.loggers = ['wandb', 'wandb'] has one of them twice"),
     ],

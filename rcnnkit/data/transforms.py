@@ -56,8 +56,9 @@ class AugmentSettings(Section):
     """Probability that about half of another picture's objects, cut out along their boxes, are pasted into a picture
     where they cover little of its own (arXiv:1708.01642)."""
     pipeline: Path | None = None
-    """A pipeline of albumentations, as its `save` writes it (.yaml or .json), in place of flips, crop and colours. An
-    object of which less than a tenth is left is dropped. A classifier's random part is cut out afterwards."""
+    """A file that albumentations.save wrote (.yaml or .json), whose transforms take the place of flips, crop and
+    colours. An object of which less than a tenth is left is dropped. A classifier's random part is cut out
+    afterwards."""
 
     @model_validator(mode="after")
     def _scale_ascends(self) -> Self:

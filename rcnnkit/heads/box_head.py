@@ -230,9 +230,9 @@ class BoxHead(nn.Module):
         foreground = torch.where(labels < self.num_classes)[0]
         deltas = deltas[foreground, self._column(labels[foreground])]
         box = F.smooth_l1_loss(deltas, goals[foreground], beta=self.settings.beta, reduction="sum")
-        named = F.cross_entropy(logits, labels, weights, reduction="sum")
+        log_loss = F.cross_entropy(logits, labels, weights, reduction="sum")
         return {
-            "class": LossSum(named, len(labels) if weights is None else weights[labels].sum()),
+            "class": LossSum(log_loss, len(labels) if weights is None else weights[labels].sum()),
             "box": LossSum(box, len(labels)),
         }
 

@@ -39,15 +39,15 @@ def average_precisions(root: Path, run: Path, **options: Any) -> dict[str, float
     values: dict[str, Any] = {
         "model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 32, "fpn_norm": "batch"},
         "rpn": {
-            "anchor_sizes": [[16], [32], [64], [128], [256]],
+            "anchor_sizes": [[12], [24], [48], [96], [192]],
             **dict.fromkeys(("pre_nms", "post_nms", "train_pre_nms", "train_post_nms"), 100),
         },
         "head": {"hidden": 128, "samples": 64},
-        "input": {"short_side": 96, "long_side": 96},
+        "input": {"short_side": 64, "long_side": 64},
         "augment": {"flip": 0.0, "brightness": 0.2, "contrast": 0.2},
         "data": {"root": str(root), "train": "tail.json", "val": "val", "workers": 0},
         "train": {
-            **{"iterations": 500, "batch": 4, "lr_for_16": 0.16, "warmup": 50, "schedule": "cosine"},
+            **{"iterations": 320, "batch": 4, "lr_for_16": 0.16, "warmup": 50, "schedule": "cosine"},
             **{"evaluate_every": 0, "device": "cpu", "precision": "float32", "validation_losses": False},
             **options,
         },
