@@ -36,30 +36,31 @@ def long_tail(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def average_precisions(root: Path, run: Path, **options: Any) -> dict[str, float]:
+    """AP50 of each class in the pictures held out, after a short training from scratch."""
     values: dict[str, Any] = {
         "model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 32, "fpn_norm": "batch"},
         "rpn": {
-            "anchor_sizes": [[12], [24], [48], [96], [192]],
+            "anchor_sizes": [[16], [32], [64], [128], [256]],
             **dict.fromkeys(("pre_nms", "post_nms", "train_pre_nms", "train_post_nms"), 100),
         },
         "head": {"hidden": 128, "samples": 64},
-        "input": {"short_side": 64, "long_side": 64},
+        "input": {"short_side": 96, "long_side": 96},
         "augment": {"flip": 0.0, "brightness": 0.2, "contrast": 0.2},
         "data": {"root": str(root), "train": "tail.json", "val": "val", "workers": 0},
         "train": {
-            **{"iterations": 320, "batch": 4, "lr_for_16": 0.16, "warmup": 50, "schedule": "cosine"},
+            **{"iterations": 900, "batch": 4, "lr_for_16": 0.16, "warmup": 50, "schedule": "cosine"},
             **{"evaluate_every": 0, "device": "cpu", "precision": "float32", "validation_losses": False},
             **options,
         },
     }
     train(check_settings(values, "test"), run, console=QUIET)
-    found = json.loads((run / "evaluation.json").read_text())
-    print(options, found["coco"]["AP50"], found)
-    return found
+    classes = json.loads((run / "evaluation.json").read_text())["classes"]
+    return {each["name"]: each["AP50"] for each in classes}
 
 
 @pytest.mark.slow
 def test_the_rare_class_is_found_more_often(long_tail: Path, tmp_path: Path) -> None:
     plain = average_precisions(long_tail, tmp_path / "plain")
     repeated = average_precisions(long_tail, tmp_path / "repeated", repeat_threshold=0.5)
-    assert repeated != plain
+    print(f"AP50 without repeats {plain}\nAP50 with repeats {repeated}")
+    assert repeated[RARE] > plain[RARE] + 0.02
