@@ -508,6 +508,7 @@ def test_everything_survives_writing_and_reading(tmp_path: Path) -> None:
                 ("head", "svms"),
                 ("head", "convs"),
                 ("train", "epochs"),
+                *(("augment", each) for each in ("mosaic", "mixup", "copy_paste", "pipeline")),
             ):
                 continue
             value, default = (getattr(getattr(s, section), name) for s in (settings, defaults))
