@@ -40,8 +40,28 @@ class Settings(DetectorSettings):
                 raise ValueError(f"{name} = true is what steps of alternating training set themselves; leave it away")
         if self.train.freeze_backbone and self.model.kind == "rcnn":
             raise ValueError("train.freeze_backbone = true is not for R-CNN; rcnn.fine_tune = false leaves it as it is")
+        by_steps = self.alternating.enabled or self.model.kind == "rcnn"
+        for name in ("epochs", "patience", "ema", "repeat_threshold", "class_weights"):
+            if by_steps and getattr(self.train, name):
+                kind = "R-CNN" if self.model.kind == "rcnn" else "alternating training"
+                raise ValueError(f"train.{name} is not for {kind}; leave it out")
+        if self.alternating.enabled and self.train.optimizer != "sgd":
+            raise ValueError(
+                'train.optimizer = "adamw" is not for alternating training, whose learning rates are those of "sgd"'
+            )
+        if self.train.patience and not (self.data.val and not self.train.rpn_only):
+            raise ValueError(
+                f"train.patience = {self.train.patience} counts evaluations on data.val, of which there is none; give"
+                " data.val, or leave train.patience out"
+            )
+        made_before = self.alternating.enabled or self.model.kind in ("rcnn", "fast_rcnn")
+        if made_before and (other := self.augment.first_changed(("pipeline", "mosaic", "mixup", "copy_paste"))):
+            raise ValueError(f"augment.{other} is not for proposals made beforehand: they do not follow; leave it out")
+        if self.train.class_weights and self.train.rpn_only:
+            raise ValueError("train.class_weights is for the head, which train.rpn_only = true leaves as it is")
         if self.model.kind == "classifier":
-            unused = {"data": ("val_share", "images", "use_difficult"), "augment": ("crop", "scale")}
+            of_boxes = ("crop", "scale", "mosaic", "mixup", "copy_paste")
+            unused = {"data": ("val_share", "images", "use_difficult"), "augment": of_boxes}
             for section, names in unused.items():
                 if other := getattr(self, section).first_changed(names):
                     raise ValueError(f"{section}.{other} is for pictures with boxes; a classifier does without")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -15,15 +14,12 @@ import tomli_w
 from pydantic import ValidationError
 
 from rcnnkit.config import Settings
-from rcnnkit.data.class_folders import read_class_folders
 from rcnnkit.data.file_names import is_there
-from rcnnkit.data.reading import DataSettings, read_data
 from rcnnkit.files import check_regular
-from rcnnkit.settings import EPOCHS, explain
+from rcnnkit.settings import explain
 from rcnnkit.text import visible
-from rcnnkit.training.schedule import TrainSettings
 
-BATCH = TrainSettings().batch
+LENGTHS = {"epochs", "iterations"}  # of [train]; the command line's takes the place of the file's
 PATHS = [  # section, name: the settings that are paths
     (section, name)
     for section, field in Settings.model_fields.items()
@@ -91,6 +87,10 @@ def override(values: dict[str, Any], overrides: Sequence[str], source: str) -> s
         others = {old: value for old, value in values[section].items() if renamed.get(old, old) != name}
         values[section] = others | {name: _value(text)}
         changed.add(f"{section}.{name}")
+        if section == "train" and name in LENGTHS:
+            for other in LENGTHS - {name}:
+                if f"train.{other}" not in changed:
+                    values[section].pop(other, None)
     return changed
 
 
@@ -159,32 +159,10 @@ def check_settings(values: dict[str, Any], source: str, changed: Collection[str]
     except ValidationError as error:
         lines = []
         for each in error.errors():
-            text = explain(each, Settings) + _in_iterations(each, values)
+            text = explain(each, Settings)
             blamed = ".".join(text.split(maxsplit=1)[0].split(".")[:2])  # all texts begin with the setting
             lines.append(visible(f"{'the command line' if blamed in changed else source}: {text}"))
         raise SettingsError("\n".join(lines)) from None
-
-
-def _in_iterations(error: Any, values: dict[str, Any]) -> str:
-    """For a number of epochs, which is no setting: how many iterations it would be, where the pictures can be read."""
-    epochs, train = error["input"], values.get("train")
-    if error["type"] != "extra_forbidden" or error["loc"][-1].lower() not in EPOCHS or not isinstance(epochs, int):
-        return ""
-    batch = train.get("batch", BATCH) if isinstance(train, dict) else BATCH
-    try:
-        data = DataSettings.model_validate(values["data"])
-        splits = [data.train] if isinstance(data.train, str) else data.train
-        if values.get("model", {}).get("kind") == "classifier":
-            pictures = len(read_class_folders(data.root, splits, skip_bad=True))
-        else:
-            pictures = sum(
-                len(read_data(data.root, each, format=data.format, images=data.images, skip_bad=True))
-                for each in splits
-            )
-        iterations = math.ceil(epochs * pictures / batch)
-    except (AttributeError, ArithmeticError, KeyError, OSError, TypeError, ValueError):
-        return ""  # which is reported when the epochs are out of the way
-    return f": {epochs} × {pictures} / {batch} = {iterations} here"
 
 
 def write_settings(settings: Settings, file: Path, notes: Mapping[str, str] = NO_NOTES) -> None:

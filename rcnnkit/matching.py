@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ BACKGROUND = -1
 IGNORED = -2
 # Boxes this far inside a crowd region are no background (py-faster-rcnn's value).
 CROWD_OVERLAP = 0.7
+Generators = torch.Generator | Sequence[torch.Generator] | None  # one that draws for all pictures, or one for each
 PAIRS = 1 << 24  # of boxes and objects whose overlaps are in memory at a time: 64 MB for each of a few arrays
 
 
@@ -107,6 +108,14 @@ def sample(matched: Tensor, count: int, foreground_share: float, generator: torc
     wanted = min(len(foreground), int(count * foreground_share))
     chosen = torch.cat([_some(foreground, wanted, generator), _some(background, count - wanted, generator)])
     return chosen.sort().values
+
+
+def each_generator(generators: Generators, pictures: int) -> Sequence[torch.Generator | None]:
+    """What draws for each of so many pictures.
+
+    Where each has its own, a picture's samples do not depend on which others share its batch.
+    """
+    return generators if isinstance(generators, Sequence) else [generators] * pictures
 
 
 def _some(indices: Tensor, count: int, generator: torch.Generator | None) -> Tensor:

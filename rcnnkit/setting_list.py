@@ -88,7 +88,7 @@ def _default(field: FieldInfo) -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value)
+    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value)  # an empty table is {} in both
 
 
 def _values(kind: Any, limits: Sequence[Any] = (), many: bool = False) -> str:
@@ -103,6 +103,8 @@ def _values(kind: Any, limits: Sequence[Any] = (), many: bool = False) -> str:
         return f"{', '.join(first)} or {last}"
     if origin is tuple and Ellipsis not in parts:
         return f"{len(parts)} {_values(parts[0], many=True)}"
+    if origin is dict:
+        return f"table of {_values(parts[1], many=True)}"
     if origin in (list, tuple):
         return f"list{'s' * many} of {_values(parts[0], many=True)}"
     return WORDS[kind][many] + _range(limits)

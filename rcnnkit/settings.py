@@ -13,6 +13,7 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Below1 = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Factor = Annotated[float, Field(gt=0)]
 
@@ -65,6 +66,12 @@ ELSEWHERE = {
     "base_lr": "train.lr_for_16",
     "lr0": "train.lr_for_16",
     "max_iter": "train.iterations",
+    "epoch": "train.epochs",
+    "max_epochs": "train.epochs",
+    "num_epochs": "train.epochs",
+    "total_epochs": "train.epochs",
+    "ema_decay": "train.ema",
+    "oversample_thr": "train.repeat_threshold",
     "imgsz": "input.short_side",
     "image_size": "input.short_side",
     "min_size": "input.short_side",
@@ -77,7 +84,6 @@ ELSEWHERE = {
     "amp": "train.precision",
     "weights": "train.init",
 }
-EPOCHS = ("epoch", "epochs", "max_epochs", "num_epochs", "total_epochs")
 
 
 def closest_name(name: str, names: Sequence[str], cutoff: float = 0.6) -> str | None:
@@ -97,8 +103,6 @@ def explain(error: Any, sections: type[BaseModel]) -> str:
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
         name = path[-1].lower()
-        if name in EPOCHS:
-            return f"{key} is not a setting; give train.iterations, which is epochs × training pictures / train.batch"
         close = ELSEWHERE.get(name) or _closest_setting(key, sections)
         return f"{key} is not a setting" + (f"; did you mean {close}?" if close else "")
     if error["type"] == "missing":

@@ -14,7 +14,7 @@ The conventions of the whole project, said once:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, overload
 
@@ -55,6 +55,30 @@ class ImageBatch:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    def __getitem__(self, part: slice) -> ImageBatch:
+        """Some of the pictures, padded as they are."""
+        return ImageBatch(
+            self.pixels[part], self.sizes[part], self.original_sizes[part], self.pictures[part], self.proposals[part]
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LossSum:
+    """A loss over samples, before it is divided by their number: those of parts of a batch add up."""
+
+    total: Tensor  # ()
+    count: Tensor | float  # of the samples; where they are weighted, the () sum of the weights
+
+    @property
+    def mean(self) -> Tensor:
+        """0 where there are no samples."""
+        return self.total / (self.count.clamp(min=1e-12) if isinstance(self.count, Tensor) else self.count or 1)
+
+
+def means(sums: Mapping[str, LossSum]) -> dict[str, Tensor]:
+    """Named losses to add up."""
+    return {name: each.mean for name, each in sums.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

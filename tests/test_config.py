@@ -11,7 +11,7 @@ from rcnnkit.config import Settings
 from rcnnkit.config_files import SettingsError, as_toml, check_settings, read_settings, write_settings
 from rcnnkit.detectors.kinds import KINDS
 from rcnnkit.detectors.settings import ModelSettings
-from rcnnkit.settings import ELSEWHERE, EPOCHS
+from rcnnkit.settings import ELSEWHERE
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -133,7 +133,7 @@ resizing = "detectron2"
 root = "some/folder"
 format = "coco"
 train = "a.json"
-val = ""
+val = "held out"
 images = "pictures"
 class_names = ["cat", "déjà vu \\"quoted\\""]
 use_difficult = true
@@ -167,8 +167,18 @@ device = "cpu"
 seed = 17
 freeze_backbone = true
 log_every = 3
-evaluate_every = 0
+evaluate_every = 7
 save_every = 4
+accumulate = 3
+optimizer = "adamw"
+betas = [0.8, 0.9]
+backbone_lr = 0.1
+ema = 0.99
+repeat_threshold = 0.1
+class_weights = { RBC = 2.0, "white cell" = 0.5 }
+patience = 2
+validation_losses = false
+loggers = ["trackio"]
 resume = "runs/a"
 init = "b.safetensors"
 
@@ -264,23 +274,59 @@ def test_a_key_in_the_wrong_section_is_answered_with_the_right_one(file: Path) -
     assert complaint(file) == f"{file}: backbone is not a setting; did you mean model.backbone?"
 
 
-@pytest.mark.parametrize("name", EPOCHS)
-def test_epochs_are_counted_in_iterations(file: Path, name: str) -> None:
-    assert complaint(file, f"train.{name}=12") == (
-        f"the command line: train.{name} is not a setting; give train.iterations, which is epochs × training pictures /"
-        " train.batch"
+def test_a_run_has_one_length(file: Path) -> None:
+    file.write_text('[data]\nroot = "here"\n[train]\niterations = 5\nepochs = 3\n')
+    assert complaint(file) == f"{file}: train.epochs = 3 and iterations = 5 are both given; keep one"
+    assert complaint(file, "train.epochs=3", "train.iterations=4") == (
+        "the command line: train.epochs = 3 and iterations = 4 are both given; keep one"
     )
 
 
-def test_epochs_are_counted_where_the_pictures_can_be(file: Path, digits: Path) -> None:
-    said = "train.epochs is not a setting; give train.iterations, which is epochs × training pictures / train.batch"
-    root = f"data.root={digits}"
-    assert complaint(file, root, "train.epochs=13") == f"the command line: {said}: 13 × 8 / 16 = 7 here"
-    file.write_text("[train]\nepochs = 13\nbatch = 2\n")
-    assert complaint(file, root) == f"{file}: {said}: 13 × 8 / 2 = 52 here"
-    assert complaint(file, root, 'data.train=["train", "val"]').endswith(": 13 × 12 / 2 = 78 here")
-    for other in ("train.epochs=many", "data.train=nothing", "train.batch=0", "model=3"):
-        assert " here" not in complaint(file, root, *([other] if "." in other else []), "data.root=nowhere")
+def test_the_command_lines_length_takes_the_place_of_the_files(file: Path) -> None:
+    file.write_text('[data]\nroot = "here"\n[train]\niterations = 5\n')
+    assert read_settings(file, ["train.epochs=3"]).train.epochs == 3
+    file.write_text('[data]\nroot = "here"\n[train]\nepochs = 3\n')
+    train = read_settings(file, ["train.iterations=5"]).train
+    assert (train.iterations, train.epochs) == (5, None)
+
+
+def test_epochs_and_mixing_are_written_as_they_were_given(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"data": {"root": "here"}, "train": {"epochs": 3}})
+    write_settings(settings, tmp_path / "a.toml")
+    assert "iterations" not in tomllib.loads((tmp_path / "a.toml").read_text())["train"]
+    assert read_settings(tmp_path / "a.toml") == settings
+    mixed = {"mosaic": 0.1, "mixup": 0.2, "copy_paste": 0.3, "pipeline": "a.yaml"}
+    settings = Settings.model_validate({"data": {"root": "here"}, "augment": mixed})
+    write_settings(settings, tmp_path / "b.toml")
+    assert read_settings(tmp_path / "b.toml") == settings
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"train": {"patience": 2, "evaluate_every": 0}}, "train.patience = 2 counts evaluations; set train.evaluate_"),
+        (
+            {"train": {"patience": 2}, "data": {"val": ""}},
+            "train.patience = 2 counts evaluations on data.val, of which",
+        ),
+        ({"train": {"patience": 2, "rpn_only": True}}, "train.patience = 2 counts evaluations on data.val, of which"),
+        ({"train": {"epochs": 2}, "model": {"kind": "rcnn"}}, "train.epochs is not for R-CNN; leave it out"),
+        ({"train": {"ema": 0.9}, "alternating": {"enabled": True}}, "train.ema is not for alternating training; leave"),
+        ({"train": {"optimizer": "adamw"}, "alternating": {"enabled": True}}, 'train.optimizer = "adamw" is not for'),
+        ({"train": {"accumulate": 3, "batch": 2}}, "train.accumulate = 3 is more than the batch = 2 can be cut into"),
+        ({"train": {"class_weights": {"a": 0}}}, "train.class_weights.a = 0: input should be greater than 0"),
+        ({"train": {"class_weights": {"a": 2}, "rpn_only": True}}, "train.class_weights is for the head, which"),
+        ({"augment": {"mosaic": 0.5}, "model": {"kind": "fast_rcnn"}}, "augment.mosaic is not for proposals made befo"),
+        ({"augment": {"mixup": 0.5}, "alternating": {"enabled": True}}, "augment.mixup is not for proposals made befo"),
+        ({"augment": {"pipeline": "a.yaml", "hue": 0.1}}, "augment.hue is what pipeline = a.yaml takes the place of"),
+        ({"train": {"ema": 1}}, "train.ema = 1: input should be less than 1"),
+        ({"train": {"loggers": ["wandb", "wandb"]}}, "train.loggers = ['wandb', 'wandb'] has one of them twice"),
+    ],
+)
+def test_settings_of_training_that_do_not_go_together(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        check_settings(values | {"data": {"root": "here"} | values.get("data", {})}, "test")
+    assert said in str(error.value)
 
 
 def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
@@ -459,7 +505,12 @@ def test_everything_survives_writing_and_reading(tmp_path: Path) -> None:
     defaults = check_settings({"data": {"root": "x"}}, "test")
     for section in Settings.model_fields:
         for name in type(getattr(settings, section)).model_fields:
-            if f"{section}.{name}" in LEFT_OUT or (section, name) in (("head", "svms"), ("head", "convs")):
+            if f"{section}.{name}" in LEFT_OUT or (section, name) in (
+                ("head", "svms"),
+                ("head", "convs"),
+                ("train", "epochs"),
+                *(("augment", each) for each in ("mosaic", "mixup", "copy_paste", "pipeline")),
+            ):
                 continue
             value, default = (getattr(getattr(s, section), name) for s in (settings, defaults))
             assert value != default, f"{section}.{name} is to differ from its default in this test"

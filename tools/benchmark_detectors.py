@@ -44,7 +44,7 @@ from rcnnkit.importing.torchvision_detectors import from_torchvision
 from rcnnkit.inference import prepare
 from rcnnkit.precision import autocast
 from rcnnkit.training.detection import Detection, read_splits
-from rcnnkit.training.loop import sgd, step
+from rcnnkit.training.loop import step
 from rcnnkit.training.run import Run
 from rcnnkit.training.start import start
 from rcnnkit.weights import pick_device
@@ -190,7 +190,6 @@ def training(options: argparse.Namespace) -> None:
     ours = task.model
     theirs = torchvision_as_configured(settings, len(data.class_names)).to(device).train()
     parameters = [sum(p.numel() for p in each.parameters()) for each in (ours, theirs)]
-    optimizer = sgd(task.parts(), settings.train)
     their_optimizer = torch.optim.SGD(theirs.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)
     scaler = torch.amp.GradScaler(device.type, enabled=False)
     done = dict.fromkeys(("ours", "float32", "autocast"), 0)
@@ -201,7 +200,7 @@ def training(options: argparse.Namespace) -> None:
 
     def our_step() -> None:
         run.progress.iteration += 1
-        step(task, next_batch("ours"), optimizer, scaler, run)
+        step(task, next_batch("ours"), scaler)
 
     def their_step(name: str, type_: torch.dtype) -> None:
         batch = next_batch(name)

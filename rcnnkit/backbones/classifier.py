@@ -15,6 +15,7 @@ from rcnnkit.backbones.window import WindowNetwork
 from rcnnkit.images import Array, Picture, Preprocessing, centre_crop, list_pictures, read_pictures
 from rcnnkit.model import Model
 from rcnnkit.settings import Factor, Positive, PositiveShare, Section, Share
+from rcnnkit.structures import LossSum, means
 from rcnnkit.text import count
 
 SEEN = "_rcnnkit_seen"  # of a tensor of labels: for how many classes its values were found right
@@ -81,6 +82,7 @@ class Classifier(Model):
         nn.init.zeros_(self.score_layer.bias)
         self.preprocessing = preprocessing.model_copy(update={"divisor": 1})  # all are of one size: nothing to pad
         self.settings = settings
+        self.class_weights: Tensor | None = None  # (K,) of the log loss; training may set it
 
     if TYPE_CHECKING:  # torch declares the call as Any
 
@@ -127,8 +129,14 @@ class Classifier(Model):
             ValueError: shapes, types, devices or numbers do not fit; or, looked at once for each tensor of labels, as
                 a GPU has to be waited for, a label is no class or pixels are not normalised.
         """
+        return means(self.loss_sums(pixels, labels))
+
+    def loss_sums(self, pixels: Tensor, labels: Tensor) -> dict[str, LossSum]:
+        """What `losses` divides by the number of pictures, or with `class_weights` by the sum of their weights."""
         self._check(pixels, labels)
-        return {"class": F.cross_entropy(self.logits(pixels), labels, label_smoothing=self.settings.label_smoothing)}
+        weights, smoothing = self.class_weights, self.settings.label_smoothing
+        total = F.cross_entropy(self.logits(pixels), labels, weights, reduction="sum", label_smoothing=smoothing)
+        return {"class": LossSum(total, len(labels) if weights is None else weights[labels].sum())}
 
     def _check(self, pixels: Tensor, labels: Tensor) -> None:
         classes = len(self.class_names)

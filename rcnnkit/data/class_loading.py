@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,12 @@ from torch import Tensor
 from rcnnkit.backbones.classifier import SEEN
 from rcnnkit.data.class_folders import Example
 from rcnnkit.data.loading import Draw, Unreadable, read_ahead
+from rcnnkit.data.rare import endless
 from rcnnkit.data.transforms import ClassifierAugmentation
 from rcnnkit.images import Preprocessing, read_picture
+from rcnnkit.structures import Array
 
+Augment = Callable[[Array, int], Tensor]  # a picture (H, W, 3) uint8 RGB and a seed → (3, S, S) uint8
 Sample = tuple[Tensor, int, Path]
 
 
@@ -40,22 +43,22 @@ class ClassBatch:
         return images.pixels, labels
 
 
-def shuffled(number: int, batch: int, seed: int) -> Iterator[list[Draw]]:
-    """Batches of so many of `number` pictures, each once an epoch; what does not fill one opens the next epoch.
+def shuffled(number: int, batch: int, seed: int, repeats: Array | None = None) -> Iterator[list[Draw]]:
+    """Batches of so many of `number` pictures, each once an epoch, or as often as `repeats` says; what does not fill
+    one opens the next epoch.
 
     The order depends on `seed` alone, so skipping the first n batches continues a run.
     """
     rng, group = np.random.default_rng(seed), []
-    while True:
-        for index in rng.permutation(number).tolist():
-            group.append((index, int(rng.integers(2**31))))
-            if len(group) == batch:
-                yield group.copy()
-                group.clear()
+    for index in endless(number, rng, repeats):
+        group.append((index, int(rng.integers(2**31))))
+        if len(group) == batch:
+            yield group.copy()
+            group.clear()
 
 
 class _Pictures:
-    def __init__(self, records: Sequence[Example], augmentation: ClassifierAugmentation) -> None:
+    def __init__(self, records: Sequence[Example], augmentation: Augment) -> None:
         self.records, self.augmentation = records, augmentation
 
     def __getitem__(self, draw: Draw) -> Sample | Exception:
@@ -88,6 +91,7 @@ def load_class_batches(
     seed: int,
     start: int = 0,
     workers: int,
+    repeats: Array | None = None,
 ) -> Generator[ClassBatch, None, None]:
     """Augmented batches without end; see `rcnnkit.data.loading.load_batches`.
 
@@ -95,5 +99,18 @@ def load_class_batches(
         ChildProcessError: a process that reads was killed.
         ValueError, FileNotFoundError: a picture cannot be read; names it.
     """
-    source, drawn = _Pictures(records, augmentation), shuffled(len(records), batch, seed)
-    return read_ahead(source, drawn, _collate, start=start, workers=workers)
+    drawn = shuffled(len(records), batch, seed, repeats)
+    return read_ahead(_Pictures(records, augmentation), drawn, _collate, start=start, workers=workers)
+
+
+def load_each_once(
+    records: Sequence[Example], see: Callable[[Array], Tensor], *, batch: int, workers: int
+) -> Generator[ClassBatch, None, None]:
+    """Every picture once, in order, without augmentation; errors as of `load_class_batches`.
+
+    Args:
+        see: what a classifier looks at of a picture (H, W, 3) uint8 RGB, (3, S, S) uint8.
+    """
+    drawn = ([(i, i) for i in range(len(records))[start : start + batch]] for start in range(0, len(records), batch))
+    source = _Pictures(records, lambda picture, _: see(picture))
+    return read_ahead(source, drawn, _collate, start=0, workers=workers)

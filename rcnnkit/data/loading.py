@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rcnnkit.data.rare import endless
 from rcnnkit.data.records import Record
 from rcnnkit.data.transforms import NO_PROPOSALS, Augmentation
 from rcnnkit.images import Preprocessing, read_picture
 from rcnnkit.processes import map_ahead
 from rcnnkit.proposals.store import Store
-from rcnnkit.structures import ImageBatch, Proposals, Size, Targets
+from rcnnkit.structures import Array, ImageBatch, Proposals, Size, Targets
 
 Draw = tuple[int, int]  # which record, and the seed of its augmentation
 
@@ -44,10 +45,10 @@ class Batch:
         return images, [target.to(device) for target in self.targets]
 
 
-def draws(records: Sequence[Record], batch: int, seed: int) -> Iterator[list[Draw]]:
+def draws(records: Sequence[Record], batch: int, seed: int, repeats: Array | None = None) -> Iterator[list[Draw]]:
     """Batches of pictures that are all wide or all tall, so that little is spent on padding.
 
-    Every record comes once an epoch; what does not fill a batch opens the next epoch.
+    Every record comes once an epoch, or as often as `repeats` says; what does not fill a batch opens the next epoch.
     The order depends on `seed` alone, so skipping the first n batches continues a run.
 
     Raises:
@@ -58,14 +59,20 @@ def draws(records: Sequence[Record], batch: int, seed: int) -> Iterator[list[Dra
     wide: list[Draw] = []
     tall: list[Draw] = []
     rng = np.random.default_rng(seed)
-    while True:
-        for index in rng.permutation(len(records)).tolist():
-            height, width = records[index].size
-            group = wide if width >= height else tall
-            group.append((index, int(rng.integers(2**31))))
-            if len(group) == batch:
-                yield group.copy()
-                group.clear()
+    for index in endless(len(records), rng, repeats):
+        height, width = records[index].size
+        group = wide if width >= height else tall
+        group.append((index, int(rng.integers(2**31))))
+        if len(group) == batch:
+            yield group.copy()
+            group.clear()
+
+
+def once(records: Sequence[Record], batch: int) -> Iterator[list[Draw]]:
+    """Every record once, those of like shape together; the same in every call."""
+    order = sorted(range(len(records)), key=lambda i: records[i].size[0] / records[i].size[1])
+    for start in range(0, len(order), batch):
+        yield [(index, index) for index in order[start : start + batch]]
 
 
 def largest_draw(records: Sequence[Record], preprocessing: Preprocessing, batch: int) -> tuple[list[Draw], float]:
@@ -96,7 +103,7 @@ def largest_draw(records: Sequence[Record], preprocessing: Preprocessing, batch:
 
 Sample = tuple[Tensor, Size, Targets, Path, Proposals]
 Made = TypeVar("Made")
-Unreadable = (OSError, ValueError)  # what `read_picture` raises
+Unreadable = (OSError, ValueError)  # what `read_picture` and a pipeline of one's own raise
 
 
 class _Pictures:
@@ -114,18 +121,21 @@ class _Pictures:
     def __getitem__(self, draw: Draw) -> Sample | Exception:
         index, seed = draw
         record = self.records[index]
-        targets = record.targets
-        if not self.use_difficult:
-            targets = targets[~targets.difficult]
         try:
-            picture = read_picture(record.path, record.size, checked=True)
+            picture, targets = self.augmentation.mix(*self.read(index), seed, len(self.records), self.read)
             proposals = (
                 self.store.read(record.id, record.size, record.path)[: self.count] if self.store else NO_PROPOSALS
             )
+            pixels, targets, proposals = self.augmentation(picture, targets, seed, proposals)
         except Unreadable as error:  # raised in the main process, without a worker's stack around it
             return error
-        pixels, targets, proposals = self.augmentation(picture, targets, seed, proposals)
         return pixels, record.size, targets, record.path, proposals
+
+    def read(self, index: int) -> tuple[Array, Targets]:
+        """A picture as it is on disk, and the objects that are learnt from."""
+        record = self.records[index]
+        targets = record.targets if self.use_difficult else record.targets[~record.targets.difficult]
+        return read_picture(record.path, record.size, checked=True), targets
 
 
 def _collate(samples: list[Sample]) -> Batch:
@@ -199,6 +209,7 @@ def load_batches(
     use_difficult: bool,
     store: Store | None = None,
     count: int | None = None,
+    repeats: Array | None = None,
 ) -> Generator[Batch, None, None]:
     """Augmented batches without end, read by `workers` processes (-1: one a core, at most 8; 0: in this one).
 
@@ -207,12 +218,38 @@ def load_batches(
     Args:
         start: how many batches to skip, to continue a run.
         store: proposals of every picture; the best `count` of each, or all, come with it.
+        repeats: as of `draws`.
 
     Raises:
         ChildProcessError: a process that reads was killed.
         ValueError, FileNotFoundError: a picture or its proposals cannot be read; names it.
     """
-    source, drawn = _Pictures(records, augmentation, use_difficult, store, count), draws(records, batch, seed)
+    drawn = draws(records, batch, seed, repeats)
+    return load_drawn(
+        records,
+        augmentation,
+        drawn,
+        start=start,
+        workers=workers,
+        use_difficult=use_difficult,
+        store=store,
+        count=count,
+    )
+
+
+def load_drawn(
+    records: Sequence[Record],
+    augmentation: Augmentation,
+    drawn: Iterator[list[Draw]],
+    *,
+    start: int = 0,
+    workers: int,
+    use_difficult: bool,
+    store: Store | None = None,
+    count: int | None = None,
+) -> Generator[Batch, None, None]:
+    """The batches of `drawn`; arguments and errors are those of `load_batches`."""
+    source = _Pictures(records, augmentation, use_difficult, store, count)
     with closing(read_ahead(source, drawn, _collate, start=start, workers=workers)) as batches:
         for each in batches:
             yield each if store else replace(each, proposals=())

@@ -56,11 +56,14 @@ class Dataset:
         labels = chain.from_iterable(record.targets.labels.tolist() for record in self.records)
         return Counter(self.class_names[label] for label in labels)
 
+    def labels(self, use_difficult: bool) -> list[list[int]]:
+        """Those of the objects that are learnt from, picture by picture."""
+        targets = [record.targets for record in self.records]
+        return [t.labels[~t.crowd & (~t.difficult | use_difficult)].tolist() for t in targets]
+
     def without_objects(self, use_difficult: bool) -> list[str]:
         """The classes that have no object to learn from: crowds are none, nor difficult ones unless they are used."""
-        targets = [record.targets for record in self.records]
-        labels = [t.labels[~t.crowd & (~t.difficult | use_difficult)].tolist() for t in targets]
-        learnt = set(chain.from_iterable(labels))
+        learnt = set(chain.from_iterable(self.labels(use_difficult)))
         return [name for label, name in enumerate(self.class_names) if label not in learnt]
 
 

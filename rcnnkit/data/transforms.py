@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import warnings
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -11,6 +13,8 @@ from pydantic import Field, model_validator
 
 from rcnnkit.backbones.classifier import ClassifierSettings
 from rcnnkit.boxes import clip, is_large, scale
+from rcnnkit.data.mixing import VISIBLE, Read, mix
+from rcnnkit.data.pipelines import read_pipeline
 from rcnnkit.images import Preprocessing
 from rcnnkit.settings import Factor, NotNegative, Section, Share
 from rcnnkit.structures import Array, Proposals, Targets
@@ -21,6 +25,7 @@ import albumentations as A
 MARKS = np.array([[0.0, 0.0], [1.0, 1.0]])  # two pixels whose way through the pipeline tells that of all others
 
 
+TRIAL = (600, 800, 3)  # shape of the picture that a pipeline of one's own is tried on before training
 NO_PROPOSALS = Proposals(torch.zeros(0, 4), torch.zeros(0))
 
 
@@ -43,11 +48,29 @@ class AugmentSettings(Section):
     """Hues are turned by a random share of the colour circle, up to this either way."""
     scale: tuple[Factor, Factor] = (1.0, 1.0)
     """The sides of the network's input are multiplied by a random factor, from and to."""
+    mosaic: Share = 0.0
+    """Probability that a picture is made of parts of four, itself and three others (YOLOv4, arXiv:2004.10934)."""
+    mixup: Share = 0.0
+    """Probability that another picture shines through, with its objects (arXiv:1902.04103)."""
+    copy_paste: Share = 0.0
+    """Probability that about half of another picture's objects, cut out along their boxes, are pasted into a picture
+    where they cover little of its own (arXiv:1708.01642)."""
+    pipeline: Path | None = None
+    """A file that albumentations.save wrote (.yaml or .json), whose transforms take the place of flips, crop and
+    colours. An object of which less than a tenth is left is dropped. A classifier's random part is cut out
+    afterwards."""
 
     @model_validator(mode="after")
     def _scale_ascends(self) -> Self:
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"scale = {list(self.scale)} goes from large to small; write the smaller first")
+        return self
+
+    @model_validator(mode="after")
+    def _pipeline_is_all(self) -> Self:
+        steps = ("flip", "flip_vertical", "crop", "brightness", "contrast", "saturation", "hue")
+        if self.pipeline and (other := self.first_changed(steps)):
+            raise ValueError(f"{other} is what pipeline = {self.pipeline} takes the place of; leave one of them out")
         return self
 
 
@@ -74,11 +97,25 @@ class Augmentation:
 
     def __init__(self, settings: AugmentSettings, preprocessing: Preprocessing) -> None:
         self.scale, self.preprocessing = settings.scale, preprocessing
-        self.pipeline = A.Compose(
-            [*([SafeCrop(p=settings.crop)] if settings.crop else []), *_flips_and_colours(settings)],
-            bbox_params=A.BboxParams(format="pascal_voc", label_fields=["index"]),
-            keypoint_params=A.KeypointParams(format="xy", remove_invisible=False),
-        )
+        self.mixed = (settings.mosaic, settings.mixup, settings.copy_paste)
+        self.own = settings.pipeline
+        if self.own:
+            # An object that is cut may be gone. Proposals do not follow: nothing is known of where pixels go.
+            boxes = A.BboxParams("pascal_voc", ["index"], min_visibility=VISIBLE, min_area=1)
+            self.pipeline = _own_pipeline(self.own, [], boxes)
+            self(
+                np.zeros((600, 800, 3), dtype=np.uint8), Targets(torch.tensor([[9.0, 9, 99, 99]]), torch.tensor([0])), 0
+            )
+        else:
+            self.pipeline = A.Compose(
+                [*([SafeCrop(p=settings.crop)] if settings.crop else []), *_flips_and_colours(settings)],
+                bbox_params=A.BboxParams(format="pascal_voc", label_fields=["index"]),
+                keypoint_params=A.KeypointParams(format="xy", remove_invisible=False),
+            )
+
+    def mix(self, picture: Array, targets: Targets, seed: int, pictures: int, read: Read) -> tuple[Array, Targets]:
+        """A picture and its objects with parts of others; see `rcnnkit.data.mixing.mix`."""
+        return mix((picture, targets), seed, self.mixed, pictures, read) if any(self.mixed) else (picture, targets)
 
     def __call__(
         self, picture: Array, targets: Targets, seed: int, proposals: Proposals = NO_PROPOSALS
@@ -87,18 +124,22 @@ class Augmentation:
 
         The same seed gives the same result, in any process. A crop cuts no target, but it cuts proposals, and
         what is left of some is nothing: these are dropped.
+
+        Raises:
+            ValueError: a pipeline of one's own fails on the picture, or makes none of 8-bit colours of it.
         """
         self.pipeline.set_random_seed(seed)
-        result = self.pipeline(
-            image=picture,
-            bboxes=targets.boxes.numpy().astype(np.float64),
-            index=np.arange(len(targets)),
-            keypoints=MARKS,
-        )
+        given: dict[str, Any] = {
+            "image": picture,
+            "bboxes": targets.boxes.numpy().astype(np.float64),
+            "index": np.arange(len(targets)),
+        }
+        result = _run(self.pipeline, given, self.own) if self.own else self.pipeline(**given, keypoints=MARKS)
         picture = result["image"]
         targets = _moved(targets, result["bboxes"], result["index"])
         # Not as bboxes: the crop would cut none of these thousands either, and so leave the picture whole.
-        found = clip(_follow(proposals.boxes, result["keypoints"]), (picture.shape[0], picture.shape[1]))
+        moved = _follow(proposals.boxes, result["keypoints"]) if len(proposals) else proposals.boxes
+        found = clip(moved, (picture.shape[0], picture.shape[1]))
         left = is_large(found, 1e-3)
         low, high = np.log(self.scale)
         rng = np.random.default_rng(seed)
@@ -122,12 +163,44 @@ class ClassifierAugmentation:
         size = (classifier.crop, classifier.crop)
         # A part larger than that is averaged over areas: no pixel is skipped.
         part = A.RandomResizedCrop(size, classifier.area, classifier.ratio, area_for_downscale="image")
-        self.pipeline = A.Compose([part, *_flips_and_colours(settings)])
+        self.own = settings.pipeline
+        self.pipeline = (
+            _own_pipeline(self.own, [part], None) if self.own else A.Compose([part, *_flips_and_colours(settings)])
+        )
+        if self.own:
+            self(np.zeros(TRIAL, dtype=np.uint8), 0)
 
     def __call__(self, picture: Array, seed: int) -> torch.Tensor:
-        """(H, W, 3) uint8 RGB → (3, crop, crop) uint8. The same seed gives the same result, in any process."""
+        """(H, W, 3) uint8 RGB → (3, crop, crop) uint8. The same seed gives the same result, in any process. Raises as
+        `Augmentation`."""
         self.pipeline.set_random_seed(seed)
-        return torch.from_numpy(np.ascontiguousarray(self.pipeline(image=picture)["image"])).permute(2, 0, 1)
+        given = {"image": picture}
+        result = _run(self.pipeline, given, self.own) if self.own else self.pipeline(**given)
+        return torch.from_numpy(np.ascontiguousarray(result["image"])).permute(2, 0, 1)
+
+
+def _own_pipeline(file: Path, more: list[A.BasicTransform], boxes: A.BboxParams | None) -> A.Compose:
+    """What the file describes, and `more` after it. Raises as `read_pipeline`."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Got processor")  # where no step of it moves boxes
+        return A.Compose([*read_pipeline(file), *more], bbox_params=boxes)
+
+
+def _run(pipeline: A.Compose, given: dict[str, Any], file: Path) -> dict[str, Any]:
+    """What a pipeline of one's own makes of a picture. Raises ValueError where that is none that can be learnt from."""
+    height, width = given["image"].shape[:2]
+    try:
+        result: dict[str, Any] = pipeline(**given)
+    except Exception as error:  # of any transform, and of any kind
+        said = " ".join(str(error).split())
+        raise ValueError(f"{file} fails on a picture of {width} × {height} pixels: {said}") from None
+    picture = result["image"]
+    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(
+            f"{file} makes something else of a picture than 8-bit colours (height, width, 3); leave out transforms such"
+            " as Normalize and ToTensorV2, which rcnnkit does itself"
+        )
+    return result
 
 
 def _flips_and_colours(settings: AugmentSettings) -> list[A.BasicTransform]:

@@ -13,10 +13,11 @@ from rcnnkit.boxes import check_inside, clip, scale
 from rcnnkit.detectors.inputs import check_batch
 from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.images import Picture, list_pictures
+from rcnnkit.matching import Generators
 from rcnnkit.model import Model
 from rcnnkit.precision import DTYPES
 from rcnnkit.processes import say_forked
-from rcnnkit.structures import Detections, ImageBatch, Proposals, Size, Targets
+from rcnnkit.structures import Detections, ImageBatch, LossSum, Proposals, Size, Targets, means
 from rcnnkit.suppression import Kept
 
 ONLY_DETECTS = "this detector only detects; rcnnkit.load(file, for_training=True) gives the one that can be trained"
@@ -51,15 +52,24 @@ class Detector(Model):
         " rcnnkit.inference.prepare(detector, …), and to train in it, set train.precision"
     )
 
-    def losses(
-        self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """Named losses to add up; each detector says which, beside its paper.
+    def losses(self, images: ImageBatch, targets: Sequence[Targets], generator: Generators = None) -> dict[str, Tensor]:
+        """Named losses to add up; `loss_sums` of each detector says which, beside its paper.
+
+        Args:
+            images: B pictures.
+            targets: the objects of each, in the frame of `images.pixels`.
+            generator: draws the samples; or B of them, one for each picture.
 
         Raises:
             TypeError, ValueError: the images or targets cannot be learnt from; see
                 `rcnnkit.detectors.inputs.check_batch`.
         """
+        return means(self.loss_sums(images, targets, generator))
+
+    def loss_sums(
+        self, images: ImageBatch, targets: Sequence[Targets], generators: Generators = None
+    ) -> dict[str, LossSum]:
+        """What `losses` divides, so that parts of a batch can be added up; arguments and errors are the same."""
         raise NotImplementedError
 
     def detect(self, images: ImageBatch) -> list[Detections]:

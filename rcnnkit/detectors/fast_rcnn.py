@@ -13,9 +13,10 @@ from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.region_pool import CANONICAL_SIDE, RegionPool
 from rcnnkit.images import Picture, Preprocessing
+from rcnnkit.matching import Generators
 from rcnnkit.ops.regions import as_rois
 from rcnnkit.proposals.methods import ProposalSettings, proposal_method
-from rcnnkit.structures import Detections, ImageBatch, Proposals, Targets
+from rcnnkit.structures import Detections, ImageBatch, LossSum, Proposals, Targets
 
 
 class FastRCNN(Detector):
@@ -70,22 +71,19 @@ class FastRCNN(Detector):
             return [self.preprocessing.unseen(pictures, self.device)]
         return super().batches(pictures)
 
-    def losses(
-        self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """The two losses of equation 1; their sum is what the paper minimises.
+    def loss_sums(
+        self, images: ImageBatch, targets: Sequence[Targets], generators: Generators = None
+    ) -> dict[str, LossSum]:
+        """The two losses of equation 1; the sum of their means is what the paper minimises.
 
-        Args:
-            images: B pictures, with their proposals or to be searched for them.
-            targets: the objects of each, in the frame of `images.pixels`.
-            generator: draws the samples.
+        Images without proposals are searched for them.
         """
         self.check_batch(images, targets)
         features = self.backbone(images.pixels)  # of each stride (B, C, H / stride, W / stride)
         proposals = self.propose(images, features, self.train_count)  # of each image (N, 4)
-        proposals, labels, goals = self.head.sample(proposals, targets, generator)  # R in all; (R,), (R, 4)
+        proposals, labels, goals = self.head.sample(proposals, targets, generators)  # R in all; (R,), (R, 4)
         regions = self.pool(features, proposals)  # (R, C, 7, 7)
-        return self.head.losses(regions, labels, goals)
+        return self.head.loss_sums(regions, labels, goals)
 
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from rcnnkit.backbones.backbone import Backbone
@@ -12,8 +11,9 @@ from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.images import Preprocessing
+from rcnnkit.matching import Generators
 from rcnnkit.proposals.rpn import RPN
-from rcnnkit.structures import Detections, ImageBatch, Targets
+from rcnnkit.structures import Detections, ImageBatch, LossSum, Targets, means
 
 
 class FasterRCNN(Detector):
@@ -68,29 +68,29 @@ class FasterRCNN(Detector):
             count,
         )  # no more come out of the suppression than go into it
 
-    def losses(
-        self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """The four losses of joint training; their sum is what the paper minimises.
-
-        Args:
-            images: B pictures.
-            targets: the objects of each, in the frame of `images.pixels`.
-            generator: draws the samples.
-        """
+    def loss_sums(
+        self, images: ImageBatch, targets: Sequence[Targets], generators: Generators = None
+    ) -> dict[str, LossSum]:
+        """The four losses of joint training; the sum of their means is what the paper minimises."""
         self.check_batch(images, targets)
         features = self.backbone(images.pixels)  # of each stride (B, C, H / stride, W / stride)
-        losses, proposals = self.rpn.losses(images, features, targets, generator)  # of each image (N, 4)
-        proposals, labels, goals = self.head.sample(proposals, targets, generator)  # R in all; (R,), (R, 4)
+        losses, proposals = self.rpn.loss_sums(images, features, targets, generators)  # of each image (N, 4)
+        proposals, labels, goals = self.head.sample(proposals, targets, generators)  # R in all; (R,), (R, 4)
         regions = self.pool(features, proposals)  # (R, C, 7, 7)
-        return losses | self.head.losses(regions, labels, goals)
+        return losses | self.head.loss_sums(regions, labels, goals)
 
     def rpn_losses(
-        self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
+        self, images: ImageBatch, targets: Sequence[Targets], generator: Generators = None
     ) -> dict[str, Tensor]:
         """The two losses of the region proposal network, to train it alone (3.1); arguments as of `losses`."""
+        return means(self.rpn_loss_sums(images, targets, generator))
+
+    def rpn_loss_sums(
+        self, images: ImageBatch, targets: Sequence[Targets], generators: Generators = None
+    ) -> dict[str, LossSum]:
+        """What `rpn_losses` divides."""
         self.check_batch(images, targets)
-        losses, _ = self.rpn.losses(images, self.backbone(images.pixels), targets, generator)
+        losses, _ = self.rpn.loss_sums(images, self.backbone(images.pixels), targets, generators)
         return losses
 
     def detect(self, images: ImageBatch) -> list[Detections]:

@@ -14,11 +14,11 @@ from rcnnkit.backbones.window import Layer, WindowNetwork
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.heads.svm import SVMSettings
 from rcnnkit.images import Picture, Preprocessing
-from rcnnkit.matching import match, sample
+from rcnnkit.matching import Generators, each_generator, match, sample
 from rcnnkit.ops import warp_regions
 from rcnnkit.proposals.methods import ProposalSettings, proposal_method
 from rcnnkit.settings import Count, Factor, Positive, Share
-from rcnnkit.structures import Detections, ImageBatch, Size, Targets
+from rcnnkit.structures import Detections, ImageBatch, LossSum, Size, Targets
 from rcnnkit.suppression import Kept, suppress
 
 MIN_SIDE = 1e-2  # pixels; a box that regression moved off the picture or shrank to nothing is none
@@ -151,30 +151,26 @@ class RCNN(Detector):
     def batches(self, pictures: Sequence[Picture]) -> list[ImageBatch]:
         return self.preprocessing.one_by_one(pictures, self.device)
 
-    def losses(
-        self, images: ImageBatch, targets: Sequence[Targets], generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """Fine-tuning's loss on regions sampled from these pictures, `samples` in all.
-
-        Args:
-            images: B pictures.
-            targets: the objects of each, in the frame of `images.pixels`; they are regions too.
-            generator: draws the samples.
-        """
+    def loss_sums(
+        self, images: ImageBatch, targets: Sequence[Targets], generators: Generators = None
+    ) -> dict[str, LossSum]:
+        """Fine-tuning's loss on regions sampled from these pictures, `samples` in all; the objects are regions too."""
         self.check_batch(images, targets)
         windows, labels = [], []
-        for i, (proposal, target) in enumerate(zip(self.propose(images, [], self.train_count), targets, strict=True)):
+        each = each_generator(generators, len(targets))
+        found = zip(self.propose(images, [], self.train_count), targets, each, strict=True)
+        for i, (proposal, target, generator) in enumerate(found):
             boxes = torch.cat([target.boxes[~target.crowd], proposal.boxes])  # (N, 4)
             matched = match(boxes, target, self.settings.foreground_iou, self.settings.foreground_iou)  # (N,)
             rows = sample(matched, self.settings.samples // len(images), self.settings.foreground_share, generator)
             windows.append(self.warp(picture_of(images, i), boxes[rows]))  # (R, 3, S, S)
             labels.append(self.label(matched[rows], target))  # (R,)
-        return self.window_losses(torch.cat(windows), torch.cat(labels))
+        return self.window_loss_sums(torch.cat(windows), torch.cat(labels))
 
-    def window_losses(self, windows: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def window_loss_sums(self, windows: Tensor, labels: Tensor) -> dict[str, LossSum]:
         """`class`: log loss over K classes and background, of windows (R, 3, S, S) with labels (R,)."""
         logits = self.score_layer(self.backbone(windows)["fc7"]).float()
-        return {"class": F.cross_entropy(logits, labels, reduction="sum") / max(1, len(labels))}
+        return {"class": LossSum(F.cross_entropy(logits, labels, reduction="sum"), len(labels))}
 
     def label(self, matched: Tensor, targets: Targets) -> Tensor:
         """(R,) class of each region that `match` matched to an object, K for background."""

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from rcnnkit.backbones.two_fc import RegionSettings
 from rcnnkit.boxes import clip, decode, encode
-from rcnnkit.matching import match, sample
+from rcnnkit.matching import Generators, each_generator, match, sample
 from rcnnkit.settings import Count, Factor, MatchSettings, NotNegative, Positive, Share
-from rcnnkit.structures import Proposals, Size, Targets
+from rcnnkit.structures import LossSum, Proposals, Size, Targets, means
 from rcnnkit.suppression import Kept, suppress
 
 
@@ -116,6 +116,7 @@ class BoxHead(nn.Module):
         self.settings = settings
         self.score_threshold, self.nms_iou = settings.score_threshold, settings.nms_iou
         self.max_detections, self.min_side = settings.max_detections, settings.min_side
+        self.class_weights: Tensor | None = None  # (K + 1 + unnamed,) of the log loss; training may set it
 
     @property
     def num_classes(self) -> int:
@@ -179,7 +180,7 @@ class BoxHead(nn.Module):
         self,
         proposals: Sequence[Proposals],
         targets: Sequence[Targets],
-        generator: torch.Generator | None = None,
+        generators: Generators = None,
     ) -> tuple[list[Proposals], Tensor, Tensor]:
         """The regions to learn from: proposals and the objects themselves, sampled.
 
@@ -188,7 +189,8 @@ class BoxHead(nn.Module):
             goals (R, 4), the normalised deltas to the matched object, 0 for background.
         """
         sampled, labels, goals = [], [], []
-        for proposal, target in zip(proposals, targets, strict=True):
+        each = each_generator(generators, len(targets))
+        for proposal, target, generator in zip(proposals, targets, each, strict=True):
             objects = target.boxes[~target.crowd]
             proposal = Proposals(
                 torch.cat([proposal.boxes, objects]),
@@ -219,12 +221,20 @@ class BoxHead(nn.Module):
 
     def losses(self, regions: Tensor, labels: Tensor, goals: Tensor) -> dict[str, Tensor]:
         """`class` (log loss) and `box` (smooth L1), both divided by the number of regions (equation 1, λ = 1)."""
+        return means(self.loss_sums(regions, labels, goals))
+
+    def loss_sums(self, regions: Tensor, labels: Tensor, goals: Tensor) -> dict[str, LossSum]:
+        """What `losses` divides. With `class_weights` the log loss is divided by the sum of its weights."""
         logits, deltas = self(regions)
-        count = max(1, len(labels))
+        weights = self.class_weights
         foreground = torch.where(labels < self.num_classes)[0]
         deltas = deltas[foreground, self._column(labels[foreground])]
         box = F.smooth_l1_loss(deltas, goals[foreground], beta=self.settings.beta, reduction="sum")
-        return {"class": F.cross_entropy(logits, labels, reduction="sum") / count, "box": box / count}
+        log_loss = F.cross_entropy(logits, labels, weights, reduction="sum")
+        return {
+            "class": LossSum(log_loss, len(labels) if weights is None else weights[labels].sum()),
+            "box": LossSum(box, len(labels)),
+        }
 
     def predict(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (R, K) and deltas (R, K or 1, 4) of regions (R, C, s, s), float32, as `suppress` takes them."""

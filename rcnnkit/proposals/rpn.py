@@ -11,10 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rcnnkit.boxes import encode
-from rcnnkit.matching import match, sample
+from rcnnkit.matching import Generators, each_generator, match, sample
 from rcnnkit.proposals.anchors import cell_anchors, grid_anchors
 from rcnnkit.settings import Count, Factor, MatchSettings, NotNegative, Positive, Share
-from rcnnkit.structures import ImageBatch, Proposals, Size, Targets
+from rcnnkit.structures import ImageBatch, LossSum, Proposals, Size, Targets, means
 from rcnnkit.suppression import suppress
 
 
@@ -155,19 +155,32 @@ class RPN(nn.Module):
         images: ImageBatch,
         features: Sequence[Tensor],
         targets: Sequence[Targets],
-        generator: torch.Generator | None = None,
+        generators: Generators = None,
     ) -> tuple[dict[str, Tensor], list[Proposals]]:
         """The losses `rpn_objectness` and `rpn_box`, and the proposals to train the next stage with.
 
         Proposals carry no gradient: the paper's approximate joint training (3.2).
         """
+        sums, proposals = self.loss_sums(images, features, targets, generators)
+        return means(sums), proposals
+
+    def loss_sums(
+        self,
+        images: ImageBatch,
+        features: Sequence[Tensor],
+        targets: Sequence[Targets],
+        generators: Generators = None,
+    ) -> tuple[dict[str, LossSum], list[Proposals]]:
+        """What `losses` divides by the number of sampled anchors, and the same proposals."""
         logits, deltas = self(features)
         anchors = self.place_anchors(images, features)
         proposals = self._proposals(anchors, logits, deltas, images.sizes, self.train_keep)
 
         boxes = torch.cat(anchors)  # (N, 4), of all maps
         sampled_logits, labels, sampled_deltas, goals = [], [], [], []
-        for target, logit, delta in zip(targets, torch.cat(logits, 1), torch.cat(deltas, 1), strict=True):
+        each = each_generator(generators, len(targets))
+        outputs = zip(targets, torch.cat(logits, 1), torch.cat(deltas, 1), each, strict=True)
+        for target, logit, delta, generator in outputs:
             matched = match(boxes, target, self.settings.foreground_iou, self.settings.background_iou, best_too=True)
             rows = sample(matched, self.settings.samples, self.settings.foreground_share, generator)
             foreground = rows[matched[rows] >= 0]
@@ -175,10 +188,10 @@ class RPN(nn.Module):
             labels.append((matched[rows] >= 0).float())
             sampled_deltas.append(delta[foreground])
             goals.append(encode(target.boxes[matched[foreground]], boxes[foreground]))
-        count = max(1, sum(map(len, labels)))  # all anchors ignored: a loss of 0
+        count = sum(map(len, labels))  # 0 where all anchors are ignored: a loss of 0
         objectness = F.binary_cross_entropy_with_logits(torch.cat(sampled_logits), torch.cat(labels), reduction="sum")
         box = F.smooth_l1_loss(torch.cat(sampled_deltas), torch.cat(goals), beta=self.settings.beta, reduction="sum")
-        return {"rpn_objectness": objectness / count, "rpn_box": box / count}, proposals
+        return {"rpn_objectness": LossSum(objectness, count), "rpn_box": LossSum(box, count)}, proposals
 
     @torch.no_grad()
     def _proposals(

@@ -15,8 +15,10 @@ from torch import Tensor
 from rcnnkit import weights
 from rcnnkit.config import Settings
 from rcnnkit.model import Model
+from rcnnkit.training.optimizers import STATE
 
 LAST, BEST = "last.safetensors", "best.safetensors"
+AVERAGE = "average"  # of the weights, among what continues a run
 ELSE = "continue from another checkpoint, or start from its weights with train.init"
 
 
@@ -30,30 +32,41 @@ class Progress:
     loss_scale: float = 65536.0  # fp16's
     scale_steps: int = 0  # since it last changed
     evaluated: int = 0  # iterations done when it was last evaluated
+    stale: int = 0  # evaluations since the best
 
 
 def save_checkpoint(
-    run: Path, detector: Model, optimizer: torch.optim.SGD, settings: Settings, progress: Progress
+    run: Path,
+    detector: Model,
+    optimizer: torch.optim.Optimizer,
+    settings: Settings,
+    progress: Progress,
+    average: Model | None = None,
 ) -> Path:
-    """Write run/last.safetensors, whole or not at all: weights, momentum and progress."""
-    momentum = {
-        f"momentum/{name}": optimizer.state[parameter]["momentum_buffer"]
+    """Write run/last.safetensors atomically: weights, what the optimizer keeps of them, their average, and progress."""
+    state = {
+        f"{kind}/{name}": optimizer.state[parameter][key]
         for name, parameter in detector.named_parameters()
-        if optimizer.state.get(parameter, {}).get("momentum_buffer") is not None
+        for key, kind in STATE[type(optimizer)].items()
+        if optimizer.state.get(parameter, {}).get(key) is not None
     }
-    weights.save(detector, settings, run / LAST, asdict(progress), momentum)
+    if average is not None:
+        state |= {f"{AVERAGE}/{name}": value for name, value in average.state_dict().items()}
+    weights.save(detector, settings, run / LAST, asdict(progress), state)
     return run / LAST
 
 
-def load_checkpoint(path: Path, detector: Model, optimizer: torch.optim.SGD) -> Progress:
-    """Continue from a file of `save_checkpoint`.
+def load_checkpoint(
+    path: Path, detector: Model, optimizer: torch.optim.Optimizer, average: Model | None = None
+) -> Progress:
+    """Continue from a file of `save_checkpoint`. An average that is not in it begins with its weights.
 
     Raises:
         FileNotFoundError, ValueError: as `weights.load`, or weights that carry no training state or a damaged one,
             or of a detector with other settings or classes.
     """
     about, tensors = weights.read(path)
-    if not asdict(Progress()).keys() - {"evaluated", "scale_steps"} <= about["training"].keys():
+    if not asdict(Progress()).keys() - {"evaluated", "scale_steps", "stale"} <= about["training"].keys():
         raise ValueError(f"{path} holds weights only; to start from them use train.init, not train.resume")
     if about["class_names"] != list(detector.class_names):
         raise ValueError(
@@ -70,20 +83,32 @@ def load_checkpoint(path: Path, detector: Model, optimizer: torch.optim.SGD) -> 
             " this detector; continue with the run's own settings.toml"
         )
     parameters = dict(detector.named_parameters())
-    stored = {name: tensors.get(f"{weights.TRAINING}momentum/{name}") for name in parameters}
-    momentum = {name: buffer for name, buffer in stored.items() if buffer is not None}
-    for name, buffer in momentum.items():
-        if not _alike(parameters[name], buffer):
+    kept = {
+        (key, name): (kind, tensors[place])
+        for key, kind in STATE[type(optimizer)].items()
+        for name in parameters
+        if (place := f"{weights.TRAINING}{kind}/{name}") in tensors
+    }
+    averaged = {name: tensors.get(f"{weights.TRAINING}{AVERAGE}/{name}", state[name]) for name in own}
+    checked = [(kind, name, parameters[name], value) for (key, name), (kind, value) in kept.items() if key != "step"]
+    for kind, name, weight, value in [*checked, *((AVERAGE, name, own[name], averaged[name]) for name in own)]:
+        if not _alike(weight, value):
             raise ValueError(
-                f"{path} holds a momentum of {name} that is {_kind(buffer)}, not {_kind(parameters[name])} as the"
-                f" weight itself; {ELSE}"
+                f"{path} holds a {kind} of {name} that is {_kind(value)}, not {_kind(weight)} as the weight itself;"
+                f" {ELSE}"
             )
-    weights.check_finite(momentum, path)
+    weights.check_finite({name: value for (_, name), (_, value) in kept.items()}, path)
     # Nothing is changed before all of it was found to fit.
     detector.load_state_dict(state)
     detector.origin = about.get("origin")
-    for name, buffer in momentum.items():
-        optimizer.state[parameters[name]]["momentum_buffer"] = buffer.to(parameters[name].device)
+    for (key, name), (_, value) in kept.items():
+        # In the weight's order in memory: fused steps go through both as they lie.
+        place = parameters[name].device if optimizer.defaults["fused"] else torch.device("cpu")
+        like = parameters[name] if key != "step" else torch.zeros((), device=place)
+        optimizer.state[parameters[name]][key] = torch.empty_like(like).copy_(value)
+    if average is not None:
+        average.load_state_dict(averaged)
+        average.origin = detector.origin
     return progress
 
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.data.class_folders import ClassFolders, read_class_splits
-from rcnnkit.data.class_loading import load_class_batch, load_class_batches
+from rcnnkit.data.class_loading import load_class_batch, load_class_batches, load_each_once
+from rcnnkit.data.rare import repeat_factors
 from rcnnkit.data.transforms import ClassifierAugmentation
 from rcnnkit.evaluation.accuracy import Accuracy, evaluate_classifier
 from rcnnkit.precision import autocast
+from rcnnkit.structures import LossSum
 from rcnnkit.training.loop import Batch, Task, fit
 from rcnnkit.training.preflight import list_counts, preflight
 from rcnnkit.training.run import Run
-from rcnnkit.training.start import start
+from rcnnkit.training.start import class_weights, start
 
 log = logging.getLogger("rcnnkit")
 
@@ -24,15 +30,22 @@ log = logging.getLogger("rcnnkit")
 class Classification(Task[ClassFolders]):
     """The class of a whole picture."""
 
+    def __init__(
+        self, run: Run, classifier: Classifier, training: ClassFolders, validation: ClassFolders | None
+    ) -> None:
+        super().__init__(run, classifier, training, validation)
+        self.augmentation = ClassifierAugmentation(run.settings.augment, run.settings.classifier)
+
     def batches(self, start: int) -> Generator[Batch]:
         settings = self.run.settings
         return load_class_batches(
             self.training.records,
-            ClassifierAugmentation(settings.augment, settings.classifier),
+            self.augmentation,
             batch=self.options.batch,
             seed=self.options.seed,
             start=start,
             workers=settings.data.workers,
+            repeats=repeat_factors([[record.label] for record in self.training.records], self.options.repeat_threshold),
         )
 
     def a_batch(self) -> Batch:
@@ -47,9 +60,19 @@ class Classification(Task[ClassFolders]):
         names = self.training.class_names
         return [f"pictures: {list_counts({name: counts[i] for i, name in enumerate(names)}, self.run.dry)}"]
 
+    def validation_batches(self, data: ClassFolders) -> Generator[Batch]:
+        size = math.ceil(self.options.batch / self.options.accumulate)
+        return load_each_once(data.records, self.model.see, batch=size, workers=self.run.settings.data.workers)
+
+    def loss_sums(
+        self, model: Any, inputs: Any, targets: Any, generators: Sequence[torch.Generator]
+    ) -> dict[str, LossSum]:
+        sums: dict[str, LossSum] = model.loss_sums(inputs, targets)  # nothing is drawn
+        return sums
+
     def evaluate(self, data: ClassFolders) -> Accuracy:
         with autocast(self.run.device, self.run.dtype):
-            return evaluate_classifier(self.model, data, batch_size=32)
+            return evaluate_classifier(self.judged, data, batch_size=32)
 
 
 def train_classifier(run: Run) -> Path:
@@ -60,16 +83,18 @@ def train_classifier(run: Run) -> Path:
     Raises:
         ValueError: there is one class only, or one without a picture.
     """
-    settings, data = run.settings, run.settings.data
+    data = run.settings.data
     training, validation = read_class_splits(data.root, data.train, data.val, data.class_names, skip_bad=data.skip_bad)
     if len(training.class_names) < 2:
         raise ValueError(
             f"{training.name} has the class {training.class_names[0]} only, so every picture is right; give it"
             " pictures of another class"
         )
+    settings = run.count_in(len(training))
     classifier = start(run, training, Classifier)
+    classifier.class_weights = class_weights(settings.train, training, classifier.score_layer)
     if settings.model.pretrained and not (settings.train.init or run.resume):
         log.info("model.pretrained: the last layer is new, for the %d classes here", len(training.class_names))
     task = Classification(run, classifier, training, validation)
     preflight(task, run, task.a_batch, 1.0, task.facts)
-    return run.best if run.dry else fit(task, run)
+    return run.best if run.dry else fit(task)

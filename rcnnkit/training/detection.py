@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rcnnkit.config_files import read_settings
 from rcnnkit.data.hold_out import hold_out
-from rcnnkit.data.loading import largest_draw, load_batch, load_batches
+from rcnnkit.data.loading import largest_draw, load_batch, load_batches, load_drawn, once
+from rcnnkit.data.rare import repeat_factors
 from rcnnkit.data.reading import DataSettings, join_data, read_data
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.sizes import input_sides
@@ -22,15 +23,17 @@ from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.settings import PROPOSALS_PER_OBJECT
 from rcnnkit.evaluation.crowding import warn_of_cocos_maximum, warn_of_limits
 from rcnnkit.evaluation.report import Evaluation, evaluate
+from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.inference import prepare
 from rcnnkit.proposals.fit import REACHED, reach
 from rcnnkit.proposals.store import Store
+from rcnnkit.structures import LossSum
 from rcnnkit.text import count
 from rcnnkit.training.loop import Batch, Task, fit
 from rcnnkit.training.preflight import list_counts, preflight
 from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.run import Run
-from rcnnkit.training.start import measure_targets, start
+from rcnnkit.training.start import class_weights, measure_targets, start
 
 log = logging.getLogger("rcnnkit")
 MISSED = 0.8  # share of objects that anchors reach from which nothing need be done about it
@@ -45,12 +48,15 @@ class Detection(Task[Dataset]):
     ) -> None:
         super().__init__(run, detector, training, validation)
         self.store = store
+        self.augmentation = Augmentation(run.settings.augment, run.settings.input)
+        labels = training.labels(run.settings.data.use_difficult)
+        self.repeats = repeat_factors(labels, self.options.repeat_threshold)
 
     def batches(self, start: int) -> Generator[Batch]:
         settings = self.run.settings
         return load_batches(
             self.training.records,
-            Augmentation(settings.augment, settings.input),
+            self.augmentation,
             batch=self.options.batch,
             seed=self.options.seed,
             start=start,
@@ -58,6 +64,7 @@ class Detection(Task[Dataset]):
             use_difficult=settings.data.use_difficult,
             store=self.store,
             count=settings.proposals.train_count,
+            repeats=self.repeats,
         )
 
     def largest_batch(self) -> tuple[Callable[[], Batch], float]:
@@ -94,24 +101,43 @@ class Detection(Task[Dataset]):
             )
         return facts
 
-    def losses(self, inputs: Any, targets: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        losses = self.model.rpn_losses if self.options.rpn_only else self.model.losses
-        named: dict[str, Tensor] = losses(inputs, targets, generator)
-        return named
+    def validation_batches(self, data: Dataset) -> Generator[Batch]:
+        settings, size = self.run.settings, math.ceil(self.options.batch / self.options.accumulate)
+        return load_drawn(
+            data.records,
+            Augmentation(AugmentSettings(flip=0), settings.input),
+            once(data.records, size),
+            workers=settings.data.workers,
+            use_difficult=settings.data.use_difficult,
+            store=self.store,
+            count=settings.proposals.train_count,
+        )
+
+    def loss_sums(
+        self, model: Any, inputs: Any, targets: Any, generators: Sequence[torch.Generator]
+    ) -> dict[str, LossSum]:
+        sums: dict[str, LossSum] = (model.rpn_loss_sums if self.options.rpn_only else model.loss_sums)(
+            inputs, targets, generators
+        )
+        return sums
 
     def evaluate(self, data: Dataset) -> Evaluation:
-        return evaluate_in(self.run, self.model, data, self.store)
+        return evaluate_in(self.run, self.judged, data, self.store)
 
 
 def train_detector(run: Run) -> Path:
     """Train a Fast R-CNN or Faster R-CNN. Returns, leaves and raises what `rcnnkit.train` does."""
-    settings = run.settings
-    training, validation = read_splits(settings.data)
+    training, validation = read_splits(run.settings.data)
+    settings = run.count_in(len(training))
     if settings.train.rpn_only:
         validation = None  # the head, which is not trained, would be judged
     if missing := training.without_objects(settings.data.use_difficult):
         log.warning("%s has no object to learn %s from; they will not be found", training.name, few(missing))
     detector = start(run, training, Detector)  # before the proposals: weights may be the wrong ones
+    if not settings.train.rpn_only:
+        head = detector.get_submodule("head")
+        assert isinstance(head, BoxHead)
+        head.class_weights = class_weights(settings.train, training, head.score_layer)
     warn_of_crowds(detector, training, validation)
     store = None
     if detector.takes_proposals:
@@ -121,7 +147,7 @@ def train_detector(run: Run) -> Path:
             measure_targets(detector, training, store, settings)
     task = Detection(run, detector, training, validation, store)
     preflight(task, run, *task.largest_batch(), task.facts)
-    return run.best if run.dry else fit(task, run)
+    return run.best if run.dry else fit(task)
 
 
 def evaluate_in(run: Run, detector: Detector, data: Dataset, store: Store | None = None) -> Evaluation:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.images import Preprocessing
 from rcnnkit.matching import BACKGROUND, match
+from rcnnkit.structures import LossSum
 from rcnnkit.training.loop import Task, seed_of
+from rcnnkit.training.optimizers import Part
 from rcnnkit.training.run import Run
 from rcnnkit.training.schedule import STATED_BATCH, learning_rate
 from rcnnkit.training.windows import Pictures, Windows
@@ -36,17 +38,23 @@ class FineTuning(Task[Dataset]):
         super().__init__(run, detector, training, None)
         self.pictures = pictures
 
-    def parts(self) -> Sequence[tuple[nn.Module, float]]:
+    def parts(self) -> Sequence[Part]:
         """The new layer learns faster."""
-        return [(self.model.backbone, 1.0), (self.model.score_layer, self.run.settings.rcnn.classifier_lr)]
+        layers = [
+            (self.model.backbone, self.options.backbone_lr),
+            (self.model.score_layer, self.run.settings.rcnn.classifier_lr),
+        ]
+        return [(list(layer.parameters()), factor) for layer, factor in layers]
 
     def learning_rate(self, iteration: int) -> float:
         """Stated for a batch of windows: it is not scaled with a number of pictures."""
         return learning_rate(self.options.model_copy(update={"batch": STATED_BATCH}), iteration)
 
-    def losses(self, inputs: Any, targets: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = self.model.window_losses(inputs, targets)
-        return losses
+    def loss_sums(
+        self, model: Any, inputs: Any, targets: Any, generators: Sequence[torch.Generator]
+    ) -> dict[str, LossSum]:
+        sums: dict[str, LossSum] = model.window_loss_sums(inputs, targets)  # the windows were drawn before
+        return sums
 
     def batches(self, start: int) -> Generator[WindowBatch]:
         """Raises ValueError if no window is background; the batches raise what reading a picture raises."""

@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a progress bar, one JSON line per step, TensorBoard."""
+"""What a run tells while it goes: a progress bar, one JSON line per step, and whatever else is told its numbers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import functools
 import io
 import json
 import logging
+import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +33,7 @@ log = logging.getLogger("rcnnkit")
 
 
 class RunLog:
-    """Writes run/log.jsonl and, where tensorboard is installed, run/tensorboard; shows a progress bar.
+    """Writes run/log.jsonl, tells loggers, and shows a progress bar.
 
     What cannot be written is left out, which is said once: a log is not worth a training.
 
@@ -40,14 +41,21 @@ class RunLog:
         iterations: of the whole run.
         progress: of the run before it began or went on; what log.jsonl has beyond that is cut off.
         things: what a batch is made of, images or windows; `step` needs the number of them a second.
+        loggers: as of `rcnnkit.training.loggers`; one that fails is left out from then on.
     """
 
     def __init__(
-        self, run: Path, console: Console, iterations: int, progress: checkpoint.Progress, things: str = "images"
+        self,
+        run: Path,
+        console: Console,
+        iterations: int,
+        progress: checkpoint.Progress,
+        things: str = "images",
+        loggers: Sequence[Any] = (),
     ) -> None:
         self.run, self.console, self.things, self.iterations = run, console, things, iterations
         _cut(run / LOG, progress)
-        self.board = _Board.of(run / "tensorboard", progress.iteration)
+        self.loggers = list(loggers)
         done = progress.iteration
         self.bar = Progress(
             TextColumn("training"),
@@ -69,6 +77,7 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.stop()
+        self._tell("finish")
 
     def advance(self) -> None:
         self.bar.advance(self.task)
@@ -87,10 +96,19 @@ class RunLog:
             self.console.print(f"{iteration:>7}  {status}")
 
     def write(self, values: dict[str, float]) -> None:
-        """A line of log.jsonl, and of TensorBoard."""
+        """A line of log.jsonl, and what loggers are told."""
         write_line(self.run, values)
-        if self.board:
-            self.board.write({k: v for k, v in values.items() if k != "iteration"}, values["iteration"])
+        numbers = {name: value for name, value in values.items() if name != "iteration" and math.isfinite(value)}
+        self._tell("log", int(values["iteration"]), numbers)
+
+    def _tell(self, what: str, *arguments: Any) -> None:
+        for logger in self.loggers.copy():
+            try:
+                getattr(logger, what)(*arguments)
+            except Exception as error:  # of a service, or of code of one's own
+                said = " ".join(str(error).split()) or type(error).__name__
+                log.warning("%s fails (%s). Training goes on without it", type(logger).__name__, said)
+                self.loggers.remove(logger)
 
 
 def write_line(run: Path, values: Mapping[str, Any]) -> None:
@@ -108,16 +126,12 @@ def write_evaluation(run: Path, values: Mapping[str, Any]) -> None:
         log.warning("%s. Training goes on without it", error)
 
 
-class _Board:
-    """TensorBoard's file. torch's SummaryWriter writes in a thread, whose errors nobody can catch."""
+class Board:
+    """TensorBoard's file. torch's SummaryWriter writes in a thread, whose errors nobody can catch.
 
-    @classmethod
-    def of(cls, folder: Path, done: int) -> _Board | None:
-        """None where tensorboard is not installed."""
-        try:
-            return cls(folder, done)
-        except ImportError:
-            return None
+    Raises:
+        ImportError: tensorboard is not installed.
+    """
 
     def __init__(self, folder: Path, done: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -130,9 +144,12 @@ class _Board:
         # What was logged after the checkpoint that a run goes on from is drawn no more.
         self._add(step=done + 1, session_log=SessionLog(status=SessionLog.START))
 
-    def write(self, values: Mapping[str, float], step: float) -> None:
-        scalars = [self.summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._add(step=int(step), summary=self.summary(value=scalars))
+    def log(self, iteration: int, numbers: Mapping[str, float]) -> None:
+        scalars = [self.summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
+        self._add(step=iteration, summary=self.summary(value=scalars))
+
+    def finish(self) -> None:
+        """Every number was written at once."""
 
     def _add(self, **fields: Any) -> None:
         record = io.BytesIO()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -15,21 +17,36 @@ from torch import Tensor, nn
 
 from rcnnkit.data.class_folders import ClassFolders
 from rcnnkit.data.records import Dataset
+from rcnnkit.evaluation.report import in_eval_mode
 from rcnnkit.images import Preprocessing
 from rcnnkit.model import Model
 from rcnnkit.precision import autocast
+from rcnnkit.structures import LossSum
 from rcnnkit.text import count, visible
-from rcnnkit.training.checkpoint import Progress
+from rcnnkit.training.average import averaged_copy, update_average
+from rcnnkit.training.checkpoint import Progress, save_checkpoint
+from rcnnkit.training.divergence import ITERATIONS, Record, leave
 from rcnnkit.training.log import RunLog
+from rcnnkit.training.loggers import open_loggers
+from rcnnkit.training.optimizers import Part, make_optimizer, parts_of
 from rcnnkit.training.run import Result, Run
 from rcnnkit.training.schedule import TrainSettings, learning_rate
 from rcnnkit.training.stopping import Interrupted, Stop, stop_signals
 
 Data = TypeVar("Data", Dataset, ClassFolders)
+Share = tuple[float, float]  # the sum of a loss over samples, and their number
 
 
 class NonFiniteLoss(RuntimeError):
-    """A loss became NaN or infinite; the text names the pictures."""
+    """A loss or its gradient became NaN or infinite; the text names the pictures.
+
+    Args:
+        losses: of that iteration, by name.
+    """
+
+    def __init__(self, text: str, losses: Mapping[str, float]) -> None:
+        super().__init__(text)
+        self.losses = losses
 
 
 class Batch(Protocol):
@@ -43,7 +60,7 @@ class Batch(Protocol):
     def __len__(self) -> int: ...
 
     def to(self, device: torch.device, preprocessing: Preprocessing) -> tuple[Any, Any]:
-        """What `Task.losses` takes: the inputs and their targets, on the device."""
+        """What `Task.loss_sums` takes: the inputs and their targets, on the device. Both can be sliced."""
         ...
 
 
@@ -66,80 +83,117 @@ class Task(ABC, Generic[Data]):
         self.training: Data = training
         self.validation: Data | None = validation
         leave_alone(self.model, self.options)
+        self.optimizer = make_optimizer(self.parts(), self.options)
+        self.average = averaged_copy(self.model) if self.options.ema else None
+        self.history: deque[Record] = deque(maxlen=ITERATIONS)
 
     @abstractmethod
     def batches(self, start: int) -> Generator[Batch]:
         """Batches without end, from that iteration on."""
 
-    def losses(self, inputs: Any, targets: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        """Named losses to add up."""
-        losses: dict[str, Tensor] = self.model.losses(inputs, targets, generator)
-        return losses
-
-    def evaluate(self, data: Data) -> Result:
-        """How good the model is on the validation data."""
+    def validation_batches(self, data: Data) -> Generator[Batch]:
+        """All of the validation data once, without augmentation."""
         raise NotImplementedError
 
-    def parts(self) -> Sequence[tuple[nn.Module, float]]:
+    def loss_sums(
+        self, model: Any, inputs: Any, targets: Any, generators: Sequence[torch.Generator]
+    ) -> dict[str, LossSum]:
+        """Named losses to add up, before they are divided by the number of samples.
+
+        Args:
+            model: the one that learns, or its average.
+            generators: draw the samples, one for each picture.
+        """
+        sums: dict[str, LossSum] = model.loss_sums(inputs, targets, generators)
+        return sums
+
+    def evaluate(self, data: Data) -> Result:
+        """How good the weights that are judged are on the validation data."""
+        raise NotImplementedError
+
+    @property
+    def judged(self) -> Any:
+        """The weights that are evaluated and kept: those that learn, or their average."""
+        return self.model if self.average is None else self.average
+
+    def parts(self) -> Sequence[Part]:
         """What is trained, and with which multiple of the learning rate."""
-        return [(self.model, 1.0)]
+        return parts_of(self.model, self.options.backbone_lr)
 
     def learning_rate(self, iteration: int) -> float:
         return learning_rate(self.options, iteration)
 
+    def restore(self) -> None:
+        """Go on from the run's checkpoint, if there is one. Raises as `Run.restore`."""
+        self.run.restore(self.model, self.optimizer, self.average)
 
-def fit(task: Task[Any], run: Run) -> Path:
+    def save(self) -> None:
+        """Write the checkpoint. Raises OSError."""
+        self.run.save(self.model, self.optimizer, self.average)
+
+
+def fit(task: Task[Any]) -> Path:
     """Train a detector or classifier from its start, or its checkpoint, to the last iteration.
 
     Returns, leaves and raises what `rcnnkit.train` does.
     """
-    options = run.settings.train
-    optimizer = sgd(task.parts(), options)
-    run.restore(task.model, optimizer)
+    run, options = task.run, task.options
+    task.restore()
     progress = run.progress
-    if progress.iteration >= options.iterations and not (progress.iteration == options.iterations and _left(task, run)):
+    if progress.iteration >= options.iterations and not (progress.iteration == options.iterations and _left(task)):
         raise ValueError(
             f"{run.resume} has {count(progress.iteration, 'iteration')} already; to train on, raise train.iterations"
             f" above {progress.iteration}"
         )
+    if _has_plateaued(task):
+        raise ValueError(
+            f"{run.resume} stopped after {count(progress.stale, 'evaluation')} that {_were_no_better(task)}; to train"
+            f" on, raise train.patience above {progress.stale}"
+        )
     run.keep_settings()
-    iterate(task, run, optimizer)
+    iterate(task)
     return run.best
 
 
-def iterate(task: Task[Any], run: Run, optimizer: torch.optim.SGD) -> None:
-    """The loop itself, from `run.progress` on.
+def iterate(task: Task[Any]) -> None:
+    """The loop itself, from the run's progress on.
 
     Raises:
-        NonFiniteLoss: the loss is NaN or infinite; the last checkpoint stays.
+        NonFiniteLoss: the loss or its gradient is NaN or infinite; the last checkpoint stays.
         Interrupted: Ctrl-C or SIGTERM; the last checkpoint was written just before.
     """
-    options, progress, model = run.settings.train, run.progress, task.model
+    run, options, progress = task.run, task.options, task.run.progress
     if run.resume:
         done = f"going on after iteration {progress.iteration} of {options.iterations}"
         run.say("; ".join([done, *run.changes]))
     scaler = start_scaler(progress, run.device, run.dtype)
+    loggers = [*open_loggers(run.settings, run.folder, progress.iteration), *run.loggers]
     with (
         closing(task.batches(progress.iteration)) as batches,
-        RunLog(run.folder, run.console, options.iterations, progress, task.things) as log,
+        RunLog(run.folder, run.console, options.iterations, progress, task.things, loggers) as log,
         stop_signals() as stop,
     ):
-        if _left(task, run):
-            run.save(model, optimizer)  # the checkpoint may be of another folder so far
-            keep_best(task, run, optimizer, log, stop)
+        if _left(task):
+            task.save()  # the checkpoint may be of another folder so far
+            keep_best(task, log, stop)
         meter = Meter()
-        while progress.iteration < options.iterations:
+        while progress.iteration < options.iterations and not _has_plateaued(task):
             try:
                 batch = next(batches)
             except Exception:  # a picture that cannot be decoded; the weights are sound
-                run.save(model, optimizer)
+                task.save()
                 raise
-            losses = step(task, batch, optimizer, scaler, run)
+            try:
+                losses = step(task, batch, scaler)
+            except NonFiniteLoss as error:
+                raise NonFiniteLoss(f"{error}\n{_left_behind(task, batch, error)}", error.losses) from None
+            if task.average is not None:
+                update_average(task.average, task.model, options.ema, progress.iteration)
             progress.iteration += 1
             meter.add(losses, len(batch))
             log.advance()
 
-            due, last, stopping = _due(task, run), progress.iteration == options.iterations, stop.signal
+            due, last, stopping = _due(task), progress.iteration == options.iterations, stop.signal
             if due or stopping or progress.iteration % options.log_every == 0:
                 progress.seconds += meter.seconds
                 rate = task.learning_rate(progress.iteration - 1)
@@ -148,79 +202,185 @@ def iterate(task: Task[Any], run: Run, optimizer: torch.optim.SGD) -> None:
                 meter = Meter()
             note_scale(scaler, progress)
             if due or stopping or progress.iteration % options.save_every == 0:
-                run.save(model, optimizer)
+                task.save()
             if stopping and not last:
                 raise Interrupted(run.last, progress.iteration, stopping)
             if due and task.keeps_best:
-                keep_best(task, run, optimizer, log, stop)
+                keep_best(task, log, stop)
                 meter = Meter()  # evaluation is no training time
+    if progress.iteration < options.iterations:
+        run.say(
+            f"stopped after {count(progress.iteration, 'iteration')}: the last {count(progress.stale, 'evaluation')}"
+            f" {_were_no_better(task)}"
+        )
 
 
-def step(
-    task: Task[Any], batch: Batch, optimizer: torch.optim.SGD, scaler: torch.amp.GradScaler, run: Run
-) -> dict[str, float]:
-    """One iteration of stochastic gradient descent; the losses by name, and `loss`, their sum.
+def step(task: Task[Any], batch: Batch, scaler: torch.amp.GradScaler) -> dict[str, float]:
+    """One iteration; the losses by name, and `loss`, their sum.
 
     Raises:
         NonFiniteLoss: before anything is changed.
     """
-    options, iteration, device = task.options, run.progress.iteration, run.device
-    for group in optimizer.param_groups:
+    options, iteration = task.options, task.run.progress.iteration
+    for group in task.optimizer.param_groups:
         group["lr"] = task.learning_rate(iteration) * group["factor"]
-    seed = seed_of(options.seed, iteration)
-    inputs, targets = batch.to(device, task.model.preprocessing)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), autocast(device, run.dtype):
-        torch.manual_seed(seed)  # dropout knows no other generator than the global one
-        losses = task.losses(inputs, targets, torch.Generator().manual_seed(seed))
-    total = torch.stack(list(losses.values())).sum()
-    values = dict(zip([*losses, "loss"], torch.stack([*losses.values(), total]).tolist(), strict=True))
-    if not math.isfinite(values["loss"]):
-        raise NonFiniteLoss(_not_finite(values, batch, iteration))
-    optimizer.zero_grad()
-    scaler.scale(total).backward()
+    with _statistics_stay(task.model):
+        losses = gradient(task, batch, scaler)
+        scaler.unscale_(task.optimizer)
+        record = Record.of(iteration, losses, task.learning_rate(iteration), task.model)
+        task.history.append(record)
+        if not scaler.is_enabled() and not record.gradient_norm.isfinite():  # fp16's scaler leaves such a step out
+            raise NonFiniteLoss(_not_finite("gradient", losses, batch, iteration), losses)
     if options.clip_norm:
-        scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(task.model.parameters(), options.clip_norm)
-    scaler.step(optimizer)
+        nn.utils.clip_grads_with_norm_(task.model.parameters(), options.clip_norm, record.gradient_norm)
+    scaler.step(task.optimizer)
     scaler.update()
-    return values
+    return losses
 
 
-def keep_best(task: Task[Any], run: Run, optimizer: torch.optim.SGD, log: RunLog, stop: Stop) -> None:
+@contextmanager
+def _statistics_stay(model: nn.Module) -> Iterator[None]:
+    """Those of norms that learn change with the losses; after a `NonFiniteLoss` they are as before."""
+    norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm) and each.training]
+    buffers = [buffer for norm in norms for buffer in norm.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    except NonFiniteLoss:
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
+        raise
+
+
+def _left_behind(task: Task[Any], batch: Batch, error: NonFiniteLoss) -> str:
+    """Write what there is to see of this iteration; says where."""
+    run = task.run
+    try:
+        folder, command = leave(run, task.model, batch, error.losses, task.history)
+        if folder != run.folder:
+            save_checkpoint(folder, task.model, task.optimizer, run.settings, run.progress, task.average)
+    except OSError as problem:
+        return f"What is needed to repeat this iteration could not be kept ({problem})"
+    return f"{folder} has these pictures as the network saw them. This repeats the iteration:\n{command}"
+
+
+def gradient(task: Task[Any], batch: Batch, scaler: torch.amp.GradScaler) -> dict[str, float]:
+    """The losses of a batch, whose gradient is left in the weights.
+
+    A loss is a mean over samples of the whole batch, whose number is known when all parts are computed. Until then each
+    part takes the other pictures to have as many samples as its own have. Where that was wrong, all is computed again.
+    """
+    options, device = task.options, task.run.device
+    seed = seed_of(options.seed, task.run.progress.iteration)
+    inputs, targets = batch.to(device, task.model.preprocessing)
+    number = len(targets)
+    edges = [number * i // options.accumulate for i in range(options.accumulate + 1)]
+    parts = [slice(start, stop) for start, stop in pairwise(edges) if start < stop]
+    counts: dict[str, float] | None = None  # of the samples of the whole batch
+    while True:
+        task.optimizer.zero_grad()
+        done: list[tuple[dict[str, Share], dict[str, float]]] = []  # of each part, and by which counts it was divided
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)  # dropout knows no other generator than the global one
+            for part in parts:
+                with autocast(device, task.run.dtype):
+                    drawn = generators(seed, part.stop - part.start, part.start)
+                    sums = task.loss_sums(task.model, inputs[part], targets[part], drawn)
+                shares = shares_of(sums)
+                whole = number / (part.stop - part.start)
+                divisors = counts or {name: count * whole for name, (_, count) in shares.items()}
+                if not all(math.isfinite(total) for total, _ in shares.values()):
+                    losses = losses_of([shares])
+                    raise NonFiniteLoss(_not_finite("loss", losses, batch, task.run.progress.iteration), losses)
+                loss = torch.stack([LossSum(each.total, divisors[name]).mean for name, each in sums.items()]).sum()
+                scaler.scale(loss).backward()
+                done.append((shares, divisors))
+        counts = {name: sum(shares[name][1] for shares, _ in done) for name in sums}
+        if all(divisors[name] == counts[name] for _, divisors in done for name in counts):
+            return losses_of([shares for shares, _ in done])
+
+
+def shares_of(sums: Mapping[str, LossSum]) -> dict[str, Share]:
+    """As plain numbers; a GPU is waited for once."""
+    totals = torch.stack([each.total for each in sums.values()])
+    counts = [each.count for each in sums.values()]
+    weighted = [each for each in counts if isinstance(each, Tensor)]
+    numbers = (torch.cat([totals, torch.stack(weighted)]) if weighted else totals).tolist()
+    known = iter(numbers[len(sums) :])
+    numbered = zip(sums, numbers, counts, strict=False)
+    return {name: (total, next(known) if isinstance(n, Tensor) else float(n)) for name, total, n in numbered}
+
+
+def losses_of(parts: Sequence[Mapping[str, Share]]) -> dict[str, float]:
+    """The losses by name, of all parts together, and `loss`, their sum."""
+    losses = {}
+    for name in parts[0]:
+        total, number = (sum(each) for each in zip(*(part[name] for part in parts), strict=True))
+        losses[name] = total / number if number else 0.0
+    return losses | {"loss": sum(losses.values())}
+
+
+def validation_losses(task: Task[Any], data: Any) -> dict[str, float]:
+    """The losses of the weights that are judged, by `val_loss_` and their names, and `val_loss`, their sum."""
+    model, first, done = task.judged, 0, []
+    # no_grad and not inference_mode: what a detector caches meanwhile must serve training too.
+    with in_eval_mode(model), torch.no_grad(), closing(task.validation_batches(data)) as batches:
+        for batch in batches:
+            inputs, targets = batch.to(task.run.device, model.preprocessing)
+            drawn = generators(task.options.seed, len(targets), first)
+            with autocast(task.run.device, task.run.dtype):
+                done.append(shares_of(task.loss_sums(model, inputs, targets, drawn)))
+            first += len(targets)
+    losses = losses_of(done)
+    return {"val_loss": losses.pop("loss")} | {f"val_loss_{name}": value for name, value in losses.items()}
+
+
+def keep_best(task: Task[Any], log: RunLog, stop: Stop) -> None:
     """Evaluate the weights, and keep them if none were better; without validation the last are the best."""
-    progress = run.progress
+    run, progress = task.run, task.run.progress
     about: dict[str, Any] = {"iteration": progress.iteration, "data": task.training.name}
     best = progress.best_ap
     if task.validation is not None:
         try:
             with stop.at_once():  # an evaluation takes long, and a checkpoint was written before it
                 result = task.evaluate(task.validation)
+                losses = validation_losses(task, task.validation) if task.options.validation_losses else {}
         except KeyboardInterrupt:
             if stop.signal is None:
                 raise
             raise Interrupted(run.last, progress.iteration, stop.signal) from None
-        log.write({"iteration": progress.iteration, **result.numbers})
+        log.write({"iteration": progress.iteration, **result.numbers, **losses})
         about |= run.evaluated(result, task.validation.name, f"after {count(progress.iteration, 'iteration')}, ")
         best = about[result.headline[0]]
+        progress.stale = 0 if best > progress.best_ap else progress.stale + 1
     if best >= progress.best_ap or not run.best.exists():
         progress.best_ap = best
-        run.save_best(task.model, about)
+        run.save_best(task.judged, about)
     progress.evaluated = progress.iteration
-    run.save(task.model, optimizer)  # which knows of it
+    task.save()  # which knows of it
 
 
-def _due(task: Task[Any], run: Run) -> bool:
+def _due(task: Task[Any]) -> bool:
     """Whether weights like these are evaluated, or kept as the last where there is nothing to evaluate them on."""
-    options, iteration = run.settings.train, run.progress.iteration
+    options, iteration = task.options, task.run.progress.iteration
     every = options.evaluate_every if task.validation is not None else 0
     return iteration == options.iterations or bool(every and iteration % every == 0)
 
 
-def _left(task: Task[Any], run: Run) -> bool:
+def _left(task: Task[Any]) -> bool:
     """Whether the run was stopped before an evaluation that was due, or in it."""
-    progress = run.progress
-    missing = progress.iteration > progress.evaluated or not run.best.exists()
-    return task.keeps_best and progress.iteration > 0 and missing and _due(task, run)
+    progress = task.run.progress
+    missing = progress.iteration > progress.evaluated or not task.run.best.exists()
+    return task.keeps_best and progress.iteration > 0 and missing and _due(task)
+
+
+def _has_plateaued(task: Task[Any]) -> bool:
+    """Whether `train.patience` evaluations were no better than one before them."""
+    return 0 < task.options.patience <= task.run.progress.stale
+
+
+def _were_no_better(task: Task[Any]) -> str:
+    return f"were no better than {task.run.progress.best_ap:.3f} (train.patience = {task.options.patience})"
 
 
 class Meter:
@@ -247,11 +407,11 @@ class Meter:
         return self.things / self.seconds
 
 
-def _not_finite(values: dict[str, float], batch: Batch, iteration: int) -> str:
+def _not_finite(what: str, values: dict[str, float], batch: Batch, iteration: int) -> str:
     named = ", ".join(f"{name} {value:g}" for name, value in values.items())
     pictures = "\n".join(f"  {visible(str(path))}" for path in batch.paths)
     return (
-        f"the loss is not finite in iteration {iteration} ({named}), with the pictures\n{pictures}\n"
+        f"the {what} is not finite in iteration {iteration} ({named}), with the pictures\n{pictures}\n"
         "Lower train.lr_for_16, lengthen train.warmup, or look at these pictures and their boxes"
     )
 
@@ -261,6 +421,11 @@ def seed_of(seed: int, iteration: int) -> int:
     return seed * 1_000_003 + iteration
 
 
+def generators(seed: int, number: int, first: int = 0) -> list[torch.Generator]:
+    """One for each of so many pictures, by its place in the batch: what it draws does not depend on the others."""
+    return [torch.Generator().manual_seed((seed * 4099 + first + i) % 2**63) for i in range(number)]
+
+
 def leave_alone(model: Model, options: TrainSettings) -> None:
     """Take the parts that are not to be trained out of the training: see `train.rpn_only`, `train.freeze_backbone`."""
     names = {"backbone": options.freeze_backbone, "head": options.rpn_only}
@@ -268,23 +433,6 @@ def leave_alone(model: Model, options: TrainSettings) -> None:
         part = model.get_submodule(name)
         part.requires_grad_(False)
         part.eval()  # evaluation gives every module its own mode back
-
-
-def sgd(parts: Sequence[tuple[nn.Module, float]], options: TrainSettings) -> torch.optim.SGD:
-    """SGD with momentum; weight decay on matrices and convolutions only.
-
-    Args:
-        parts: what is trained, and the multiple of the learning rate that each takes, kept as `factor` of its groups.
-    """
-    groups = []
-    for part, factor in parts:
-        parameters = [p for p in part.parameters() if p.requires_grad]
-        for decay, chosen in (
-            (options.weight_decay, [p for p in parameters if p.ndim > 1]),
-            (0.0, [p for p in parameters if p.ndim <= 1]),
-        ):
-            groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
-    return torch.optim.SGD(groups, lr=options.lr_for_16, momentum=options.momentum, nesterov=options.nesterov)
 
 
 def start_scaler(progress: Progress, device: torch.device, dtype: torch.dtype) -> torch.amp.GradScaler:

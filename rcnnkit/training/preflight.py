@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,9 +18,8 @@ from torch import nn
 
 from rcnnkit.data.records import few
 from rcnnkit.memory import forget_peak, free_memory, held_memory, peak_memory
-from rcnnkit.precision import autocast
 from rcnnkit.text import count
-from rcnnkit.training.loop import Batch, Task, seed_of
+from rcnnkit.training.loop import Batch, NonFiniteLoss, Task, gradient
 from rcnnkit.training.run import Run
 from rcnnkit.training.schedule import STATED_BATCH
 
@@ -66,13 +65,14 @@ def preflight(
     """
     options, training = task.options, task.training
     weights = sum(p.numel() for p in task.model.parameters() if p.requires_grad)
+    length = f" {count(run.epochs, 'epoch')}, which is {count(options.iterations, 'iteration')};" if run.epochs else ""
     judged = ""
     if task.validation is not None:
         judged = f"; evaluated on {task.validation.name}, {count(len(task.validation), 'picture')}"
     run.say(
         f"{training.name}: {count(len(training), 'picture')}, {count(len(training.class_names), 'class')}{judged};"
-        f" {weights / 1e6:.1f} M weights to train on {run.device} in {run.precision}; batches of {options.batch},"
-        f" learning rate {options.lr_for_16 * options.batch / STATED_BATCH:.4g}"
+        f" {weights / 1e6:.1f} M weights to train on {run.device} in {run.precision};{length} batches of"
+        f" {options.batch}, learning rate {options.lr_for_16 * options.batch / STATED_BATCH:.4g}"
         f" (train.lr_for_16 = {options.lr_for_16:g}); run folder {run.folder}"
     )
     if run.resume:
@@ -160,15 +160,12 @@ def try_batch(task: Task[Any], run: Run, largest: Callable[[], Batch]) -> Trial:
 
 
 def _pass(task: Task[Any], run: Run, batch: Batch) -> str:
-    """Forward and backward, as `rcnnkit.training.loop.step` has it; the shape of the pixels."""
-    inputs, targets = batch.to(run.device, task.model.preprocessing)
-    seed = seed_of(task.options.seed, 0)
-    torch.manual_seed(seed)
-    with autocast(run.device, run.dtype):
-        losses = task.losses(inputs, targets, torch.Generator().manual_seed(seed))
-    torch.stack(list(losses.values())).sum().backward()
+    """Forward and backward, as in an iteration; the shape of the pixels."""
+    with suppress(NonFiniteLoss):  # which the training will meet, and explain
+        gradient(task, batch, torch.amp.GradScaler(run.device.type, enabled=False))
     if run.device.type == "cuda":
         torch.cuda.synchronize(run.device)
+    inputs, _ = batch.to(run.device, task.model.preprocessing)
     pixels = getattr(inputs, "pixels", inputs)
     return f"{len(pixels)} × {pixels.shape[3]} × {pixels.shape[2]} pixels"
 
@@ -188,8 +185,10 @@ def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def _momentum(task: Task[Any]) -> int:
-    """Bytes that the optimizer keeps from the first iteration on."""
-    return sum(p.nbytes for p in task.model.parameters() if p.requires_grad)
+    """Bytes that the optimizer and the average keep from the first iteration on."""
+    learning = sum(p.nbytes for p in task.model.parameters() if p.requires_grad)
+    average = sum(value.nbytes for value in task.model.state_dict().values()) if task.options.ema else 0
+    return learning * (2 if task.options.optimizer == "adamw" else 1) + average
 
 
 def _duration(span: timedelta) -> str:

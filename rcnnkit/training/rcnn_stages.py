@@ -40,7 +40,7 @@ from rcnnkit.training.checkpoint import BEST
 from rcnnkit.training.detection import evaluate_in, read_splits, warn_of_crowds
 from rcnnkit.training.features import Array, Features, fingerprint, write_arrays
 from rcnnkit.training.fine_tuning import FineTuning
-from rcnnkit.training.loop import iterate, sgd
+from rcnnkit.training.loop import iterate
 from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.run import Run
 from rcnnkit.training.stage import read_stage, stage
@@ -70,8 +70,7 @@ def train_rcnn(run: Run) -> Path:
     windows = read_windows(settings, training, store)
     pictures = Pictures(windows, detector, settings.features.memory_gb)
     tuning = FineTuning(run, detector, training, pictures)
-    optimizer = sgd(tuning.parts(), settings.train)
-    run.restore(detector, optimizer)
+    tuning.restore()
     features = plan_features(detector, pictures, run, training)
     unfinished = settings.rcnn.fine_tune and run.progress.iteration < settings.train.iterations
     if unfinished:
@@ -85,9 +84,9 @@ def train_rcnn(run: Run) -> Path:
         f" run folder {run.folder}"
     )
     if unfinished:
-        iterate(tuning, run, optimizer)
+        iterate(tuning)
     elif not settings.rcnn.fine_tune:
-        run.save(detector, optimizer)
+        tuning.save()
     detector.eval()
     about: dict[str, Any] = {"iteration": run.progress.iteration, "data": training.name}
     svms: list[SVMs] = []

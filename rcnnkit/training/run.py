@@ -17,6 +17,7 @@ from rcnnkit.precision import pick_dtype
 from rcnnkit.terminal import safe
 from rcnnkit.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.log import write_evaluation, write_line
+from rcnnkit.training.loggers import Logger, check_loggers
 from rcnnkit.training.run_folder import changes, claim, goes_on, keep_settings
 
 
@@ -47,7 +48,7 @@ class Run:
 
     Raises:
         FileExistsError, FileNotFoundError, ValueError: as `rcnnkit.training.run_folder.claim`; or there is no such
-            device or precision.
+            device or precision, or one of `train.loggers` is not installed.
     """
 
     def __init__(
@@ -59,13 +60,16 @@ class Run:
         notes: Mapping[str, str] = NO_NOTES,
         dry: bool = False,
     ) -> None:
+        check_loggers(settings.train.loggers)
         self.settings, self.folder, self.console = settings, folder, safe(console)
         self.notes, self.dry = notes, dry
+        self.loggers: Sequence[Logger] = ()  # are told the run's numbers, besides those that `train.loggers` names
         self.resume = claim(settings, folder, holds)  # the checkpoint to go on from
         self.device = weights.pick_device(settings.train.device)
         self.dtype = pick_dtype(settings.train.precision, self.device)
         self.progress = Progress()
         self.changes: list[str] = []  # settings that a resumed run has otherwise
+        self.epochs: int | None = None  # that `train.iterations` were given as
 
     @property
     def last(self) -> Path:
@@ -80,20 +84,27 @@ class Run:
         """float32, bfloat16 or float16."""
         return str(self.dtype).removeprefix("torch.")
 
-    def restore(self, model: Model, optimizer: torch.optim.SGD) -> None:
+    def count_in(self, pictures: int) -> Settings:
+        """The settings, with `train.epochs` through so many training pictures as iterations from now on."""
+        train = self.settings.train.for_pictures(pictures)
+        self.epochs = self.settings.train.epochs
+        self.settings = self.settings.model_copy(update={"train": train})
+        return self.settings
+
+    def restore(self, model: Model, optimizer: torch.optim.Optimizer, average: Model | None = None) -> None:
         """Go on from the checkpoint, if there is one. Raises as `load_checkpoint`."""
         if self.resume:
-            self.progress = load_checkpoint(self.resume, model, optimizer)
+            self.progress = load_checkpoint(self.resume, model, optimizer, average)
         if not goes_on(self.resume, self.folder):  # the best weights so far are not in this folder
-            self.progress.best_ap, self.progress.evaluated = Progress.best_ap, 0
+            self.progress.best_ap, self.progress.evaluated, self.progress.stale = Progress.best_ap, 0, 0
 
     def keep_settings(self) -> None:
         self.changes = changes(self.settings, self.resume)
         keep_settings(self.settings, self.folder, self.progress.iteration, self.notes)
 
-    def save(self, model: Model, optimizer: torch.optim.SGD) -> None:
+    def save(self, model: Model, optimizer: torch.optim.Optimizer, average: Model | None = None) -> None:
         """Write the checkpoint. Raises OSError."""
-        save_checkpoint(self.folder, model, optimizer, self.settings, self.progress)
+        save_checkpoint(self.folder, model, optimizer, self.settings, self.progress, average)
 
     def save_best(self, model: Model, about: Mapping[str, Any]) -> None:
         """Write the weights that the run is made for. Raises OSError."""

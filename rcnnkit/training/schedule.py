@@ -1,36 +1,53 @@
-"""The learning rate over a run."""
+"""How long a run learns, by which rule, and its learning rate over that time."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from rcnnkit.defaults import DEVICE, PRECISION
-from rcnnkit.settings import Count, Factor, NotNegative, Positive, Section, Share
+from rcnnkit.settings import Below1, Count, Factor, NotNegative, Positive, Section, Share
 
 STATED_BATCH = 16  # pictures that `train.lr_for_16` is stated for
+ADAMW = {"lr_for_16": 1e-4, "weight_decay": 0.05}  # defaults in place of SGD's
 
 
 class TrainSettings(Section):
-    """[train]: how long and how fast a run learns, by stochastic gradient descent."""
+    """[train]: how long, how fast and by which rule a run learns."""
 
     renamed: ClassVar = {"lr": "lr_for_16"}
 
     iterations: Positive = 90_000
     """Steps of the run: epochs × training pictures ÷ batch. 90,000 is detectron2's 1x schedule for COCO."""
+    epochs: Positive | None = None
+    """How often the run goes through the training pictures, given in place of `iterations`: epochs × training pictures
+    ÷ batch of them, rounded up. All other settings stay in iterations. The run prints the number, and its settings.toml
+    has it as `iterations`."""
     batch: Positive = 16
     """Training pictures in a step."""
+    accumulate: Positive = 1
+    """Parts that a batch is computed in, one after the other, so that less memory is needed. The step is that of the
+    whole batch, as the losses of all parts are divided by the samples of the whole batch; if pictures have unequal
+    numbers of samples, each part is computed twice for that. Norms that learn ("batch") and dropout see the parts."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd: stochastic gradient descent with momentum. adamw: AdamW (arXiv:1711.05101), for which `lr_for_16` is 1e-4
+    and `weight_decay` 0.05 if they are not given."""
     lr_for_16: Factor = 0.02
     """Learning rate for a batch of 16 pictures. The real one is lr_for_16 × batch ÷ 16 (arXiv:1706.02677); a run prints
     it when it starts. R-CNN's fine-tuning takes it as it is, for `rcnn.samples` windows. 0.02 is detectron2's. Its name
     in older files is lr."""
     momentum: Share = 0.9
-    """Momentum of stochastic gradient descent; 0.9 in the code of all three papers."""
+    """Momentum of stochastic gradient descent; 0.9 in the code of all three papers. Only with optimizer = "sgd"."""
     nesterov: bool = False
-    """Nesterov's momentum in place of the plain one."""
+    """Nesterov's momentum in place of the plain one. Only with optimizer = "sgd"."""
+    betas: tuple[Below1, Below1] = (0.9, 0.999)
+    """How much of the averages of the gradient and of its square stays at each step. Only with optimizer = "adamw"."""
+    backbone_lr: Factor = 1.0
+    """Learning rate of the backbone as a multiple of `lr_for_16`; 0.1 in DETR (arXiv:2005.12872). A feature pyramid's
+    own layers are not part of the backbone here."""
     weight_decay: NotNegative = 1e-4
     """L2 penalty on the weights; biases and norms have none. 1e-4 is detectron2's; 5e-4 in the code of all three
     papers."""
@@ -61,14 +78,73 @@ class TrainSettings(Section):
     """Do not train the backbone, nor change the statistics of its norms."""
     log_every: Positive = 20
     """Iterations between two lines of the log."""
+    ema: Below1 = 0.0
+    """Decay of an exponential moving average of the weights, such as 0.9998. The averaged weights are evaluated, and
+    kept as best.safetensors. In the first iterations the decay is lower, (1 + n) ÷ (10 + n) after n of them. 0: no
+    average."""
+    repeat_threshold: Share = 0.0
+    """Repeat-factor sampling (LVIS, arXiv:1908.03195): a class that is in a smaller share f of the training
+    pictures than this has its pictures repeated √(repeat_threshold ÷ f) times in an epoch. LVIS has 0.001. 0: no
+    picture is repeated."""
+    class_weights: dict[str, Factor] = Field(default={})
+    """Weights of classes in the log loss, by their names; a class that is not named has 1, and so has background. The
+    loss is divided by the sum of the weights of its samples."""
     evaluate_every: Count = 5000
     """Iterations between two evaluations on `data.val`, which choose best.safetensors. 0: only at the end."""
+    patience: Count = 0
+    """Evaluations without a better result after which the run stops. 0: it goes on to the end."""
+    validation_losses: bool = True
+    """Log the losses on `data.val` at each evaluation too, on pictures without augmentation: val_loss_class,
+    val_loss_box and so on, and their sum val_loss."""
     save_every: Positive = 1000
     """Iterations between two checkpoints, last.safetensors."""
+    loggers: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(default=["tensorboard"])
+    """Where the log goes besides log.jsonl. Each is a package of its own; without tensorboard's, training goes on
+    without it."""
     resume: Path | None = None
     """A run's folder, or its last.safetensors; go on from there."""
     init: Path | None = None
     """A weights file of rcnnkit to start from. A layer for other classes is new."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _adamw_has_its_own_rate(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("optimizer") != "adamw":
+            return values
+        given = {cls.renamed.get(name, name) for name in values}
+        return {name: default for name, default in ADAMW.items() if name not in given} | values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_length(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("epochs") is not None and "iterations" in values:
+            both = f"epochs = {values['epochs']} and iterations = {values['iterations']}"
+            raise ValueError(f"{both} are both given; keep one")
+        return values
+
+    @model_validator(mode="after")
+    def _options_go_together(self) -> Self:
+        if self.accumulate > self.batch:
+            raise ValueError(f"accumulate = {self.accumulate} is more than the batch = {self.batch} can be cut into")
+        if self.patience and not self.evaluate_every:
+            raise ValueError(f"patience = {self.patience} counts evaluations; set train.evaluate_every above 0")
+        if len(set(self.loggers)) < len(self.loggers):
+            raise ValueError(f"loggers = {self.loggers} has one of them twice")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _one_length_is_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = write(self)
+        if self.epochs is not None:
+            del values["iterations"]
+        return values
+
+    def for_pictures(self, pictures: int) -> Self:
+        """The same with `epochs` through so many training pictures turned into `iterations`."""
+        if self.epochs is None:
+            return self
+        iterations = math.ceil(self.epochs * pictures / self.batch)
+        return self.model_copy(update={"iterations": iterations, "epochs": None})
 
 
 class AlternatingSettings(Section):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rcnnkit import weights
 from rcnnkit.backbones.imagenet import imagenet_origin
@@ -21,6 +21,7 @@ from rcnnkit.detectors.kinds import build
 from rcnnkit.model import Model
 from rcnnkit.proposals.store import Store
 from rcnnkit.training.run import Run
+from rcnnkit.training.schedule import TrainSettings
 
 log = logging.getLogger("rcnnkit")
 
@@ -62,6 +63,25 @@ def start(run: Run, training: Dataset | ClassFolders, kind: type[AnyModel]) -> A
         model.origin = _trained_from(imagenet_origin(settings.model.backbone))
     # The order in memory that convolutions are fastest in, on CPUs with bf16 and on GPUs.
     return model.to(memory_format=torch.channels_last).to(run.device)
+
+
+def class_weights(options: TrainSettings, training: Dataset | ClassFolders, layer: nn.Linear) -> Tensor | None:
+    """`train.class_weights` in the order of the scores that `layer` gives, (outputs,) float32; None where all are 1.
+
+    Raises:
+        ValueError: one is of a class that the data does not have.
+    """
+    if unknown := [name for name in options.class_weights if name not in training.class_names]:
+        raise ValueError(
+            f"train.class_weights names {few(unknown)}, and {training.name} has the classes"
+            f" {few(training.class_names)}; correct the names"
+        )
+    if not options.class_weights:
+        return None
+    weights = torch.ones(layer.out_features, device=layer.weight.device)
+    for name, weight in options.class_weights.items():
+        weights[list(training.class_names).index(name)] = weight
+    return weights
 
 
 def measure_targets(detector: Detector, data: Dataset, store: Store, settings: Settings) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from rcnnkit.files import free_folder
 from rcnnkit.training.alternating import train_alternating
 from rcnnkit.training.classification import train_classifier
 from rcnnkit.training.detection import train_detector
+from rcnnkit.training.loggers import Logger
 from rcnnkit.training.rcnn_stages import train_rcnn
 from rcnnkit.training.run import Run
 from rcnnkit.training.run_folder import alone, checkpoint_of
@@ -27,6 +29,7 @@ def train(
     *,
     console: Console | None = None,
     notes: Mapping[str, str] = NO_NOTES,
+    loggers: Sequence[Logger] = (),
 ) -> Path:
     """Train a detector or a classifier, and leave it in a folder of its own.
 
@@ -40,6 +43,7 @@ def train(
             `train.resume` continues, or a new one in runs/, named after the file of settings or the detector.
         console: where progress is shown; the terminal by default.
         notes: section.setting → why it is what it is; they are comments in the run's settings.toml.
+        loggers: objects of your own that are told the run's numbers; see `rcnnkit.training.loggers.Logger`.
 
     Returns:
         The path of best.safetensors.
@@ -48,7 +52,8 @@ def train(
         FileExistsError: `run` holds something already, or another process trains there.
         BadData: annotations are bad, all listed, and `data.skip_bad` is off.
         ValueError: the settings, or the data, cannot be trained with: found before anything is trained.
-        NonFiniteLoss: the loss is NaN or infinite; the last checkpoint stays.
+        NonFiniteLoss: a loss or its gradient is NaN or infinite; the last checkpoint stays, and the folder diverged/
+            has what is needed to see why.
         Interrupted: Ctrl-C or SIGTERM; the last checkpoint was written just before.
     """
     file = None
@@ -62,8 +67,9 @@ def train(
     folder = Path(run) if run else run_folder(settings, file)
     with alone(settings, folder):
         if settings.alternating.enabled:
-            return train_alternating(settings, folder, console, train)
+            return train_alternating(settings, folder, console, functools.partial(train, loggers=loggers))
         begun = Run(settings, folder, console, notes=notes)
+        begun.loggers = loggers
         return TRAINERS.get(settings.model.kind, train_detector)(begun)
 
 

@@ -117,6 +117,10 @@ def test_the_loss_by_definition() -> None:
     # 0.1 of the probability is shared out among all six
     expected = -(0.9 * log[range(3), labels] + 0.1 * log.mean(dim=1)).mean()
     torch.testing.assert_close(classifier.losses(pixels, labels)["class"], expected)
+    classifier.settings = classifier.settings.model_copy(update={"label_smoothing": 0.0})
+    classifier.class_weights = torch.tensor([2.0, 1, 4, 1, 1, 3])
+    weighted = -(torch.tensor([3.0, 2, 4]) * log[range(3), labels]).sum() / 9
+    torch.testing.assert_close(classifier.losses(pixels, labels)["class"], weighted)
 
 
 def test_bad_labels_and_pixels_are_named() -> None:

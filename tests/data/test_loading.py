@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rcnnkit.data.loading import Batch, draws, load_batches
+from rcnnkit.data.loading import Batch, draws, load_batches, once
 from rcnnkit.data.records import Record
 from rcnnkit.data.transforms import Augmentation, AugmentSettings
 from rcnnkit.images import Preprocessing
@@ -104,6 +104,24 @@ def test_a_run_is_continued_by_skipping() -> None:
     records = unread(8, 5)
     whole = list(islice(draws(records, 3, 7), 20))
     assert list(islice(draws(records, 3, 7), 12, 20)) == whole[12:]
+
+
+def test_repeated_pictures_come_more_often() -> None:
+    records, repeats = unread(3, 1), np.array([1.0, 3.0, 1.5, 1.0])
+    taken = [index for group in islice(draws(records, 2, 0, repeats), 2000) for index, _ in group]
+    wide = np.bincount([index for index in taken if index < 3])
+    assert wide / wide.sum() == pytest.approx(np.array([1, 3, 1.5]) / 5.5, abs=0.02)
+    seeds = [seed for group in islice(draws(records, 2, 0, repeats), 100) for _, seed in group]
+    assert len(set(seeds)) == 200  # each time with another augmentation
+
+
+def test_once_is_every_record_once_and_like_shapes_together() -> None:
+    records = [*unread(3, 2), record(5, (90, 30))]
+    groups = list(once(records, 4))
+    assert [len(group) for group in groups] == [4, 2]
+    assert [index for group in groups for index, _ in group] == [0, 1, 2, 3, 4, 5]
+    assert list(once(records, 4)) == groups
+    assert list(once([], 4)) == []
 
 
 def test_no_records_are_an_error_not_a_wait() -> None:

@@ -141,6 +141,22 @@ def test_losses_by_definition(agnostic: bool, beta: float) -> None:
     assert losses["box"].item() == pytest.approx(box_loss / r, rel=1e-5)
 
 
+def test_weighted_classes_by_definition() -> None:
+    rng = np.random.default_rng(0)
+    logits, labels, weights = rng.normal(size=(6, 3)), np.array([0, 2, 1, 1, 2, 0]), np.array([5.0, 0.5, 1.0])
+    head, regions = fixed(logits.tolist(), rng.normal(size=(6, 2, 4)).tolist())
+    plain = head.losses(regions, torch.tensor(labels), torch.zeros(6, 4))
+    head.class_weights = torch.tensor(weights).float()
+    losses = head.losses(regions, torch.tensor(labels), torch.zeros(6, 4))
+    logs = np.log(np.exp(logits).sum(axis=1)) - logits[range(6), labels]
+    assert losses["class"].item() == pytest.approx((weights[labels] * logs).sum() / weights[labels].sum(), rel=1e-5)
+    assert losses["box"].equal(plain["box"])
+    sums = head.loss_sums(regions, torch.tensor(labels), torch.zeros(6, 4))
+    assert (float(sums["class"].count), sums["box"].count) == (13.0, 6)
+    nothing = head.losses(regions[:0], torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
+    assert nothing["class"].item() == nothing["box"].item() == 0
+
+
 def test_losses_by_hand() -> None:
     # Even odds: ln 3. One cat of two regions, its dx off by 0.5, its dy by 0.01; beta 0.1.
     head, regions = fixed([[0, 0, 0], [0, 0, 0]], [[[0.5, 0.01, 0, 0], [9, 9, 9, 9]], [[9] * 4, [9] * 4]], beta=0.1)

@@ -122,7 +122,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
 
     def until(*arguments: Any) -> Any:
         values = step(*arguments)
-        run = arguments[-1]
+        run = arguments[0].run
         if run.progress.iteration == 0:
             steps.append(1)
         if len(steps) == stopped_in + 1:

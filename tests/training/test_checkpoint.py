@@ -27,7 +27,7 @@ NAME = "head.score_layer.weight"
 def made() -> tuple[Detector, torch.optim.SGD]:
     detector = build(SETTINGS, ["cat", "dog"])
     assert isinstance(detector, Detector)
-    return detector, torch.optim.SGD(detector.parameters(), lr=0.1, momentum=0.9)
+    return detector, torch.optim.SGD(detector.parameters(), lr=0.1, momentum=0.9, fused=True)
 
 
 @pytest.fixture(scope="module")

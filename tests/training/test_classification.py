@@ -23,6 +23,7 @@ from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.downloads import LICENCE
+from rcnnkit.structures import LossSum
 from rcnnkit.training import loop
 from rcnnkit.training.loop import NonFiniteLoss
 from rcnnkit.training.start import start_from
@@ -138,7 +139,8 @@ def test_what_cannot_be_learnt(small: Values, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_names_the_pictures(
     small: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Classifier, "losses", lambda self, *_: {"class": self.score_layer.bias.sum() * float("nan")})
+    poisoned = lambda self, *_: {"class": LossSum(self.score_layer.bias.sum() * float("nan"), 1)}  # noqa: E731
+    monkeypatch.setattr(Classifier, "loss_sums", poisoned)
     with pytest.raises(NonFiniteLoss, match=r"(?s)iteration 0 .*class nan.*train/\w+/\d\.png.*train/\w+/\d\.png"):
         train(settings(small), tmp_path / "run", console=QUIET)
 

@@ -16,7 +16,7 @@ from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.structures import Targets
 from rcnnkit.training import loop
 from rcnnkit.training.fine_tuning import FineTuning, Pools, WindowBatch
-from rcnnkit.training.loop import iterate, sgd
+from rcnnkit.training.loop import iterate
 from rcnnkit.training.run import Run
 from rcnnkit.training.windows import Pictures, Windows
 from tests.training.runs import QUIET
@@ -119,7 +119,7 @@ def test_without_background_there_is_nothing_to_learn(windows: list[Windows], de
 
 
 def test_the_new_layer_learns_faster_and_biases_do_not_decay(detector: RCNN, tmp_path: Path) -> None:
-    groups = sgd(tuning([], detector, tmp_path).parts(), SETTINGS.train).param_groups
+    groups = tuning([], detector, tmp_path).optimizer.param_groups
     of = {id(p): group for group in groups for p in group["params"]}
     assert of.keys() == {id(p) for p in detector.parameters()}
     for name, parameter in detector.named_parameters():
@@ -139,10 +139,9 @@ def test_a_run_with_dropout_goes_on_as_if_it_had_not_stopped(windows: list[Windo
         detector = build(settings, ["a", "b", "c"])
         assert isinstance(detector, RCNN)
         task = tuning(windows, detector, folder, settings)
-        optimizer = sgd(task.parts(), settings.train)
-        task.run.restore(detector, optimizer)
+        task.restore()
         torch.manual_seed(task.run.resume is None)  # what the global generator did before does not matter
-        iterate(task, task.run, optimizer)
+        iterate(task)
         return detector
 
     whole = run(tmp_path / "whole", settings)

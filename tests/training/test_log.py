@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rcnnkit.training import loop
 from rcnnkit.training.checkpoint import Progress
-from rcnnkit.training.log import RunLog, write_evaluation, write_line
+from rcnnkit.training.log import Board, RunLog, write_evaluation, write_line
 from rcnnkit.training.train import train
 from tests.training.runs import QUIET, Values, settings
 
@@ -61,10 +61,11 @@ def test_the_end_is_estimated_once(tmp_path: Path, terminal: bool) -> None:
 
 
 def test_tensorboard_reads_it(tmp_path: Path) -> None:
-    with RunLog(tmp_path, QUIET, 4, Progress()) as log:
+    with RunLog(tmp_path, QUIET, 4, Progress(), loggers=[Board(tmp_path / "tensorboard", 0)]) as log:
         for iteration in (1, 2, 3):
             log.step(iteration, step(iteration))
-    with RunLog(tmp_path, QUIET, 4, Progress(iteration=2)) as log:  # stopped, and continued after the second
+    again = [Board(tmp_path / "tensorboard", 2)]  # stopped, and continued after the second
+    with RunLog(tmp_path, QUIET, 4, Progress(iteration=2), loggers=again) as log:
         for iteration in (3, 4):
             log.step(iteration, step(iteration) | {"loss": 9.0})
     events = EventAccumulator(str(tmp_path / "tensorboard"))
@@ -76,7 +77,7 @@ def test_tensorboard_reads_it(tmp_path: Path) -> None:
 def test_a_log_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "log.jsonl").symlink_to("/dev/full")
     (tmp_path / "tensorboard").touch()
-    with RunLog(tmp_path, QUIET, 4, Progress()) as log:
+    with RunLog(tmp_path, QUIET, 4, Progress(), loggers=[Board(tmp_path / "tensorboard", 0)]) as log:
         for iteration in (1, 2):
             log.step(iteration, step(iteration))
     board, lines = sorted(record.getMessage() for record in caplog.records)[::-1]

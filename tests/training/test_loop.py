@@ -1,3 +1,4 @@
+import io
 import json
 import math
 import os
@@ -10,17 +11,23 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import save_file
 
 from rcnnkit import weights
 from rcnnkit.config_files import read_settings
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.records import BadData
+from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.kinds import build
+from rcnnkit.structures import LossSum
 from rcnnkit.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from rcnnkit.training.detection import read_splits
-from rcnnkit.training.loop import NonFiniteLoss, note_scale, sgd, start_scaler
+from rcnnkit.training.detection import Detection, read_splits
+from rcnnkit.training.loop import NonFiniteLoss, generators, note_scale, start_scaler, step
+from rcnnkit.training.optimizers import make_optimizer, parts_of
+from rcnnkit.training.run import Run
+from rcnnkit.training.start import start
 from rcnnkit.training.stopping import Interrupted
 from rcnnkit.training.train import train
 from tests.training.runs import QUIET, Values, settings
@@ -156,14 +163,14 @@ def test_best_is_the_best_also_of_what_came_before_a_stop(
 def test_a_loss_that_is_not_finite_names_the_pictures_and_leaves_the_checkpoint(
     tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses, count = FasterRCNN.losses, []
+    loss_sums, count = FasterRCNN.loss_sums, []
 
-    def poisoned(*arguments: Any) -> dict[str, torch.Tensor]:
+    def poisoned(*arguments: Any) -> dict[str, LossSum]:
         count.append(1)
-        values = losses(*arguments)
-        return values | {"box": values["box"] * (float("nan") if len(count) == 3 else 1)}
+        sums = loss_sums(*arguments)
+        return sums | {"box": LossSum(sums["box"].total * (float("nan") if len(count) == 3 else 1), 1)}
 
-    monkeypatch.setattr(FasterRCNN, "losses", poisoned)
+    monkeypatch.setattr(FasterRCNN, "loss_sums", poisoned)
     with pytest.raises(NonFiniteLoss, match=r"(?s)iteration 2 .*box nan.*00000\d\.jpg.*00000\d\.jpg"):
         train(settings(tiny, save_every=2), tmp_path / "run", console=QUIET)
     about, tensors = weights.read(tmp_path / "run" / "last.safetensors")
@@ -206,7 +213,7 @@ def test_where_nothing_is_left_leaving_out_is_not_advised(tiny: Values, tmp_path
 def test_weight_decay_spares_biases_and_norms(tiny: Values) -> None:
     made = settings(tiny, weight_decay=0.5)
     detector = build(made, ["a"])
-    decayed, spared = sgd([(detector, 1.0)], made.train).param_groups
+    decayed, spared = make_optimizer(parts_of(detector, 1.0), made.train).param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0.0)
     assert {p.ndim for p in decayed["params"]} == {2, 4}
     assert {p.ndim for p in spared["params"]} == {1}
@@ -216,7 +223,7 @@ def test_weight_decay_spares_biases_and_norms(tiny: Values) -> None:
 def test_the_scaler_of_fp16_goes_on_where_it_was(tiny: Values, tmp_path: Path) -> None:
     made = settings(tiny)
     detector = build(made, ["a"])
-    optimizer = sgd([(detector, 1.0)], made.train)
+    optimizer = make_optimizer(parts_of(detector, 1.0), made.train)
     save_checkpoint(tmp_path, detector, optimizer, made, Progress(1999, loss_scale=4.0, scale_steps=1999))
     file = tmp_path / "last.safetensors"
     progress = load_checkpoint(file, detector, optimizer)
@@ -361,3 +368,131 @@ def test_only_difficult_objects_are_nothing_to_learn(tiny: Values, tmp_path: Pat
     train(
         settings(hard | {"data": hard["data"] | {"use_difficult": True}}, iterations=1), tmp_path / "run", console=QUIET
     )
+
+
+def task_for(tiny: Values, folder: Path, **train: Any) -> Detection:
+    made = settings(tiny, **train)
+    run = Run(made, folder, QUIET)
+    training, validation = read_splits(made.data)
+    return Detection(run, start(run, training, Detector), training, validation, None)
+
+
+@pytest.mark.parametrize(("samples", "times"), [(8, 1), (500, 2)], ids=["equal", "unequal"])
+def test_parts_of_a_batch_are_the_batch(tiny: Values, tmp_path: Path, samples: int, times: int) -> None:
+    """To 1e-6; also where pictures have unequal numbers of samples, for which all parts are computed twice."""
+    tiny["model"] |= {"norm": "group", "fpn_channels": 32, "fpn_norm": "group"}  # norms that see single pictures
+    tiny["head"]["samples"] = samples
+    found = []
+    for accumulate in (1, 2, 3):
+        task = task_for(tiny, tmp_path, batch=3, accumulate=accumulate, warmup=0, lr=0.1)
+        calls: list[int] = []
+        loss_sums = task.model.loss_sums
+
+        def counted(images: Any, *arguments: Any, seen: list[int] = calls, real: Any = loss_sums) -> Any:
+            seen.append(len(images))
+            return real(images, *arguments)
+
+        task.model.loss_sums = counted
+        batch = next(task.batches(0))
+        losses = step(task, batch, torch.amp.GradScaler("cpu", enabled=False))
+        assert calls == [[3], [1, 2], [1, 1, 1]][accumulate - 1] * (times if accumulate > 1 else 1)
+        found.append((losses, list(task.model.parameters())))
+    (whole, expected), *others = found
+    for losses, weights_ in others:
+        assert losses == pytest.approx(whole, rel=1e-6)
+        for ours, theirs in zip(weights_, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_a_run_with_everything_ends_where_the_whole_one_does(tiny: Values, tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        **{"optimizer": "adamw", "lr": 1e-3, "ema": 0.9, "accumulate": 2, "backbone_lr": 0.5, "patience": 9},
+        **{"repeat_threshold": 0.9, "class_weights": {"7": 3.0}, "evaluate_every": 2},
+    }
+    made = settings(tiny, **options)
+    whole = train(made, tmp_path / "whole", console=QUIET)
+    from rcnnkit.training import loop
+
+    real, calls = loop.step, []
+
+    def killed(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings(tiny, **options, save_every=1), tmp_path / "half", console=QUIET)
+    train(settings(tiny, **options, resume=str(tmp_path / "half")), tmp_path / "half", console=QUIET)
+    assert same(whole, tmp_path / "half" / "best.safetensors")
+    last, halves = (weights.read(tmp_path / name / "last.safetensors") for name in ("whole", "half"))
+    assert all(last[1][name].equal(tensor) for name, tensor in halves[1].items())
+    assert halves[0]["training"]["stale"] == last[0]["training"]["stale"]
+    # What is kept as best are averaged weights, not those that learn.
+    name = "head.score_layer.weight"
+    average = last[1][f"training/average/{name}"]
+    assert not average.equal(last[1][name])
+    assert weights.read(whole)[1][name].equal(average) or last[0]["training"]["stale"]
+
+
+def test_losses_on_the_validation_pictures(tiny: Values, tmp_path: Path) -> None:
+    """Those of the weights in eval mode, over all pictures at once."""
+    best = train(settings(tiny, iterations=1), tmp_path / "run", console=QUIET)
+    (line,) = [line for line in log(tmp_path / "run") if "AP" in line]
+    detector = weights.load(best, "cpu", for_training=True)
+    data = read_splits(settings(tiny).data)[1]
+    assert data is not None
+    records = sorted(data.records, key=lambda record: record.size[0] / record.size[1])
+    images = detector.preprocessing([record.path for record in records])
+    drawn = generators(0, len(records))
+    with torch.no_grad():
+        losses = detector.losses(images, [record.targets for record in records], drawn)
+    assert {name for name in line if name.startswith("val_")} == {"val_loss", *(f"val_loss_{name}" for name in losses)}
+    for name, value in losses.items():
+        assert line[f"val_loss_{name}"] == pytest.approx(value.item(), abs=2e-6)
+    assert line["val_loss"] == pytest.approx(sum(value.item() for value in losses.values()), abs=5e-6)
+    train(settings(tiny, iterations=1, validation_losses=False), tmp_path / "without", console=QUIET)
+    assert not any("val_loss" in line for line in log(tmp_path / "without"))
+
+
+def test_a_plateau_stops(tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    aps = iter([0.1, 0.5, 0.5, 0.3, 0.6, 0.1])
+    from rcnnkit.training import detection
+
+    evaluate = detection.evaluate
+
+    def pretended(*arguments: Any, **options: Any) -> Any:
+        evaluation = evaluate(*arguments, **options)
+        evaluation.coco.numbers["AP"] = next(aps)
+        return evaluation
+
+    monkeypatch.setattr(detection, "evaluate", pretended)
+    console, options = Console(file=io.StringIO(), width=200), {"iterations": 9, "evaluate_every": 1}
+    best = train(settings(tiny, **options, patience=2), tmp_path / "run", console=console)
+    said = "stopped after 4 iterations: the last 2 evaluations were no better than 0.500 (train.patience = 2)"
+    assert said in console.file.getvalue()
+    assert weights.read(best)[0]["training"]["AP"] == 0.5
+    resumed = {**options, "resume": str(tmp_path / "run")}
+    with pytest.raises(
+        ValueError, match=r"stopped after 2 evaluations that were no better than 0\.500 .*patience above 2"
+    ):
+        train(settings(tiny, **resumed, patience=2), tmp_path / "run", console=QUIET)
+    best = train(settings(tiny, **resumed | {"iterations": 6}, patience=3), tmp_path / "run", console=QUIET)
+    assert weights.read(best)[0]["training"]["AP"] == 0.6
+    assert weights.read(tmp_path / "run" / "last.safetensors")[0]["training"]["stale"] == 1
+
+
+def test_epochs_are_said_and_kept_in_iterations(tiny: Values, tmp_path: Path) -> None:
+    del tiny["train"]["iterations"]
+    console = Console(file=io.StringIO(), width=250)
+    train(settings(tiny, epochs=1, batch=3), tmp_path / "run", console=console)
+    assert "1 epoch, which is 3 iterations; batches of 3" in console.file.getvalue()  # 8 pictures
+    kept = read_settings(tmp_path / "run" / "settings.toml").train
+    assert (kept.iterations, kept.epochs) == (3, None)
+
+
+def test_class_weights_are_of_classes_that_there_are(tiny: Values, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"train.class_weights names 8, and data/train has the classes 0, 3, 4, 6, 7;"):
+        train(settings(tiny, class_weights={"8": 2.0, "7": 2.0}), tmp_path / "run", console=QUIET)

@@ -27,3 +27,19 @@ def test_cosine() -> None:
     assert learning_rate(settings, 999) < 1e-6
     rising = [learning_rate(settings, i) for i in range(100)]
     assert rising == sorted(rising)
+
+
+@pytest.mark.parametrize(("epochs", "pictures", "batch", "iterations"), [(3, 10, 4, 8), (1, 1, 16, 1), (12, 8, 2, 48)])
+def test_epochs_are_so_many_iterations(epochs: int, pictures: int, batch: int, iterations: int) -> None:
+    resolved = TrainSettings(epochs=epochs, batch=batch).for_pictures(pictures)
+    assert (resolved.iterations, resolved.epochs) == (iterations, None)
+    assert resolved == TrainSettings(iterations=iterations, batch=batch)
+    assert resolved.for_pictures(99) == resolved
+
+
+def test_adamw_has_a_rate_of_its_own() -> None:
+    own = TrainSettings(optimizer="adamw")
+    assert (own.lr_for_16, own.weight_decay) == (1e-4, 0.05)
+    given = TrainSettings(optimizer="adamw", lr=3e-4, weight_decay=0.0)
+    assert (given.lr_for_16, given.weight_decay) == (3e-4, 0.0)
+    assert (TrainSettings().lr_for_16, TrainSettings().weight_decay) == (0.02, 1e-4)

@@ -1,0 +1,52 @@
+"""Which weights learn by which rule, and at which multiple of the learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from rcnnkit.backbones.fpn import FPN
+from rcnnkit.model import Model
+from rcnnkit.training.schedule import TrainSettings
+
+Part = tuple[Sequence[nn.Parameter], float]  # weights, and the multiple of the learning rate that they take
+FUSED = ("cpu", "cuda")  # devices where one kernel makes the whole step, which is faster
+# What an optimizer keeps of each weight, and what a checkpoint calls it.
+STATE: dict[type[torch.optim.Optimizer], dict[str, str]] = {
+    torch.optim.SGD: {"momentum_buffer": "momentum"},
+    torch.optim.AdamW: {"exp_avg": "mean", "exp_avg_sq": "square", "step": "step"},
+}
+
+
+def parts_of(model: Model, backbone_lr: float) -> list[Part]:
+    """The backbone, with its multiple of the learning rate, and the rest. A pyramid's own layers are of the rest."""
+    if backbone_lr == 1:
+        return [(list(model.parameters()), 1.0)]
+    network = model.backbone.body if isinstance(model.backbone, FPN) else model.backbone
+    backbone = list(network.parameters())
+    known = {id(each) for each in backbone}
+    return [(backbone, backbone_lr), ([each for each in model.parameters() if id(each) not in known], 1.0)]
+
+
+def make_optimizer(parts: Sequence[Part], options: TrainSettings) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW; weight decay on matrices and convolutions only.
+
+    Args:
+        parts: what is trained; the multiple of the learning rate is kept as `factor` of its groups.
+    """
+    groups = []
+    for weights, factor in parts:
+        learning = [each for each in weights if each.requires_grad]
+        for decay, chosen in (
+            (options.weight_decay, [each for each in learning if each.ndim > 1]),
+            (0.0, [each for each in learning if each.ndim <= 1]),
+        ):
+            groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
+    fused = all(each.device.type in FUSED for group in groups for each in group["params"])
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=options.lr_for_16, betas=options.betas, fused=fused)
+    return torch.optim.SGD(
+        groups, lr=options.lr_for_16, momentum=options.momentum, nesterov=options.nesterov, fused=fused
+    )
