@@ -110,7 +110,8 @@ def test_flags_come_along() -> None:
 
 @pytest.mark.parametrize("which", range(3))
 def test_partners_are_the_seeds(which: int) -> None:
-    shares = tuple(float(i == which) for i in range(3))
+    mosaic, mixup, paste = (float(i == which) for i in range(3))
+    shares = mosaic, mixup, paste
     asked: list[int] = []
 
     def read(index: int) -> Sample:
@@ -126,7 +127,7 @@ def test_partners_are_the_seeds(which: int) -> None:
     assert one[1].boxes.equal(other[1].boxes)
     mix(FIRST, 6, shares, 100, read)
     assert asked[2 * len(first) :] != first
-    mix(FIRST, 5, (0.0, 0.0, 0.0), 100, pytest.fail)
+    mix(FIRST, 5, (0.0, 0.0, 0.0), 100, pytest.fail)  # type: ignore[arg-type]
 
 
 def test_workers_change_nothing(records: list) -> None:

@@ -127,4 +127,4 @@ def test_what_cannot_be_learnt_from_is_found_before_training(tmp_path: Path, ste
 
 def test_the_pipeline_takes_the_place_of_other_steps() -> None:
     with pytest.raises(ValueError, match=r"hue is what pipeline = a.yaml takes the place of; leave one of them out"):
-        AugmentSettings(pipeline="a.yaml", hue=0.1)
+        AugmentSettings(pipeline=Path("a.yaml"), hue=0.1)

@@ -14,6 +14,7 @@ from torch import nn
 
 from rcnnkit import weights
 from rcnnkit.cli import main
+from rcnnkit.data.loading import Batch
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.training.detection import Detection, read_splits
 from rcnnkit.training.divergence import Record, leave
@@ -92,6 +93,7 @@ def test_the_pictures_are_those_that_the_network_saw(tiny: Values, tmp_path: Pat
     training, _ = read_splits(made.data)
     task = Detection(run, start(run, training, Detector), training, None, None)
     batch = next(task.batches(0))
+    assert isinstance(batch, Batch)
     folder, _ = leave(run, task.model, batch, {"loss": math.nan}, [])
     again, _ = leave(run, task.model, batch, {"loss": math.nan}, [])
     assert again.name == "diverged-2"  # nothing is overwritten

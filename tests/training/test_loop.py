@@ -469,10 +469,11 @@ def test_a_plateau_stops(tiny: Values, tmp_path: Path, monkeypatch: pytest.Monke
         return evaluation
 
     monkeypatch.setattr(detection, "evaluate", pretended)
-    console, options = Console(file=io.StringIO(), width=200), {"iterations": 9, "evaluate_every": 1}
+    file = io.StringIO()
+    console, options = Console(file=file, width=200), {"iterations": 9, "evaluate_every": 1}
     best = train(settings(tiny, **options, patience=2), tmp_path / "run", console=console)
     said = "stopped after 4 iterations: the last 2 evaluations were no better than 0.500 (train.patience = 2)"
-    assert said in console.file.getvalue()
+    assert said in file.getvalue()
     assert weights.read(best)[0]["training"]["AP"] == 0.5
     resumed = {**options, "resume": str(tmp_path / "run")}
     with pytest.raises(
@@ -486,9 +487,9 @@ def test_a_plateau_stops(tiny: Values, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_epochs_are_said_and_kept_in_iterations(tiny: Values, tmp_path: Path) -> None:
     del tiny["train"]["iterations"]
-    console = Console(file=io.StringIO(), width=250)
-    train(settings(tiny, epochs=1, batch=3), tmp_path / "run", console=console)
-    assert "1 epoch, which is 3 iterations; batches of 3" in console.file.getvalue()  # 8 pictures
+    file = io.StringIO()
+    train(settings(tiny, epochs=1, batch=3), tmp_path / "run", console=Console(file=file, width=250))
+    assert "1 epoch, which is 3 iterations; batches of 3" in file.getvalue()  # 8 pictures
     kept = read_settings(tmp_path / "run" / "settings.toml").train
     assert (kept.iterations, kept.epochs) == (3, None)
 

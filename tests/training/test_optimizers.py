@@ -1,6 +1,7 @@
 """Which rule weights learn by, against the rules written out and torch's other implementations."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,14 +10,15 @@ from torch import nn
 
 from rcnnkit.config import Settings
 from rcnnkit.detectors.kinds import build
+from rcnnkit.model import Model
 from rcnnkit.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.optimizers import make_optimizer, parts_of
 from rcnnkit.training.schedule import TrainSettings
 
-SMALL = {"model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 8}, "head": {"hidden": 8}}
+SMALL: dict[str, Any] = {"model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 8}, "head": {"hidden": 8}}
 
 
-def learnt(options: TrainSettings, plain: type[torch.optim.Optimizer] | None = None, **arguments: object) -> list:
+def learnt(options: TrainSettings, plain: Any = None, **arguments: Any) -> list[Any]:
     """Weights after four steps along the same gradients, by our optimizer or by a plain one of torch."""
     generator = torch.Generator().manual_seed(0)
     shapes = [(3, 2), (3,), (4, 3, 3, 3)]
@@ -48,7 +50,7 @@ def test_adamw_is_its_papers() -> None:
     options = TrainSettings(optimizer="adamw", lr_for_16=0.1, weight_decay=0.2, betas=(0.8, 0.95))
     generator = torch.Generator().manual_seed(0)
     start = [torch.randn(shape, generator=generator).double().numpy() for shape in [(3, 2), (3,), (4, 3, 3, 3)]]
-    means, squares = [0.0] * 3, [0.0] * 3
+    means, squares = [np.zeros(()) for _ in range(3)], [np.zeros(()) for _ in range(3)]
     for step in range(1, 5):
         for i, weight in enumerate(start):
             gradient = torch.randn(weight.shape, generator=generator).double().numpy()
@@ -78,12 +80,12 @@ def test_what_adamw_keeps_comes_back(tmp_path: Path) -> None:
     """To the bit: the next step is the same, also where weights lie channels last."""
     settings = Settings.model_validate(SMALL | {"data": {"root": "x"}, "train": {"optimizer": "adamw"}})
 
-    def made() -> tuple[nn.Module, torch.optim.Optimizer]:
+    def made() -> tuple[Model, torch.optim.Optimizer]:
         torch.manual_seed(0)
         detector = build(settings, ["a"]).to(memory_format=torch.channels_last)
         return detector, make_optimizer(parts_of(detector, 1.0), settings.train)
 
-    def step(detector: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    def step(detector: Model, optimizer: torch.optim.Optimizer, seed: int) -> None:
         torch.manual_seed(seed)
         for weight in detector.parameters():
             weight.grad = torch.randn_like(weight)

@@ -40,6 +40,6 @@ def test_epochs_are_so_many_iterations(epochs: int, pictures: int, batch: int, i
 def test_adamw_has_a_rate_of_its_own() -> None:
     own = TrainSettings(optimizer="adamw")
     assert (own.lr_for_16, own.weight_decay) == (1e-4, 0.05)
-    given = TrainSettings(optimizer="adamw", lr=3e-4, weight_decay=0.0)
+    given = TrainSettings(optimizer="adamw", lr_for_16=3e-4, weight_decay=0.0)
     assert (given.lr_for_16, given.weight_decay) == (3e-4, 0.0)
     assert (TrainSettings().lr_for_16, TrainSettings().weight_decay) == (0.02, 1e-4)
