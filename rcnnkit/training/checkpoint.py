@@ -103,8 +103,8 @@ def load_checkpoint(
     detector.origin = about.get("origin")
     for (key, name), (_, value) in kept.items():
         # In the weight's order in memory: fused steps go through both as they lie.
-        place = parameters[name].device if optimizer.defaults["fused"] else torch.device("cpu")
-        like = parameters[name] if key != "step" else torch.zeros((), device=place)
+        device = parameters[name].device if optimizer.defaults["fused"] else torch.device("cpu")
+        like = parameters[name] if key != "step" else torch.zeros((), device=device)
         optimizer.state[parameters[name]][key] = torch.empty_like(like).copy_(value)
     if average is not None:
         average.load_state_dict(averaged)

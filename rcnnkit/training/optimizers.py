@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,7 +25,7 @@ def parts_of(model: Model, backbone_lr: float) -> list[Part]:
     """The backbone, with its multiple of the learning rate, and the rest. A pyramid's own layers are of the rest."""
     if backbone_lr == 1:
         return [(list(model.parameters()), 1.0)]
-    network = model.backbone.body if isinstance(model.backbone, FPN) else model.backbone
+    network: Any = model.backbone.body if isinstance(model.backbone, FPN) else model.backbone
     backbone = list(network.parameters())
     known = {id(each) for each in backbone}
     return [(backbone, backbone_lr), ([each for each in model.parameters() if id(each) not in known], 1.0)]
@@ -36,7 +37,7 @@ def make_optimizer(parts: Sequence[Part], options: TrainSettings) -> torch.optim
     Args:
         parts: what is trained; the multiple of the learning rate is kept as `factor` of its groups.
     """
-    groups = []
+    groups: list[dict[str, Any]] = []
     for weights, factor in parts:
         learning = [each for each in weights if each.requires_grad]
         for decay, chosen in (
