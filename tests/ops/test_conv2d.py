@@ -33,6 +33,19 @@ CASES = {
     "tiny maps, an odd number of channels": (20, 17, 2, 2, 16, (3, 3), 1, 1),
     "tiny maps, wide": (14, 16, 1, 3, 16, (3, 5), 1, 2),
     "tiny maps, windows outside": (15, 16, 1, 1, 16, (2, 2), 1, 2),
+    # where neighbours on the map are rows of tiles
+    "3x3, one copied block": (1, 32, 9, 16, 48, (3, 3), 1, 1),
+    "3x3, several copied blocks": (2, 64, 61, 130, 32, (3, 3), 1, 1),
+    "3x3, stride 2, copied": (2, 32, 41, 60, 16, (3, 3), 2, 1),
+    "5x3, stride 3, copied": (1, 32, 40, 95, 16, (5, 3), 3, 2),
+    "2x2, stride 3, gaps between windows": (1, 32, 40, 95, 16, (2, 2), 3, 0),
+    "1x1, stride 2 of whole steps": (2, 64, 8, 7, 32, (1, 1), 2, 0),
+    "3x3, not copied": (3, 32, 5, 4, 32, (3, 3), 1, 1),
+    "3x3, wide map without rows": (1, 32, 3, 200, 80, (3, 3), 1, 0),
+    "fully connected, long, in parts": (70, 4704, 1, 1, 48, (1, 1), 1, 0),
+    "fully connected, long, one row": (1, 5001, 1, 1, 16, (1, 1), 1, 0),
+    "tiny maps, whole steps": (40, 64, 2, 2, 48, (3, 3), 1, 1),
+    "tiny maps, long": (33, 1056, 2, 2, 16, (3, 3), 1, 1),
 }
 
 
