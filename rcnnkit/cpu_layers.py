@@ -33,7 +33,8 @@ class Convolution(nn.Module):
     """A convolution, what is added to it and the ReLU after it, for maps of one type.
 
     Where `conv3x3` serves, it does, unless the map is so small that most of its tiles of 4 × 4 outputs would be empty;
-    so weights are kept for both. But in bfloat16 on a CPU with AMX all are `conv2d`. A fully connected layer is one of 1×1, of rows (…, C) in place of maps.
+    so weights are kept for both. In bfloat16 on a CPU with AMX all are `conv2d`. A fully connected layer is one of 1×1,
+    of rows (…, C) in place of maps.
 
     Args:
         layer: where the weights come from.

@@ -28,13 +28,14 @@ def conv2d_weights(weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor
 
 
 def panels_of(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """(…, K, O) in panels of 32 outputs, (…, ⌈O / 32⌉, K, 32); in bfloat16 two of K lie beside each other, and
-    zeros make K a multiple of 32."""
+    """(…, K, O) in panels of 32 outputs, (…, ⌈O / 32⌉, K, 32). In bfloat16 zeros make K a multiple of 32, and 32 of K
+    lie as tiles are loaded, (…, ⌈O / 32⌉, K / 32, 2, 16, 16, 2): of 16 outputs each two of K beside each other."""
     if dtype not in (torch.float32, torch.bfloat16):
         raise ValueError(f"weights are made for maps of float32 or bfloat16, not {dtype}")
     panels = F.pad(weight, (0, -weight.shape[-1] % PANEL)).unflatten(-1, (-1, PANEL)).transpose(-2, -3)
     if dtype == torch.bfloat16:
-        panels = F.pad(panels, (0, 0, 0, -panels.shape[-2] % STEP)).unflatten(-2, (-1, 2)).mT.flatten(-2)
+        steps = F.pad(panels, (0, 0, 0, -panels.shape[-2] % STEP)).unflatten(-1, (2, 16)).unflatten(-3, (-1, 16, 2))
+        panels = steps.movedim(-3, -1).movedim(-3, -4).flatten(-5).unflatten(-1, (-1, 2 * PANEL))
     return panels.to(dtype).contiguous()
 
 

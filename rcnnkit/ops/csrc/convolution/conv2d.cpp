@@ -33,7 +33,8 @@ class Convolution {
       : given(given), windows(windows), cells(cells), weights(weights), biases(biases), added(added), out(out) {}
 
   void run() const {
-    if (given.shape.batch >= kRows && given.shape.channels % pair == 0 && windows.are_mostly_outside())
+    const int64_t whole = weights_deep(1, given.input.scalar_type());  // channels whose weights lie together
+    if (given.shape.batch >= kRows && given.shape.channels % whole == 0 && windows.are_mostly_outside())
       by_place();
     else
       by_window();

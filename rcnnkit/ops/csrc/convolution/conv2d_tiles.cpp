@@ -3,6 +3,7 @@
 // once, and not once for each cell of the window.
 #include "conv2d_tiles.h"
 
+#include <atomic>
 #include <vector>
 
 namespace rcnnkit::convolution {
@@ -13,6 +14,8 @@ constexpr int64_t kDeep = 1024;              // … so many are multiplied befor
 constexpr int64_t kCachedWeights = 256 << 10;  // bytes; so many stay near while all of them are read again and again
 constexpr int64_t kBlockBytes = 1 << 20;   // of the rows in a block, so that they stay in the caches
 constexpr int64_t kMostRows = 1024;          // in a block
+constexpr int64_t kFewRows = 256;            // which may be a block even if …
+constexpr int64_t kShares = 4;               // … a thread then has fewer blocks than these to take
 constexpr int64_t kPadding = kStep;          // values after each gathered row
 constexpr double kMostBetween = 1.25;        // products, those for no output among them, for one that counts
 
@@ -44,12 +47,15 @@ class Convolution {
   const int64_t across = divide_up((windows.columns - 1) * windows.stride + windows.width, windows.stride);
   const int64_t copied_row = across * windows.stride * channels;
 
-  // f(item) for `count` items, on all threads.
+  // f(next) on all threads: next() is another of `count` items, or as many when none is left. Threads take items as they
+  // have time for them, since the cores of a busy machine are not equally fast.
   template <class F>
   void for_each(int64_t count, F f) const {
-    torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), count);
+    std::atomic<int64_t> taken = 0;
+    torch::stable::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
       tiles.begin();
-      f(begin, end);
+      f([&] { return std::min(taken.fetch_add(1, std::memory_order_relaxed), count); });
       tiles.end();
     });
   }
@@ -62,13 +68,14 @@ class Convolution {
     const int64_t apart = direct ? deep : padded + kPadding, count = given.shape.batch * places;
     const int64_t block = block_for(count, apart);
     const std::vector<Step> steps = steps_of_rows();
-    for_each(divide_up(count, block), [&](int64_t begin, int64_t end) {
+    const int64_t blocks = divide_up(count, block);
+    for_each(blocks, [&](auto next) {
       const int64_t gathered_rows = direct ? kTall : block;
       const Scratch<uint16_t> gathered(gathered_rows * apart);
       std::fill_n(gathered.get(), gathered_rows * apart, uint16_t());  // behind a row, its weights are 0
       const Scratch<float> sums(sums_for(block, steps.size()));
       std::vector<int64_t> to(block);
-      for (int64_t b = begin; b < end; ++b) {
+      for (int64_t b = next(); b < blocks; b = next()) {
         const int64_t first = b * block, here = std::min(block, count - first);
         for (int64_t i = 0; i < here; ++i) to[i] = (first + i) * outputs;
         // Tiles are read whole, but not beyond the end of the map.
@@ -85,12 +92,12 @@ class Convolution {
   void by_place() const {
     const int64_t apart = padded + kPadding, count = given.shape.batch, block = block_for(count, apart);
     const int64_t blocks = divide_up(count, block);
-    for_each(places * blocks, [&](int64_t begin, int64_t end) {
+    for_each(places * blocks, [&](auto next) {
       const Scratch<uint16_t> gathered(block * apart);
       std::fill_n(gathered.get(), block * apart, uint16_t());
       const Scratch<float> sums(sums_for(block, padded / kStep));
       std::vector<int64_t> to(block);
-      for (int64_t b = begin; b < end; ++b) {
+      for (int64_t b = next(); b < places * blocks; b = next()) {
         const int64_t place = b / blocks, first = b % blocks * block, here = std::min(block, count - first);
         const Part part = windows.inside(place / windows.columns, place % windows.columns);
         for (int64_t i = 0; i < here; ++i) {
@@ -116,8 +123,10 @@ class Convolution {
 
   int64_t rows_in_block() const {
     const int64_t row_bytes = windows.stride * copied_row * sizeof(uint16_t);
-    const int64_t most = kBlockBytes / row_bytes - (copied_rows(1) - 1);
     const int64_t threads = torch::stable::get_num_threads();
+    const int64_t share = given.shape.batch * windows.rows / (threads * kShares);
+    const int64_t most = std::min(kBlockBytes / row_bytes - (copied_rows(1) - 1),
+                                  std::max(share, divide_up(kFewRows, windows.columns)));
     int64_t best = 1, least = std::numeric_limits<int64_t>::max();
     for (int64_t rows = 1; rows <= std::min(most, windows.rows); ++rows) {
       const int64_t blocks = given.shape.batch * divide_up(windows.rows, rows);
@@ -132,18 +141,18 @@ class Convolution {
     const int64_t plane = copied_rows(rows) * copied_row;
     std::vector<Step> steps;
     for (int64_t y = 0; y < windows.height; ++y)
-      for (int64_t c = 0; c < channels; c += kStep)
-        for (int64_t x = 0; x < windows.width; ++x)
+      for (int64_t x = 0; x < windows.width; ++x)
+        for (int64_t c = 0; c < channels; c += kStep)
           steps.push_back({y % stride * plane + y / stride * copied_row + x * channels + c,
                            ((y * windows.width + x) * channels + c) * kPanel});
     std::vector<int64_t> places_of_block(positions(rows), -1);
     for (int64_t i = 0; i < positions(rows); ++i)
       if (i % across < windows.columns) places_of_block[i] = (i / across * windows.columns + i % across) * outputs;
-    for_each(given.shape.batch * blocks, [&](int64_t begin, int64_t end) {
+    for_each(given.shape.batch * blocks, [&](auto next) {
       const Scratch<uint16_t> copied(stride * plane + (kTall * stride + windows.width) * channels);
       const Scratch<float> sums(kTall * kPanel);
       std::vector<int64_t> to(places_of_block.size());
-      for (int64_t b = begin; b < end; ++b) {
+      for (int64_t b = next(); b < given.shape.batch * blocks; b = next()) {
         const int64_t picture = b / blocks, first = b % blocks * rows, here = std::min(rows, windows.rows - first);
         const Map<const uint16_t> map = {arrays.cells + picture * map_size, given.shape.height, given.shape.width,
                                          channels};
@@ -160,8 +169,9 @@ class Convolution {
 
   // How many of `count` rows, `apart` values from each other, go together.
   int64_t block_for(int64_t count, int64_t apart) const {
-    return block_of(count, std::min<int64_t>(kBlockBytes / (std::min(apart, kDeep) * sizeof(uint16_t)), kMostRows),
-                    kTall, kTall);
+    const int64_t share = up_to(count / (torch::stable::get_num_threads() * kShares), kTall);
+    const int64_t most = kBlockBytes / (std::min(apart, kDeep) * int64_t(sizeof(uint16_t)));
+    return block_of(count, std::min({most, kMostRows, std::max(share, kFewRows)}), kTall, kTall);
   }
 
   // `count` windows from the first on, `apart` values from each other.

@@ -135,6 +135,7 @@ constexpr int kBlockRows = 4, kBlockVectors = 2;
 struct Singles {
   using S = float;
   static constexpr int kChannels = 1;
+  static constexpr int64_t at(int64_t channel, int column) { return channel * kPanel + column; }
   typedef Floats Weights;
   static Weights weights(const float* from) { return load(from); }
   static Floats add(Floats sum, const float* row, Weights weights) { return sum + row[0] * weights; }
@@ -143,6 +144,9 @@ struct Singles {
 struct Pairs {
   using S = uint16_t;
   static constexpr int kChannels = 2;
+  static constexpr int64_t at(int64_t channel, int column) {  // of those that begin a step
+    return channel * kPanel + column / kTile * (kTile * kStep) + column % kTile * 2;
+  }
 #ifdef __AVX512BF16__
   typedef __m512bh Weights;
   static Weights weights(const uint16_t* from) { return (__m512bh)_mm512_loadu_si512(from); }
@@ -171,20 +175,25 @@ inline void products(const S* rows, int64_t row_stride, const S* panel, int64_t 
   for (int row = 0; row < kRows; row += kBlockRows)
     for (int column = 0; column < kPanel; column += kBlockVectors * lanes) {
       const S* a = rows + row * row_stride;
-      const S* b = panel + column * kTaken;
       Floats block[kBlockRows][kBlockVectors];
 #pragma GCC unroll 16
       for (int i = 0; i < kBlockRows; ++i)
 #pragma GCC unroll 4
         for (int j = 0; j < kBlockVectors; ++j) block[i][j] = start(row + i, column + j * lanes);
-      for (int64_t c = 0; c < channels; c += kTaken, b += kPanel * kTaken) {
-        typename Kind::Weights weights[kBlockVectors];
+      for (int64_t step = 0; step < channels; step += kStep) {
+        const S* b = panel + Kind::at(step, column);
+        const int64_t end = step + kStep < channels ? step + kStep : channels;
+        for (int64_t c = step; c < end; c += kTaken, b += Kind::at(kTaken, 0) / kTaken) {
+          typename Kind::Weights weights[kBlockVectors];
 #pragma GCC unroll 4
-        for (int j = 0; j < kBlockVectors; ++j) weights[j] = Kind::weights(b + j * lanes * kTaken);
+          for (int j = 0; j < kBlockVectors; ++j)
+            weights[j] = Kind::weights(b + Kind::at(0, j * lanes));
 #pragma GCC unroll 16
-        for (int i = 0; i < kBlockRows; ++i)
+          for (int i = 0; i < kBlockRows; ++i)
 #pragma GCC unroll 4
-          for (int j = 0; j < kBlockVectors; ++j) block[i][j] = Kind::add(block[i][j], a + i * row_stride + c, weights[j]);
+            for (int j = 0; j < kBlockVectors; ++j)
+              block[i][j] = Kind::add(block[i][j], a + i * row_stride + c, weights[j]);
+        }
       }
 #pragma GCC unroll 16
       for (int i = 0; i < kBlockRows; ++i)
@@ -264,7 +273,7 @@ void end_tiles() { _tile_release(); }
 template <bool tall, bool wide>
 inline void tile_products(const uint16_t* rows, int64_t row_stride, const Step* steps, int64_t deep,
                           const uint16_t* panel, bool more, float* sums) {
-  constexpr int kBytes = kPanel * sizeof(float);
+  constexpr int kBytes = kPanel * sizeof(float), kStepBytes = kStep * sizeof(uint16_t);
   const int64_t stride = row_stride * sizeof(uint16_t);
   float* const lower = sums + kTile * kPanel;
   if (more) {
@@ -281,11 +290,11 @@ inline void tile_products(const uint16_t* rows, int64_t row_stride, const Step* 
   for (int64_t k = 0; k < deep; ++k) {
     const uint16_t* a = rows + steps[k].row;
     const uint16_t* b = panel + steps[k].weights;
-    _tile_loadd(6, b, kBytes);
+    _tile_loadd(6, b, kStepBytes);
     _tile_loadd(4, a, stride);
     _tile_dpbf16ps(0, 4, 6);
     if constexpr (wide) {
-      _tile_loadd(7, b + kStep, kBytes);
+      _tile_loadd(7, b + kTile * kStep, kStepBytes);
       _tile_dpbf16ps(1, 4, 7);
     }
     if constexpr (tall) {

@@ -33,7 +33,8 @@ struct Kernels {
   // coefficient i of channel c goes to out[i · stride + c].
   void (*read)(Map<const S> map, int64_t top, int64_t left, S* out, int64_t stride);
   // out (kRows, kPanel) = rows (kRows, channels) · panel (channels, kPanel), rows apart by the strides; added to what is
-  // in `out`, if `more`. A panel of bfloat16 is (channels / 2, kPanel, 2): two channels of an output lie together.
+  // in `out`, if `more`. A panel of bfloat16 is (channels / kStep, kPanel / kTile, kStep / 2, kTile, 2), as tiles are
+  // loaded: two channels of an output lie together.
   void (*multiply)(const S* rows, int64_t row_stride, const S* panel, int64_t channels, bool more, float* out,
                    int64_t out_stride);
   // The first `channels` outputs of the tile whose first output is (top, left), with the bias (channels,) and, unless
