@@ -63,12 +63,13 @@ class Convolution {
     const int64_t block = block_for(count, apart);
     std::vector<Span> spans;
     append(spans, {0, 0, padded});
-    torch::stable::parallel_for(0, divide_up(count, block), 1, [&](int64_t begin, int64_t end) {
+    const int64_t blocks = divide_up(count, block);
+    share_out(blocks, [&](auto next) {
       const int64_t gathered_rows = direct ? kRows : block;
       const Scratch<S> gathered(gathered_rows * apart);
       const Scratch<float> sums(spans.size() > 1 ? given.panels * block * kPanel : 0);
       std::fill_n(gathered.get(), gathered_rows * apart, S());  // the last rows may not be all
-      for (int64_t b = begin; b < end; ++b) {
+      for (int64_t b = next(); b < blocks; b = next()) {
         const int64_t first = b * block, here = std::min(block, count - first);
         const int64_t whole = direct ? here / kRows * kRows : 0;  // rows that are not gathered
         for (int64_t i = whole; i < here; ++i)
@@ -85,11 +86,11 @@ class Convolution {
   void by_place() const {
     const int64_t apart = padded + kPad, count = given.shape.batch, block = block_for(count, apart);
     const int64_t blocks = divide_up(count, block);
-    torch::stable::parallel_for(0, places * blocks, 1, [&](int64_t begin, int64_t end) {
+    share_out(places * blocks, [&](auto next) {
       const Scratch<S> gathered(block * apart);
       const Scratch<float> sums(given.panels * block * kPanel);
       std::fill_n(gathered.get(), block * apart, S());  // the last rows may not be all
-      for (int64_t b = begin; b < end; ++b) {
+      for (int64_t b = next(); b < places * blocks; b = next()) {
         const int64_t place = b / blocks, first = b % blocks * block, here = std::min(block, count - first);
         const Part part = windows.inside(place / windows.columns, place % windows.columns);
         for (int64_t i = 0; i < here; ++i) gather_window(first + i, place, part, gathered.get() + i * apart);

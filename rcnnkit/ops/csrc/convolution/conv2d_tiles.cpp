@@ -3,7 +3,6 @@
 // once, and not once for each cell of the window.
 #include "conv2d_tiles.h"
 
-#include <atomic>
 #include <vector>
 
 namespace rcnnkit::convolution {
@@ -11,11 +10,10 @@ namespace {
 
 constexpr int64_t kLong = 4608;              // values of a row; of longer ones …
 constexpr int64_t kDeep = 1024;              // … so many are multiplied before those of the next rows
-constexpr int64_t kCachedWeights = 256 << 10;  // bytes; so many stay near while all of them are read again and again
+constexpr int64_t kCachedWeights = 128 << 10;  // bytes; so many stay near while all of them are read again and again
 constexpr int64_t kBlockBytes = 1 << 20;   // of the rows in a block, so that they stay in the caches
 constexpr int64_t kMostRows = 1024;          // in a block
-constexpr int64_t kFewRows = 256;            // which may be a block even if …
-constexpr int64_t kShares = 4;               // … a thread then has fewer blocks than these to take
+constexpr int64_t kFewRows = 256;            // which may be a block even if there are few of these
 constexpr int64_t kPadding = kStep;          // values after each gathered row
 constexpr double kMostBetween = 1.25;        // products, those for no output among them, for one that counts
 
@@ -47,15 +45,11 @@ class Convolution {
   const int64_t across = divide_up((windows.columns - 1) * windows.stride + windows.width, windows.stride);
   const int64_t copied_row = across * windows.stride * channels;
 
-  // f(next) on all threads: next() is another of `count` items, or as many when none is left. Threads take items as they
-  // have time for them, since the cores of a busy machine are not equally fast.
   template <class F>
   void for_each(int64_t count, F f) const {
-    const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), count);
-    std::atomic<int64_t> taken = 0;
-    torch::stable::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
+    share_out(count, [&](auto next) {
       tiles.begin();
-      f([&] { return std::min(taken.fetch_add(1, std::memory_order_relaxed), count); });
+      f(next);
       tiles.end();
     });
   }
@@ -124,9 +118,8 @@ class Convolution {
   int64_t rows_in_block() const {
     const int64_t row_bytes = windows.stride * copied_row * sizeof(uint16_t);
     const int64_t threads = torch::stable::get_num_threads();
-    const int64_t share = given.shape.batch * windows.rows / (threads * kShares);
     const int64_t most = std::min(kBlockBytes / row_bytes - (copied_rows(1) - 1),
-                                  std::max(share, divide_up(kFewRows, windows.columns)));
+                                  share_of(given.shape.batch * windows.rows, divide_up(kFewRows, windows.columns)));
     int64_t best = 1, least = std::numeric_limits<int64_t>::max();
     for (int64_t rows = 1; rows <= std::min(most, windows.rows); ++rows) {
       const int64_t blocks = given.shape.batch * divide_up(windows.rows, rows);
@@ -169,9 +162,8 @@ class Convolution {
 
   // How many of `count` rows, `apart` values from each other, go together.
   int64_t block_for(int64_t count, int64_t apart) const {
-    const int64_t share = up_to(count / (torch::stable::get_num_threads() * kShares), kTall);
     const int64_t most = kBlockBytes / (std::min(apart, kDeep) * int64_t(sizeof(uint16_t)));
-    return block_of(count, std::min({most, kMostRows, std::max(share, kFewRows)}), kTall, kTall);
+    return block_of(count, std::min({most, kMostRows, share_of(count, kFewRows)}), kTall, kTall);
   }
 
   // `count` windows from the first on, `apart` values from each other.

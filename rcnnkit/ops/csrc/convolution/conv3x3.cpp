@@ -27,7 +27,8 @@ Tensor forward(Tensor input, Tensor weight, Tensor bias, std::optional<Tensor> r
     const int64_t rows = divide_up(shape.height, kOutputs), columns = divide_up(shape.width, kOutputs);
     const int64_t count = shape.batch * rows * columns, block = block_of(count, kMostTiles);
     const int64_t deep = channels + kPad, weights_apart = weights_deep(channels, given.input.scalar_type()) * kPanel;
-    torch::stable::parallel_for(0, divide_up(count, block), 1, [&](int64_t begin, int64_t end) {
+    const int64_t blocks = divide_up(count, block);
+    share_out(blocks, [&](auto next) {
       const Scratch<S> before(kCoefficients * block * deep);
       const Scratch<float> after(kCoefficients * block * kPanel);
       std::fill_n(before.get(), kCoefficients * block * deep, S());  // the last block may not be full
@@ -35,7 +36,7 @@ Tensor forward(Tensor input, Tensor weight, Tensor bias, std::optional<Tensor> r
         return std::array{i / (rows * columns) * shape.height * shape.width, i / columns % rows * kOutputs,
                           i % columns * kOutputs};
       };
-      for (int64_t b = begin; b < end; ++b) {
+      for (int64_t b = next(); b < blocks; b = next()) {
         const int64_t first = b * block, here = std::min(block, count - first);
         for (int64_t i = 0; i < here; ++i) {
           const auto [cell, top, left] = tile(first + i);

@@ -3,6 +3,7 @@
 #include "../cpu/regions.h"
 #include "kernels.h"
 
+#include <atomic>
 #include <limits>
 #include <optional>
 
@@ -15,6 +16,22 @@ inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // What it costs, in rows, to begin a block of them: all weights are read again.
 constexpr int64_t kBeginning = 8;
 constexpr int64_t kPad = 16;  // values after each row, which must not all meet in the same cache sets
+
+// f(next) on all threads: next() is another of `count` items, or `count` when none is left. Threads take items as they
+// have time for them, since the cores of a busy machine are not equally fast.
+template <class F>
+void share_out(int64_t count, F f) {
+  const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), count);
+  std::atomic<int64_t> taken = 0;
+  torch::stable::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
+    f([&] { return std::min(taken.fetch_add(1, std::memory_order_relaxed), count); });
+  });
+}
+
+// At most so many of `count` rows are a block, unless it has `few`: a thread that is slow must be able to take fewer.
+inline int64_t share_of(int64_t count, int64_t few) {
+  return std::max(count / (4 * int64_t(torch::stable::get_num_threads())), few);
+}
 
 // How many of `count` rows a block takes, `most` at most, so that the thread with most to do is done soonest.
 inline int64_t block_of(int64_t count, int64_t most, int64_t together = kRows, int64_t beginning = kBeginning) {
