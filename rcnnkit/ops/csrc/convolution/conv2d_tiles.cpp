@@ -40,10 +40,12 @@ class Convolution {
   const int64_t places = windows.rows * windows.columns;
   const int64_t deep = windows.height * windows.width * channels, padded = up_to<int64_t>(deep, kStep);
   const int64_t map_size = given.shape.height * given.shape.width * channels;
-  // Where the values of a row of cells begin on the copy of a block, which has all its pictures' columns and, apart from
-  // each other, rows whose numbers differ by less than the stride.
-  const int64_t across = divide_up((windows.columns - 1) * windows.stride + windows.width, windows.stride);
-  const int64_t copied_row = across * windows.stride * channels;
+  // Of a row of cells on the copy of a block, as many as the outputs of a row are apart there. What a window sees beyond
+  // the map's right side is 0, as is what the next row begins with.
+  const int64_t across =
+      divide_up(std::min((windows.columns - 1) * windows.stride + windows.width, windows.padding + given.shape.width),
+                windows.stride);
+  const int64_t copied_row = across * windows.stride * channels, copied_padding = windows.padding * channels;
 
   template <class F>
   void for_each(int64_t count, F f) const {
@@ -131,7 +133,7 @@ class Convolution {
 
   void by_shifting() const {
     const int64_t rows = rows_in_block(), blocks = divide_up(windows.rows, rows), stride = windows.stride;
-    const int64_t plane = copied_rows(rows) * copied_row;
+    const int64_t plane = copied_rows(rows) * copied_row + copied_padding;  // of rows that are a stride apart
     std::vector<Step> steps;
     for (int64_t y = 0; y < windows.height; ++y)
       for (int64_t x = 0; x < windows.width; ++x)
@@ -152,6 +154,8 @@ class Convolution {
         for (int64_t i = 0; i < stride * copied_rows(here); ++i)
           gather<uint16_t>(map, windows.begin(first) + i, -windows.padding, {0, 0, 1, across * stride},
                            copied.get() + i % stride * plane + i / stride * copied_row);
+        for (int64_t i = 0; i < stride; ++i)
+          std::fill_n(copied.get() + i * plane + copied_rows(here) * copied_row, copied_padding, uint16_t());
         const int64_t at = (picture * places + first * windows.columns) * outputs;
         for (size_t i = 0; i < to.size(); ++i) to[i] = places_of_block[i] < 0 ? -1 : at + places_of_block[i];
         multiply(positions(here), steps, stride * channels, sums.get(), to.data(),
