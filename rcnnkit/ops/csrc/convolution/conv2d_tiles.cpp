@@ -15,6 +15,7 @@ constexpr int64_t kBlockBytes = 1 << 20;   // of the rows in a block, so that th
 constexpr int64_t kMostRows = 1024;          // in a block
 constexpr int64_t kFewRows = 256;            // which may be a block even if there are few of these
 constexpr int64_t kPadding = kStep;          // values after each gathered row
+constexpr int64_t kShort = 64;               // values of a window's row that `Tiles::copy` takes, at most
 constexpr double kMostBetween = 1.25;        // products, those for no output among them, for one that counts
 
 template <class T>
@@ -172,10 +173,16 @@ class Convolution {
 
   // `count` windows from the first on, `apart` values from each other.
   void gather_windows(int64_t first, int64_t count, uint16_t* row, int64_t apart) const {
+    const int64_t height = given.shape.height, width = given.shape.width, length = windows.width * channels;
     int64_t picture = first / places, y = first % places / windows.columns, x = first % places % windows.columns;
     for (int64_t i = 0; i < count; ++i, row += apart) {
-      gather<uint16_t>({arrays.cells + picture * map_size, given.shape.height, given.shape.width, channels},
-                       windows.begin(y), windows.begin(x), windows.whole(), row);
+      const int64_t top = windows.begin(y), left = windows.begin(x);
+      const Map<const uint16_t> map = {arrays.cells + picture * map_size, height, width, channels};
+      const bool inside = top >= 0 && left >= 0 && top + windows.height <= height && left + windows.width <= width;
+      if (inside && length <= kShort)
+        tiles.copy(map.cells + (top * width + left) * channels, width * channels, windows.height, length, row);
+      else
+        gather<uint16_t>(map, top, left, windows.whole(), row);
       if (++x == windows.columns) x = 0, ++y;
       if (y == windows.rows) y = 0, ++picture;
     }

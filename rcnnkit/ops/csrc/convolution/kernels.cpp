@@ -270,6 +270,23 @@ const TileConfig kTiles = {1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 
 void begin_tiles() { _tile_loadconfig(&kTiles); }
 void end_tiles() { _tile_release(); }
 
+template <int whole>
+inline void copy_rows(const uint16_t* from, int64_t apart, int64_t count, int64_t length, uint16_t* to) {
+  constexpr int kValues = 32;
+  const __mmask32 rest = __mmask32((uint64_t(1) << (length - whole * kValues)) - 1);
+  for (int64_t i = 0; i < count; ++i, from += apart, to += length) {
+    if constexpr (whole) _mm512_storeu_si512(to, _mm512_loadu_si512(from));
+    const __m512i last = _mm512_maskz_loadu_epi16(rest, from + whole * kValues);
+    if (i + 1 < count) _mm512_storeu_si512(to + whole * kValues, last);  // the next row overwrites the zeros
+    else _mm512_mask_storeu_epi16(to + whole * kValues, rest, last);
+  }
+}
+
+void copy_short_rows(const uint16_t* from, int64_t apart, int64_t count, int64_t length, uint16_t* to) {
+  if (length <= 32) copy_rows<0>(from, apart, count, length, to);
+  else copy_rows<1>(from, apart, count, length, to);
+}
+
 template <bool tall, bool wide>
 inline void tile_products(const uint16_t* rows, int64_t row_stride, const Step* steps, int64_t deep,
                           const uint16_t* panel, bool more, float* sums) {
@@ -357,7 +374,7 @@ void tile_outputs(const uint16_t* rows, int64_t row_stride, const Step* steps, i
   else put_rows<false, false>(sums, places, count, bias, residual, least, out);
 }
 
-const Tiles kTileKernels = {begin_tiles, end_tiles, tile_multiply, tile_outputs};
+const Tiles kTileKernels = {begin_tiles, end_tiles, copy_short_rows, tile_multiply, tile_outputs};
 constexpr const Tiles* kHasTiles = &kTileKernels;
 #else
 constexpr const Tiles* kHasTiles = nullptr;

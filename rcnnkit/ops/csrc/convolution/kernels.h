@@ -58,6 +58,8 @@ struct Step {
 struct Tiles {
   void (*begin)();  // before the first product in a thread
   void (*end)();    // after the last: a thread that may use tiles is dearer to switch
+  // to (count, length) = rows of at most 64 values that lie `apart`.
+  void (*copy)(const uint16_t* from, int64_t apart, int64_t count, int64_t length, uint16_t* to);
   // sums (32, kPanel) = rows · panel, added to what is in `sums`, if `more`. Rows from `count` on may be left out, but
   // must be readable up to a multiple of 16.
   void (*multiply)(const uint16_t* rows, int64_t row_stride, const Step* steps, int64_t deep, const uint16_t* panel,

@@ -43,38 +43,30 @@ struct Windows {
   }
 };
 
-// Copies `count` rows of bytes, of a map to a row without gaps. memcpy, but without a call where the rows are short.
-inline void copy_rows(const char* from, int64_t from_apart, int64_t count, size_t bytes, char* to) {
-  const auto by_ends = [&]<size_t half>() {  // two halves that may overlap
-    for (int64_t i = 0; i < count; ++i, from += from_apart, to += bytes) {
-      std::memcpy(to, from, half);
-      std::memcpy(to + bytes - half, from + bytes - half, half);
-    }
+// memcpy, but without a call for the few bytes of a window's rows of pixels.
+inline void copy(void* to, const void* from, size_t bytes) {
+  const auto ends = [&]<size_t half>() {  // two halves that may overlap
+    std::memcpy(to, from, half);
+    std::memcpy(static_cast<char*>(to) + bytes - half, static_cast<const char*>(from) + bytes - half, half);
   };
-  if (bytes <= 128 && bytes > 64) return by_ends.template operator()<64>();
-  if (bytes <= 64 && bytes >= 32) return by_ends.template operator()<32>();
-  for (int64_t i = 0; i < count; ++i) std::memcpy(to + i * bytes, from + i * from_apart, bytes);
+  if (bytes > 128 || bytes < 32) std::memcpy(to, from, bytes);
+  else if (bytes > 64) ends.template operator()<64>();
+  else ends.template operator()<32>();
 }
 
 // Copies part of the window whose first cell is (top, left); outside the map all is 0.
 template <class S>
 void gather(Map<const S> map, int64_t top, int64_t left, Part part, S* row) {
-  const int64_t width = part.right - part.left, whole = width * map.channels, apart = map.width * map.channels;
+  const int64_t width = part.right - part.left, whole = width * map.channels;
   left += part.left;
   const int64_t first = std::clamp<int64_t>(-left, 0, width), last = std::clamp<int64_t>(map.width - left, first, width);
-  const int64_t begin = top + part.top, end = top + part.bottom;
-  const bool across = first == 0 && last == width;
-  if (!across || begin < 0 || end > map.height) std::fill_n(row, (end - begin) * whole, S());
-  const int64_t above = std::clamp<int64_t>(-begin, 0, end - begin), below = std::min(end, map.height);
-  if (last == first || begin + above >= below) return;
-  const S* from = map.cells + (begin + above) * apart + (left + first) * map.channels;
-  S* to = row + above * whole + first * map.channels;
-  const size_t bytes = (last - first) * map.channels * sizeof(S);
-  if (across)
-    copy_rows(reinterpret_cast<const char*>(from), apart * sizeof(S), below - begin - above, bytes,
-              reinterpret_cast<char*>(to));
-  else
-    for (int64_t y = begin + above; y < below; ++y, from += apart, to += whole) std::memcpy(to, from, bytes);
+  for (int64_t y = top + part.top; y < top + part.bottom; ++y, row += whole) {
+    const bool inside = y >= 0 && y < map.height;
+    if (!inside || first > 0 || last < width) std::fill_n(row, whole, S());
+    if (inside && last > first)
+      copy(row + first * map.channels, map.cells + (y * map.width + left + first) * map.channels,
+           (last - first) * map.channels * sizeof(S));
+  }
 }
 
 }  // namespace rcnnkit::convolution
