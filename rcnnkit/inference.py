@@ -25,9 +25,8 @@ def prepare(detector: AnyDetector, precision: str) -> AnyDetector:
     Batch norm is folded into the convolution before it where a module is known to call them in turn, feature maps lie
     channels last, and the weights of all but the last layers are kept in the type that they are multiplied in, which
     autocast would convert them to for every picture. Boxes, scores and everything after the last layers stay float32.
-    On an x86 CPU the layers are `rcnnkit.cpu_layers`, in float32 and in bf16, except in bf16 where it has AMX, which
-    torch's make use of; 3×3 convolutions then hold their weights five times over. It can be pickled, for other
-    processes on the same machine.
+    On an x86 CPU the layers are `rcnnkit.cpu_layers`, in float32 and in bf16; 3×3 convolutions then hold their weights
+    five times over, but not in bf16 where the CPU has AMX. It can be pickled, for other processes on the same machine.
 
     Args:
         precision: "float32", "bf16" or "fp16"; "auto" is bf16 where the machine multiplies in it.

@@ -8,15 +8,15 @@
 namespace rcnnkit::convolution {
 namespace {
 
-constexpr int64_t kLong = 4608;              // values of a row; of longer ones …
-constexpr int64_t kDeep = 1024;              // … so many are multiplied before those of the next rows
-constexpr int64_t kCachedWeights = 128 << 10;  // bytes; so many stay near while all of them are read again and again
-constexpr int64_t kBlockBytes = 1 << 20;   // of the rows in a block, so that they stay in the caches
-constexpr int64_t kMostRows = 1024;          // in a block
-constexpr int64_t kFewRows = 256;            // which may be a block even if there are few of these
-constexpr int64_t kPadding = kStep;          // values after each gathered row
-constexpr int64_t kShort = 64;               // values of a window's row that `Tiles::copy` takes, at most
-constexpr double kMostBetween = 1.25;        // products, those for no output among them, for one that counts
+constexpr int64_t kLong = 4608;        // values of a row; of longer ones …
+constexpr int64_t kDeep = 1024;        // … so many are multiplied before those of the next rows
+constexpr int64_t kCached = 128 << 10;  // bytes of weights; so many stay near while rows come one after the other
+constexpr int64_t kBlockBytes = 1 << 20;  // of the rows in a block, so that they stay in the caches
+constexpr int64_t kMostRows = 1024;    // in a block
+constexpr int64_t kFewRows = 256;      // which may be a block even if there are few of these
+constexpr int64_t kPadding = kStep;    // values after each gathered row
+constexpr int64_t kShort = 64;         // values of a window's row that `Tiles::copy` takes, at most
+constexpr double kMostBetween = 1.25;  // products, those for no output among them, for one that counts
 
 template <class T>
 T up_to(T value, T multiple) { return divide_up(value, multiple) * multiple; }
@@ -43,17 +43,19 @@ class Convolution {
   const int64_t map_size = given.shape.height * given.shape.width * channels;
   // Of a row of cells on the copy of a block, as many as the outputs of a row are apart there. What a window sees beyond
   // the map's right side is 0, as is what the next row begins with.
-  const int64_t across =
-      divide_up(std::min((windows.columns - 1) * windows.stride + windows.width, windows.padding + given.shape.width),
-                windows.stride);
+  const int64_t across = std::max(
+      windows.columns, divide_up(std::min((windows.columns - 1) * windows.stride + windows.width,
+                                          windows.padding + given.shape.width),
+                                 windows.stride));
   const int64_t copied_row = across * windows.stride * channels, copied_padding = windows.padding * channels;
 
   template <class F>
   void for_each(int64_t count, F f) const {
     share_out(count, [&](auto next) {
-      tiles.begin();
+      TileState before;
+      tiles.begin(&before);
       f(next);
-      tiles.end();
+      tiles.end(&before);
     });
   }
 
@@ -232,7 +234,7 @@ class Convolution {
                       std::clamp<int64_t>(count - i - kTall, 0, kTall), arrays.biases + done, arrays.added ? arrays.added + done : nullptr, given.least,
                       arrays.out + done);
     };
-    if (deep * outputs * int64_t(sizeof(uint16_t)) <= kCachedWeights) {
+    if (deep * outputs * int64_t(sizeof(uint16_t)) <= kCached) {
       for (int64_t i = 0; i < count; i += kTall)
         for (int64_t panel = 0; panel < given.panels; ++panel) product(i, panel, 0, all, sums);
       return;

@@ -258,8 +258,8 @@ void largest(Map<const S> map, int64_t top, int64_t left, int64_t bottom, int64_
 }
 
 #ifdef __AMX_BF16__
-// Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 weights. GCC must not see what is read as written by this file: its
-// instructions on tiles do not say that they read memory.
+// Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 weights. GCC is not told what memory its instructions on tiles read, so
+// that nothing they read may be written in the same function.
 struct alignas(64) TileConfig {
   uint8_t palette, first_row, reserved[14];
   uint16_t row_bytes[16];
@@ -267,8 +267,11 @@ struct alignas(64) TileConfig {
 };
 const TileConfig kTiles = {1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
 
-void begin_tiles() { _tile_loadconfig(&kTiles); }
-void end_tiles() { _tile_release(); }
+void begin_tiles(TileState* before) {
+  _tile_storeconfig(before);
+  _tile_loadconfig(&kTiles);
+}
+void end_tiles(const TileState* before) { _tile_loadconfig(before); }
 
 template <int whole>
 inline void copy_rows(const uint16_t* from, int64_t apart, int64_t count, int64_t length, uint16_t* to) {

@@ -53,11 +53,16 @@ struct Step {
   int64_t row, weights;
 };
 
+// How a thread's tiles are configured.
+struct alignas(64) TileState {
+  uint8_t bytes[64];
+};
+
 // Products of bfloat16 in tiles (Intel's AMX), of levels that have them: 32 rows are multiplied with a panel at a time. Any
 // 32 rows that lie equally far apart will do, so that those of a map need not be gathered.
 struct Tiles {
-  void (*begin)();  // before the first product in a thread
-  void (*end)();    // after the last: a thread that may use tiles is dearer to switch
+  void (*begin)(TileState* before);     // before the first product in a thread
+  void (*end)(const TileState* before);  // after the last: others' tiles are theirs again, such as oneDNN's
   // to (count, length) = rows of at most 64 values that lie `apart`.
   void (*copy)(const uint16_t* from, int64_t apart, int64_t count, int64_t length, uint16_t* to);
   // sums (32, kPanel) = rows · panel, added to what is in `sums`, if `more`. Rows from `count` on may be left out, but
