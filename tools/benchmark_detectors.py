@@ -16,6 +16,7 @@ a cleverer algorithm saves; `matmul` is what the machine reaches on 2048 × 2048
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import tempfile
@@ -137,7 +138,7 @@ def peers(model: nn.Module, picture: torch.Tensor) -> dict[str, Callable[[], Any
                 request = core.compile_model(
                     network, "CPU", hints | {"PERFORMANCE_HINT": "LATENCY"}
                 ).create_infer_request()
-                calls[f"OpenVINO, {name}"] = lambda request=request: request.infer(given)
+                calls[f"OpenVINO, {name}"] = functools.partial(request.infer, given)
     return calls
 
 
