@@ -14,7 +14,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from rcnnkit.backbones.fpn import Lateral
 from rcnnkit.backbones.two_fc import TwoFC
 from rcnnkit.heads.convs_fc import ConvsFC
-from rcnnkit.ops.conv2d import LANES, conv2d, conv2d_weights
+from rcnnkit.ops.conv2d import LANES, conv2d, conv2d_weights, multiplies_in_tiles
 from rcnnkit.ops.conv3x3 import conv3x3, winograd_weights
 from rcnnkit.ops.max_pool2d import max_pool2d
 
@@ -25,14 +25,16 @@ def served_types() -> set[torch.dtype]:
     """The types in which these layers are faster than torch's on this CPU, as far as that was measured."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return set()
-    return {torch.float32} if torch.cpu._is_amx_tile_supported() else {torch.float32, torch.bfloat16}
+    refused = torch.cpu._is_amx_tile_supported() and not multiplies_in_tiles()  # to this process, or by its user
+    return {torch.float32} if refused else {torch.float32, torch.bfloat16}
 
 
 class Convolution(nn.Module):
     """A convolution, what is added to it and the ReLU after it, for maps of one type.
 
     Where `conv3x3` serves, it does, unless the map is so small that most of its tiles of 4 × 4 outputs would be empty;
-    so weights are kept for both. A fully connected layer is one of 1×1, of rows (…, C) in place of maps.
+    so weights are kept for both. In bfloat16 on a CPU with AMX all are `conv2d`. A fully connected layer is one of 1×1,
+    of rows (…, C) in place of maps.
 
     Args:
         layer: where the weights come from.
@@ -53,8 +55,9 @@ class Convolution(nn.Module):
         more = -self.outputs % LANES
         weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, more))
         self.weight, self.bias = conv2d_weights(weight, dtype), F.pad(bias.float(), (0, more))
-        by_tiles = (self.size, self.stride, self.padding, weight.shape[1] % LANES) == ((3, 3), 1, 1, 0)
-        self.coefficients = winograd_weights(weight, dtype) if by_tiles else None
+        small = (self.size, self.stride, self.padding, weight.shape[1] % LANES) == ((3, 3), 1, 1, 0)
+        fast = dtype == torch.bfloat16 and multiplies_in_tiles()  # four times the products cost less than transforming
+        self.coefficients = winograd_weights(weight, dtype) if small and not fast else None
         self.relu = False
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from rcnnkit.backbones.norms import FrozenNorm
@@ -25,9 +25,8 @@ def prepare(detector: AnyDetector, precision: str) -> AnyDetector:
     Batch norm is folded into the convolution before it where a module is known to call them in turn, feature maps lie
     channels last, and the weights of all but the last layers are kept in the type that they are multiplied in, which
     autocast would convert them to for every picture. Boxes, scores and everything after the last layers stay float32.
-    On an x86 CPU the layers are `rcnnkit.cpu_layers`, in float32 and in bf16, except in bf16 where it has AMX, which
-    torch's make use of; 3×3 convolutions then hold their weights five times over. It can be pickled, for other
-    processes on the same machine.
+    On an x86 CPU the layers are `rcnnkit.cpu_layers`, in float32 and in bf16; 3×3 convolutions then hold their weights
+    five times over, but not in bf16 where the CPU has AMX. It can be pickled, for other processes on the same machine.
 
     Args:
         precision: "float32", "bf16" or "fp16"; "auto" is bf16 where the machine multiplies in it.
@@ -57,7 +56,17 @@ def prepare(detector: AnyDetector, precision: str) -> AnyDetector:
 
 def _convert(_: nn.Module, inputs: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
     """A hook. It is a function of the module, so that the detector can be pickled and sent to another process."""
-    return inputs[0].to(dtype=dtype, memory_format=torch.channels_last), *inputs[1:]
+    return _channels_last(inputs[0], dtype), *inputs[1:]
+
+
+def _channels_last(pixels: Tensor, dtype: torch.dtype) -> Tensor:
+    """As `.to`, which takes twice as long on a CPU where the channels are few."""
+    if pixels.device.type != "cpu" or pixels.shape[1] > 4 or not pixels.is_contiguous():
+        return pixels.to(dtype=dtype, memory_format=torch.channels_last)
+    moved = torch.empty_like(pixels, dtype=dtype, memory_format=torch.channels_last)
+    for to, channel in zip(moved.unbind(1), pixels.unbind(1), strict=True):
+        to.copy_(channel)
+    return moved
 
 
 def _fold_norms(module: nn.Module, places: Counter[nn.Module | None]) -> None:

@@ -196,8 +196,20 @@ def test_other_convolutions_stay(layer: nn.Conv2d) -> None:
 
 def test_types_that_torch_serves_better(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    for amx, types in ((False, {torch.float32, torch.bfloat16}), (True, {torch.float32})):
+    both, one = {torch.float32, torch.bfloat16}, {torch.float32}
+    for amx, tiles, types in ((False, False, both), (True, True, both), (True, False, one)):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        monkeypatch.setattr(rcnnkit.cpu_layers, "multiplies_in_tiles", lambda tiles=tiles: tiles)
         assert served_types() == types
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert not served_types()
+
+
+@pytest.mark.parametrize("tiles", [False, True])
+def test_what_is_multiplied_in_tiles_is_not_transformed(tiles: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rcnnkit.cpu_layers, "multiplies_in_tiles", lambda: tiles)
+    layer, maps = nn.Conv2d(16, 32, 3, padding=1), torch.randn(1, 16, 16, 16)
+    assert Convolution(layer, torch.float32).coefficients is not None
+    ours = Convolution(layer, torch.bfloat16)
+    assert (ours.coefficients is None) == tiles
+    torch.testing.assert_close(ours(maps.bfloat16()).float(), layer(maps), rtol=0, atol=0.1)

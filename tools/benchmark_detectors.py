@@ -4,6 +4,10 @@
     python tools/benchmark_detectors.py training CONFIG [section.key=value …]
     python tools/benchmark_detectors.py windows [--backbone resnet18] [--regions 2000]
 
+`inference` on a CPU also runs ONNX Runtime and OpenVINO, as far as they are installed:
+
+    pip install onnx onnxruntime openvino
+
 What is compared runs in turns, so that a machine that drifts favours none; medians, and the range in brackets.
 FLOP/s are those of convolutions and matrix products as they are written down, two for a product and its sum, whatever
 a cleverer algorithm saves; `matmul` is what the machine reaches on 2048 × 2048 matrices in the same run.
@@ -12,9 +16,14 @@ a cleverer algorithm saves; `matmul` is what the machine reaches on 2048 × 2048
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
+import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -50,6 +59,7 @@ from rcnnkit.training.start import start
 from rcnnkit.weights import pick_device
 
 Seconds = dict[str, list[float]]
+VERSIONS = ("torch", "torchvision", "onnxruntime", "openvino")
 
 
 def in_turns(calls: Mapping[str, Callable[[], Any]], turns: int, device: torch.device) -> Seconds:
@@ -100,7 +110,42 @@ def report(title: str, seconds: Seconds, first: str, work: Mapping[str, float], 
         table.add_row(each[""], f"{each['s']:.3f}", f"{low:.3f} … {high:.3f}", ratio, speed)
     Console().print(table)
     if options.json:
-        measured.write(options.json, rows, title=title, seconds=seconds, flops=dict(work))
+        versions = {name: version(name) for name in VERSIONS if find_spec(name)}
+        measured.write(options.json, rows, title=title, seconds=seconds, flops=dict(work), **versions)
+
+
+def peers(model: nn.Module, picture: torch.Tensor) -> dict[str, Callable[[], Any]]:
+    """The same network in the runtimes for ONNX files that are installed, for pictures of this one's size."""
+    if not find_spec("onnx"):
+        return {}
+    calls: dict[str, Callable[[], Any]] = {}
+    threads, given = torch.get_num_threads(), {"picture": picture.numpy()}
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/model.onnx"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # sizes become constants, which is what is wanted
+            torch.onnx.export(
+                model, ([picture],), file, opset_version=17, dynamo=False, input_names=["picture"], verbose=False
+            )
+        if find_spec("onnxruntime"):
+            import onnxruntime
+
+            session_options = onnxruntime.SessionOptions()
+            session_options.intra_op_num_threads = threads
+            session = onnxruntime.InferenceSession(file, session_options, providers=["CPUExecutionProvider"])
+            calls["ONNX Runtime, float32"] = lambda: session.run(None, given)
+        if find_spec("openvino"):
+            import openvino
+
+            core = openvino.Core()
+            network = core.read_model(file)
+            for name, precision in (("float32", "f32"), ("bf16", "bf16")):
+                hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
+                request = core.compile_model(
+                    network, "CPU", hints | {"PERFORMANCE_HINT": "LATENCY"}
+                ).create_infer_request()
+                calls[f"OpenVINO, {name}"] = functools.partial(request.infer, given)
+    return calls
 
 
 def inference(options: argparse.Namespace) -> None:
@@ -128,6 +173,7 @@ def inference(options: argparse.Namespace) -> None:
         calls: dict[str, Callable[[], Any]] = {
             "torchvision, float32": lambda: model([as_float]),
             "torchvision, bf16 autocast": with_autocast,
+            **(peers(model, as_float) if device.type == "cpu" else {}),
             "rcnnkit, float32": lambda: plain(picture),
             "rcnnkit, bf16": lambda: half(picture),
         }

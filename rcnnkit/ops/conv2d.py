@@ -10,14 +10,14 @@ from rcnnkit.ops.library import load
 
 load()
 
-LANES, PANEL = 16, 32  # as in csrc/convolution/kernels.h
+LANES, PANEL, STEP = 16, 32, 32  # as in csrc/convolution/kernels.h
 
 
 def conv2d_weights(weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Weights (O, C, h, w) as `conv2d` reads them, for maps of type `dtype`.
 
     Returns:
-        (⌈O / 32⌉, C · h · w, 32) float32, or (⌈O / 32⌉, ⌈C · h · w / 2⌉, 64) bfloat16.
+        (⌈O / 32⌉, C · h · w, 32) float32, or (⌈O / 32⌉, 16 ⌈C · h · w / 32⌉, 64) bfloat16.
 
     Raises:
         ValueError: O is no multiple of 16, or another type.
@@ -28,13 +28,21 @@ def conv2d_weights(weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor
 
 
 def panels_of(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """(…, K, O) in panels of 32 outputs, (…, ⌈O / 32⌉, K, 32); in bfloat16 two of K lie beside each other."""
+    """(…, K, O) in panels of 32 outputs, (…, ⌈O / 32⌉, K, 32). In bfloat16 zeros make K a multiple of 32, and 32 of K
+    lie as tiles are loaded, (…, ⌈O / 32⌉, K / 32, 2, 16, 16, 2): of 16 outputs each two of K beside each other."""
     if dtype not in (torch.float32, torch.bfloat16):
         raise ValueError(f"weights are made for maps of float32 or bfloat16, not {dtype}")
     panels = F.pad(weight, (0, -weight.shape[-1] % PANEL)).unflatten(-1, (-1, PANEL)).transpose(-2, -3)
     if dtype == torch.bfloat16:
-        panels = F.pad(panels, (0, 0, 0, panels.shape[-2] % 2)).unflatten(-2, (-1, 2)).mT.flatten(-2)
+        steps = F.pad(panels, (0, 0, 0, -panels.shape[-2] % STEP)).unflatten(-1, (2, 16)).unflatten(-3, (-1, 16, 2))
+        panels = steps.movedim(-3, -1).movedim(-3, -4).flatten(-5).unflatten(-1, (-1, 2 * PANEL))
     return panels.to(dtype).contiguous()
+
+
+def multiplies_in_tiles() -> bool:
+    """Whether `conv2d` has a matrix unit for bfloat16 here: Intel's AMX, which the system may refuse to a process."""
+    found: bool = torch.ops.rcnnkit.has_tiles()
+    return found
 
 
 def conv2d(

@@ -14,7 +14,7 @@ def winograd_weights(weight: Tensor, dtype: torch.dtype = torch.float32) -> Tens
     """Weights (O, C, 3, 3) as `conv3x3` reads them: 36 coefficients, for maps of type `dtype`.
 
     Returns:
-        (36, ⌈O / 32⌉, C, 32) float32, or (36, ⌈O / 32⌉, C / 2, 64) bfloat16.
+        (36, ⌈O / 32⌉, C, 32) float32, or (36, ⌈O / 32⌉, 16 ⌈C / 32⌉, 64) bfloat16.
 
     Raises:
         ValueError: filters of another size, C or O is no multiple of 16, or another type.

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from rcnnkit.ops import conv2d, conv2d_weights
+from rcnnkit.ops.conv2d import multiplies_in_tiles
 from tests.ops.test_library import LEVELS, run
 
 TYPES = [torch.float32, torch.bfloat16]
@@ -34,6 +35,20 @@ CASES: dict[str, tuple[Any, ...]] = {
     "tiny maps, an odd number of channels": (20, 17, 2, 2, 16, (3, 3), 1, 1),
     "tiny maps, wide": (14, 16, 1, 3, 16, (3, 5), 1, 2),
     "tiny maps, windows outside": (15, 16, 1, 1, 16, (2, 2), 1, 2),
+    # where neighbours on the map are rows of tiles
+    "3x3, one copied block": (1, 32, 9, 16, 48, (3, 3), 1, 1),
+    "3x3, several copied blocks": (2, 64, 40, 70, 32, (3, 3), 1, 1),
+    "3x3, more padding than window": (1, 32, 12, 33, 16, (3, 3), 1, 4),
+    "3x3, stride 2, copied": (2, 32, 41, 60, 16, (3, 3), 2, 1),
+    "5x3, stride 3, copied": (1, 32, 40, 95, 16, (5, 3), 3, 2),
+    "2x2, stride 3, gaps between windows": (1, 32, 40, 95, 16, (2, 2), 3, 0),
+    "1x1, stride 2 of whole steps": (2, 64, 8, 7, 32, (1, 1), 2, 0),
+    "3x3, not copied": (3, 32, 5, 4, 32, (3, 3), 1, 1),
+    "3x3, wide map without rows": (1, 32, 3, 200, 80, (3, 3), 1, 0),
+    "fully connected, long, in parts": (70, 4704, 1, 1, 48, (1, 1), 1, 0),
+    "fully connected, long, one row": (1, 5001, 1, 1, 16, (1, 1), 1, 0),
+    "tiny maps, whole steps": (40, 64, 2, 2, 48, (3, 3), 1, 1),
+    "tiny maps, long": (33, 1056, 2, 2, 16, (3, 3), 1, 1),
 }
 
 
@@ -190,7 +205,55 @@ def test_a_gradient_is_refused_not_zero():
         conv2d(input, conv2d_weights(weight), bias, (1, 1), residual=input.clone().requires_grad_())
 
 
-@pytest.mark.parametrize("level", LEVELS)
+def test_tiles_keep_to_sums_of_float32():
+    """In bfloat16, in every form: each output is within its own rounding of the exact sum of rounded inputs."""
+    random = torch.Generator().manual_seed(0)
+    for case in ("1x1, long rows", "3x3, several copied blocks", "3x3, not copied", "7x7 of pixels", "tiny maps"):
+        batch, channels, height, width, outputs, size, stride, padding = CASES[case]
+        input = torch.randn(batch, channels, height, width, generator=random).bfloat16()
+        weight = torch.randn(outputs, channels, *size, generator=random).bfloat16()
+        bias = torch.randn(outputs, generator=random)
+        found = conv2d(input, conv2d_weights(weight, torch.bfloat16), bias, size, stride, padding)
+        np.testing.assert_allclose(
+            found.double(), exact(input, weight, bias, stride, padding), rtol=2**-8, atol=3e-4, err_msg=case
+        )
+
+
+def test_tiles_of_torch_stay_configured():
+    """torch's layers remember in which shape they left a thread's tiles."""
+    layer = torch.nn.Linear(40, 24).bfloat16()
+    rows, (input, weight, bias) = torch.ones(9, 40).bfloat16(), problem(1, 32, 9, 16, 48, (3, 3), torch.bfloat16)
+    with torch.no_grad():
+        expected = layer(rows)
+        for _ in range(3):
+            conv2d(input, conv2d_weights(weight, torch.bfloat16), bias, (3, 3), 1, 1)
+            assert torch.equal(layer(rows), expected)
+
+
+REFUSED = """
+import ctypes
+
+class Stack(ctypes.Structure):
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+# A system that would have no place for tiles on a signal's stack refuses them.
+memory = ctypes.create_string_buffer(4096)
+assert not ctypes.CDLL(None).sigaltstack(ctypes.byref(Stack(ctypes.addressof(memory), 0, 4096)), None)
+from rcnnkit.ops.conv2d import multiplies_in_tiles
+assert not multiplies_in_tiles()
+from tests.ops import test_conv2d as t
+t.test_the_same_as_a_convolution("3x3, one copied block", t.torch.bfloat16)
+"""
+
+
+def test_tiles_that_the_system_refuses_are_not_used():
+    if not multiplies_in_tiles():
+        pytest.skip("this machine has no AMX, or refuses it")
+    done = run(REFUSED)
+    assert not done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("level", LEVELS[:-1])  # where the last one runs, it runs in all other tests
 def test_every_instruction_set(level):
     code = (
         "from tests.ops import test_conv2d as t\n"

@@ -16,7 +16,7 @@ from rcnnkit.ops import library
 from rcnnkit.ops.regions import with_torchvision
 from tests.ops.definitions import random_boxes, random_rois
 
-LEVELS = ["baseline", "avx2", "avx512", "avx512bf16"]
+LEVELS = ["baseline", "avx2", "avx512", "avx512bf16", "amx"]
 
 
 def all_ops(feature, rois, boxes, scores, groups):

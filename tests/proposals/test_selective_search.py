@@ -284,7 +284,7 @@ def test_every_instruction_set_gives_the_same_boxes() -> None:
         "print(len(found), hashlib.sha256(found.boxes.numpy().tobytes() + found.scores.numpy().tobytes()).hexdigest())"
     )
     answers = set()
-    for level in ("baseline", "avx2", "avx512", "avx512bf16"):
+    for level in ("baseline", "avx2", "avx512", "avx512bf16", "amx"):
         run = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, env={"RCNNKIT_CPU_LEVEL": level}, check=False
         )

@@ -30,6 +30,7 @@ STABLE_TORCH_LIBRARY(rcnnkit, m) {
       " int padding, bool relu) -> Tensor");
   m.def("conv3x3(Tensor input, Tensor weight, Tensor bias, Tensor? residual, bool relu) -> Tensor");
   m.def("max_pool2d(Tensor input, int size, int stride, int padding, bool ceil_mode) -> Tensor");
+  m.def("has_tiles() -> bool");  // whether conv2d multiplies bfloat16 in tiles
   m.def("check_jpeg(Tensor data) -> Tensor");
   // Rows of `strategies` are (colour space, k, similarities), numbered as in selective_search.py.
   m.def("selective_search(Tensor image, Tensor strategies, int min_side, int seed) -> (Tensor, Tensor)");

@@ -1,8 +1,7 @@
 // Convolutions of any size on the CPU: what each output is made of is gathered in a row, block by block, and the rows
 // are multiplied with the weights.
-#include "layer.h"
+#include "conv2d_tiles.h"
 
-#include <cstring>
 #include <vector>
 
 namespace rcnnkit {
@@ -13,71 +12,11 @@ using namespace convolution;
 constexpr const char* kOp = "conv2d";
 constexpr int64_t kDeep = 1024;             // values of a row that are multiplied before those of the next rows
 constexpr int64_t kBlockBytes = 384 << 10;  // of so many values of the rows in a block, so that they stay in the caches
-constexpr int64_t kTiny = 16;               // outputs of a picture, at most, that may go place by place
-constexpr double kMostInside = 0.7;         // the share of the windows' cells that is on the map, at most, for that
-
-// Cells of a window, half-open.
-struct Part {
-  int64_t top, left, bottom, right;
-};
 
 // Values of a row, from `from` on, and where in the weights those for them are.
 struct Span {
   int64_t from, by, length;
 };
-
-// Where windows lie on maps.
-struct Windows {
-  Shape shape;                             // of the maps
-  int64_t height, width, stride, padding;  // of a window, and how they step
-  int64_t rows, columns;                   // how many there are
-
-  int64_t begin(int64_t index) const { return index * stride - padding; }
-  Part whole() const { return {0, 0, height, width}; }
-
-  // The part of the window of output (y, x) that is on the map.
-  Part inside(int64_t y, int64_t x) const {
-    const auto cut = [](int64_t border, int64_t size) { return std::clamp<int64_t>(border, 0, size); };
-    return {cut(-begin(y), height), cut(-begin(x), width), cut(shape.height - begin(y), height),
-            cut(shape.width - begin(x), width)};
-  }
-
-  bool are_mostly_outside() const {
-    int64_t cells = 0;
-    for (int64_t y = 0; y < rows; ++y)
-      for (int64_t x = 0; x < columns; ++x) {
-        const Part part = inside(y, x);
-        cells += (part.bottom - part.top) * (part.right - part.left);
-      }
-    return double(cells) < kMostInside * double(rows * columns * height * width);
-  }
-};
-
-// memcpy, but without a call for the few bytes of a window's rows of pixels.
-inline void copy(void* to, const void* from, size_t bytes) {
-  const auto ends = [&]<size_t half>() {  // two halves that may overlap
-    std::memcpy(to, from, half);
-    std::memcpy(static_cast<char*>(to) + bytes - half, static_cast<const char*>(from) + bytes - half, half);
-  };
-  if (bytes > 128 || bytes < 32) std::memcpy(to, from, bytes);
-  else if (bytes > 64) ends.template operator()<64>();
-  else ends.template operator()<32>();
-}
-
-// Copies part of the window whose first cell is (top, left); outside the map all is 0.
-template <class S>
-void gather(Map<const S> map, int64_t top, int64_t left, Part part, S* row) {
-  const int64_t width = part.right - part.left, whole = width * map.channels;
-  left += part.left;
-  const int64_t first = std::clamp<int64_t>(-left, 0, width), last = std::clamp<int64_t>(map.width - left, first, width);
-  for (int64_t y = top + part.top; y < top + part.bottom; ++y, row += whole) {
-    const bool inside = y >= 0 && y < map.height;
-    if (!inside || first > 0 || last < width) std::fill_n(row, whole, S());
-    if (inside && last > first)
-      copy(row + first * map.channels, map.cells + (y * map.width + left + first) * map.channels,
-           (last - first) * map.channels * sizeof(S));
-  }
-}
 
 // Appends a span in pieces of kDeep.
 void append(std::vector<Span>& spans, Span span) {
@@ -94,8 +33,8 @@ class Convolution {
       : given(given), windows(windows), cells(cells), weights(weights), biases(biases), added(added), out(out) {}
 
   void run() const {
-    if (places <= kTiny && given.shape.batch >= kRows && given.shape.channels % pair == 0 &&
-        windows.are_mostly_outside())
+    const int64_t whole = weights_deep(1, given.input.scalar_type());  // channels whose weights lie together
+    if (given.shape.batch >= kRows && given.shape.channels % whole == 0 && windows.are_mostly_outside())
       by_place();
     else
       by_window();
@@ -113,6 +52,7 @@ class Convolution {
   const int64_t deep = windows.height * windows.width * given.shape.channels;  // K, the values of a row
   const int64_t pair = together(given.input.scalar_type());
   const int64_t padded = divide_up(deep, pair) * pair;
+  const int64_t panel_size = weights_deep(deep, given.input.scalar_type()) * kPanel;
 
   // A row is a whole window. Blocks of rows go on from place to place, and from picture to picture.
   void by_window() const {
@@ -123,12 +63,13 @@ class Convolution {
     const int64_t block = block_for(count, apart);
     std::vector<Span> spans;
     append(spans, {0, 0, padded});
-    torch::stable::parallel_for(0, divide_up(count, block), 1, [&](int64_t begin, int64_t end) {
+    const int64_t blocks = divide_up(count, block);
+    share_out(blocks, [&](auto next) {
       const int64_t gathered_rows = direct ? kRows : block;
       const Scratch<S> gathered(gathered_rows * apart);
       const Scratch<float> sums(spans.size() > 1 ? given.panels * block * kPanel : 0);
       std::fill_n(gathered.get(), gathered_rows * apart, S());  // the last rows may not be all
-      for (int64_t b = begin; b < end; ++b) {
+      for (int64_t b = next(); b < blocks; b = next()) {
         const int64_t first = b * block, here = std::min(block, count - first);
         const int64_t whole = direct ? here / kRows * kRows : 0;  // rows that are not gathered
         for (int64_t i = whole; i < here; ++i)
@@ -145,11 +86,11 @@ class Convolution {
   void by_place() const {
     const int64_t apart = padded + kPad, count = given.shape.batch, block = block_for(count, apart);
     const int64_t blocks = divide_up(count, block);
-    torch::stable::parallel_for(0, places * blocks, 1, [&](int64_t begin, int64_t end) {
+    share_out(places * blocks, [&](auto next) {
       const Scratch<S> gathered(block * apart);
       const Scratch<float> sums(given.panels * block * kPanel);
       std::fill_n(gathered.get(), block * apart, S());  // the last rows may not be all
-      for (int64_t b = begin; b < end; ++b) {
+      for (int64_t b = next(); b < places * blocks; b = next()) {
         const int64_t place = b / blocks, first = b % blocks * block, here = std::min(block, count - first);
         const Part part = windows.inside(place / windows.columns, place % windows.columns);
         for (int64_t i = 0; i < here; ++i) gather_window(first + i, place, part, gathered.get() + i * apart);
@@ -190,7 +131,7 @@ class Convolution {
       for (int64_t panel = 0; panel < given.panels; ++panel)
         for (int64_t i = 0; i < count; i += kRows) {
           const S* values = row(i) + span.from;
-          const S* by = weights + (panel * padded + span.by) * kPanel;
+          const S* by = weights + panel * panel_size + span.by * kPanel;
           float* partial = sums + (panel * block + i) * kPanel;
           const bool more = &span != &spans.front();
           const int64_t to = at + i * out_apart + panel * kPanel;
@@ -206,7 +147,8 @@ class Convolution {
 };
 
 // input (B, H, W, C) float or bfloat16; weight of the same type, (panels, K, kPanel), or of bfloat16
-// (panels, ⌈K / 2⌉, 2 kPanel), where K = height · width · C; bias (O,) float; residual like the output (B, H', W', O).
+// (panels, K / 2, 2 kPanel), where K = height · width · C, of bfloat16 up to a multiple of kStep; bias (O,) float; residual
+// like the output (B, H', W', O).
 Tensor forward(Tensor input, Tensor weight, Tensor bias, std::optional<Tensor> residual, int64_t height, int64_t width,
                int64_t stride, int64_t padding, bool relu) {
   STD_TORCH_CHECK(input.dim() == 4 && weight.dim() == 3 && bias.dim() == 1, kOp,
@@ -223,13 +165,19 @@ Tensor forward(Tensor input, Tensor weight, Tensor bias, std::optional<Tensor> r
       read_arguments(input, weight, bias, residual, relu, height * width * input.size(3), rows, columns, kOp);
   const Windows windows = {given.shape, height, width, stride, padding, rows, columns};
   given.run([&]<class S>(S, const S* cells, const S* weights, const float* biases, const S* added, S* out) {
+    if constexpr (std::is_same_v<S, uint16_t>)
+      if (const Tiles* tiles = level().convolution->tiles)
+        return conv2d_by_tiles(*tiles, given, windows, {cells, weights, biases, added, out});
     Convolution<S>(given, windows, cells, weights, biases, added, out).run();
   });
   return given.output;
 }
 
+bool has_tiles() { return level().convolution->tiles; }
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(rcnnkit, CPU, m) { m.impl("conv2d", TORCH_BOX(&forward)); }
+STABLE_TORCH_LIBRARY_IMPL(rcnnkit, CompositeExplicitAutograd, m) { m.impl("has_tiles", TORCH_BOX(&has_tiles)); }
 
 }  // namespace rcnnkit

@@ -12,7 +12,7 @@ constexpr const char* kOp = "conv3x3";
 constexpr int64_t kMostTiles = 60;  // in a block, so that its coefficients stay in the caches
 
 // input (B, H, W, C) float or bfloat16; weight of the same type, (36, panels, C, kPanel), or of bfloat16
-// (36, panels, C / 2, 2 kPanel); bias (O,) float; residual like the output (B, H, W, O).
+// (36, panels, C / 2, 2 kPanel), C up to a multiple of kStep; bias (O,) float; residual like the output (B, H, W, O).
 Tensor forward(Tensor input, Tensor weight, Tensor bias, std::optional<Tensor> residual, bool relu) {
   STD_TORCH_CHECK(input.dim() == 4 && weight.dim() == 4 && bias.dim() == 1, kOp,
                   ": expected input (B, H, W, C), weight (36, panels, C, 32) and bias (O,)");
@@ -26,8 +26,9 @@ Tensor forward(Tensor input, Tensor weight, Tensor bias, std::optional<Tensor> r
     const int64_t channels = shape.channels, outputs = given.outputs, panels = given.panels;
     const int64_t rows = divide_up(shape.height, kOutputs), columns = divide_up(shape.width, kOutputs);
     const int64_t count = shape.batch * rows * columns, block = block_of(count, kMostTiles);
-    const int64_t deep = channels + kPad;
-    torch::stable::parallel_for(0, divide_up(count, block), 1, [&](int64_t begin, int64_t end) {
+    const int64_t deep = channels + kPad, weights_apart = weights_deep(channels, given.input.scalar_type()) * kPanel;
+    const int64_t blocks = divide_up(count, block);
+    share_out(blocks, [&](auto next) {
       const Scratch<S> before(kCoefficients * block * deep);
       const Scratch<float> after(kCoefficients * block * kPanel);
       std::fill_n(before.get(), kCoefficients * block * deep, S());  // the last block may not be full
@@ -35,7 +36,7 @@ Tensor forward(Tensor input, Tensor weight, Tensor bias, std::optional<Tensor> r
         return std::array{i / (rows * columns) * shape.height * shape.width, i / columns % rows * kOutputs,
                           i % columns * kOutputs};
       };
-      for (int64_t b = begin; b < end; ++b) {
+      for (int64_t b = next(); b < blocks; b = next()) {
         const int64_t first = b * block, here = std::min(block, count - first);
         for (int64_t i = 0; i < here; ++i) {
           const auto [cell, top, left] = tile(first + i);
@@ -46,7 +47,7 @@ Tensor forward(Tensor input, Tensor weight, Tensor bias, std::optional<Tensor> r
           for (int64_t k = 0; k < kCoefficients; ++k)
             for (int64_t i = 0; i < here; i += kRows)
               kernels.multiply(before.get() + (k * block + i) * deep, deep,
-                               weights + (k * panels + panel) * channels * kPanel, channels, false,
+                               weights + (k * panels + panel) * weights_apart, channels, false,
                                after.get() + (k * block + i) * kPanel, kPanel);
           const int64_t done = panel * kPanel;
           for (int64_t i = 0; i < here; ++i) {

@@ -135,6 +135,7 @@ constexpr int kBlockRows = 4, kBlockVectors = 2;
 struct Singles {
   using S = float;
   static constexpr int kChannels = 1;
+  static constexpr int64_t at(int64_t channel, int column) { return channel * kPanel + column; }
   typedef Floats Weights;
   static Weights weights(const float* from) { return load(from); }
   static Floats add(Floats sum, const float* row, Weights weights) { return sum + row[0] * weights; }
@@ -143,6 +144,9 @@ struct Singles {
 struct Pairs {
   using S = uint16_t;
   static constexpr int kChannels = 2;
+  static constexpr int64_t at(int64_t channel, int column) {  // of those that begin a step
+    return channel * kPanel + column / kTile * (kTile * kStep) + column % kTile * 2;
+  }
 #ifdef __AVX512BF16__
   typedef __m512bh Weights;
   static Weights weights(const uint16_t* from) { return (__m512bh)_mm512_loadu_si512(from); }
@@ -171,20 +175,25 @@ inline void products(const S* rows, int64_t row_stride, const S* panel, int64_t 
   for (int row = 0; row < kRows; row += kBlockRows)
     for (int column = 0; column < kPanel; column += kBlockVectors * lanes) {
       const S* a = rows + row * row_stride;
-      const S* b = panel + column * kTaken;
       Floats block[kBlockRows][kBlockVectors];
 #pragma GCC unroll 16
       for (int i = 0; i < kBlockRows; ++i)
 #pragma GCC unroll 4
         for (int j = 0; j < kBlockVectors; ++j) block[i][j] = start(row + i, column + j * lanes);
-      for (int64_t c = 0; c < channels; c += kTaken, b += kPanel * kTaken) {
-        typename Kind::Weights weights[kBlockVectors];
+      for (int64_t step = 0; step < channels; step += kStep) {
+        const S* b = panel + Kind::at(step, column);
+        const int64_t end = step + kStep < channels ? step + kStep : channels;
+        for (int64_t c = step; c < end; c += kTaken, b += Kind::at(kTaken, 0) / kTaken) {
+          typename Kind::Weights weights[kBlockVectors];
 #pragma GCC unroll 4
-        for (int j = 0; j < kBlockVectors; ++j) weights[j] = Kind::weights(b + j * lanes * kTaken);
+          for (int j = 0; j < kBlockVectors; ++j)
+            weights[j] = Kind::weights(b + Kind::at(0, j * lanes));
 #pragma GCC unroll 16
-        for (int i = 0; i < kBlockRows; ++i)
+          for (int i = 0; i < kBlockRows; ++i)
 #pragma GCC unroll 4
-          for (int j = 0; j < kBlockVectors; ++j) block[i][j] = Kind::add(block[i][j], a + i * row_stride + c, weights[j]);
+            for (int j = 0; j < kBlockVectors; ++j)
+              block[i][j] = Kind::add(block[i][j], a + i * row_stride + c, weights[j]);
+        }
       }
 #pragma GCC unroll 16
       for (int i = 0; i < kBlockRows; ++i)
@@ -248,12 +257,139 @@ void largest(Map<const S> map, int64_t top, int64_t left, int64_t bottom, int64_
   }
 }
 
+#ifdef __AMX_BF16__
+// Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 weights. GCC is not told what memory its instructions on tiles read, so
+// that nothing they read may be written in the same function.
+struct alignas(64) TileConfig {
+  uint8_t palette, first_row, reserved[14];
+  uint16_t row_bytes[16];
+  uint8_t rows[16];
+};
+const TileConfig kTiles = {1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+
+void begin_tiles(TileState* before) {
+  _tile_storeconfig(before);
+  _tile_loadconfig(&kTiles);
+}
+void end_tiles(const TileState* before) { _tile_loadconfig(before); }
+
+template <int whole>
+inline void copy_rows(const uint16_t* from, int64_t apart, int64_t count, int64_t length, uint16_t* to) {
+  constexpr int kValues = 32;
+  const __mmask32 rest = __mmask32((uint64_t(1) << (length - whole * kValues)) - 1);
+  for (int64_t i = 0; i < count; ++i, from += apart, to += length) {
+    if constexpr (whole) _mm512_storeu_si512(to, _mm512_loadu_si512(from));
+    const __m512i last = _mm512_maskz_loadu_epi16(rest, from + whole * kValues);
+    if (i + 1 < count) _mm512_storeu_si512(to + whole * kValues, last);  // the next row overwrites the zeros
+    else _mm512_mask_storeu_epi16(to + whole * kValues, rest, last);
+  }
+}
+
+void copy_short_rows(const uint16_t* from, int64_t apart, int64_t count, int64_t length, uint16_t* to) {
+  if (length <= 32) copy_rows<0>(from, apart, count, length, to);
+  else copy_rows<1>(from, apart, count, length, to);
+}
+
+template <bool tall, bool wide>
+inline void tile_products(const uint16_t* rows, int64_t row_stride, const Step* steps, int64_t deep,
+                          const uint16_t* panel, bool more, float* sums) {
+  constexpr int kBytes = kPanel * sizeof(float), kStepBytes = kStep * sizeof(uint16_t);
+  const int64_t stride = row_stride * sizeof(uint16_t);
+  float* const lower = sums + kTile * kPanel;
+  if (more) {
+    _tile_loadd(0, sums, kBytes);
+    if constexpr (wide) _tile_loadd(1, sums + kTile, kBytes);
+    if constexpr (tall) _tile_loadd(2, lower, kBytes);
+    if constexpr (tall && wide) _tile_loadd(3, lower + kTile, kBytes);
+  } else {
+    _tile_zero(0);
+    if constexpr (wide) _tile_zero(1);
+    if constexpr (tall) _tile_zero(2);
+    if constexpr (tall && wide) _tile_zero(3);
+  }
+  for (int64_t k = 0; k < deep; ++k) {
+    const uint16_t* a = rows + steps[k].row;
+    const uint16_t* b = panel + steps[k].weights;
+    _tile_loadd(6, b, kStepBytes);
+    _tile_loadd(4, a, stride);
+    _tile_dpbf16ps(0, 4, 6);
+    if constexpr (wide) {
+      _tile_loadd(7, b + kTile * kStep, kStepBytes);
+      _tile_dpbf16ps(1, 4, 7);
+    }
+    if constexpr (tall) {
+      _tile_loadd(5, a + kTile * row_stride, stride);
+      _tile_dpbf16ps(2, 5, 6);
+      if constexpr (wide) _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  _tile_stored(0, sums, kBytes);
+  if constexpr (wide) _tile_stored(1, sums + kTile, kBytes);
+  if constexpr (tall) _tile_stored(2, lower, kBytes);
+  if constexpr (tall && wide) _tile_stored(3, lower + kTile, kBytes);
+}
+
+void tile_multiply(const uint16_t* rows, int64_t row_stride, const Step* steps, int64_t deep, const uint16_t* panel,
+                   int64_t count, int64_t width, bool more, float* sums) {
+  if (count > kTile && width > kTile) tile_products<true, true>(rows, row_stride, steps, deep, panel, more, sums);
+  else if (count > kTile) tile_products<true, false>(rows, row_stride, steps, deep, panel, more, sums);
+  else if (width > kTile) tile_products<false, true>(rows, row_stride, steps, deep, panel, more, sums);
+  else tile_products<false, false>(rows, row_stride, steps, deep, panel, more, sums);
+}
+
+inline __m512 finished(__m512 sum, __m512 offset, const uint16_t* residual, __m512 least) {
+  sum = _mm512_add_ps(sum, offset);
+  if (residual) sum = _mm512_add_ps(sum, (__m512)load(residual));
+  return _mm512_max_ps(least, sum);  // the second if one is NaN
+}
+
+template <bool wide, bool added>
+inline void put_rows(const float* sums, const int64_t* places, int64_t count, const float* bias,
+                     const uint16_t* residual, float least, uint16_t* out) {
+  const __m512 bound = _mm512_set1_ps(least), first = _mm512_loadu_ps(bias);
+  const __m512 second = wide ? _mm512_loadu_ps(bias + lanes) : first;
+  for (int64_t i = 0; i < count; ++i, sums += kPanel) {
+    const int64_t at = places[i];
+    if (at < 0) continue;
+    const uint16_t* more = added ? residual + at : nullptr;
+    const __m512 low = finished(_mm512_load_ps(sums), first, more, bound);
+    if constexpr (wide) {
+      const __m512 high = finished(_mm512_load_ps(sums + lanes), second, added ? more + lanes : nullptr, bound);
+      _mm512_storeu_si512(out + at, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+    } else {
+      _mm256_storeu_si256((__m256i*)(out + at), (__m256i)_mm512_cvtneps_pbh(low));
+    }
+  }
+}
+
+void tile_outputs(const uint16_t* rows, int64_t row_stride, const Step* steps, int64_t deep, const uint16_t* panel,
+                  int64_t count, int64_t width, bool more, float* sums, const int64_t* places, int64_t next,
+                  const float* bias, const uint16_t* residual, float least, uint16_t* out) {
+  for (int64_t i = count; i < count + next; ++i)
+    if (const int64_t at = places[i]; at >= 0) {
+      if (residual) __builtin_prefetch(residual + at);
+      __builtin_prefetch(out + at, 1);
+    }
+  tile_multiply(rows, row_stride, steps, deep, panel, count, width, more, sums);
+  if (width > kTile && residual) put_rows<true, true>(sums, places, count, bias, residual, least, out);
+  else if (width > kTile) put_rows<true, false>(sums, places, count, bias, residual, least, out);
+  else if (residual) put_rows<false, true>(sums, places, count, bias, residual, least, out);
+  else put_rows<false, false>(sums, places, count, bias, residual, least, out);
+}
+
+const Tiles kTileKernels = {begin_tiles, end_tiles, copy_short_rows, tile_multiply, tile_outputs};
+constexpr const Tiles* kHasTiles = &kTileKernels;
+#else
+constexpr const Tiles* kHasTiles = nullptr;
+#endif
+
 }  // namespace
 
 extern const Layers convolution_layers;
 const Layers convolution_layers = {
     {read<float>, multiply<Singles>, write<float>, outputs<Singles>, largest<float>},
     {read<uint16_t>, multiply<Pairs>, write<uint16_t>, outputs<Pairs>, largest<uint16_t>},
+    kHasTiles,
 };
 
 }  // namespace rcnnkit::RCNNKIT_LEVEL

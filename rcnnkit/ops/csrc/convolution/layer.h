@@ -3,6 +3,7 @@
 #include "../cpu/regions.h"
 #include "kernels.h"
 
+#include <atomic>
 #include <limits>
 #include <optional>
 
@@ -16,12 +17,28 @@ inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t kBeginning = 8;
 constexpr int64_t kPad = 16;  // values after each row, which must not all meet in the same cache sets
 
+// f(next) on all threads: next() is another of `count` items, or `count` when none is left. Threads take items as they
+// have time for them, since the cores of a busy machine are not equally fast.
+template <class F>
+void share_out(int64_t count, F f) {
+  const int64_t threads = std::min<int64_t>(torch::stable::get_num_threads(), count);
+  std::atomic<int64_t> taken = 0;
+  torch::stable::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
+    f([&] { return std::min(taken.fetch_add(1, std::memory_order_relaxed), count); });
+  });
+}
+
+// At most so many of `count` rows are a block, unless it has `few`: a thread that is slow must be able to take fewer.
+inline int64_t share_of(int64_t count, int64_t few) {
+  return std::max(count / (4 * int64_t(torch::stable::get_num_threads())), few);
+}
+
 // How many of `count` rows a block takes, `most` at most, so that the thread with most to do is done soonest.
-inline int64_t block_of(int64_t count, int64_t most) {
+inline int64_t block_of(int64_t count, int64_t most, int64_t together = kRows, int64_t beginning = kBeginning) {
   const int64_t threads = torch::stable::get_num_threads();
-  int64_t best = kRows, least = std::numeric_limits<int64_t>::max();
-  for (int64_t block = kRows; block <= most; block += kRows) {
-    const int64_t cost = divide_up(divide_up(count, block), threads) * (block + kBeginning);
+  int64_t best = together, least = std::numeric_limits<int64_t>::max();
+  for (int64_t block = together; block <= most; block += together) {
+    const int64_t cost = divide_up(divide_up(count, block), threads) * (block + beginning);
     if (cost <= least) best = block, least = cost;
   }
   return best;
@@ -65,6 +82,11 @@ struct Arguments {
 // Values of a row that lie together in a panel.
 inline int64_t together(ScalarType type) { return type == ScalarType::Float ? 1 : 2; }
 
+// For how many values of a row there are weights, those that are 0 because the row is shorter among them.
+inline int64_t weights_deep(int64_t deep, ScalarType type) {
+  return type == ScalarType::Float ? deep : divide_up(deep, kStep) * kStep;
+}
+
 // `deep`: the values of a row; `height` and `width`: of the output.
 inline Arguments read_arguments(Tensor input, Tensor weight, Tensor bias, std::optional<Tensor> residual, bool relu,
                                 int64_t deep, int64_t height, int64_t width, const char* op) {
@@ -74,7 +96,7 @@ inline Arguments read_arguments(Tensor input, Tensor weight, Tensor bias, std::o
                   ": weight must be of the input's type, and bias float32");
   const int64_t outputs = bias.size(0), panels = divide_up(outputs, kPanel), dims = weight.dim(), pair = together(type);
   STD_TORCH_CHECK(outputs > 0 && outputs % kLanes == 0, op, ": ", outputs, " outputs; expected a multiple of ", kLanes);
-  STD_TORCH_CHECK(weight.size(dims - 3) == panels && weight.size(dims - 2) == divide_up(deep, pair) &&
+  STD_TORCH_CHECK(weight.size(dims - 3) == panels && weight.size(dims - 2) == weights_deep(deep, type) / pair &&
                       weight.size(dims - 1) == pair * kPanel,
                   op, ": the weights are not for ", input.size(3), " → ", outputs, " channels");
   if (residual) {

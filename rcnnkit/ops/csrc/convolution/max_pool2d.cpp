@@ -31,8 +31,8 @@ Tensor forward(Tensor input, int64_t size, int64_t stride, int64_t padding, bool
     const auto& kernels = of<S>(*level().convolution);
     const auto* cells = static_cast<const S*>(input.data_ptr());
     auto* out = static_cast<S*>(output.data_ptr());
-    torch::stable::parallel_for(0, shape.batch * rows, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
+    share_out(shape.batch * rows, [&](auto next) {
+      for (int64_t row = next(); row < shape.batch * rows; row = next()) {
         const Map<const S> map = {cells + row / rows * shape.height * shape.width * shape.channels, shape.height,
                                   shape.width, shape.channels};
         const int64_t top = row % rows * stride - padding;

@@ -5,6 +5,11 @@
 #include <stdexcept>
 #include <string>
 
+#if defined(RCNNKIT_X86_LEVELS) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace rcnnkit {
 
 namespace baseline { extern const Level level; }
@@ -12,12 +17,25 @@ namespace baseline { extern const Level level; }
 namespace avx2 { extern const Level level; }
 namespace avx512 { extern const Level level; }
 namespace avx512bf16 { extern const Level level; }
+namespace amx { extern const Level level; }
 #endif
 
 namespace {
 
+#ifdef RCNNKIT_X86_LEVELS
+// Tiles are a process's own after it has asked the system for them, which may refuse.
+bool grants_tiles() {
+#ifdef __linux__
+  constexpr int kAskFor = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h
+  return syscall(SYS_arch_prctl, kAskFor, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+#endif
+
 const Level& choose() {
-  const Level* runs[4] = {&baseline::level};
+  const Level* runs[5] = {&baseline::level};
   int count = 1;
 #ifdef RCNNKIT_X86_LEVELS
   __builtin_cpu_init();
@@ -26,7 +44,11 @@ const Level& choose() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
       runs[count++] = &avx512::level;
-      if (__builtin_cpu_supports("avx512bf16")) runs[count++] = &avx512bf16::level;
+      if (__builtin_cpu_supports("avx512bf16")) {
+        runs[count++] = &avx512bf16::level;
+        if (__builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && grants_tiles())
+          runs[count++] = &amx::level;
+      }
     }
   }
 #endif
