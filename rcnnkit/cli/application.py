@@ -19,6 +19,7 @@ from rcnnkit.cli.demo import demo
 from rcnnkit.cli.detect import detect
 from rcnnkit.cli.errors import complain
 from rcnnkit.cli.evaluate import evaluate
+from rcnnkit.cli.export import export
 from rcnnkit.cli.import_ import import_
 from rcnnkit.cli.info import info
 from rcnnkit.cli.options import console
@@ -52,6 +53,7 @@ app.command()(settings)
 app.command()(evaluate)
 app.command()(detect)
 app.command("import")(import_)
+app.command()(export)
 app.command(cls=Command)(info)
 app.command()(compress)
 app.command()(svms)

@@ -1,0 +1,1 @@
+"""Detectors in the formats of other runtimes, each file proven equal before it is kept."""

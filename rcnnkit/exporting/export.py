@@ -1,0 +1,147 @@
+"""A detector written for another runtime, proven equal, with a script that uses it."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rcnnkit
+from rcnnkit.data.records import Dataset
+from rcnnkit.defaults import OPSET
+from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.rcnn import RCNN
+from rcnnkit.exporting import detect
+from rcnnkit.exporting.proof import Proof, prove
+from rcnnkit.exporting.runtimes import Exported, check_runtime
+from rcnnkit.exporting.to_onnx import to_onnx
+from rcnnkit.exporting.to_openvino import to_openvino
+from rcnnkit.files import check_new, whole
+from rcnnkit.progress import Report, silent
+
+SCRIPT = "detect.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What `--format` names."""
+
+    suffix: str
+    write: Callable[..., None]
+    beside: tuple[str, ...] = ()  # endings of the files that it writes besides
+
+
+FORMATS = {"onnx": Format(".onnx", to_onnx), "openvino": Format(".xml", to_openvino, (".bin",))}
+
+
+def export(
+    detector: Detector,
+    out: Path | str,
+    format: str = "onnx",
+    *,
+    with_preprocessing: bool = False,
+    verify: Dataset | None = None,
+    opset: int = OPSET,
+    progress: Report = silent,
+) -> Proof:
+    """Write a detector for another runtime, with a `detect.py` beside it that uses it without rcnnkit.
+
+    The file is run in its runtime before it is kept, and answers as the detector does.
+
+    Args:
+        detector: as of `rcnnkit.load(file, for_training=True)`; it is left as it is.
+        out: the new file: .onnx, .xml (with a .bin beside it) or .pt2.
+        format: "onnx"; see `FORMATS`.
+        with_preprocessing: the file resizes pictures itself, and all of a batch are of one size.
+        verify: pictures of yours for the proof, the first 16; AP is compared too where they are annotated.
+        opset: of ONNX.
+
+    Returns:
+        What was compared.
+
+    Raises:
+        rcnnkit.exporting.proof.Unequal: the file answers otherwise; it is not kept.
+        ImportError: a library of the format is missing; says what to install.
+        FileExistsError: a file is there already.
+        ValueError: the detector only detects; or it, or an option, has no place in the format.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format {format!r} is not one of {', '.join(FORMATS)}")
+    kind, out = FORMATS[format], Path(out)
+    for suffix in (kind.suffix, *kind.beside):
+        check_new(out.with_suffix(suffix) if suffix != kind.suffix else out, suffix)
+    script = Path(detect.__file__).read_text(encoding="utf-8")
+    beside = out.with_name(SCRIPT)
+    if beside.exists() and beside.read_text(encoding="utf-8") != script:
+        raise FileExistsError(f"{beside} is there already, and is of another export; choose another folder")
+    if detector.only_detects:
+        raise ValueError(
+            "a detector that only detects cannot be exported; give the one that it was made from, such as"
+            " rcnnkit.load(file, for_training=True)"
+        )
+    check_runtime(kind.suffix)
+    own = copy.deepcopy(detector).to("cpu").eval().requires_grad_(False)
+    about = describe(own, with_preprocessing)
+    options = {"with_preprocessing": with_preprocessing, "opset": opset}
+    with whole(out) as half:
+        _write(kind, own, half, about, options)
+
+        def again(threshold: float, inside: bool) -> Exported:
+            with tempfile.TemporaryDirectory(dir=half.parent) as folder:
+                changed = _write(kind, own, Path(folder) / out.name, about, options | {"inside": inside}, threshold)
+                return Exported(changed)
+
+        proof = prove(own, Exported(half), again, verify, progress)
+        for suffix in kind.beside:
+            half.with_suffix(suffix).replace(out.with_suffix(suffix))
+        beside.write_text(script, encoding="utf-8")
+    return proof
+
+
+def _write(
+    kind: Format,
+    detector: Detector,
+    path: Path,
+    about: Mapping[str, Any],
+    options: Mapping[str, Any],
+    threshold: float | None = None,
+) -> Path:
+    if threshold is None:
+        kind.write(detector, path, about, **options)
+    else:
+        head: Any = detector.head
+        before = head.score_threshold
+        head.score_threshold = threshold
+        try:
+            kind.write(detector, path, about, **options)
+        finally:
+            head.score_threshold = before
+    return path
+
+
+def describe(detector: Detector, with_preprocessing: bool) -> dict[str, Any]:
+    """What a file says of itself, so that it can be used without anything else."""
+    head: Any = getattr(detector, "head", detector)
+    about: dict[str, Any] = {
+        "format": 1,
+        "rcnnkit": rcnnkit.__version__,
+        "kind": detector.kind,
+        "class_names": list(detector.class_names),
+        "category_ids": list(detector.category_ids),
+        "score_threshold": head.score_threshold,
+        "nms_iou": head.nms_iou,
+        "max_detections": head.max_detections,
+        "scores": "margins" if detector.scores_are_margins else "probabilities",
+        "precision": "float32",
+        "device": "cpu",
+        "with_preprocessing": with_preprocessing,
+        "input": detector.preprocessing.model_dump(mode="json"),
+        "origin": dict(detector.origin or {}),
+        "licence": (detector.origin or {}).get("licence"),
+    }
+    if isinstance(detector, RCNN):
+        about |= {"window": detector.settings.size, "context": detector.settings.context}
+    return about
