@@ -23,9 +23,7 @@ def export(
     ] = "onnx",
     with_preprocessing: Annotated[
         bool,
-        typer.Option(
-            "--with-preprocessing", help="Pictures are resized in the file, all of a batch being of one size."
-        ),
+        typer.Option("--with-preprocessing", help="The file resizes pictures; all of a batch are of one size."),
     ] = False,
     verify: Annotated[
         Path | None,

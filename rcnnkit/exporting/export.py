@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.exporting import detect
 from rcnnkit.exporting.proof import Proof, prove
 from rcnnkit.exporting.runtimes import Exported, check_runtime
-from rcnnkit.exporting.to_onnx import to_onnx
+from rcnnkit.exporting.to_onnx import to_onnx, with_threshold
 from rcnnkit.exporting.to_openvino import to_openvino
+from rcnnkit.exporting.to_torch import to_aoti, to_torch
 from rcnnkit.files import check_new, whole
 from rcnnkit.progress import Report, silent
 
@@ -32,9 +34,16 @@ class Format:
     suffix: str
     write: Callable[..., None]
     beside: tuple[str, ...] = ()  # endings of the files that it writes besides
+    takes_opset: bool = False
+    with_threshold: Callable[[Path, Path, float], None] | None = None  # writes a file once more, with another one
 
 
-FORMATS = {"onnx": Format(".onnx", to_onnx), "openvino": Format(".xml", to_openvino, (".bin",))}
+FORMATS = {
+    "onnx": Format(".onnx", to_onnx, takes_opset=True, with_threshold=with_threshold),
+    "openvino": Format(".xml", to_openvino, beside=(".bin",), takes_opset=True),
+    "torch": Format(".pt2", to_torch),
+    "aoti": Format(".pt2", to_aoti),
+}
 
 
 def export(
@@ -85,13 +94,20 @@ def export(
     check_runtime(kind.suffix)
     own = copy.deepcopy(detector).to("cpu").eval().requires_grad_(False)
     about = describe(own, with_preprocessing)
-    options = {"with_preprocessing": with_preprocessing, "opset": opset}
+    options: dict[str, Any] = {"with_preprocessing": with_preprocessing}
+    if kind.takes_opset:
+        options["opset"] = opset
     with whole(out) as half:
-        _write(kind, own, half, about, options)
+        kind.write(own, half, about, **options)
 
         def again(threshold: float, inside: bool) -> Exported:
             with tempfile.TemporaryDirectory(dir=half.parent) as folder:
-                changed = _write(kind, own, Path(folder) / out.name, about, options | {"inside": inside}, threshold)
+                changed = Path(folder) / out.name
+                if kind.with_threshold and not inside:
+                    kind.with_threshold(half, changed, threshold)
+                else:
+                    with _threshold(own, threshold):
+                        kind.write(own, changed, about, **options, inside=inside)
                 return Exported(changed)
 
         proof = prove(own, Exported(half), again, verify, progress)
@@ -101,25 +117,14 @@ def export(
     return proof
 
 
-def _write(
-    kind: Format,
-    detector: Detector,
-    path: Path,
-    about: Mapping[str, Any],
-    options: Mapping[str, Any],
-    threshold: float | None = None,
-) -> Path:
-    if threshold is None:
-        kind.write(detector, path, about, **options)
-    else:
-        head: Any = detector.head
-        before = head.score_threshold
-        head.score_threshold = threshold
-        try:
-            kind.write(detector, path, about, **options)
-        finally:
-            head.score_threshold = before
-    return path
+@contextmanager
+def _threshold(detector: Detector, threshold: float) -> Iterator[None]:
+    head: Any = detector.head
+    before, head.score_threshold = head.score_threshold, threshold
+    try:
+        yield
+    finally:
+        head.score_threshold = before
 
 
 def describe(detector: Detector, with_preprocessing: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from rcnnkit.data.records import Dataset
+from rcnnkit.data.records import Dataset, Record
 from rcnnkit.detectors.detector import Detector, with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
@@ -20,6 +20,7 @@ from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.evaluation.coco import coco_metrics
 from rcnnkit.exporting.agreement import PIXELS, SCORES, Limits, difference
 from rcnnkit.exporting.runtimes import Exported
+from rcnnkit.images import read_picture
 from rcnnkit.progress import Report, reported, silent
 from rcnnkit.structures import Array, Detections, ImageBatch, Proposals
 from rcnnkit.text import count
@@ -145,13 +146,10 @@ def _cases(detector: FastRCNN | FasterRCNN, data: Dataset | None) -> Iterator[Ca
     yield case("a picture with more than max_detections", [picture], threshold=_lowest(detector))
     yield case("a picture of one colour", [np.full((*SIDES[0], 3), (90, 140, 200), np.uint8)])
     for record in data.records[:DATA] if data else ():
-        with_its_own = record.path.name
-        yield case(f"data: {with_its_own}", [_read(record)])
+        yield case(f"data: {record.path.name}", [_read(record)])
 
 
-def _read(record: Any) -> Array:
-    from rcnnkit.images import read_picture
-
+def _read(record: Record) -> Array:
     return read_picture(record.path, record.size if all(record.size) else None)
 
 
@@ -263,11 +261,18 @@ def _where(detector: FastRCNN | FasterRCNN, again: Again, case: Case) -> str:
         if name == "class scores":
             break
         if ours.shape != theirs.shape:
-            return f"they part at the {name}, of {tuple(ours.shape)} and {tuple(theirs.shape)}"
+            shapes = f"{tuple(ours.shape)} and {tuple(theirs.shape)}"
+            return f"they part at the {name}, of {shapes}{_advice(name, exported)}"
         off, largest = (ours - torch.from_numpy(theirs)).abs().max(), ours.abs().max().clamp(min=1)
         if off > SCORES * largest:
-            return f"they part at the {name}, by {off:.2g}"
+            return f"they part at the {name}, by {off:.2g}{_advice(name, exported)}"
     return "they part at the class scores and boxes, and what is before them is equal"
+
+
+def _advice(layer: str, exported: Exported) -> str:
+    if layer == "normalised pixels" and exported.about["with_preprocessing"]:
+        return "; this runtime resizes otherwise, so leave --with-preprocessing out"
+    return ""
 
 
 def _accuracies(answers: Sequence[tuple[Detections, Detections]], data: Dataset | None) -> tuple[float, float] | None:

@@ -61,11 +61,8 @@ def _taps(side: Side, new: Side, pixels: Tensor, inside: bool) -> tuple[Tensor, 
     Args:
         inside: cells beyond the first and the last one count as those, which OpenCV does along rows alone.
     """
-    if isinstance(side, Tensor):
-        ratio = 1 / (new.reshape(1).double() / side.reshape(1).double())
-    else:
-        ratio = 1 / (new / side)
-    place = ((torch.arange(new, dtype=torch.float64, device=pixels.device) + 0.5) * ratio - 0.5).float()
+    factor = new.reshape(1).double() / side.reshape(1).double() if isinstance(side, Tensor) else new / side
+    place = ((torch.arange(new, dtype=torch.float64, device=pixels.device) + 0.5) * (1 / factor) - 0.5).float()
     cell = place.floor()
     share = place - cell
     if inside:

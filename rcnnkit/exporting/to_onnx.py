@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rcnnkit.defaults import OPSET
@@ -67,6 +68,15 @@ def to_onnx(
     if others:
         raise ValueError(f"the file would need operators that ONNX has not: those of {', '.join(sorted(others))}")
     onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def with_threshold(file: Path, path: Path, threshold: float) -> None:
+    """Write an ONNX file once more, with another score threshold."""
+    onnx = _onnx()
+    model = onnx.load(str(file))
+    (value,) = (value for value in model.graph.initializer if value.name == "score_threshold")
+    value.CopyFrom(onnx.numpy_helper.from_array(np.array(threshold, np.float32), value.name))
     onnx.save(model, path)
 
 

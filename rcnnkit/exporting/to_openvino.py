@@ -23,7 +23,7 @@ def to_openvino(
 ) -> None:
     """Write an .xml file, and a .bin file with the weights, in float32, beside it.
 
-    Arguments and errors are those of `rcnnkit.exporting.to_onnx.to_onnx`; `about` is in the model's runtime information.
+    Arguments and errors are those of `rcnnkit.exporting.to_onnx.to_onnx`; `about` is in its runtime information.
     """
     import openvino
 

@@ -7,7 +7,7 @@ has the score −∞, so that it never comes through a suppression.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +71,7 @@ class TracedWindows(Traced):
     """R-CNN's network: windows that are cut and warped already → scores, and deltas from each region to its object."""
 
     inputs, outputs = ("windows",), ("scores", "deltas")
-    dynamic = {"windows": {0: "windows"}}
+    dynamic: ClassVar = {"windows": {0: "windows"}}
 
     def __init__(self, detector: RCNN, suppression: Suppression, with_preprocessing: bool, inside: bool) -> None:
         super().__init__(detector.preprocessing, inside)
@@ -173,11 +173,12 @@ class TracedPictures(Traced):
         scores, moved = self.predict(features, proposals, sizes)  # (B, P, K), (B, P, K, 4)
         scores = torch.where(real[..., None], scores, -torch.inf)
         boxes, best, labels, counts = self.detections(scores, moved)
-        found = torch.where(best[..., None] > LOWEST, _clip(boxes / factor, originals), 0.0), best, labels, counts
-        found = found[0], torch.where(best > LOWEST, best, 0.0), labels, counts
+        found = best > LOWEST
+        boxes = torch.where(found[..., None], _clip(boxes / factor, originals), 0.0)
+        outputs = boxes, torch.where(found, best, 0.0), labels, counts
         if self.inside:
-            return (*found, pixels, *features, torch.cat([proposals, real[..., None].float()], 2), scores)
-        return found
+            return (*outputs, pixels, *features, torch.cat([proposals, real[..., None].float()], 2), scores)
+        return outputs
 
     def propose(self, pixels: Tensor, features: Sequence[Tensor], sizes: Tensor) -> tuple[Tensor, Tensor]:
         """`RPN.propose`: (B, P, 4), and which of them are proposals and no fillings, (B, P)."""
@@ -188,22 +189,22 @@ class TracedPictures(Traced):
         boxes, scores = [], []
         for anchor, logit, delta in zip(anchors, logits, deltas, strict=True):
             best = F.pad(logit, (0, before), value=-torch.inf).topk(before, dim=1)  # small maps have fewer
-            start = F.pad(anchor, (0, 0, 0, before))[best.indices].flatten(0, 1)
-            move = _rows_of(F.pad(delta, (0, 0, 0, before)), best.indices).flatten(0, 1)
+            start = F.pad(anchor, (0, 0, 0, before))[best.indices].reshape(-1, 4)
+            move = _rows_of(F.pad(delta, (0, 0, 0, before)), best.indices).reshape(-1, 4)
             boxes.append(_clip(decode(move, start).reshape(batch, before, 4), sizes))
             scores.append(torch.where(best.values > LOWEST, best.values.sigmoid(), -torch.inf))
         of_maps, of_score = torch.stack(boxes, 1), torch.stack(scores, 1)  # (B, maps, N, 4), (B, maps, N)
         of_score = torch.where(_is_large(of_maps, rpn.settings.min_side), of_score, -torch.inf)
         kept = self.suppress(of_maps, of_score, rpn.settings.nms_iou, after)
         best = F.pad(kept.flatten(1), (0, after), value=-torch.inf).topk(after, dim=1)
-        padded = F.pad(of_maps.flatten(1, 2), (0, 0, 0, after))
+        padded = F.pad(of_maps.reshape(batch, -1, 4), (0, 0, 0, after))
         return _rows_of(padded, best.indices), best.values > LOWEST
 
     def predict(self, features: Sequence[Tensor], proposals: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """What the head says of proposals (B, P, 4): scores (B, P, K), and boxes (B, P, K, 4), both before NMS."""
         head, (batch, count) = self.detector.head, proposals.shape[:2]
         picture = torch.arange(batch, device=proposals.device)[:, None, None].to(proposals.dtype)
-        rois = torch.cat([picture.expand(batch, count, 1), proposals], 2).flatten(0, 1)
+        rois = torch.cat([picture.expand(batch, count, 1), proposals], 2).reshape(-1, 5)
         scores, deltas = head.predict(self.detector.pool.pool_rois(features, rois))
         moved = decode(deltas, rois[:, 1:], head.settings.delta_weights)
         moved = _clip(moved.reshape(batch, -1, 4), sizes).reshape(batch, count, -1, 4)
@@ -222,12 +223,12 @@ class TracedPictures(Traced):
         best = F.pad(kept, (0, most), value=-torch.inf).topk(most, dim=1)
         found = best.values > LOWEST
         labels = torch.where(found, best.indices % classes, -1)
-        chosen = _rows_of(F.pad(boxes.flatten(1, 2), (0, 0, 0, most)), best.indices)
+        chosen = _rows_of(F.pad(boxes.reshape(boxes.shape[0], -1, 4), (0, 0, 0, most)), best.indices)
         return chosen, best.values, labels, found.sum(1)
 
     def suppress(self, boxes: Tensor, scores: Tensor, iou: float, most: int) -> Tensor:
         """(B, G, N): the scores of those that stay, −∞ for the others; boxes (B, G, N, 4)."""
-        kept = self.suppression(boxes.flatten(0, 1), scores.flatten(0, 1), iou, most)
+        kept = self.suppression(boxes.reshape(-1, boxes.shape[2], 4), scores.flatten(0, 1), iou, most)
         place = kept[:, 0] * scores.shape[2] + kept[:, 1]
         flat = scores.flatten()
         left = torch.full_like(flat, -torch.inf).index_put((place,), flat[place])
