@@ -70,9 +70,9 @@ def _undecided(mine: Detections, row: int, theirs: Detections, limits: Limits) -
     score = mine.scores[row]
     if abs(score - limits.threshold) <= NEAR:
         return True
+    if limits.most and len(theirs) >= limits.most and score <= theirs.scores[-1] + NEAR:
+        return True
     for answer in (mine, theirs):
-        if limits.most and len(answer) >= limits.most and score <= answer.scores[-1] + NEAR:
-            return True
         same = answer.labels == mine.labels[row]
         if ((iou(mine.boxes[row][None], answer.boxes[same]) - limits.nms_iou).abs() <= NEAR).any():
             return True

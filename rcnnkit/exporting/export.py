@@ -73,9 +73,9 @@ def export(
 
     Raises:
         rcnnkit.exporting.proof.Unequal: the file answers otherwise; it is not kept.
-        ImportError: a library of the format is missing; says what to install.
         FileExistsError: a file is there already.
-        ValueError: the detector only detects; or it, or an option, has no place in the format.
+        ValueError: a library of the format is missing, and which extra has it; the detector only detects; or it, or an
+            option, has no place in the format.
     """
     if format not in FORMATS:
         raise ValueError(f"format {format!r} is not one of {', '.join(FORMATS)}")
@@ -98,7 +98,7 @@ def export(
     if kind.takes_opset:
         options["opset"] = opset
     with whole(out) as half:
-        kind.write(own, half, about, **options)
+        _write(kind, format, own, half, about, options)
 
         def again(threshold: float, inside: bool) -> Exported:
             with tempfile.TemporaryDirectory(dir=half.parent) as folder:
@@ -115,6 +115,22 @@ def export(
             half.with_suffix(suffix).replace(out.with_suffix(suffix))
         beside.write_text(script, encoding="utf-8")
     return proof
+
+
+def _write(
+    kind: Format, name: str, detector: Detector, path: Path, about: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """Write the file. Raises ValueError where torch or a library cannot."""
+    try:
+        kind.write(detector, path, about, **options)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # of as many kinds as there are libraries
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        others = ", ".join(other for other in FORMATS if other != name)
+        raise ValueError(
+            f"this {type(detector).__name__} cannot be written as {name} ({reason}); try another format: {others}"
+        ) from error
 
 
 @contextmanager

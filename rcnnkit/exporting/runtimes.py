@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from rcnnkit.boxes import clip
@@ -24,8 +25,7 @@ class Exported:
 
     Raises:
         FileNotFoundError: it is not there.
-        ImportError: its runtime is not installed.
-        ValueError: it is of another format, or cannot be opened.
+        ValueError: its runtime is not installed; or it is of another format, or cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,14 +46,36 @@ class Exported:
         self.class_names, self.category_ids = tuple(self.about["class_names"]), tuple(self.about["category_ids"])
 
     def run(self, feed: Arrays) -> Arrays:
-        """Outputs by their names, of inputs by theirs."""
-        return self._run(feed)
+        """Outputs by their names, of inputs by theirs. Raises ValueError where the runtime cannot compute them."""
+        try:
+            return self._run(feed)
+        except Exception as error:  # of as many kinds as there are runtimes
+            shapes = ", ".join(f"{name} {value.shape}" for name, value in feed.items())
+            raise ValueError(
+                f"{RUNTIMES[self.path.suffix]} cannot run {self.path.name} with {shapes}: {_reason(error)}"
+            ) from None
 
     def __call__(self, pictures: Sequence[Array], proposals: Sequence[Proposals] | None = None) -> list[Detections]:
         """What is in each of (H, W, 3) uint8 RGB pictures, as the detector answers.
 
         Where the file resizes, pictures of different sizes go through it one after the other.
+
+        Raises:
+            ValueError: pictures of another type, or proposals are missing or too many; or the runtime fails.
         """
+        for picture in pictures:
+            if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
+                what = f"{picture.dtype} of shape {picture.shape}" if isinstance(picture, np.ndarray) else type(picture)
+                raise ValueError(
+                    f"an exported file takes pictures (H, W, 3) uint8 RGB, not {what}; rcnnkit.images.read_picture"
+                    " makes them of anything"
+                )
+        if (proposals is None) == ("proposals" in self.about["inputs"]):
+            raise ValueError(
+                f"{self.path.name} makes its own proposals; leave yours out"
+                if proposals is not None
+                else f"{self.path.name} takes the proposals of each picture besides; give them"
+            )
         regions = None if proposals is None else [each.boxes.numpy() for each in proposals]
         if not pictures:
             return []
@@ -73,6 +95,17 @@ class Exported:
 
 
 def check_runtime(suffix: str) -> None:
-    """Raise ImportError unless what runs files with that ending is installed."""
-    if not find_spec(RUNTIMES[suffix]):
-        raise ImportError(f"{suffix} files need {RUNTIMES[suffix]}: pip install rcnnkit[export]")
+    """Raise ValueError unless what writes and runs files with that ending is installed."""
+    check_installed(RUNTIMES[suffix], suffix)
+
+
+def check_installed(library: str, suffix: str) -> None:
+    """Raise ValueError unless the library is installed."""
+    if not find_spec(library):
+        raise ValueError(f"{suffix} files need {library}, which is not installed: pip install 'rcnnkit[export]'")
+
+
+def _reason(error: Exception) -> str:
+    """The last line that says anything."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

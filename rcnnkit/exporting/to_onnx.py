@@ -16,6 +16,7 @@ import torch
 from rcnnkit.defaults import OPSET
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.exporting.placeholders import LIBRARY, LOWEST, suppress
+from rcnnkit.exporting.runtimes import check_installed
 from rcnnkit.exporting.traced import traced
 
 OLDEST, NEWEST = OPSET, 20  # the newest is the newest that torch's exporter writes
@@ -39,11 +40,11 @@ def to_onnx(
         inside: with outputs from inside, by the names of `Traced.layers`.
 
     Raises:
-        ValueError: an opset that is too old or too new, or a detector that has no place in the format.
-        ImportError: onnx is not installed.
+        ValueError: an opset that is too old or too new, a detector that has no place in the format, or onnx is not
+            installed.
     """
     if not OLDEST <= opset <= NEWEST:
-        raise ValueError(f"--opset {opset}: files are written for {OLDEST} to {NEWEST}")
+        raise ValueError(f"opset {opset} is not one of {OLDEST} to {NEWEST}, which have all operators; leave it out")
     onnx = _onnx()
     module = traced(detector, suppress, with_preprocessing, inside)
     _register(opset)
@@ -81,10 +82,9 @@ def with_threshold(file: Path, path: Path, threshold: float) -> None:
 
 
 def _onnx() -> Any:
-    try:
-        import onnx
-    except ImportError:
-        raise ImportError("ONNX files need onnx: pip install rcnnkit[export]") from None
+    check_installed("onnx", ".onnx")
+    import onnx
+
     return onnx
 
 
