@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,17 +19,21 @@ RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "torch"}  # what
 
 
 class Exported:
-    """A file in its runtime, on as many threads as torch has.
+    """A file in its runtime.
 
     Args:
         path: .onnx, .xml or .pt2.
+        threads: of onnxruntime and OpenVINO; 0: as many as torch has, as those of torch's own formats.
 
     Raises:
         FileNotFoundError: it is not there.
         ValueError: its runtime is not installed; or it is of another format, or cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    # What is timed: stage of `rcnnkit benchmark` → methods. "resize" is what is around the file.
+    stages: ClassVar[dict[str, tuple[str, ...]]] = {"resize": ("forward",), "runtime": ("run",)}
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
         check_regular(path)
         if path.suffix not in RUNTIMES:
             raise ValueError(f"{path} does not end in one of {', '.join(RUNTIMES)}, which exported files have")
@@ -36,7 +41,7 @@ class Exported:
             raise FileNotFoundError(f"{path}: no such exported file")
         check_runtime(path.suffix)
         try:
-            self.about, self._run = open_file(str(path), torch.get_num_threads())
+            self.about, self._run = open_file(str(path), threads or torch.get_num_threads())
         except Exception as error:  # of as many kinds as there are runtimes
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise ValueError(
@@ -56,6 +61,10 @@ class Exported:
             ) from None
 
     def __call__(self, pictures: Sequence[Array], proposals: Sequence[Proposals] | None = None) -> list[Detections]:
+        """As `forward`."""
+        return self.forward(pictures, proposals)
+
+    def forward(self, pictures: Sequence[Array], proposals: Sequence[Proposals] | None = None) -> list[Detections]:
         """What is in each of (H, W, 3) uint8 RGB pictures, as the detector answers.
 
         Where the file resizes, pictures of different sizes go through it one after the other.
@@ -82,7 +91,7 @@ class Exported:
         if self.about["with_preprocessing"] and len({picture.shape for picture in pictures}) > 1:
             answers = []
             for i, picture in enumerate(pictures):
-                answers += self([picture], None if proposals is None else proposals[i : i + 1])
+                answers += self.forward([picture], None if proposals is None else proposals[i : i + 1])
             return answers
         found = detect(self.about, self.run, list(pictures), regions)
         return [self._detections(picture, *of_picture) for picture, of_picture in zip(pictures, found, strict=True)]
