@@ -101,11 +101,10 @@ def prove(
         for i, (one, other) in enumerate(zip(wanted, found, strict=True)):
             if told := difference(one, other, limits):
                 name = case.name if len(case.pictures) == 1 else f"{case.name} (number {i + 1})"
-                if not _is_a_tie(mine, again, case, i):
-                    layer = _where(mine, again, case)
-                    raise Unequal(
-                        f"{exported.path.name} answers otherwise than the detector on {name}: {told}; {layer}"
-                    )
+                parted = again(mine.head.score_threshold, True)
+                if not _is_a_tie(mine, parted, case, i):
+                    layer = _where(mine, parted, case)
+                    raise Unequal(f"{exported.path.name} and the detector differ on {name}: {told}; {layer}")
                 ties += 1
             detections += len(one)
         pictures += len(wanted)
@@ -190,7 +189,7 @@ def _inside(detector: FastRCNN | FasterRCNN, images: ImageBatch) -> dict[str, An
         proposals = detector.rpn.propose(images, features) if isinstance(detector, FasterRCNN) else images.proposals
         scores, _ = detector.head.predict(detector.pool(features, proposals))
     maps = {f"map of stride {stride}": each for stride, each in zip(detector.backbone.strides, features, strict=True)}
-    return {"normalised pixels": images.pixels, **maps, "proposals": proposals, "class scores": scores}
+    return {"normalised pixels": images.pixels, **maps, "regions": proposals, "class scores": scores}
 
 
 def _feed(exported: Exported, case: Case) -> dict[str, Array]:
@@ -215,7 +214,7 @@ def _file_proposals(values: Array, i: int) -> Proposals:
     return Proposals(real[:, :4], real[:, 4])
 
 
-def _is_a_tie(detector: FastRCNN | FasterRCNN, again: Again, case: Case, number: int) -> bool:
+def _is_a_tie(detector: FastRCNN | FasterRCNN, parted: Exported, case: Case, number: int) -> bool:
     """Whether the file took other proposals of the same scores, and answers as the detector does with those.
 
     Where many anchors score the same, as in a picture of one colour, each runtime takes others of them.
@@ -223,11 +222,11 @@ def _is_a_tie(detector: FastRCNN | FasterRCNN, again: Again, case: Case, number:
     if not isinstance(detector, FasterRCNN):
         return False
     images = _batch(detector, case)
-    inside = _feed(again(float(detector.head.score_threshold), True), case)
+    inside = _feed(parted, case)
     with torch.no_grad():
         features = detector.backbone(images.pixels)
         own = detector.rpn.propose(images, features)[number]
-        theirs = [_file_proposals(inside["proposals"], i) for i in range(len(images))]
+        theirs = [_file_proposals(inside["regions"], i) for i in range(len(images))]
         regions = detector.pool(features, theirs)
         kept = detector.head.detect(regions, theirs, images.sizes)
         wanted = detector.in_pictures(kept, images)[number]
@@ -245,14 +244,13 @@ def _is_a_tie(detector: FastRCNN | FasterRCNN, again: Again, case: Case, number:
     return not difference(wanted, found, limits)
 
 
-def _where(detector: FastRCNN | FasterRCNN, again: Again, case: Case) -> str:
+def _where(detector: FastRCNN | FasterRCNN, parted: Exported, case: Case) -> str:
     """The first layer whose values differ, in words."""
-    exported = again(float(detector.head.score_threshold), True)
-    given = _feed(exported, case)
+    given = _feed(parted, case)
     images = _batch(detector, case)
     for name, ours in _inside(detector, images).items():
         theirs = given[name]
-        if name == "proposals":
+        if name == "regions":
             for i, one in enumerate(ours):
                 other = _file_proposals(theirs, i)
                 if len(one) != len(other) or (one.boxes - other.boxes).abs().max() > PIXELS:
@@ -262,10 +260,10 @@ def _where(detector: FastRCNN | FasterRCNN, again: Again, case: Case) -> str:
             break
         if ours.shape != theirs.shape:
             shapes = f"{tuple(ours.shape)} and {tuple(theirs.shape)}"
-            return f"they part at the {name}, of {shapes}{_advice(name, exported)}"
+            return f"they part at the {name}, of {shapes}{_advice(name, parted)}"
         off, largest = (ours - torch.from_numpy(theirs)).abs().max(), ours.abs().max().clamp(min=1)
         if off > SCORES * largest:
-            return f"they part at the {name}, by {off:.2g}{_advice(name, exported)}"
+            return f"they part at the {name}, by {off:.2g}{_advice(name, parted)}"
     return "they part at the class scores and boxes, and what is before them is equal"
 
 
@@ -305,8 +303,6 @@ def _prove_windows(detector: RCNN, exported: Exported, data: Dataset | None) -> 
         for what, most in (("scores", SCORES), ("deltas", PIXELS / side)):
             off = (wanted[what] - torch.from_numpy(found[what])).abs().max()
             if not off <= most * wanted[what].abs().max().clamp(min=1):
-                raise Unequal(
-                    f"{exported.path.name} answers otherwise than the detector on {name}: {what} by {off:.2g}"
-                )
+                raise Unequal(f"{exported.path.name} and the detector differ on {name}: {what} by {off:.2g}")
         seen += len(windows)
     return Proof(seen, 0, 0)

@@ -43,9 +43,8 @@ class Exported:
         try:
             self.about, self._run = open_file(str(path), threads or torch.get_num_threads())
         except Exception as error:  # of as many kinds as there are runtimes
-            reason = str(error).strip().splitlines() or [type(error).__name__]
             raise ValueError(
-                f"{path} is not a file that `rcnnkit export` wrote ({reason[0]}); export it again"
+                f"{path} cannot be opened as an exported file ({_reason(error)}); export it again"
             ) from None
         self.path = path
         self.class_names, self.category_ids = tuple(self.about["class_names"]), tuple(self.about["category_ids"])

@@ -6,6 +6,7 @@ has the score −∞, so that it never comes through a suppression.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -82,6 +83,8 @@ class TracedWindows(Traced):
                 " --with-preprocessing out"
             )
         self.layers = ("features",)
+        side = detector.settings.size
+        self.backbone = _with_known_sizes(detector.backbone, torch.zeros(1, 3, side, side))
 
     def examples(self) -> tuple[Tensor, ...]:
         side = self.detector.settings.size
@@ -90,7 +93,7 @@ class TracedWindows(Traced):
     def forward(self, windows: Tensor) -> tuple[Tensor, ...]:
         """(R, S, S, 3) uint8 → (R, K) and (R, K, 4)."""
         pixels = self.normalise(windows.permute(0, 3, 1, 2).float())
-        features = self.detector.backbone(pixels, self.detector.last_layer)
+        features = self.backbone(pixels, self.detector.last_layer)
         found = self.detector.score(features), self.detector.regress(features)
         return (*found, features["pool5"]) if self.inside else found
 
@@ -128,7 +131,7 @@ class TracedPictures(Traced):
             self.inputs, dynamic = (*self.inputs, "proposals"), dynamic | {"proposals": {0: "pictures", 1: "proposals"}}
         self.dynamic = {name: dynamic[name] for name in self.inputs}
         maps = [f"map of stride {stride}" for stride in detector.backbone.strides]
-        self.layers = ("normalised pixels", *maps, "proposals", "class scores")
+        self.layers = ("normalised pixels", *maps, "regions", "class scores")
 
     def examples(self) -> tuple[Tensor, ...]:
         # Of two pictures, and of sides that differ, as tracing might take what is equal for the same.
@@ -233,6 +236,42 @@ class TracedPictures(Traced):
         flat = scores.flatten()
         left = torch.full_like(flat, -torch.inf).index_put((place,), flat[place])
         return left.reshape(scores.shape)
+
+
+class _Average(nn.Module):
+    """`nn.AdaptiveAvgPool2d` of maps whose size is known, as two matrix products."""
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, size: Sequence[int], outputs: Sequence[int]) -> None:
+        super().__init__()
+        for name, side, new in zip(("rows", "columns"), size, outputs, strict=True):
+            self.register_buffer(name, F.adaptive_avg_pool1d(torch.eye(side), new).T)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.rows @ maps @ self.columns.T
+
+
+def _with_known_sizes(network: nn.Module, example: Tensor) -> nn.Module:
+    """A copy without adaptive pooling, which ONNX has to one cell alone; it is for inputs of the example's size."""
+    network = copy.deepcopy(network)
+    sizes: dict[str, Sequence[int]] = {}
+    hooks = [
+        module.register_forward_pre_hook(lambda _, inputs, name=name: sizes.update({name: inputs[0].shape[2:]}))
+        for name, module in network.named_modules()
+        if isinstance(module, nn.AdaptiveAvgPool2d)
+    ]
+    with torch.no_grad():
+        network(example)
+    for hook in hooks:
+        hook.remove()
+    for name, size in sizes.items():
+        wanted = network.get_submodule(name).output_size
+        new = (wanted, wanted) if isinstance(wanted, int) else wanted
+        if new != (1, 1):
+            network.set_submodule(name, nn.Identity() if tuple(size) == new else _Average(size, new))
+    return network
 
 
 class _Pixels:

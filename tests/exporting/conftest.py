@@ -1,6 +1,5 @@
 """Small detectors, and one of them exported once for all tests."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,8 @@ from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 
-Make = Callable[..., Detector]
 
-
-def small(kind: str = "faster_rcnn", **sections: Any) -> Detector:
-    """Random, with scores far enough apart that rounding changes no order."""
+def settings(kind: str = "faster_rcnn", **sections: Any) -> DetectorSettings:
     values: dict[str, Any] = {
         "model": {"kind": kind, "backbone": "resnet18", "norm": "batch", "fpn_channels": 16},
         "proposals": {"method": "precomputed"},
@@ -26,9 +22,14 @@ def small(kind: str = "faster_rcnn", **sections: Any) -> Detector:
     }
     for name, section in sections.items():
         values[name] = values[name] | section
+    return DetectorSettings.model_validate(values)
+
+
+def small(kind: str = "faster_rcnn", **sections: Any) -> Detector:
+    """Random, with scores far enough apart that rounding changes no order."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        detector = build(DetectorSettings.model_validate(values), ["cat", "dog"], [17, 18])
+        detector = build(settings(kind, **sections), ["cat", "dog"], [17, 18])
         for name, value in detector.state_dict().items():
             if value.ndim > 1 and not name.startswith("backbone."):
                 value.normal_(std=value[0].numel() ** -0.5)

@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 import rcnnkit
+from rcnnkit.benchmark.measure import contenders
+from rcnnkit.benchmark.measure.turns import measure
+from rcnnkit.cli import app
+from rcnnkit.data.reading import read_data
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.kinds import build
 from rcnnkit.exporting import export as exporting
 from rcnnkit.exporting import proof
 from rcnnkit.exporting.agreement import Limits, difference
@@ -24,7 +30,8 @@ from rcnnkit.exporting.to_onnx import to_onnx, with_threshold
 from rcnnkit.exporting.traced import traced
 from rcnnkit.inference import prepare
 from rcnnkit.structures import Detections, Proposals
-from tests.exporting.conftest import small
+from rcnnkit.weights import save
+from tests.exporting.conftest import settings, small
 
 pytestmark = pytest.mark.skipif(
     not (importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxruntime")),
@@ -117,9 +124,9 @@ def test_fast_rcnn_with_its_resize_and_roi_pooling(tmp_path: Path) -> None:
     given = pictures((150, 200), (150, 200), (97, 61))
     regions = [proof._random_regions(picture, np.random.default_rng(i)) for i, picture in enumerate(given)]
     regions[1] = Proposals(regions[1].boxes[:9], regions[1].scores[:9])
-    for part in (slice(0, 1), slice(0, 2), slice(0, 3)):
-        both = zip(detector(given[part], regions[part]), answers(given[part], regions[part]), strict=True)
-        for wanted, found in both:
+    one_by_one = [detector(picture, boxes) for picture, boxes in zip(given, regions, strict=True)]
+    for size in (1, 2, 3):  # in which the last is of another size, so that each goes alone
+        for wanted, found in zip(one_by_one[:size], answers(given[:size], regions[:size]), strict=True):
             assert len(found) > 9
             assert difference(wanted, found, Limits(0.05, 0.5, 0)) == ""
     with pytest.raises(ValueError, match=r"a.onnx takes the proposals of each picture besides; give them"):
@@ -127,7 +134,7 @@ def test_fast_rcnn_with_its_resize_and_roi_pooling(tmp_path: Path) -> None:
 
 
 def test_the_windows_of_rcnn(tmp_path: Path) -> None:
-    detector = small("rcnn")
+    detector = small("rcnn", model={"backbone": "alexnet", "norm": "none"}, rcnn={"size": 67})
     with torch.no_grad():
         for buffer in detector.buffers():
             if buffer.is_floating_point() and not buffer.any():
@@ -185,6 +192,34 @@ def test_bad_input(exported: tuple[Detector, Path, str], tmp_path: Path, monkeyp
     with pytest.raises(FileNotFoundError, match=r"c.onnx: no such exported file"):
         Exported(tmp_path / "c.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.onnx"]
+
+
+def test_it_takes_turns_with_detectors(exported: tuple[Detector, Path, str], digits: Path, tmp_path: Path) -> None:
+    _, file, _ = exported
+    (contender,) = contenders.exported([file.parent], ["cat", "dog"], 1)
+    assert (contender.name, contender.title) == ("small.onnx", "small.onnx (onnxruntime)")
+    turn = measure(contender, read_data(digits, "val").records[:2], "cpu")
+    assert turn.step.pictures == len(turn.detections) == 2
+    assert turn.step.stages.keys() == {"decode", "resize", "runtime", "drawing", "other"}
+    assert turn.step.stages["runtime"] > 0.2 * turn.step.whole
+    with pytest.raises(ValueError, match=r"small.onnx knows cat, dog, and the detectors cat; export one of"):
+        contenders.exported([file], ["cat"], 1)
+    with pytest.raises(ValueError, match=r"another file is called small.onnx, too; rename one of them"):
+        contenders.exported([file, file], ["cat", "dog"], 1)
+    with pytest.raises(FileNotFoundError, match=r"the folder holds no .onnx, .xml, .pt2 file"):
+        contenders.exported([tmp_path], ["cat", "dog"], 1)
+
+
+def test_the_command(tmp_path: Path, bccd: Path) -> None:
+    made_from = settings(input={"short_side": 96, "long_side": 160})
+    names = ["RBC", "WBC", "Platelets"]
+    save(build(made_from, names).eval(), made_from, tmp_path / "a.safetensors")
+    arguments = ["export", str(tmp_path / "a.safetensors"), "--out", str(tmp_path / "a.onnx"), "--with-preprocessing"]
+    result = CliRunner().invoke(app, [*arguments, "--verify", str(bccd)])
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.output.split())
+    assert "equal on 32 pictures with" in told
+    assert "; AP 0." in told
 
 
 def test_it_is_a_name_of_rcnnkit() -> None:
