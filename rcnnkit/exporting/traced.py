@@ -238,19 +238,20 @@ class TracedPictures(Traced):
         return left.reshape(scores.shape)
 
 
-class _Average(nn.Module):
-    """`nn.AdaptiveAvgPool2d` of maps whose size is known, as two matrix products."""
+class _FixedPool(nn.Module):
+    """`nn.AdaptiveAvgPool2d` or `nn.AdaptiveMaxPool2d` of maps whose size is known, by slices."""
 
-    rows: Tensor
-    columns: Tensor
-
-    def __init__(self, size: Sequence[int], outputs: Sequence[int]) -> None:
+    def __init__(self, size: Sequence[int], outputs: Sequence[int], reduce: Callable[..., Tensor]) -> None:
         super().__init__()
-        for name, side, new in zip(("rows", "columns"), size, outputs, strict=True):
-            self.register_buffer(name, F.adaptive_avg_pool1d(torch.eye(side), new).T)
+        self.reduce = reduce
+        self.rows, self.columns = (
+            [(i * side // new, -(-(i + 1) * side // new)) for i in range(new)]
+            for side, new in zip(size, outputs, strict=True)
+        )
 
     def forward(self, maps: Tensor) -> Tensor:
-        return self.rows @ maps @ self.columns.T
+        maps = torch.stack([self.reduce(maps[:, :, first:last], dim=2) for first, last in self.rows], 2)
+        return torch.stack([self.reduce(maps[:, :, :, first:last], dim=3) for first, last in self.columns], 3)
 
 
 def _with_known_sizes(network: nn.Module, example: Tensor) -> nn.Module:
@@ -260,17 +261,18 @@ def _with_known_sizes(network: nn.Module, example: Tensor) -> nn.Module:
     hooks = [
         module.register_forward_pre_hook(lambda _, inputs, name=name: sizes.update({name: inputs[0].shape[2:]}))
         for name, module in network.named_modules()
-        if isinstance(module, nn.AdaptiveAvgPool2d)
+        if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d)
     ]
     with torch.no_grad():
         network(example)
     for hook in hooks:
         hook.remove()
     for name, size in sizes.items():
-        wanted = network.get_submodule(name).output_size
-        new = (wanted, wanted) if isinstance(wanted, int) else wanted
+        layer: Any = network.get_submodule(name)
+        new = (layer.output_size,) * 2 if isinstance(layer.output_size, int) else layer.output_size
         if new != (1, 1):
-            network.set_submodule(name, nn.Identity() if tuple(size) == new else _Average(size, new))
+            reduce = torch.mean if isinstance(layer, nn.AdaptiveAvgPool2d) else torch.amax
+            network.set_submodule(name, nn.Identity() if tuple(size) == new else _FixedPool(size, new, reduce))
     return network
 
 
