@@ -20,7 +20,7 @@ from rcnnkit.exporting.proof import Proof, prove
 from rcnnkit.exporting.runtimes import Exported, check_runtime
 from rcnnkit.exporting.to_onnx import to_onnx, with_threshold
 from rcnnkit.exporting.to_openvino import to_openvino
-from rcnnkit.exporting.to_torch import to_aoti, to_torch
+from rcnnkit.exporting.to_torch import program_with_threshold, to_aoti, to_torch
 from rcnnkit.files import check_new, whole
 from rcnnkit.progress import Report, silent
 
@@ -41,7 +41,7 @@ class Format:
 FORMATS = {
     "onnx": Format(".onnx", to_onnx, takes_opset=True, with_threshold=with_threshold),
     "openvino": Format(".xml", to_openvino, beside=(".bin",), takes_opset=True),
-    "torch": Format(".pt2", to_torch),
+    "torch": Format(".pt2", to_torch, with_threshold=program_with_threshold),
     "aoti": Format(".pt2", to_aoti),
 }
 
@@ -80,6 +80,8 @@ def export(
     if format not in FORMATS:
         raise ValueError(f"format {format!r} is not one of {', '.join(FORMATS)}")
     kind, out = FORMATS[format], Path(out)
+    if opset != OPSET and not kind.takes_opset:
+        raise ValueError(f"opset {opset} is for ONNX, and {format} has none; leave it out")
     for suffix in (kind.suffix, *kind.beside):
         check_new(out.with_suffix(suffix) if suffix != kind.suffix else out, suffix)
     script = Path(detect.__file__).read_text(encoding="utf-8")

@@ -43,6 +43,14 @@ def to_torch(
         torch.export.save(program, path, extra_files={"rcnnkit": json.dumps(dict(about) | module.names())})
 
 
+def program_with_threshold(file: Path, path: Path, threshold: float) -> None:
+    """Write a program of torch.export once more, with another score threshold."""
+    said = {"rcnnkit": ""}
+    program = torch.export.load(file, extra_files=said)
+    program.state_dict["score_threshold"].fill_(threshold)
+    torch.export.save(program, path, extra_files=said)
+
+
 def to_aoti(
     detector: Detector, path: Path, about: Mapping[str, Any], *, with_preprocessing: bool, inside: bool = False
 ) -> None:

@@ -167,6 +167,8 @@ def test_bad_input(exported: tuple[Detector, Path, str], tmp_path: Path, monkeyp
         export(detector, tmp_path / "a.pt")
     with pytest.raises(ValueError, match="opset 11 is not one of 18 to 20"):
         export(detector, tmp_path / "a.onnx", opset=11)
+    with pytest.raises(ValueError, match="opset 19 is for ONNX, and torch has none; leave it out"):
+        export(detector, tmp_path / "a.pt2", "torch", opset=19)
     with pytest.raises(ValueError, match="format 'tflite' is not one of onnx, openvino, torch, aoti"):
         export(detector, tmp_path / "a.onnx", "tflite")
     with pytest.raises(ValueError, match=r"only detects cannot be exported; .* for_training=True"):
@@ -194,6 +196,36 @@ def test_bad_input(exported: tuple[Detector, Path, str], tmp_path: Path, monkeyp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.onnx"]
 
 
+@pytest.mark.slow  # torch.export and a C++ compiler
+@pytest.mark.parametrize("format", ["openvino", "torch", "aoti"])
+def test_other_formats(format: str, tmp_path: Path) -> None:
+    if format == "openvino":
+        pytest.importorskip("openvino")
+    file = tmp_path / f"a{exporting.FORMATS[format].suffix}"
+    told = export(small(), file, format)
+    assert str(told).startswith("equal on 16 pictures with ")
+    (picture,) = pictures((150, 200))
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    code = (
+        "import sys, runpy\n"
+        "sys.modules |= dict.fromkeys(['rcnnkit', 'cv2', 'onnx'])\n"
+        f"sys.argv = ['detect.py', {str(file)!r}, {str(tmp_path / 'a.png')!r}]\n"
+        f"runpy.run_path({str(tmp_path / 'detect.py')!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert len(done.stdout.splitlines()) == len(small()(picture)) > 0
+
+
+@pytest.mark.slow
+def test_openvino_does_not_resize_in_float64(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(
+        Unequal, match=r"they part at the normalised pixels, .*; this runtime resizes otherwise, so leave"
+    ):
+        export(small(), tmp_path / "a.xml", "openvino", with_preprocessing=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_it_takes_turns_with_detectors(exported: tuple[Detector, Path, str], digits: Path, tmp_path: Path) -> None:
     _, file, _ = exported
     (contender,) = contenders.exported([file.parent], ["cat", "dog"], 1)
@@ -210,6 +242,7 @@ def test_it_takes_turns_with_detectors(exported: tuple[Detector, Path, str], dig
         contenders.exported([tmp_path], ["cat", "dog"], 1)
 
 
+@pytest.mark.slow  # three exports
 def test_the_command(tmp_path: Path, bccd: Path) -> None:
     made_from = settings(input={"short_side": 96, "long_side": 160})
     names = ["RBC", "WBC", "Platelets"]
