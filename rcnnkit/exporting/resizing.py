@@ -20,13 +20,13 @@ def resized(preprocessing: Preprocessing, height: Side, width: Side) -> tuple[Si
         sides = torch.stack([height, width]).double()
         # Of one dimension each: torch's exporter takes numbers without any for float32.
         short, long = sides.min(0, keepdim=True).values, sides.max(0, keepdim=True).values
-        least = torch.full_like(short, preprocessing.short_side) if preprocessing.short_side else short
-        most = torch.full_like(long, preprocessing.long_side)
-        new = (sides * torch.minimum(least / short, most / long)).floor().long().clamp(min=1)
+        wanted = torch.full_like(short, preprocessing.short_side) if preprocessing.short_side else short
+        limit = torch.full_like(long, preprocessing.long_side)
+        new = (sides * torch.minimum(wanted / short, limit / long)).floor().long().clamp(min=1)
         return new[0], new[1]
-    short, long = torch.sym_min(height, width), torch.sym_max(height, width)
-    ratio = torch.sym_min((preprocessing.short_side or short) / short, preprocessing.long_side / long)
-    return tuple(torch.sym_max(1, torch.sym_int(side * ratio)) for side in (height, width))  # type: ignore[return-value]
+    least, most = torch.sym_min(height, width), torch.sym_max(height, width)
+    ratio = torch.sym_min((preprocessing.short_side or least) / least, preprocessing.long_side / most)
+    return torch.sym_max(1, torch.sym_int(height * ratio)), torch.sym_max(1, torch.sym_int(width * ratio))
 
 
 def resize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -68,7 +68,8 @@ def _taps(side: Side, new: Side, pixels: Tensor, inside: bool) -> tuple[Tensor, 
     if inside:
         share = torch.where((cell < 0) | (cell >= side - 1), 0.0, share)
     weights = [((1 - share) * ONE).round().int(), (share * ONE).round().int()]
-    return *(torch.minimum((cell.long() + i).clamp(min=0), _last(side, cell)) for i in (0, 1)), *weights  # type: ignore[return-value]
+    first, second = (torch.minimum((cell.long() + i).clamp(min=0), _last(side, cell)) for i in (0, 1))
+    return first, second, weights[0], weights[1]
 
 
 def _last(side: Side, like: Tensor) -> Tensor:

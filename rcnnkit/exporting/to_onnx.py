@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def to_onnx(
         torch.onnx.export(
             module,
             module.examples(),
-            file,
+            file,  # type: ignore[arg-type]  # an open file does, too
             dynamo=False,
             opset_version=opset,
             input_names=list(module.inputs),
@@ -130,9 +130,10 @@ def _register(opset: int) -> None:
         pooled = g.op("MaxRoiPool", maps, rois, pooled_shape_i=[rows, columns], spatial_scale_f=scale)
         return pooled, constant(g, 0, torch.int32)  # where the maxima were is for training alone
 
-    for name, symbol in {
+    symbols: dict[str, Callable[..., Any]] = {
         f"{LIBRARY}::suppress": suppression,
         "rcnnkit::roi_align": roi_align,
         "rcnnkit::roi_pool": roi_pool,
-    }.items():
+    }
+    for name, symbol in symbols.items():
         register_custom_op_symbolic(name, symbol, opset)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +72,6 @@ class TracedWindows(Traced):
     """R-CNN's network: windows that are cut and warped already → scores, and deltas from each region to its object."""
 
     inputs, outputs = ("windows",), ("scores", "deltas")
-    dynamic: ClassVar = {"windows": {0: "windows"}}
 
     def __init__(self, detector: RCNN, suppression: Suppression, with_preprocessing: bool, inside: bool) -> None:
         super().__init__(detector.preprocessing, inside)
@@ -83,6 +82,7 @@ class TracedWindows(Traced):
                 " --with-preprocessing out"
             )
         self.layers = ("features",)
+        self.dynamic = {"windows": {0: "windows"}}
         side = detector.settings.size
         self.backbone = _with_known_sizes(detector.backbone, torch.zeros(1, 3, side, side))
 
@@ -185,7 +185,7 @@ class TracedPictures(Traced):
 
     def propose(self, pixels: Tensor, features: Sequence[Tensor], sizes: Tensor) -> tuple[Tensor, Tensor]:
         """`RPN.propose`: (B, P, 4), and which of them are proposals and no fillings, (B, P)."""
-        rpn = self.detector.rpn
+        rpn: Any = self.detector.rpn
         (before, after), batch = rpn.keep, pixels.shape[0]
         logits, deltas = rpn(features)
         anchors = rpn.place_anchors(_Pixels(pixels), features)
