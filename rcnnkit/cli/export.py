@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from rcnnkit.cli.options import Images, TestSplit, Weights, console, split_of
-from rcnnkit.defaults import OPSET
+from rcnnkit.defaults import FORMAT, OPSET
 from rcnnkit.terminal import progress
 
 
@@ -20,7 +20,7 @@ def export(
     format: Annotated[
         Literal["onnx", "openvino", "torch", "aoti"],
         typer.Option(help="onnx, openvino, torch (torch.export), or aoti (compiled by AOTInductor for this CPU)."),
-    ] = "onnx",
+    ] = FORMAT,
     with_preprocessing: Annotated[
         bool,
         typer.Option("--with-preprocessing", help="The file resizes pictures; all of a batch are of one size."),

@@ -12,7 +12,7 @@ from typing import Any
 
 import rcnnkit
 from rcnnkit.data.records import Dataset
-from rcnnkit.defaults import OPSET
+from rcnnkit.defaults import FORMAT, OPSET
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.exporting import detect
@@ -49,7 +49,7 @@ FORMATS = {
 def export(
     detector: Detector,
     out: Path | str,
-    format: str = "onnx",
+    format: str = FORMAT,
     *,
     with_preprocessing: bool = False,
     verify: Dataset | None = None,
@@ -63,7 +63,7 @@ def export(
     Args:
         detector: as of `rcnnkit.load(file, for_training=True)`; it is left as it is.
         out: the new file: .onnx, .xml (with a .bin beside it) or .pt2.
-        format: "onnx"; see `FORMATS`.
+        format: one of `FORMATS`: "onnx", "openvino", "torch" or "aoti".
         with_preprocessing: the file resizes pictures itself, and all of a batch are of one size.
         verify: pictures of yours for the proof, the first 16; AP is compared too where they are annotated.
         opset: of ONNX.
