@@ -11,14 +11,17 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
+from rcnnkit.boxes import clip, decode
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.detectors.detector import Detector, with_proposals
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.evaluation.coco import coco_metrics
-from rcnnkit.exporting.agreement import PIXELS, SCORES, Limits, difference
+from rcnnkit.exporting.agreement import NEAR, PIXELS, SCORES, Limits, difference
+from rcnnkit.exporting.placeholders import LOWEST
 from rcnnkit.exporting.runtimes import Exported
 from rcnnkit.images import read_picture
 from rcnnkit.progress import Report, reported, silent
@@ -210,38 +213,53 @@ def _feed(exported: Exported, case: Case) -> dict[str, Array]:
 
 
 def _file_proposals(values: Array, i: int) -> Proposals:
-    real = torch.from_numpy(values[i][values[i][:, 4] > 0])
+    real = torch.from_numpy(values[i][values[i][:, 4] > LOWEST])
     return Proposals(real[:, :4], real[:, 4])
 
 
 def _is_a_tie(detector: FastRCNN | FasterRCNN, parted: Exported, case: Case, number: int) -> bool:
-    """Whether the file took other proposals of the same scores, and answers as the detector does with those.
+    """Whether the file took others among anchors that score the same, and answers as the detector does with those.
 
-    Where many anchors score the same, as in a picture of one colour, each runtime takes others of them.
+    Where many score the same, as in a picture of one colour, each runtime takes others of them.
     """
     if not isinstance(detector, FasterRCNN):
         return False
     images = _batch(detector, case)
     inside = _feed(parted, case)
+    theirs = [_file_proposals(inside["regions"], i) for i in range(len(images))]
     with torch.no_grad():
         features = detector.backbone(images.pixels)
-        own = detector.rpn.propose(images, features)[number]
-        theirs = [_file_proposals(inside["regions"], i) for i in range(len(images))]
-        regions = detector.pool(features, theirs)
-        kept = detector.head.detect(regions, theirs, images.sizes)
+        if not _are_candidates(theirs[number], *_candidates(detector, images, features, number)):
+            return False
+        kept = detector.head.detect(detector.pool(features, theirs), theirs, images.sizes)
         wanted = detector.in_pictures(kept, images)[number]
-    scores = torch.sort(theirs[number].scores, descending=True).values
-    if len(own) != len(scores) or (own.scores - scores).abs().max() > SCORES:
-        return False
-    n = int(inside["counts"][number])
-    found = replace(
-        wanted,
-        boxes=torch.from_numpy(inside["boxes"][number, :n]),
-        scores=torch.from_numpy(inside["scores"][number, :n]),
-        labels=torch.from_numpy(inside["labels"][number, :n]),
-    )
+    found = parted(case.pictures, case.proposals)[number]
     limits = Limits(detector.head.score_threshold, detector.head.nms_iou, detector.head.max_detections)
     return not difference(wanted, found, limits)
+
+
+def _candidates(
+    detector: FasterRCNN, images: ImageBatch, features: Sequence[Tensor], number: int
+) -> tuple[Tensor, Tensor]:
+    """Boxes (N, 4) and scores (N,) of the anchors of a picture that are the best of their map, or tie with them."""
+    rpn = detector.rpn
+    boxes, scores = [], []
+    for anchors, logits, deltas in zip(rpn.place_anchors(images, features), *rpn(features), strict=True):
+        of_picture = logits[number]
+        least = of_picture.topk(min(rpn.keep[0], len(of_picture))).values[-1]
+        best = of_picture >= least - NEAR
+        boxes.append(clip(decode(deltas[number][best], anchors[best]), images.sizes[number]))
+        scores.append(of_picture[best].sigmoid())
+    return torch.cat(boxes), torch.cat(scores)
+
+
+def _are_candidates(proposals: Proposals, boxes: Tensor, scores: Tensor) -> bool:
+    """Whether each proposal is one of these boxes, with its score."""
+    for box, score in zip(proposals.boxes, proposals.scores, strict=True):
+        near = (scores - score).abs() <= SCORES
+        if not ((boxes[near] - box).abs().amax(1) <= PIXELS).any():
+            return False
+    return True
 
 
 def _where(detector: FastRCNN | FasterRCNN, parted: Exported, case: Case) -> str:

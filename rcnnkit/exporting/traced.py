@@ -167,10 +167,12 @@ class TracedPictures(Traced):
         features = detector.backbone(pixels)  # of each stride (B, C, H / stride, W / stride)
         factor = torch.cat([sizes / originals] * 2, 1).flip(1)[:, None]  # (B, 1, 4), for x, y, x, y
         if isinstance(detector, FasterRCNN):
-            proposals, real = self.propose(pixels, features, sizes)
+            proposals, objectness = self.propose(pixels, features, sizes)
+            real = objectness > LOWEST
         else:
             proposals = given["proposals"]
             real = proposals[..., 2] >= proposals[..., 0]
+            objectness = torch.where(real, 1.0, -torch.inf)
             proposals = proposals * factor
         proposals = torch.where(real[..., None], proposals, 0.0)  # (B, P, 4)
         scores, moved = self.predict(features, proposals, sizes)  # (B, P, K), (B, P, K, 4)
@@ -180,11 +182,11 @@ class TracedPictures(Traced):
         boxes = torch.where(found[..., None], _clip(boxes / factor, originals), 0.0)
         outputs = boxes, torch.where(found, best, 0.0), labels, counts
         if self.inside:
-            return (*outputs, pixels, *features, torch.cat([proposals, real[..., None].float()], 2), scores)
+            return (*outputs, pixels, *features, torch.cat([proposals, objectness[..., None]], 2), scores)
         return outputs
 
     def propose(self, pixels: Tensor, features: Sequence[Tensor], sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """`RPN.propose`: (B, P, 4), and which of them are proposals and no fillings, (B, P)."""
+        """`RPN.propose`: (B, P, 4), and their scores (B, P), −∞ for fillings."""
         rpn: Any = self.detector.rpn
         (before, after), batch = rpn.keep, pixels.shape[0]
         logits, deltas = rpn(features)
@@ -201,7 +203,7 @@ class TracedPictures(Traced):
         kept = self.suppress(of_maps, of_score, rpn.settings.nms_iou, after)
         best = F.pad(kept.flatten(1), (0, after), value=-torch.inf).topk(after, dim=1)
         padded = F.pad(of_maps.reshape(batch, -1, 4), (0, 0, 0, after))
-        return _rows_of(padded, best.indices), best.values > LOWEST
+        return _rows_of(padded, best.indices), best.values
 
     def predict(self, features: Sequence[Tensor], proposals: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """What the head says of proposals (B, P, 4): scores (B, P, K), and boxes (B, P, K, 4), both before NMS."""

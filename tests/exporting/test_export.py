@@ -1,5 +1,6 @@
 """Files of other runtimes: equal to their detectors, and used without rcnnkit."""
 
+import copy
 import importlib.util
 import json
 import subprocess
@@ -99,6 +100,27 @@ def test_detectpy_needs_neither_rcnnkit_nor_torch(exported: tuple[Detector, Path
         assert [float(v) for v in line[1:]] == pytest.approx([float(v) for v in one[1:]], abs=0.11)
 
 
+def test_the_first_layer_that_differs(
+    exported: tuple[Detector, Path, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    detector, file, _ = exported
+    changed: Any = copy.deepcopy(detector)
+    with torch.no_grad():
+        changed.backbone.output[1][0].weight[3] += 0.5
+
+    def again(threshold: float, inside: bool) -> Exported:
+        assert (threshold, inside) == (0.05, True)
+        to_onnx(detector, tmp_path / "a.onnx", describe(detector, False), with_preprocessing=False, inside=True)
+        return Exported(tmp_path / "a.onnx")
+
+    monkeypatch.setattr(proof, "SIDES", ((96, 130),))
+    with pytest.raises(
+        Unequal, match=r"differ on a random picture, 130 × 96: .*; they part at the map of stride 8, by"
+    ):
+        proof.prove(changed, Exported(file), again, None)
+
+
+@pytest.mark.slow
 def test_a_file_that_differs_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def other(detector: Detector, path: Path, about: Any, **options: Any) -> None:
         with torch.no_grad():
