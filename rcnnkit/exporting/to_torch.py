@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 
@@ -73,6 +74,10 @@ def suppress(boxes: Tensor, scores: Tensor, iou: float, most: int) -> Tensor:
 
     Groups are moved apart in float64, where the boxes keep all their digits.
     """
+    # torch.export takes it that there are two at least; so there are, in two groups more, which are dropped later.
+    more = torch.full_like(scores[:1], -torch.inf).repeat(2, 1)
+    more[:, :1] = 0
+    boxes, scores = F.pad(boxes, (0, 0, 0, 0, 0, 2)), torch.cat([scores, more])
     group, row = torch.where(scores > LOWEST)
     apart = boxes[group, row].double() + APART * group[:, None]
     kept = torchvision.ops.nms(apart, scores[group, row].double(), iou)

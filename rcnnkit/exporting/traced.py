@@ -235,9 +235,9 @@ class TracedPictures(Traced):
         """(B, G, N): the scores of those that stay, −∞ for the others; boxes (B, G, N, 4)."""
         kept = self.suppression(boxes.reshape(-1, boxes.shape[2], 4), scores.flatten(0, 1), iou, most)
         place = kept[:, 0] * scores.shape[2] + kept[:, 1]
-        flat = scores.flatten()
+        flat = F.pad(scores.flatten(), (0, 2 * scores.shape[2]))  # with room for two groups more
         left = torch.full_like(flat, -torch.inf).index_put((place,), flat[place])
-        return left.reshape(scores.shape)
+        return left.reshape(-1, scores.shape[2])[:-2].reshape(scores.shape)
 
 
 class _FixedPool(nn.Module):
