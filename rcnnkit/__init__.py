@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rcnnkit.detectors.kinds import build
     from rcnnkit.detectors.rcnn import RCNN
     from rcnnkit.drawing import draw
+    from rcnnkit.exporting.export import export
     from rcnnkit.structures import Detections
     from rcnnkit.training.train import train
     from rcnnkit.weights import load, save
@@ -33,6 +34,7 @@ __all__ = [
     "build",
     "detect_files",
     "draw",
+    "export",
     "load",
     "save",
     "train",
@@ -47,6 +49,7 @@ _HOMES = {
     "build": "detectors.kinds",
     "detect_files": "detecting",
     "draw": "drawing",
+    "export": "exporting.export",
     "load": "weights",
     "save": "weights",
     "train": "training.train",

@@ -6,5 +6,7 @@ DEVICE = "auto"  # a GPU where there is one
 PRECISION: Final = "auto"  # bf16 where it is fast, else float32
 BATCH = 4  # pictures that a detector looks at in one call
 OCCLUDED = 8  # copies of a picture, each with a square before it
+EXPORTED: Final = "onnx"  # the format of exported files
+OPSET = 18  # of exported ONNX files: the oldest with all operators
 CHANNELS = 16  # that a sheet shows
 FORMAT: Final = "auto"  # of a data set: recognised

@@ -19,6 +19,7 @@ class Options:
     images: Path | None = None  # the folder of a COCO file's pictures
     split: str = "test"
     weights: tuple[Path, ...] = ()  # the demo's
+    also: tuple[Path, ...] = ()  # exported files, or folders of them
     device: str = DEVICE
     precision: str = "float32"
     max_proposals: int = 0

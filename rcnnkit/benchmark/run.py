@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rcnnkit.benchmark.measure.choice import choose
-from rcnnkit.benchmark.measure.contenders import Contender, ReadyContender
+from rcnnkit.benchmark.measure.contenders import Contender, ReadyContender, exported
 from rcnnkit.benchmark.measure.growth import measure_growth
 from rcnnkit.benchmark.measure.machine import describe, threads
 from rcnnkit.benchmark.measure.memory import check_memory, peaks
@@ -174,6 +174,9 @@ def _prepare(journal: Journal, contenders: Sequence[Contender]) -> list[ReadyCon
                 journal.note("torchvision: its Faster R-CNN, eager, with the weights of this one.")
             except ValueError as error:
                 journal.note(f"No contender from torchvision: {error}.")
+    for file in exported(options.also, contenders[0].class_names, options.threads):
+        ready.append(file)
+        places[file.name] = MeasuredContender(file.title, file.name)
     journal.add(contenders=places)
     return ready
 

@@ -21,6 +21,7 @@ from rcnnkit.cli.demo import demo
 from rcnnkit.cli.detect import detect
 from rcnnkit.cli.errors import complain
 from rcnnkit.cli.evaluate import evaluate
+from rcnnkit.cli.export import export
 from rcnnkit.cli.import_ import import_
 from rcnnkit.cli.info import info
 from rcnnkit.cli.options import console
@@ -58,6 +59,7 @@ app.command()(check)
 app.command()(evaluate)
 app.command()(detect)
 app.command("import")(import_)
+app.command()(export)
 app.command(cls=Command)(info)
 app.command()(compress)
 app.command()(svms)

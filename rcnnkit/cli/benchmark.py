@@ -22,6 +22,10 @@ def benchmark(
     weights: Annotated[
         list[Path] | None, typer.Option(help="Other detectors: one file of each kind, for each an option.")
     ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(help="Exported files, or folders of them, in the same run; for each an option."),
+    ] = None,
     random: Annotated[bool, typer.Option("--random", help="Untrained detectors: times without accuracy.")] = False,
     backbone: Annotated[
         str, typer.Option(help="Of --random: resnet18 (the default), resnet50, vgg16, …")
@@ -62,6 +66,7 @@ def benchmark(
         images=images,
         split=split_of(data or Path(), split, "test"),
         weights=tuple(weights or ()),
+        also=tuple(also or ()),
         device=device,
         precision=precision,
         max_proposals=max_proposals,

@@ -222,7 +222,7 @@ class RCNN(Detector):
         """(R, K, 4): from each region to an object of each class."""
         with torch.autocast(self.device.type, enabled=False):
             flat = F.linear(features["pool5"], self.ridge_weight.flatten(0, 1), self.ridge_bias.flatten())
-        return flat.reshape(len(flat), *self.ridge_bias.shape)
+        return flat.reshape(flat.shape[0], *self.ridge_bias.shape)
 
     def suppress(self, boxes: Tensor, scores: Tensor, deltas: Tensor | None, size: Size) -> Kept:
         """The detections of one picture: the best of each class, regressed, then suppressed, as in the released code.

@@ -128,7 +128,7 @@ class RPN(nn.Module):
         for feature in features:
             hidden = self.convs(feature)
             logits.append(self.objectness_layer(hidden).permute(0, 2, 3, 1).flatten(1).float())
-            deltas.append(self.delta_layer(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, 4).float())
+            deltas.append(self.delta_layer(hidden).permute(0, 2, 3, 1).reshape(feature.shape[0], -1, 4).float())
         return logits, deltas
 
     def place_anchors(self, images: ImageBatch, features: Sequence[Tensor]) -> list[Tensor]:

@@ -14,6 +14,7 @@ from rcnnkit.benchmark.options import Options
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.kinds import DETECTORS, build
 from rcnnkit.detectors.settings import DetectorSettings
+from rcnnkit.exporting.runtimes import RUNTIMES, Exported
 from rcnnkit.images import Array
 from rcnnkit.inference import prepare
 from rcnnkit.settings import explain
@@ -28,7 +29,7 @@ class ReadyContender:
     name: str
     title: str
     detect: Callable[[list[Array]], list[Detections]]
-    detector: Detector | None = None  # whose parts are timed; None: the call is one stage
+    detector: Detector | Exported | None = None  # whose parts are timed; None: the call is one stage
     min_score: float = 0.5  # of detections that are drawn
 
 
@@ -69,6 +70,36 @@ class Contender:
         """As it is to be measured: a copy that is made for detecting alone (`rcnnkit.inference.prepare`)."""
         detector = prepare(self.load(options.device, options.max_proposals), options.precision)
         return ReadyContender(self.name, self.title, detector, detector, detector.min_score)
+
+
+def exported(paths: Sequence[Path], class_names: Sequence[str], threads: int) -> list[ReadyContender]:
+    """The exported files with these paths, and in these folders, in their runtimes.
+
+    Raises:
+        FileNotFoundError, ValueError: one is not there, cannot be opened or needs proposals, two have one name, or a
+            file knows other classes.
+    """
+    found: dict[str, ReadyContender] = {}
+    for path in paths:
+        files = [path]
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.suffix in RUNTIMES)
+            if not files:
+                raise FileNotFoundError(f"--also {path}: the folder holds no {', '.join(RUNTIMES)} file")
+        for file in files:
+            opened = Exported(file, threads)
+            if opened.about["kind"] != "faster_rcnn":
+                raise ValueError(f"--also {file}: it finds no proposals itself; a benchmark takes Faster R-CNNs alone")
+            if opened.class_names != tuple(class_names):
+                raise ValueError(
+                    f"--also {file} knows {', '.join(opened.class_names)}, and the detectors"
+                    f" {', '.join(class_names)}; export one of the detectors that are compared"
+                )
+            if file.name in found:
+                raise ValueError(f"--also {file}: another file is called {file.name}, too; rename one of them")
+            title = f"{file.name} ({RUNTIMES[file.suffix]})"
+            found[file.name] = ReadyContender(file.name, title, opened, opened)
+    return list(found.values())
 
 
 def trained(files: Sequence[Path]) -> list[Contender]:

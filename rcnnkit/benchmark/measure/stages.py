@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.exporting.runtimes import Exported
 
 
 class StageClock:
@@ -58,7 +59,7 @@ class StageClock:
 
 
 @contextmanager
-def timed(detector: Detector, clock: StageClock) -> Iterator[None]:
+def timed(detector: Detector | Exported, clock: StageClock) -> Iterator[None]:
     """While inside, the methods in `detector.stages` tell `clock` when they begin and end; their code is unchanged."""
     with ExitStack() as stack:
         for stage, paths in detector.stages.items():

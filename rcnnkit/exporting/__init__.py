@@ -1,0 +1,3 @@
+"""Detectors in the formats of other runtimes, each file proven equal before it is kept."""
+
+__all__ = ["agreement", "detect", "export", "proof", "runtimes"]

@@ -1,0 +1,170 @@
+"""A detector written for another runtime, proven equal, with a script that uses it."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rcnnkit
+from rcnnkit.data.records import Dataset
+from rcnnkit.defaults import EXPORTED, OPSET
+from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.rcnn import RCNN
+from rcnnkit.exporting import detect
+from rcnnkit.exporting.proof import Proof, prove
+from rcnnkit.exporting.runtimes import Exported, check_runtime
+from rcnnkit.exporting.to_onnx import to_onnx, with_threshold
+from rcnnkit.exporting.to_openvino import to_openvino
+from rcnnkit.exporting.to_torch import program_with_threshold, to_aoti, to_torch
+from rcnnkit.files import check_new, whole
+from rcnnkit.progress import Report, silent
+
+SCRIPT = "detect.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What `--format` names."""
+
+    suffix: str
+    write: Callable[..., None]
+    beside: tuple[str, ...] = ()  # endings of the files that it writes besides
+    takes_opset: bool = False
+    with_threshold: Callable[[Path, Path, float], None] | None = None  # writes a file once more, with another one
+
+
+FORMATS = {
+    "onnx": Format(".onnx", to_onnx, takes_opset=True, with_threshold=with_threshold),
+    "openvino": Format(".xml", to_openvino, beside=(".bin",), takes_opset=True),
+    "torch": Format(".pt2", to_torch, with_threshold=program_with_threshold),
+    "aoti": Format(".pt2", to_aoti),
+}
+
+
+def export(
+    detector: Detector,
+    out: Path | str,
+    format: str = EXPORTED,
+    *,
+    with_preprocessing: bool = False,
+    verify: Dataset | None = None,
+    opset: int = OPSET,
+    progress: Report = silent,
+) -> Proof:
+    """Write a detector for another runtime, with a `detect.py` beside it that uses it without rcnnkit.
+
+    The file is run in its runtime before it is kept, and answers as the detector does.
+
+    Args:
+        detector: as of `rcnnkit.load(file, for_training=True)`; it is left as it is.
+        out: the new file: .onnx, .xml (with a .bin beside it) or .pt2.
+        format: one of `FORMATS`: "onnx", "openvino", "torch" or "aoti".
+        with_preprocessing: the file resizes pictures itself, and all of a batch are of one size.
+        verify: pictures of yours for the proof, the first 16; AP is compared too where they are annotated.
+        opset: of ONNX.
+
+    Returns:
+        What was compared.
+
+    Raises:
+        rcnnkit.exporting.proof.Unequal: the file answers otherwise; it is not kept.
+        FileExistsError: a file is there already.
+        ValueError: a library of the format is missing, and which extra has it; the detector only detects; or it, or an
+            option, has no place in the format.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format {format!r} is not one of {', '.join(FORMATS)}")
+    kind, out = FORMATS[format], Path(out)
+    if opset != OPSET and not kind.takes_opset:
+        raise ValueError(f"opset {opset} is for ONNX, and {format} has none; leave it out")
+    for suffix in (kind.suffix, *kind.beside):
+        check_new(out.with_suffix(suffix) if suffix != kind.suffix else out, suffix)
+    script = Path(detect.__file__).read_text(encoding="utf-8")
+    beside = out.with_name(SCRIPT)
+    if beside.exists() and beside.read_text(encoding="utf-8") != script:
+        raise FileExistsError(f"{beside} is there already, and is of another export; choose another folder")
+    if detector.only_detects:
+        raise ValueError(
+            "a detector that only detects cannot be exported; give the one that it was made from, such as"
+            " rcnnkit.load(file, for_training=True)"
+        )
+    check_runtime(kind.suffix)
+    own = copy.deepcopy(detector).to("cpu").eval().requires_grad_(False)
+    about = describe(own, with_preprocessing)
+    options: dict[str, Any] = {"with_preprocessing": with_preprocessing}
+    if kind.takes_opset:
+        options["opset"] = opset
+    with whole(out) as half:
+        _write(kind, format, own, half, about, options)
+
+        def again(threshold: float, inside: bool) -> Exported:
+            with tempfile.TemporaryDirectory(dir=half.parent) as folder:
+                changed = Path(folder) / out.name
+                if kind.with_threshold and not inside:
+                    kind.with_threshold(half, changed, threshold)
+                else:
+                    with _threshold(own, threshold):
+                        kind.write(own, changed, about, **options, inside=inside)
+                return Exported(changed)
+
+        proof = prove(own, Exported(half), again, verify, progress)
+        for suffix in kind.beside:
+            half.with_suffix(suffix).replace(out.with_suffix(suffix))
+        beside.write_text(script, encoding="utf-8")
+    return proof
+
+
+def _write(
+    kind: Format, name: str, detector: Detector, path: Path, about: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """Write the file. Raises ValueError where torch or a library cannot."""
+    try:
+        kind.write(detector, path, about, **options)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # of as many kinds as there are libraries
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        others = ", ".join(other for other in FORMATS if other != name)
+        raise ValueError(
+            f"this {type(detector).__name__} cannot be written as {name} ({reason}); try another format: {others}"
+        ) from error
+
+
+@contextmanager
+def _threshold(detector: Detector, threshold: float) -> Iterator[None]:
+    head: Any = detector.head
+    before, head.score_threshold = head.score_threshold, threshold
+    try:
+        yield
+    finally:
+        head.score_threshold = before
+
+
+def describe(detector: Detector, with_preprocessing: bool) -> dict[str, Any]:
+    """What a file says of itself, so that it can be used without anything else."""
+    head: Any = getattr(detector, "head", detector)
+    about: dict[str, Any] = {
+        "format": 1,
+        "rcnnkit": rcnnkit.__version__,
+        "kind": detector.kind,
+        "class_names": list(detector.class_names),
+        "category_ids": list(detector.category_ids),
+        "score_threshold": head.score_threshold,
+        "nms_iou": head.nms_iou,
+        "max_detections": head.max_detections,
+        "scores": "margins" if detector.scores_are_margins else "probabilities",
+        "precision": "float32",
+        "device": "cpu",
+        "with_preprocessing": with_preprocessing,
+        "input": detector.preprocessing.model_dump(mode="json"),
+        "origin": dict(detector.origin or {}),
+        "licence": (detector.origin or {}).get("licence"),
+    }
+    if isinstance(detector, RCNN):
+        about |= {"window": detector.settings.size, "context": detector.settings.context}
+    return about
