@@ -5,7 +5,7 @@ from rcnnkit.exporting.agreement import Limits, difference
 from rcnnkit.structures import Detections
 
 LIMITS = Limits(threshold=0.05, nms_iou=0.5, most=4)
-BOXES = [[10.0, 10, 50, 60], [100, 20, 180, 90], [30, 100, 90, 160]]
+BOXES: list[list[float]] = [[10.0, 10, 50, 60], [100, 20, 180, 90], [30, 100, 90, 160]]
 
 
 def found(boxes: list[list[float]], scores: list[float], labels: list[int]) -> Detections:
@@ -54,7 +54,7 @@ def test_rounding_decides_at_a_threshold() -> None:
     assert difference(ONE, at_threshold, LIMITS) == ""
     assert difference(at_threshold, ONE, LIMITS) == ""
     # Boxes of 10 × 10, of which the second is moved by a third: an IoU of 0.5.
-    pair = [[0.0, 0, 12, 10], [4, 0, 16, 10]]
+    pair: list[list[float]] = [[0, 0, 12, 10], [4, 0, 16, 10]]
     both, first = found(pair, [0.9, 0.8], [0, 0]), found(pair[:1], [0.9], [0])
     assert difference(both, first, LIMITS) == ""
     assert difference(both, first, Limits(0.05, 0.6, 4)) != ""
