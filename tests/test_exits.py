@@ -47,7 +47,7 @@ step, evaluate, read, main = loop.step, detection.evaluate, loading.read_picture
 settings = Path(folder, "evaluated.toml" if way and "evaluation" in way else "settings.toml")
 
 def stepping(*arguments):
-    iteration = arguments[4].progress.iteration
+    iteration = arguments[0].run.progress.iteration
     if iteration == 1:
         if way == "loop":
             raise RuntimeError("CUDA out of memory")

@@ -31,5 +31,6 @@ def settings(
         for each in list_settings(sections[name]):
             given = each.default not in (MUST_BE_GIVEN, NOT_GIVEN)
             head = f"{name}.{each.name} = {each.default}" if given else f"{name}.{each.name}, {each.default}"
-            body = (each.values, *textwrap.wrap(each.meaning, width - 4, break_on_hyphens=False))
+            texts = (each.values, each.meaning)
+            body = [line for text in texts for line in textwrap.wrap(text, width - 4, break_on_hyphens=False)]
             console.print(head, *(f"    {line}" for line in body), "", sep="\n")

@@ -208,6 +208,7 @@ def test_real_pictures(coco256, tmp_path, caplog):
     few = replace(data, records=data.records[:6])
     method = SlidingWindows(sizes=(64, 128))
     store = Store.create(tmp_path, method.name, method.settings)
+    caplog.clear()
     with caplog.at_level(logging.WARNING, "rcnnkit"):
         assert compute_proposals(few, method, store) == 6
     assert not caplog.text

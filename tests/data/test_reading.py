@@ -45,7 +45,8 @@ def test_bad_data_is_raised_or_left_out(bccd: Path, caplog: pytest.LogCaptureFix
 
 
 def test_clean_data(coco256: Path, caplog: pytest.LogCaptureFixture) -> None:
-    data = read_data(coco256, "annotations/instances_train2017.json")
+    with caplog.at_level(logging.WARNING, "rcnnkit"):
+        data = read_data(coco256, "annotations/instances_train2017.json")
     assert (len(data), caplog.text) == (128, "")
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import resource
 import shutil
@@ -116,7 +117,8 @@ def test_a_run_whose_folder_is_taken_away_is_trained_on(
         return real(*arguments)
 
     monkeypatch.setattr(loop, "step", taken)
-    best = train(settings(tiny, save_every=3), run, console=QUIET)
+    with caplog.at_level(logging.WARNING, "rcnnkit"):
+        best = train(settings(tiny, save_every=3), run, console=QUIET)
     assert best.exists()
     assert iterations(run) == [4, 4]  # the checkpoint of iteration 3 made the folders again
     messages = [record.getMessage() for record in caplog.records]
