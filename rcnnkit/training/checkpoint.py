@@ -33,6 +33,7 @@ class Progress:
     scale_steps: int = 0  # since it last changed
     evaluated: int = 0  # iterations done when it was last evaluated
     stale: int = 0  # evaluations since the best
+    processes: int = 1  # that train together
 
 
 def save_checkpoint(
@@ -66,7 +67,7 @@ def load_checkpoint(
             or of a detector with other settings or classes.
     """
     about, tensors = weights.read(path)
-    if not asdict(Progress()).keys() - {"evaluated", "scale_steps", "stale"} <= about["training"].keys():
+    if not asdict(Progress()).keys() - {"evaluated", "scale_steps", "stale", "processes"} <= about["training"].keys():
         raise ValueError(f"{path} holds weights only; to start from them use train.init, not train.resume")
     if about["class_names"] != list(detector.class_names):
         raise ValueError(

@@ -144,14 +144,14 @@ def test_best_is_the_best_also_of_what_came_before_a_stop(
     aps = iter([0.1, 0.5, 0.3])
     from rcnnkit.training import detection
 
-    evaluate = detection.evaluate
+    evaluate = detection.judge
 
     def pretended(*arguments: Any, **options: Any) -> Any:
         evaluation = evaluate(*arguments, **options)
         evaluation.coco.numbers["AP"] = next(aps)
         return evaluation
 
-    monkeypatch.setattr(detection, "evaluate", pretended)
+    monkeypatch.setattr(detection, "judge", pretended)
     best = train(settings(tiny, iterations=2, evaluate_every=1), tmp_path / "run", console=QUIET)
     assert weights.read(best)[0]["training"]["AP"] == 0.5
     resumed = settings(tiny, iterations=3, evaluate_every=1, resume=str(tmp_path / "run"))
@@ -461,14 +461,14 @@ def test_a_plateau_stops(tiny: Values, tmp_path: Path, monkeypatch: pytest.Monke
     aps = iter([0.1, 0.5, 0.5, 0.3, 0.6, 0.1])
     from rcnnkit.training import detection
 
-    evaluate = detection.evaluate
+    evaluate = detection.judge
 
     def pretended(*arguments: Any, **options: Any) -> Any:
         evaluation = evaluate(*arguments, **options)
         evaluation.coco.numbers["AP"] = next(aps)
         return evaluation
 
-    monkeypatch.setattr(detection, "evaluate", pretended)
+    monkeypatch.setattr(detection, "judge", pretended)
     file = io.StringIO()
     console, options = Console(file=file, width=200), {"iterations": 9, "evaluate_every": 1}
     best = train(settings(tiny, **options, patience=2), tmp_path / "run", console=console)
