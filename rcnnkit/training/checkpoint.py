@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from rcnnkit import weights
 from rcnnkit.config import Settings
+from rcnnkit.files import whole
 from rcnnkit.model import Model
 from rcnnkit.training.optimizers import STATE
 
 LAST, BEST = "last.safetensors", "best.safetensors"
+PREVIOUS = "previous.safetensors"  # the checkpoint before the last one
 AVERAGE = "average"  # of the weights, among what continues a run
 ELSE = "continue from another checkpoint, or start from its weights with train.init"
 
@@ -44,7 +47,15 @@ def save_checkpoint(
     progress: Progress,
     average: Model | None = None,
 ) -> Path:
-    """Write run/last.safetensors atomically: weights, what the optimizer keeps of them, their average, and progress."""
+    """Write run/last.safetensors atomically: weights, what the optimizer keeps of them, their average, and progress.
+
+    The one before it stays as run/previous.safetensors, unless the file system knows no hard links.
+    """
+    with suppress(OSError):
+        if (run / LAST).exists():
+            with whole(run / PREVIOUS) as half:
+                half.unlink()
+                half.hardlink_to(run / LAST)
     state = {
         f"{kind}/{name}": optimizer.state[parameter][key]
         for name, parameter in detector.named_parameters()

@@ -15,7 +15,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from rcnnkit.config import Settings
 from rcnnkit.data.class_folders import ClassFolders
 from rcnnkit.data.records import Dataset
 from rcnnkit.evaluation.report import in_eval_mode
@@ -84,6 +86,11 @@ class Task(ABC, Generic[Data]):
     def __init__(self, run: Run, model: Any, training: Data, validation: Data | None) -> None:
         self.run, self.options, self.ranks = run, run.settings.train, run.ranks
         check_shares(self.options, self.whole, self.things, self.ranks)
+        if self.ranks.size > 1 and synchronous(run.settings) and run.device.type != "cuda":
+            raise ValueError(
+                f'model.norm = "sync" works on GPUs only, and these processes compute on {run.device}; set model.norm ='
+                ' "batch", or "group", which does not depend on the batch'
+            )
         check_same_data(self.ranks, [training] if validation is None else [training, validation])
         self.model = model.train()
         self.training: Data = training
@@ -91,7 +98,7 @@ class Task(ABC, Generic[Data]):
         leave_alone(self.model, self.options)
         self.optimizer = make_optimizer(self.parts(), self.options)
         self.average = averaged_copy(self.model) if self.options.ema else None
-        self.shared: nn.Module | None = None  # computes `loss_sums`, and adds up the gradients of all processes
+        self.shared: DistributedDataParallel | None = None  # computes `loss_sums`, and adds up all processes' gradients
         self.history: deque[Record] = deque(maxlen=ITERATIONS)
 
     @property
@@ -145,6 +152,8 @@ class Task(ABC, Generic[Data]):
     def share_out(self) -> None:
         """Let several processes add up their gradients."""
         if self.ranks.size > 1:
+            if synchronous(self.run.settings):
+                nn.SyncBatchNorm.convert_sync_batchnorm(self.model)  # keeps the weights that the optimizer has
             self.shared = shared(Losses(self), self.run.device)
 
     def restore(self) -> None:
@@ -204,7 +213,7 @@ def iterate(task: Task[Any]) -> None:
         if _left(task):
             task.save()  # the checkpoint may be of another folder so far
             keep_best(task, log, stop)
-        meter = Meter()
+        meter, saved = Meter(), time.monotonic()
         while progress.iteration < options.iterations and not _has_plateaued(task):
             try:
                 batch = next(batches)
@@ -231,8 +240,10 @@ def iterate(task: Task[Any]) -> None:
                 log.step(progress.iteration, meter.means() | numbers | {"seconds": progress.seconds})
                 meter = Meter()
             note_scale(scaler, progress)
-            if due or stopping or progress.iteration % options.save_every == 0:
+            late = 0 < 60 * options.save_minutes <= time.monotonic() - saved
+            if due or stopping or late or progress.iteration % options.save_every == 0:
                 task.save()
+                saved = time.monotonic()
             if stopping and not last:
                 ranks.from_first(None)  # has written
                 raise Interrupted(run.last, progress.iteration, stopping)
@@ -434,7 +445,7 @@ def validation_losses(task: Task[Any], data: Any) -> dict[str, float]:
     return {"val_loss": losses.pop("loss")} | {f"val_loss_{name}": value for name, value in losses.items()}
 
 
-def keep_best(task: Task[Any], log: RunLog, stop: Stop) -> None:
+def keep_best(task: Task[Any], log: RunLog | NoLog, stop: Stop) -> None:
     """Evaluate the weights, and keep them if none were better; without validation the last are the best."""
     run, ranks, progress = task.run, task.run.ranks, task.run.progress
     if task.validation is not None:
@@ -496,6 +507,11 @@ class Losses(nn.Module):
 
     def forward(self, *arguments: Any) -> dict[str, LossSum]:
         return self.compute(*arguments)
+
+
+def synchronous(settings: Settings) -> bool:
+    """Whether norms that learn see the pictures of all processes."""
+    return "sync" in (settings.model.norm, settings.model.fpn_norm)
 
 
 def check_shares(options: TrainSettings, whole: int, things: str, ranks: Ranks) -> None:

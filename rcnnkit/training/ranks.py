@@ -187,7 +187,7 @@ def joined() -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def shared(losses: nn.Module, device: torch.device) -> nn.Module:
+def shared(losses: nn.Module, device: torch.device) -> DistributedDataParallel:
     """The same, which leaves the mean over all processes of the gradients in its weights.
 
     The order in which gradients are added up is that of the weights, and not, as is torch's way otherwise, that of the

@@ -50,6 +50,7 @@ def test_a_run_leaves_all_that_is_promised(tiny: Values, tmp_path: Path) -> None
     assert names == {
         "best.safetensors",
         "last.safetensors",
+        "previous.safetensors",
         "settings.toml",
         "log.jsonl",
         "evaluation.json",
@@ -118,6 +119,18 @@ def test_a_resumed_run_ends_where_the_whole_one_does(tiny: Values, tmp_path: Pat
     assert read_settings(tmp_path / "half" / "settings-until-2.toml") == half
     assert read_settings(tmp_path / "half" / "settings.toml").train.resume is None
     assert same(tmp_path / "whole" / "best.safetensors", tmp_path / "half" / "best.safetensors")
+
+
+def test_checkpoints_are_written_by_the_clock_too(
+    tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr(Detection, "save", lambda task: saved.append(task.run.progress.iteration))
+    train(settings(tiny, save_minutes=1e-9, save_every=100), tmp_path / "often", console=QUIET)
+    assert saved == [1, 2, 3, 4, 4]  # and once more after the evaluation
+    saved.clear()
+    train(settings(tiny, save_minutes=9.0, save_every=100), tmp_path / "rarely", console=QUIET)
+    assert saved == [4, 4]
 
 
 def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(tiny: Values, tmp_path: Path) -> None:
