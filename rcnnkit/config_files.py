@@ -200,11 +200,9 @@ def as_toml(values: Mapping[str, Mapping[str, Any]], notes: Mapping[str, str] = 
 
 
 def _inline(value: Any) -> str:
-    """In one line, where tomli_w gives an array or a table a line for each of its values."""
+    """In one line, where tomli_w gives an array a line for each of its values, and a table a section of its own."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_inline, value))}]"
     if isinstance(value, Mapping):
-        keys = [tomli_w.dumps({key: 0}).removesuffix(" = 0\n") for key in value]
-        pairs = [f"{key} = {_inline(inner)}" for key, inner in zip(keys, value.values(), strict=True)]
-        return "{" + ", ".join(pairs) + "}"
+        return f"{{{', '.join(f'{_inline(name)} = {_inline(each)}' for name, each in value.items())}}}"
     return tomli_w.dumps({"value": value}).partition(" = ")[2].rstrip("\n")

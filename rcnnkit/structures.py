@@ -20,6 +20,7 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rcnnkit.boxes import area, check_boxes
@@ -55,6 +56,11 @@ class ImageBatch:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    def padded_to(self, size: Sequence[int]) -> ImageBatch:
+        """The same pictures on a canvas of at least that height and width."""
+        height, width = self.pixels.shape[2:]
+        return replace(self, pixels=F.pad(self.pixels, (0, size[1] - width, 0, size[0] - height)))
 
     def __getitem__(self, part: slice) -> ImageBatch:
         """Some of the pictures, padded as they are."""

@@ -383,7 +383,10 @@ def test_far_from_every_key_there_is_no_suggestion(file: Path) -> None:
         ("model.backbone=VGG_16", "; did you mean vgg16?"),
         ("model.backbone=zf", "; did you mean zfnet?"),
         ("model.kind=faster", "; did you mean faster_rcnn?"),
-        ("model.norm=none", 'model.norm = "none" does not go with resnet50, which has "frozen" or "batch" or "group"'),
+        (
+            "model.norm=none",
+            'norm = "none" does not go with resnet50, which has "frozen" or "batch" or "sync" or "group"',
+        ),
         ("augment.scale=[0.5]", "augment.scale"),
         ("augment.scale=[2, 0.5]", "augment.scale = [2.0, 0.5] goes from large to small; write the smaller first"),
         ("augment.hue=0.6", "augment.hue = 0.6: input should be less than or equal to 0.5"),
@@ -416,7 +419,7 @@ def test_a_single_map_backbone_has_no_neck_and_no_norm(file: Path) -> None:
         file, "model.backbone=alexnet", "model.norm=batch"
     )
     assert 'neck = "none" does not go with resnet50, which has "fpn" or "c4"' in complaint(file, "model.neck=none")
-    assert 'norm = "group" does not go with googlenet, which has "frozen" or "batch"' in complaint(
+    assert 'norm = "group" does not go with googlenet, which has "frozen" or "batch" or "sync"' in complaint(
         file, "model.backbone=googlenet", "model.norm=group"
     )
 

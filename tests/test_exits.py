@@ -43,7 +43,7 @@ while way is None and names:
     process, status = os.wait()
     print(names.pop(process), os.waitstatus_to_exitcode(status), flush=True)
 
-step, evaluate, read, main = loop.step, detection.evaluate, loading.read_picture, os.getpid()
+step, evaluate, read, main = loop.step, detection.look, loading.read_picture, os.getpid()
 settings = Path(folder, "evaluated.toml" if way and "evaluation" in way else "settings.toml")
 
 def stepping(*arguments):
@@ -76,7 +76,7 @@ if way in ("script", "script-error"):
     if way == "script-error":
         raise KeyError("mine")
 elif way:
-    loop.step, detection.evaluate, loading.read_picture = stepping, evaluating, reading
+    loop.step, detection.look, loading.read_picture = stepping, evaluating, reading
     sys.argv = ["rcnnkit", "train", str(settings), "--out", f"{folder}/{way}"]
     cli.main()
 """

@@ -31,8 +31,10 @@ class NetworkSettings(Section):
     and none for the others."""
     norm: Norm = "frozen"
     """The backbone's normalisation. frozen: batch norm with the statistics and scales of the pretrained weights. batch:
-    batch norm that learns, for training from scratch. group: group norm (arXiv:1803.08494), for ResNets. none: for
-    networks without normalisation. Not given: the backbone's own, which is frozen for ResNets."""
+    batch norm that learns, for training from scratch. sync: the same, but over the pictures of all processes that train
+    together, which needs GPUs; the model's other batch norms are then computed so too. group: group norm
+    (arXiv:1803.08494), for ResNets. none: for networks without normalisation. Not given: the backbone's own, which is
+    frozen for ResNets."""
     norm_eps: NotNegative = 1e-5
     """What a ResNet's norms add to the variance. torchvision's first Faster R-CNN on COCO was trained with 0."""
     stride_in_1x1: bool = False

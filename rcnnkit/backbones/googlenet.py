@@ -193,6 +193,6 @@ class GoogLeNetArchitecture(Architecture):
 
 
 GOOGLENETS = [
-    GoogLeNetArchitecture("googlenet", ("frozen", "batch"), smallest=15),
+    GoogLeNetArchitecture("googlenet", ("frozen", "batch", "sync"), smallest=15),
     GoogLeNetArchitecture("googlenet_lrn", ("none",), smallest=31),
 ]

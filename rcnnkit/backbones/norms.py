@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-Norm = Literal["batch", "frozen", "group", "none"]
+Norm = Literal["batch", "frozen", "sync", "group", "none"]
 
 
 class FrozenNorm(FrozenBatchNorm2d):
@@ -24,11 +24,13 @@ def norm_layer(norm: Norm, eps: float = 1e-5) -> Callable[[int], nn.Module]:
     """What makes a normalisation layer for so many channels; `eps` is added to the variance.
 
     "frozen" keeps the statistics and scales of pretrained weights, as the Faster R-CNN of the ResNet paper
-    does; "batch" learns them, which training from scratch needs; "group" (arXiv:1803.08494) learns, and does
+    does; "batch" learns them, which training from scratch needs; "sync" is the same, and a training by several
+    processes computes it over the pictures of all; "group" (arXiv:1803.08494) learns, and does
     not look at the batch.
     """
     layers: dict[str, Callable[[int], nn.Module]] = {
         "batch": lambda channels: nn.BatchNorm2d(channels, eps),
+        "sync": lambda channels: nn.BatchNorm2d(channels, eps),
         "frozen": lambda channels: FrozenNorm(channels, eps),
         "group": lambda channels: nn.GroupNorm(32, channels, eps),
         "none": lambda channels: nn.Identity(),

@@ -111,8 +111,8 @@ def torchvision_resnet(name: ResNetName, norm: Norm, pretrained: bool) -> torchv
     """
     if not pretrained:
         return torchvision.models.get_model(name, norm_layer=norm_layer(norm))
-    if norm not in ("batch", "frozen"):
-        raise ValueError(f'model.pretrained = true goes with model.norm = "frozen" or "batch", not "{norm}"')
+    if norm not in ("batch", "frozen", "sync"):
+        raise ValueError(f'model.pretrained = true goes with model.norm = "frozen", "batch" or "sync", not "{norm}"')
     net = torchvision.models.get_model(name, norm_layer=norm_layer(norm))
     net.load_state_dict(imagenet_weights(name), strict=norm != "frozen")  # frozen norms count no batches
     return net
@@ -122,7 +122,7 @@ class ResNetArchitecture(Architecture):
     """A ResNet: a pyramid, C4, or whole."""
 
     necks = ("fpn", "c4")
-    norms = ("frozen", "batch", "group")
+    norms = ("frozen", "batch", "sync", "group")
     last_stage = "stage 4"
 
     def __init__(self, name: ResNetName) -> None:

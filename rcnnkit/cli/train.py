@@ -29,19 +29,25 @@ def train(
         bool, typer.Option("--dry-run", help="Say what would be trained, and whether it fits; write nothing.")
     ] = False,
 ) -> None:
-    """Train a detector, or a classifier to start one from; weights, settings and log go into a folder of its own."""
+    """Train a detector, or a classifier to start one from; weights, settings and log go into a folder of its own.
+
+    Under torchrun, on one machine or several, all processes train one model.
+    """
+    from rcnnkit.training.ranks import joined
     from rcnnkit.training.run_folder import checkpoint_of
     from rcnnkit.training.train import dry_run, run_folder
     from rcnnkit.training.train import train as train_model
 
-    read, notes = _settings(config, settings or [], start, minutes)
-    run = out or run_folder(read, config)
-    if read.train.resume and run.resolve() != (folder := checkpoint_of(read.train.resume).parent).resolve():
-        raise ValueError(f"train.resume continues in {folder}; leave out --out {out}")
-    if only_check:
-        dry_run(read, run, console=console)
-    else:
-        console.print(f"wrote {train_model(read, run, console=console, notes=notes)}")
+    with joined() as ranks:
+        console.quiet = not ranks.first
+        read, notes = _settings(config, settings or [], start, minutes)
+        run = out or run_folder(read, config)
+        if read.train.resume and run.resolve() != (folder := checkpoint_of(read.train.resume).parent).resolve():
+            raise ValueError(f"train.resume continues in {folder}; leave out --out {out}")
+        if only_check:
+            dry_run(read, run, console=console)
+        else:
+            console.print(f"wrote {train_model(read, run, console=console, notes=notes)}")
 
 
 def _settings(

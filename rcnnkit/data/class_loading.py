@@ -92,6 +92,7 @@ def load_class_batches(
     start: int = 0,
     workers: int,
     repeats: Array | None = None,
+    share: slice = slice(None),
 ) -> Generator[ClassBatch, None, None]:
     """Augmented batches without end; see `rcnnkit.data.loading.load_batches`.
 
@@ -99,18 +100,25 @@ def load_class_batches(
         ChildProcessError: a process that reads was killed.
         ValueError, FileNotFoundError: a picture cannot be read; names it.
     """
-    drawn = shuffled(len(records), batch, seed, repeats)
+    drawn = (each[share] for each in shuffled(len(records), batch, seed, repeats))
     return read_ahead(_Pictures(records, augmentation), drawn, _collate, start=start, workers=workers)
 
 
 def load_each_once(
-    records: Sequence[Example], see: Callable[[Array], Tensor], *, batch: int, workers: int
+    records: Sequence[Example],
+    see: Callable[[Array], Tensor],
+    *,
+    batch: int,
+    workers: int,
+    turns: slice = slice(None),
 ) -> Generator[ClassBatch, None, None]:
     """Every picture once, in order, without augmentation; errors as of `load_class_batches`.
 
     Args:
+        turns: which of the batches are read.
         see: what a classifier looks at of a picture (H, W, 3) uint8 RGB, (3, S, S) uint8.
     """
-    drawn = ([(i, i) for i in range(len(records))[start : start + batch]] for start in range(0, len(records), batch))
+    starts = range(0, len(records), batch)[turns]
+    drawn = ([(i, i) for i in range(len(records))[start : start + batch]] for start in starts)
     source = _Pictures(records, lambda picture, _: see(picture))
     return read_ahead(source, drawn, _collate, start=0, workers=workers)

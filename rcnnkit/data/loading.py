@@ -210,6 +210,7 @@ def load_batches(
     store: Store | None = None,
     count: int | None = None,
     repeats: Array | None = None,
+    share: slice = slice(None),
 ) -> Generator[Batch, None, None]:
     """Augmented batches without end, read by `workers` processes (-1: one a core, at most 8; 0: in this one).
 
@@ -219,12 +220,13 @@ def load_batches(
         start: how many batches to skip, to continue a run.
         store: proposals of every picture; the best `count` of each, or all, come with it.
         repeats: as of `draws`.
+        share: which pictures of each batch are read, where other processes read the others.
 
     Raises:
         ChildProcessError: a process that reads was killed.
         ValueError, FileNotFoundError: a picture or its proposals cannot be read; names it.
     """
-    drawn = draws(records, batch, seed, repeats)
+    drawn = (each[share] for each in draws(records, batch, seed, repeats))
     return load_drawn(
         records,
         augmentation,

@@ -84,11 +84,32 @@ def accuracy(scores: Tensor, labels: Tensor, class_names: Sequence[str], dataset
 def evaluate_classifier(
     classifier: Classifier, data: ClassFolders, *, batch_size: int, progress: Report = silent
 ) -> Accuracy:
-    """Run `classifier` over every picture of `data`, whose classes are its own.
+    """Run `classifier` over every picture of `data`, whose classes are its own. Raises as `score` and `accuracy`."""
+    return accuracy_of(score(classifier, data, batch_size=batch_size, progress=progress), data)
+
+
+def accuracy_of(scores: Sequence[Tensor], data: ClassFolders) -> Accuracy:
+    """How good the batches of `score` are. Raises as `accuracy`."""
+    labels = torch.tensor([record.label for record in data.records])
+    return accuracy(torch.cat(list(scores)) if scores else torch.zeros(0), labels, data.class_names, data.name)
+
+
+def score(
+    classifier: Classifier,
+    data: ClassFolders,
+    *,
+    batch_size: int,
+    progress: Report = silent,
+    turns: slice = slice(None),
+) -> list[Tensor]:
+    """The scores (N, K) of `classifier` for the pictures of `data`, batch by batch.
+
+    Args:
+        turns: which of the batches are looked at, where other processes look at the others.
 
     Raises:
         FileNotFoundError, ValueError: a picture cannot be read.
-        ValueError: the classes differ; and as `accuracy`.
+        ValueError: the classes differ.
     """
     if tuple(data.class_names) != classifier.class_names:
         raise ValueError(
@@ -102,9 +123,8 @@ def evaluate_classifier(
     scores = []
     with in_eval_mode(classifier), torch.no_grad(), ThreadPoolExecutor(READERS) as pool:
         progress(data.name, 0, len(data))
-        for start in range(0, len(data), batch_size):
+        for start in range(0, len(data), batch_size)[turns]:
             crops = list(pool.map(read, data.records[start : start + batch_size]))
             scores.append(classifier.logits(classifier.pixels(crops)).cpu())
             progress(data.name, start + len(crops), len(data))
-    labels = torch.tensor([record.label for record in data.records])
-    return accuracy(torch.cat(scores) if scores else torch.zeros(0), labels, data.class_names, data.name)
+    return scores

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -118,20 +119,65 @@ def evaluate(
         ValueError: `dataset` is empty, `batch_size` is not positive, or the detections do not
             fit (`in_classes`); this is found after the first batch, not at the end.
     """
+    if warn:
+        warn_of_limits(dataset, detector.limits() if isinstance(detector, Detector) else [], _raise_limit)
+        warn_of_cocos_maximum(dataset)
+    found = look(detector, dataset, proposals=proposals, batch_size=batch_size, progress=progress)
+    return judge([found], dataset)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What a detector found in some pictures of a data set."""
+
+    detections: Mapping[int, Detections]  # on the CPU, by the place of the picture
+    seconds: Sequence[float]  # of each batch
+
+
+def judge(found: Sequence[Found], dataset: Dataset) -> Evaluation:
+    """How good detections in all pictures of a data set are, part by part."""
+    by_index: dict[int, Detections] = {}
+    for part in found:
+        by_index |= part.detections
+    seconds = [each for part in found for each in part.seconds]
+    detections = [by_index[i] for i in range(len(dataset))]
+    return Evaluation(
+        dataset=dataset.name,
+        pictures=len(dataset),
+        coco=coco_metrics(detections, dataset),
+        voc=voc_ap(detections, [record.targets for record in dataset.records], dataset.class_names),
+        seconds_per_image=sum(seconds) / len(dataset),
+        slowest_batch=max(seconds),
+    )
+
+
+def look(
+    detector: nn.Module,
+    dataset: Dataset,
+    *,
+    proposals: Store | None = None,
+    batch_size: int = BATCH,
+    progress: Report = silent,
+    turns: slice = slice(None),
+) -> Found:
+    """Run `detector` over the pictures of `dataset`. Arguments and errors as of `evaluate`, and
+
+    Args:
+        turns: which of the batches are looked at, where other processes look at the others.
+    """
     if not len(dataset):
         raise ValueError(f"{dataset.name} has no pictures; there is nothing to evaluate")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it is at least 1")
-    if warn:
-        warn_of_limits(dataset, detector.limits() if isinstance(detector, Detector) else [], _raise_limit)
-        warn_of_cocos_maximum(dataset)
     by_index: dict[int, Detections] = {}
     seconds = []
     order = sorted(range(len(dataset)), key=lambda i: _aspect(dataset.records[i]))
     # no_grad and not inference_mode: what a detector caches meanwhile must serve training too.
     with in_eval_mode(detector), torch.no_grad():
         progress(dataset.name, 0, len(dataset))
-        for batch, regions in _batches(order, dataset.records, proposals, batch_size):
+        for batch, regions in islice(
+            _batches(order, dataset.records, proposals, batch_size), turns.start, turns.stop, turns.step
+        ):
             records = [dataset.records[i] for i in batch]
             began = time.perf_counter()
             # Not the paths: only the record knows the orientation that its boxes speak of.
@@ -142,15 +188,7 @@ def evaluate(
                 raise ValueError(f"the detector answered {len(answers)} times for {len(batch)} pictures")
             by_index |= {i: in_classes(answer, dataset.class_names) for i, answer in zip(batch, answers, strict=True)}
             progress(dataset.name, len(by_index), len(dataset))
-    detections = [by_index[i] for i in range(len(dataset))]
-    return Evaluation(
-        dataset=dataset.name,
-        pictures=len(dataset),
-        coco=coco_metrics(detections, dataset),
-        voc=voc_ap(detections, [record.targets for record in dataset.records], dataset.class_names),
-        seconds_per_image=sum(seconds) / len(dataset),
-        slowest_batch=max(seconds),
-    )
+    return Found(by_index, seconds)
 
 
 def _raise_limit(limit: Limit, most: int) -> str:

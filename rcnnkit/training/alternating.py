@@ -20,7 +20,7 @@ from rich.console import Console
 from rcnnkit import weights
 from rcnnkit.config import Settings
 from rcnnkit.config_files import read_settings
-from rcnnkit.data.proposals import compute_proposals
+from rcnnkit.data.proposals import compute_proposals, cores
 from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.trained_rpn import TrainedRPN
 from rcnnkit.files import sha256
@@ -51,9 +51,18 @@ def train_alternating(settings: Settings, folder: Path, console: Console | None,
 
     Raises:
         As `rcnnkit.train`; and
-        ValueError: `folder` is one step of such a run, or was begun with other settings.
+        ValueError: a batch cannot be shared out among the processes; or `folder` is one step of such a run, or was
+            begun with other settings.
     """
     run = Run(settings, folder, console, holds="settings.toml")
+    ranks, options = run.ranks, settings.alternating
+    for name, batch in (("rpn_batch", options.rpn_batch), ("head_batch", options.head_batch)):
+        if ranks.size > 1 and batch < ranks.size * settings.train.accumulate:
+            raise ValueError(
+                f"alternating.{name} = {batch} pictures cannot be shared out among {ranks.size} processes, each with"
+                f" train.accumulate = {settings.train.accumulate}; raise it to {ranks.size * settings.train.accumulate}"
+                " or more, or start fewer processes"
+            )
     if run.resume:
         _check_same(settings, folder)
     training, validation = read_splits(settings.data)
@@ -63,12 +72,15 @@ def train_alternating(settings: Settings, folder: Path, console: Console | None,
     def step(number: int, settings: Settings) -> Path:
         """The weights that a step ends with; nothing is left to do where they are there."""
         part = folder / STEPS[number - 1]
-        if (part / BEST).exists():
+        done, begun = ranks.from_first(((part / BEST).exists(), (part / LAST).exists()))
+        if done:
             return part / BEST
         run.say(f"step {part.name}")
-        if (part / LAST).exists():
+        if begun:
             settings = _changed(settings, train={"resume": part})
-        elif part.exists():  # it was killed before its first checkpoint, and holds nothing but settings and log
+        elif (
+            ranks.first and part.exists()
+        ):  # it was killed before its first checkpoint, and holds nothing but settings and log
             shutil.rmtree(part)
         return train(settings, part, console=run.console)
 
@@ -87,10 +99,10 @@ def train_alternating(settings: Settings, folder: Path, console: Console | None,
     _, tensors = weights.read(fast)
     head = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
     detector.get_submodule("head").load_state_dict(head)
-    options = settings.alternating
     about: dict[str, Any] = {"iteration": 2 * (options.rpn_iterations + options.head_iterations), "data": training.name}
     if validation is not None:
-        about |= run.evaluated(evaluate_in(run, detector, validation), validation.name)
+        result = evaluate_in(run, detector, validation)
+        about |= {} if result is None else run.evaluated(result, validation.name)
     run.save_best(detector, about)
     return run.best
 
@@ -147,5 +159,7 @@ def _proposals(run: Run, rpn: Path, data: Dataset) -> Store:
     method = TrainedRPN(detector, sha256(rpn)[:16], training=True)
     store = Store.create(run.folder / "proposals", method.name, method.settings)
     with progress(run.console) as report:
-        compute_proposals(data, method, store, progress=report)
+        share, workers = (run.ranks.rank, run.ranks.size), max(1, cores() // run.ranks.here)
+        compute_proposals(data, method, store, workers=workers, share=share, progress=report)
+    run.ranks.gathered(None)  # until all are there
     return store

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from rcnnkit import weights
 from rcnnkit.config import Settings
+from rcnnkit.files import whole
 from rcnnkit.model import Model
 from rcnnkit.training.optimizers import STATE
 
 LAST, BEST = "last.safetensors", "best.safetensors"
+PREVIOUS = "previous.safetensors"  # the checkpoint before the last one
 AVERAGE = "average"  # of the weights, among what continues a run
 ELSE = "continue from another checkpoint, or start from its weights with train.init"
 
@@ -33,6 +36,7 @@ class Progress:
     scale_steps: int = 0  # since it last changed
     evaluated: int = 0  # iterations done when it was last evaluated
     stale: int = 0  # evaluations since the best
+    processes: int = 1  # that train together
 
 
 def save_checkpoint(
@@ -43,7 +47,15 @@ def save_checkpoint(
     progress: Progress,
     average: Model | None = None,
 ) -> Path:
-    """Write run/last.safetensors atomically: weights, what the optimizer keeps of them, their average, and progress."""
+    """Write run/last.safetensors atomically: weights, what the optimizer keeps of them, their average, and progress.
+
+    The one before it stays as run/previous.safetensors, unless the file system knows no hard links.
+    """
+    with suppress(OSError):
+        if (run / LAST).exists():
+            with whole(run / PREVIOUS) as half:
+                half.unlink()
+                half.hardlink_to(run / LAST)
     state = {
         f"{kind}/{name}": optimizer.state[parameter][key]
         for name, parameter in detector.named_parameters()
@@ -66,7 +78,7 @@ def load_checkpoint(
             or of a detector with other settings or classes.
     """
     about, tensors = weights.read(path)
-    if not asdict(Progress()).keys() - {"evaluated", "scale_steps", "stale"} <= about["training"].keys():
+    if not asdict(Progress()).keys() - {"evaluated", "scale_steps", "stale", "processes"} <= about["training"].keys():
         raise ValueError(f"{path} holds weights only; to start from them use train.init, not train.resume")
     if about["class_names"] != list(detector.class_names):
         raise ValueError(

@@ -16,11 +16,12 @@ from rcnnkit.data.class_folders import ClassFolders, read_class_splits
 from rcnnkit.data.class_loading import load_class_batch, load_class_batches, load_each_once
 from rcnnkit.data.rare import repeat_factors
 from rcnnkit.data.transforms import ClassifierAugmentation
-from rcnnkit.evaluation.accuracy import Accuracy, evaluate_classifier
+from rcnnkit.evaluation.accuracy import Accuracy, accuracy_of, score
 from rcnnkit.precision import autocast
 from rcnnkit.structures import LossSum
 from rcnnkit.training.loop import Batch, Task, fit
 from rcnnkit.training.preflight import list_counts, preflight
+from rcnnkit.training.ranks import in_turn, readers
 from rcnnkit.training.run import Run
 from rcnnkit.training.start import class_weights, start
 
@@ -44,7 +45,8 @@ class Classification(Task[ClassFolders]):
             batch=self.options.batch,
             seed=self.options.seed,
             start=start,
-            workers=settings.data.workers,
+            workers=readers(settings.data.workers),
+            share=self.ranks.share(self.whole),
             repeats=repeat_factors([[record.label] for record in self.training.records], self.options.repeat_threshold),
         )
 
@@ -52,7 +54,7 @@ class Classification(Task[ClassFolders]):
         """The first pictures; all batches take the same memory."""
         settings = self.run.settings
         augmentation = ClassifierAugmentation(settings.augment, settings.classifier)
-        return load_class_batch(self.training.records, augmentation, self.options.batch)
+        return load_class_batch(self.training.records, augmentation, math.ceil(self.whole / self.ranks.size))
 
     def facts(self) -> list[str]:
         """The pictures, class by class."""
@@ -61,8 +63,8 @@ class Classification(Task[ClassFolders]):
         return [f"pictures: {list_counts({name: counts[i] for i, name in enumerate(names)}, self.run.dry)}"]
 
     def validation_batches(self, data: ClassFolders) -> Generator[Batch]:
-        size = math.ceil(self.options.batch / self.options.accumulate)
-        return load_each_once(data.records, self.model.see, batch=size, workers=self.run.settings.data.workers)
+        workers = readers(self.run.settings.data.workers)
+        return load_each_once(data.records, self.model.see, batch=self.part, workers=workers, turns=self.ranks.turns)
 
     def loss_sums(
         self, model: Any, inputs: Any, targets: Any, generators: Sequence[torch.Generator]
@@ -70,9 +72,10 @@ class Classification(Task[ClassFolders]):
         sums: dict[str, LossSum] = model.loss_sums(inputs, targets)  # nothing is drawn
         return sums
 
-    def evaluate(self, data: ClassFolders) -> Accuracy:
+    def evaluate(self, data: ClassFolders) -> Accuracy | None:
         with autocast(self.run.device, self.run.dtype):
-            return evaluate_classifier(self.judged, data, batch_size=32)
+            scores = self.ranks.at_first(score(self.judged, data, batch_size=32, turns=self.ranks.turns))
+        return None if scores is None else accuracy_of(in_turn(scores), data)
 
 
 def train_classifier(run: Run) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Generator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.settings import PROPOSALS_PER_OBJECT
 from rcnnkit.evaluation.crowding import warn_of_cocos_maximum, warn_of_limits
-from rcnnkit.evaluation.report import Evaluation, evaluate
+from rcnnkit.evaluation.report import Evaluation, judge, look
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.inference import prepare
 from rcnnkit.proposals.fit import REACHED, reach
@@ -32,11 +33,13 @@ from rcnnkit.text import count
 from rcnnkit.training.loop import Batch, Task, fit
 from rcnnkit.training.preflight import list_counts, preflight
 from rcnnkit.training.proposals import stored_proposals
+from rcnnkit.training.ranks import readers
 from rcnnkit.training.run import Run
 from rcnnkit.training.start import class_weights, measure_targets, start
 
 log = logging.getLogger("rcnnkit")
 MISSED = 0.8  # share of objects that anchors reach from which nothing need be done about it
+AT_A_TIME = 16  # most pictures in an evaluation; a batch of a training by many processes may not fit into one
 LOOKED_AT = 20_000  # objects, evenly from all, that the share is of
 
 
@@ -60,18 +63,19 @@ class Detection(Task[Dataset]):
             batch=self.options.batch,
             seed=self.options.seed,
             start=start,
-            workers=settings.data.workers,
+            workers=readers(settings.data.workers),
             use_difficult=settings.data.use_difficult,
             store=self.store,
             count=settings.proposals.train_count,
             repeats=self.repeats,
+            share=self.ranks.share(self.whole),
         )
 
     def largest_batch(self) -> tuple[Callable[[], Batch], float]:
         """What reads the batch that takes most memory, and how many pixels others have, as a share of its own."""
-        settings, options, records = self.run.settings, self.options, self.training.records
+        settings, records = self.run.settings, self.training.records
         shape = settings.input.at(max(self.model.short_sides))
-        drawn, usual = largest_draw(records, shape, options.batch)
+        drawn, usual = largest_draw(records, shape, math.ceil(self.whole / self.ranks.size))
         most = settings.augment.scale[1]
         augmentation = Augmentation(AugmentSettings(scale=(most, most)), shape.model_copy(update={"scales": ()}))
         difficult, kept = settings.data.use_difficult, settings.proposals.train_count
@@ -102,12 +106,12 @@ class Detection(Task[Dataset]):
         return facts
 
     def validation_batches(self, data: Dataset) -> Generator[Batch]:
-        settings, size = self.run.settings, math.ceil(self.options.batch / self.options.accumulate)
+        settings = self.run.settings
         return load_drawn(
             data.records,
             Augmentation(AugmentSettings(flip=0), settings.input),
-            once(data.records, size),
-            workers=settings.data.workers,
+            islice(once(data.records, self.part), self.ranks.rank, None, self.ranks.size),
+            workers=readers(settings.data.workers),
             use_difficult=settings.data.use_difficult,
             store=self.store,
             count=settings.proposals.train_count,
@@ -121,7 +125,7 @@ class Detection(Task[Dataset]):
         )
         return sums
 
-    def evaluate(self, data: Dataset) -> Evaluation:
+    def evaluate(self, data: Dataset) -> Evaluation | None:
         return evaluate_in(self.run, self.judged, data, self.store)
 
 
@@ -142,7 +146,7 @@ def train_detector(run: Run) -> Path:
     store = None
     if detector.takes_proposals:
         splits = [training] if validation is None else [training, validation]
-        store = stored_proposals(settings, splits, run.console)
+        store = stored_proposals(settings, splits, run.console, run.ranks)
         if settings.head.measured_targets and not run.resume:
             measure_targets(detector, training, store, settings)
     task = Detection(run, detector, training, validation, store)
@@ -150,11 +154,16 @@ def train_detector(run: Run) -> Path:
     return run.best if run.dry else fit(task)
 
 
-def evaluate_in(run: Run, detector: Detector, data: Dataset, store: Store | None = None) -> Evaluation:
-    """How good a detector is that is being trained."""
+def evaluate_in(run: Run, detector: Detector, data: Dataset, store: Store | None = None) -> Evaluation | None:
+    """How good a detector is that is being trained; None in all processes but the first of several.
+
+    All look at the batches that one process would look at, in turn, so that pictures are padded likewise.
+    """
     options = run.settings.train
     ready = prepare(detector, options.precision)
-    return evaluate(ready, data, proposals=store, batch_size=options.batch, warn=False)
+    size = min(options.batch, AT_A_TIME)
+    found = run.ranks.at_first(look(ready, data, proposals=store, batch_size=size, turns=run.ranks.turns))
+    return None if found is None else judge(found, data)
 
 
 def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:

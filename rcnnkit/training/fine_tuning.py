@@ -38,6 +38,10 @@ class FineTuning(Task[Dataset]):
         super().__init__(run, detector, training, None)
         self.pictures = pictures
 
+    @property
+    def whole(self) -> int:
+        return self.run.settings.rcnn.samples
+
     def parts(self) -> Sequence[Part]:
         """The new layer learns faster."""
         layers = [

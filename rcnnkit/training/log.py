@@ -111,6 +111,21 @@ class RunLog:
                 self.loggers.remove(logger)
 
 
+class NoLog:
+    """What stands for a RunLog in all processes but the first of several."""
+
+    def __enter__(self) -> NoLog:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def advance(self) -> None: ...
+
+    def step(self, iteration: int, values: dict[str, float]) -> None: ...
+
+    def write(self, values: dict[str, float]) -> None: ...
+
+
 def write_line(run: Path, values: Mapping[str, Any]) -> None:
     """Add a line to run/log.jsonl, or say that it cannot be written. JSON has no NaN; it becomes null."""
     clean = {k: None if v != v else round(v, 6) if isinstance(v, float) else v for k, v in values.items()}

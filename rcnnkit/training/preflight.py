@@ -20,6 +20,7 @@ from rcnnkit.data.records import few
 from rcnnkit.memory import forget_peak, free_memory, held_memory, peak_memory
 from rcnnkit.text import count
 from rcnnkit.training.loop import Batch, NonFiniteLoss, Task, gradient
+from rcnnkit.training.ranks import ALONE
 from rcnnkit.training.run import Run
 from rcnnkit.training.schedule import STATED_BATCH
 
@@ -53,7 +54,7 @@ def preflight(
 ) -> None:
     """Say what is trained on what, and of a new run, whether it fits, how fast it will be and when it ends.
 
-    Nothing that the run's result depends on is changed.
+    Nothing that the run's result depends on is changed. Of several processes, the first one does it for all.
 
     Args:
         largest: gives the batch that needs most memory.
@@ -69,13 +70,14 @@ def preflight(
     judged = ""
     if task.validation is not None:
         judged = f"; evaluated on {task.validation.name}, {count(len(task.validation), 'picture')}"
+    processes = f", {run.ranks.size} processes" if run.ranks.size > 1 else ""
     run.say(
         f"{training.name}: {count(len(training), 'picture')}, {count(len(training.class_names), 'class')}{judged};"
-        f" {weights / 1e6:.1f} M weights to train on {run.device} in {run.precision};{length} batches of"
+        f" {weights / 1e6:.1f} M weights to train on {run.device} in {run.precision}{processes};{length} batches of"
         f" {options.batch}, learning rate {options.lr_for_16 * options.batch / STATED_BATCH:.4g}"
         f" (train.lr_for_16 = {options.lr_for_16:g}); run folder {run.folder}"
     )
-    if run.resume:
+    if run.resume or not run.ranks.first:
         return
     for fact in facts():
         run.say(fact)
@@ -115,7 +117,7 @@ def check_disk(task: Task[Any], run: Run) -> int:
     """The most bytes that a run's checkpoints take at a time. Raises ValueError where the disk has less."""
     weights = sum(value.nbytes for value in task.model.state_dict().values())
     last = weights + _momentum(task)
-    needed = weights + 2 * last  # best, last, and the next one until it takes the place of that
+    needed = weights + 3 * last  # best, last, the one before, and the next until it takes their place
     folder = next(each for each in (run.folder, *run.folder.absolute().parents) if each.is_dir())
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -162,7 +164,7 @@ def try_batch(task: Task[Any], run: Run, largest: Callable[[], Batch]) -> Trial:
 def _pass(task: Task[Any], run: Run, batch: Batch) -> str:
     """Forward and backward, as in an iteration; the shape of the pixels."""
     with suppress(NonFiniteLoss):  # which the training will meet, and explain
-        gradient(task, batch, torch.amp.GradScaler(run.device.type, enabled=False))
+        gradient(task, batch, torch.amp.GradScaler(run.device.type, enabled=False), ALONE)
     if run.device.type == "cuda":
         torch.cuda.synchronize(run.device)
     inputs, _ = batch.to(run.device, task.model.preprocessing)

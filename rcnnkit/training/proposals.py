@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rcnnkit.config import Settings
-from rcnnkit.data.proposals import check_proposals, compute_proposals
+from rcnnkit.data.proposals import check_proposals, compute_proposals, cores
 from rcnnkit.data.records import Dataset
 from rcnnkit.proposals.methods import proposal_method
 from rcnnkit.proposals.store import Store
 from rcnnkit.terminal import Console, progress
+from rcnnkit.training.ranks import ALONE, Ranks
 
 
-def stored_proposals(settings: Settings, datasets: Sequence[Dataset], console: Console) -> Store:
-    """A store with the proposals of every picture; those that are missing are computed now, on all cores.
+def stored_proposals(settings: Settings, datasets: Sequence[Dataset], console: Console, ranks: Ranks = ALONE) -> Store:
+    """A store with the proposals of every picture; those that are missing are computed now, on all cores. Several
+    processes share the pictures out.
 
     It lies in `proposals.folder`; by default in proposals/NAME of the current folder, with the name of `data.root`.
 
@@ -33,8 +35,10 @@ def stored_proposals(settings: Settings, datasets: Sequence[Dataset], console: C
             check_proposals(dataset, store)
         return store
     folder = options.folder or Path("proposals") / settings.data.root.resolve().name
+    workers = max(1, cores() // ranks.here)
     store = Store.create(folder, method.name, method.settings)
     with progress(console) as report:
         for dataset in datasets:
-            compute_proposals(dataset, method, store, progress=report)
+            compute_proposals(dataset, method, store, workers=workers, share=(ranks.rank, ranks.size), progress=report)
+    ranks.gathered(None)  # until all are there
     return store

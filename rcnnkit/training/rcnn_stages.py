@@ -62,6 +62,11 @@ def train_rcnn(run: Run) -> Path:
             another network, or settings ask for what there is not: all before anything is trained.
     """
     settings = run.settings
+    if run.ranks.size > 1:
+        raise ValueError(
+            f"R-CNN is trained by one process, not by {run.ranks.size}; start it without torchrun. Its proposals, which"
+            " take longest, can be computed by many before: torchrun … -m rcnnkit proposals compute"
+        )
     training, validation = read_splits(settings.data)
     _check(settings, training)
     detector = start(run, training, RCNN)  # before the proposals: weights may be the wrong ones
@@ -104,6 +109,7 @@ def train_rcnn(run: Run) -> Path:
         run.save_best(detector, about)
     if validation is not None:
         result = evaluate_in(run, detector, validation, store)
+        assert result is not None
         run.log({"stage": "evaluation", **result.numbers})
         run.save_best(detector, about | run.evaluated(result, validation.name))
     return run.best

@@ -16,6 +16,7 @@ from rcnnkit.config import Settings
 from rcnnkit.config_files import NO_NOTES, read_settings, resolved, write_settings
 from rcnnkit.files import remove_halves
 from rcnnkit.training.checkpoint import LAST
+from rcnnkit.training.ranks import current
 
 log = logging.getLogger("rcnnkit")
 
@@ -25,20 +26,14 @@ _locks: set[int] = set()  # descriptors; a forked process closes its copies, whi
 
 @contextmanager
 def alone(settings: Settings, run: Path) -> Iterator[None]:
-    """Only one process at a time trains in a run's folder.
+    """Only one training at a time is in a run's folder; of several processes that train together, the first holds it.
 
     Raises:
         FileExistsError: another trains there now; the text tells its process, machine and start.
-        ValueError: this is one of several processes that torchrun started.
     """
-    if (processes := os.environ.get("WORLD_SIZE", "1")) not in ("", "0", "1"):
-        raise ValueError(
-            f"WORLD_SIZE={processes} is set, as by torchrun, but rcnnkit trains in one process, which would be"
-            " started so many times; start it without torchrun, or unset WORLD_SIZE"
-        )
     resume = settings.train.resume
     missing = resume and not resume.exists() and not run.exists()
-    if missing or (run.exists() and not run.is_dir()):  # `claim` says what is wrong
+    if not current().first or missing or (run.exists() and not run.is_dir()):  # `claim` says what is wrong
         yield
         return
     made = [folder for folder in (run, *run.parents) if not folder.exists()]

@@ -98,6 +98,8 @@ class TrainSettings(Section):
     val_loss_box and so on, and their sum val_loss."""
     save_every: Positive = 1000
     """Iterations between two checkpoints, last.safetensors."""
+    save_minutes: NotNegative = 0.0
+    """Minutes after which a checkpoint is written too, however few iterations that is. 0: only every `save_every`."""
     loggers: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(default=["tensorboard"])
     """Where the log goes besides log.jsonl. Each is a package of its own; without tensorboard's, training goes on
     without it."""

@@ -12,9 +12,11 @@ from rcnnkit.config import Settings
 from rcnnkit.config_files import NO_NOTES, read_settings
 from rcnnkit.files import free_folder
 from rcnnkit.training.alternating import train_alternating
+from rcnnkit.training.checkpoint import LAST
 from rcnnkit.training.classification import train_classifier
 from rcnnkit.training.detection import train_detector
 from rcnnkit.training.loggers import Logger
+from rcnnkit.training.ranks import joined, may_restart, restarted
 from rcnnkit.training.rcnn_stages import train_rcnn
 from rcnnkit.training.run import Run
 from rcnnkit.training.run_folder import alone, checkpoint_of
@@ -32,6 +34,8 @@ def train(
     loggers: Sequence[Logger] = (),
 ) -> Path:
     """Train a detector or a classifier, and leave it in a folder of its own.
+
+    Started by torchrun, several processes train one model; see `rcnnkit.training.ranks`. Only the first of them writes.
 
     The folder gets settings.toml (every setting, resolved), log.jsonl, tensorboard/, last.safetensors (continues
     the run), best.safetensors (best AP on `data.val`, or AP_all where that is crowded; of a classifier, the best
@@ -55,6 +59,7 @@ def train(
         NonFiniteLoss: a loss or its gradient is NaN or infinite; the last checkpoint stays, and the folder diverged/
             has what is needed to see why.
         Interrupted: Ctrl-C or SIGTERM; the last checkpoint was written just before.
+        LostProcess: another of several processes ended; the last checkpoint was written just before.
     """
     file = None
     if not isinstance(settings, Settings):
@@ -65,12 +70,27 @@ def train(
         else:
             settings = read_settings(file)
     folder = Path(run) if run else run_folder(settings, file)
-    with alone(settings, folder):
-        if settings.alternating.enabled:
-            return train_alternating(settings, folder, console, functools.partial(train, loggers=loggers))
-        begun = Run(settings, folder, console, notes=notes)
-        begun.loggers = loggers
-        return TRAINERS.get(settings.model.kind, train_detector)(begun)
+    with joined() as ranks:
+        folder = Path(ranks.from_first(str(folder)))  # each may have found another one free
+        if restarted() and ranks.from_first(settings.train.resume is None and (folder / LAST).is_file()):
+            settings = settings.model_copy(update={"train": settings.train.model_copy(update={"resume": folder})})
+        with alone(settings, folder):
+            return _train(settings, folder, console, notes, loggers)
+
+
+def _train(
+    settings: Settings,
+    folder: Path,
+    console: Console | None,
+    notes: Mapping[str, str],
+    loggers: Sequence[Logger],
+) -> Path:
+    """One process's part of `train`."""
+    if settings.alternating.enabled:
+        return train_alternating(settings, folder, console, functools.partial(train, loggers=loggers))
+    begun = Run(settings, folder, console, notes=notes)
+    begun.loggers = loggers
+    return TRAINERS.get(settings.model.kind, train_detector)(begun)
 
 
 def dry_run(settings: Settings, run: Path, *, console: Console | None = None) -> None:
@@ -94,6 +114,10 @@ def run_folder(settings: Settings, file: Path | None = None) -> Path:
     """The folder that `train.resume` continues, or a new one in runs/, named after the settings' file or the data."""
     if settings.train.resume:
         return checkpoint_of(settings.train.resume).parent
+    if may_restart():
+        raise ValueError(
+            "torchrun --max-restarts goes on with a run in its folder, so the folder needs a name: give --out"
+        )
     if file is None:
         return free_folder(Path("runs") / settings.model.kind)
     if is_data(file):

@@ -159,7 +159,8 @@ def test_frozen_norms_have_nothing_to_learn() -> None:
 
 @pytest.mark.parametrize("norm", ["group", "none"])
 def test_pretrained_weights_need_the_norm_they_had(downloads: dict[str, nn.Module], norm) -> None:
-    with pytest.raises(ValueError, match=f'pretrained = true goes with model.norm = "frozen" or "batch", not "{norm}"'):
+    said = f'pretrained = true goes with model.norm = "frozen", "batch" or "sync", not "{norm}"'
+    with pytest.raises(ValueError, match=said):
         ResNet("resnet18", norm, pretrained=True)
     assert not downloads  # refused before anything is fetched
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from rcnnkit.backbones.classifier import Classifier, ClassifierSettings
 from rcnnkit.data.class_folders import ClassFolders, Example
-from rcnnkit.evaluation.accuracy import accuracy, evaluate_classifier
+from rcnnkit.evaluation.accuracy import accuracy, accuracy_of, evaluate_classifier, score
 from rcnnkit.images import Preprocessing
+from rcnnkit.training.ranks import in_turn
 
 NAMES = [f"class {i}" for i in range(8)]
 
@@ -79,6 +80,9 @@ def test_a_classifier_over_pictures(tmp_path: Path) -> None:
         classifier.score_layer.weight.copy_(torch.eye(3))
     classifier.train()
     found = evaluate_classifier(classifier, data, batch_size=3)
+    parts = [score(classifier, data, batch_size=1, turns=slice(i, None, 3)) for i in range(3)]
+    assert list(map(len, parts)) == [2, 1, 1]
+    assert accuracy_of(in_turn(parts), data).to_json() == found.to_json()
     assert classifier.training  # as before
     assert found.pictures == 4
     assert [c.top1 for c in found.classes] == [1.0, 1.0, 0.5]

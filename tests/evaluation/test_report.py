@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.evaluation.report import Evaluation, evaluate
+from rcnnkit.evaluation.report import Evaluation, evaluate, judge, look
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Detections, Proposals, Targets
 from rcnnkit.tables import evaluation_table
@@ -57,6 +57,28 @@ def test_the_truth_scores_one(data):
     assert result.voc.mean_ap_11 == result.voc.mean_ap_area == 1
     assert 0 < result.seconds_per_image * 5 < 60
     assert 0 < result.slowest_batch <= result.seconds_per_image * 5
+
+
+def test_processes_that_share_the_batches_find_what_one_finds(data):
+    """Each picture once, also where there are more processes than batches."""
+    one = evaluate(Shifted(data), data, batch_size=2)
+    assert 0.1 < one.coco.numbers["AP"] < 0.9
+    for size in (2, 3, 5):
+        detectors = [Shifted(data) for _ in range(size)]
+        parts = [look(each, data, batch_size=2, turns=slice(i, None, size)) for i, each in enumerate(detectors)]
+        assert sorted(i for part in parts for i in part.detections) == [0, 1, 2, 3, 4]
+        several = judge(parts, data).to_json()
+        times = ("seconds_per_image", "slowest_batch")
+        assert {k: v for k, v in several.items() if k not in times} == {
+            k: v for k, v in one.to_json().items() if k not in times
+        }
+
+
+class Shifted(Oracle):
+    """Answers with boxes that miss the truth by more, the greater the picture's number is."""
+
+    def forward(self, pictures):
+        return [replace(each, boxes=each.boxes + (each.boxes[0, 3] - 60) * 4) for each in super().forward(pictures)]
 
 
 class Given(Oracle):

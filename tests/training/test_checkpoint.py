@@ -54,6 +54,27 @@ def test_what_was_kept_comes_back(kept: Path) -> None:
         assert optimizer.state[parameter]["momentum_buffer"].equal(tensors[f"training/momentum/{name}"])
 
 
+def test_the_checkpoint_before_is_kept(tmp_path: Path) -> None:
+    detector, optimizer = made()
+    for iteration in (1, 2, 3):
+        last = save_checkpoint(tmp_path, detector, optimizer, SETTINGS, Progress(iteration))
+    assert {path.name for path in tmp_path.iterdir()} == {"last.safetensors", "previous.safetensors"}
+    found = [weights.read(path)[0]["training"]["iteration"] for path in (last, tmp_path / "previous.safetensors")]
+    assert found == [3, 2]
+    assert load_checkpoint(tmp_path / "previous.safetensors", detector, optimizer).iteration == 2
+
+
+def test_a_file_system_without_hard_links_keeps_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    detector, optimizer = made()
+    for iteration in (1, 2):
+        save_checkpoint(tmp_path, detector, optimizer, SETTINGS, Progress(iteration))
+    assert [path.name for path in tmp_path.iterdir()] == ["last.safetensors"]
+
+
 def test_a_run_of_format_2_goes_on(kept: Path, tmp_path: Path) -> None:
     about, tensors = weights.read(kept)
     old = {name.replace("head.score_layer.", "head.scores."): tensor for name, tensor in tensors.items()}

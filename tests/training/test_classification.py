@@ -77,7 +77,15 @@ def test_it_learns_and_leaves_all_that_is_promised(small: Values, root: Path, tm
     run = tmp_path / "run"
     made = settings(small, model=model, classifier=sizes, train=options)
     best = train(made, run, console=QUIET)
-    names = {"best.safetensors", "last.safetensors", "settings.toml", "log.jsonl", "evaluation.json", "tensorboard"}
+    names = {
+        "best.safetensors",
+        "last.safetensors",
+        "previous.safetensors",
+        "settings.toml",
+        "log.jsonl",
+        "evaluation.json",
+        "tensorboard",
+    }
     assert {path.name for path in run.iterdir()} == names
     judged = [line for line in log(run) if "top1" in line]
     assert [line["iteration"] for line in judged] == [6, 12]

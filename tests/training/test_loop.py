@@ -50,6 +50,7 @@ def test_a_run_leaves_all_that_is_promised(tiny: Values, tmp_path: Path) -> None
     assert names == {
         "best.safetensors",
         "last.safetensors",
+        "previous.safetensors",
         "settings.toml",
         "log.jsonl",
         "evaluation.json",
@@ -120,6 +121,18 @@ def test_a_resumed_run_ends_where_the_whole_one_does(tiny: Values, tmp_path: Pat
     assert same(tmp_path / "whole" / "best.safetensors", tmp_path / "half" / "best.safetensors")
 
 
+def test_checkpoints_are_written_by_the_clock_too(
+    tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr(Detection, "save", lambda task: saved.append(task.run.progress.iteration))
+    train(settings(tiny, save_minutes=1e-9, save_every=100), tmp_path / "often", console=QUIET)
+    assert saved == [1, 2, 3, 4, 4]  # and once more after the evaluation
+    saved.clear()
+    train(settings(tiny, save_minutes=9.0, save_every=100), tmp_path / "rarely", console=QUIET)
+    assert saved == [4, 4]
+
+
 def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(tiny: Values, tmp_path: Path) -> None:
     run = tmp_path / "run"
 
@@ -144,14 +157,14 @@ def test_best_is_the_best_also_of_what_came_before_a_stop(
     aps = iter([0.1, 0.5, 0.3])
     from rcnnkit.training import detection
 
-    evaluate = detection.evaluate
+    evaluate = detection.judge
 
     def pretended(*arguments: Any, **options: Any) -> Any:
         evaluation = evaluate(*arguments, **options)
         evaluation.coco.numbers["AP"] = next(aps)
         return evaluation
 
-    monkeypatch.setattr(detection, "evaluate", pretended)
+    monkeypatch.setattr(detection, "judge", pretended)
     best = train(settings(tiny, iterations=2, evaluate_every=1), tmp_path / "run", console=QUIET)
     assert weights.read(best)[0]["training"]["AP"] == 0.5
     resumed = settings(tiny, iterations=3, evaluate_every=1, resume=str(tmp_path / "run"))
@@ -461,14 +474,14 @@ def test_a_plateau_stops(tiny: Values, tmp_path: Path, monkeypatch: pytest.Monke
     aps = iter([0.1, 0.5, 0.5, 0.3, 0.6, 0.1])
     from rcnnkit.training import detection
 
-    evaluate = detection.evaluate
+    evaluate = detection.judge
 
     def pretended(*arguments: Any, **options: Any) -> Any:
         evaluation = evaluate(*arguments, **options)
         evaluation.coco.numbers["AP"] = next(aps)
         return evaluation
 
-    monkeypatch.setattr(detection, "evaluate", pretended)
+    monkeypatch.setattr(detection, "judge", pretended)
     file = io.StringIO()
     console, options = Console(file=file, width=200), {"iterations": 9, "evaluate_every": 1}
     best = train(settings(tiny, **options, patience=2), tmp_path / "run", console=console)

@@ -102,7 +102,7 @@ def test_a_run_leaves_all_that_is_promised(values: Values, digits: Path, tmp_pat
     }
     assert names == {
         *("settings.toml", "log.jsonl", "tensorboard", "evaluation.json", "features", "svms", "boxes"),
-        *("last.safetensors", "best.safetensors", "before-mining.safetensors"),
+        *("last.safetensors", "previous.safetensors", "best.safetensors", "before-mining.safetensors"),
     }
     lines = log(run)
     assert [line["iteration"] for line in lines if "loss" in line] == [1, 2]

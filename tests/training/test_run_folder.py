@@ -9,6 +9,7 @@ import pytest
 from rcnnkit.config_files import check_settings, read_settings
 from rcnnkit.training import run_folder
 from rcnnkit.training.run_folder import keep_settings
+from rcnnkit.training.train import run_folder as run_folder_of
 from rcnnkit.training.train import train
 from tests.training.runs import QUIET, Values, settings
 
@@ -103,15 +104,34 @@ def test_what_a_killed_run_left_is_no_obstacle_and_is_removed(tiny: Values, tmp_
     (half / "last.safetensors").touch()
     (run / ".lock").write_text("process 1 on another-machine, started yesterday,")
     train(settings(tiny, iterations=1), run, console=QUIET)
-    names = {"best.safetensors", "last.safetensors", "settings.toml", "log.jsonl", "evaluation.json", "tensorboard"}
+    names = {
+        "best.safetensors",
+        "last.safetensors",
+        "previous.safetensors",
+        "settings.toml",
+        "log.jsonl",
+        "evaluation.json",
+        "tensorboard",
+    }
     assert {path.name for path in run.iterdir()} == names
 
 
-def test_torchrun_is_refused(tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_of_torchruns_variables_are_not_waited_for(
+    tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match=r"WORLD_SIZE=2 is set, as by torchrun, .*; start it without torchrun, or"):
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    said = r"WORLD_SIZE=2 is set, as by torchrun, but RANK and MASTER_ADDR and MASTER_PORT not; start the training with"
+    with pytest.raises(ValueError, match=said):
         train(settings(tiny), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run").exists()
     monkeypatch.setenv("WORLD_SIZE", "1")
     with run_folder.alone(settings(tiny), tmp_path / "run"), pytest.raises(FileExistsError, match="is in use"):
         train(settings(tiny), tmp_path / "run", console=QUIET)
+
+
+def test_a_run_that_may_be_restarted_needs_a_name(tiny: Values, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    with pytest.raises(ValueError, match=r"torchrun --max-restarts goes on with a run in its folder, .*: give --out"):
+        run_folder_of(settings(tiny))

@@ -1,0 +1,215 @@
+"""Training by several processes: the result does not depend on their number, and none is left waiting."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rcnnkit import weights
+from rcnnkit.config_files import check_settings, write_settings
+from rcnnkit.detectors.kinds import build
+from rcnnkit.training.ranks import Ranks, in_turn
+from tests.training.runs import Values
+from tests.training.several import Job, run_jobs
+
+# Process 1 alone finds its pictures without objects in the second iteration.
+EMPTY = """
+inner = loop.step
+def emptied(task, batch, scaler):
+    if rank == 1 and task.run.progress.iteration == 1:
+        object.__setattr__(batch, "targets", [each[:0] for each in batch.targets])
+        print("empty")
+    return inner(task, batch, scaler)
+loop.step = emptied
+"""
+# … does not find it finite.
+INFINITE = """
+sums = detection.Detection.loss_sums
+def summing(task, model, inputs, targets, generators):
+    made = sums(task, model, inputs, targets, generators)
+    if rank == 1 and task.run.progress.iteration == 2:
+        made["box"].total.data.fill_(float("inf"))
+    return made
+detection.Detection.loss_sums = summing
+"""
+FAILING = """
+step = loop.step
+def stepping(task, batch, scaler):
+    if rank == 1 and task.run.progress.iteration == 2:
+        raise ValueError("process 1 has had enough")
+    return step(task, batch, scaler)
+loop.step = stepping
+"""
+KILLED = FAILING.replace('raise ValueError("process 1 has had enough")', "os.kill(os.getpid(), signal.SIGKILL)")
+STOPPED = FAILING.replace('raise ValueError("process 1 has had enough")', "os.kill(os.getpid(), signal.SIGTERM)")
+
+
+def tensors(run: Path) -> dict[str, torch.Tensor]:
+    return weights.read(run / "last.safetensors")[1]
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def away(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Largest difference of a weight, as a share of its length."""
+    assert one.keys() == other.keys()
+    names = [name for name in one if not name.startswith(weights.TRAINING) and one[name].is_floating_point()]
+    return max(float((one[n] - other[n]).norm() / one[n].norm().clamp(min=1e-6)) for n in names)
+
+
+FROZEN = {"backbone": "resnet18", "norm": "frozen", "fpn_channels": 16, "fpn_norm": "none"}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> dict[str, Any]:
+    """All runs of these tests, so that torch is loaded once: name → exit statuses, what was printed, seconds."""
+    folder = tmp_path_factory.mktemp("ranks")
+    values: Values = {
+        "model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 16, "fpn_norm": "none"},
+        "rpn": {
+            "anchor_sizes": [[16], [32], [64], [128], [256]],
+            **dict.fromkeys(("pre_nms", "post_nms", "train_pre_nms", "train_post_nms"), 50),
+        },
+        "head": {"hidden": 16, "samples": 16},
+        "input": {"short_side": 96, "long_side": 96},
+        "augment": {"scale": [0.7, 1.0]},
+        "data": {"root": str(digits), "workers": 0},
+        "train": {"iterations": 4, "batch": 4, "warmup": 2, "log_every": 1, "evaluate_every": 2, "device": "cpu"},
+    }
+    values["train"] |= {"precision": "float32", "loggers": []}
+    made = check_settings(values, "test")
+    torch.manual_seed(0)
+    detector = build(made, ["0", "3", "4", "6", "7"])
+    with torch.no_grad():
+        for name, weight in detector.named_parameters():
+            if "bn2.weight" in name:
+                weight.mul_(0.2)  # without norms that learn, larger ones would make a tenfold of rounding every step
+    weights.save(detector, made, folder / "start.safetensors")
+    values["model"], values["train"]["init"] = FROZEN, str(folder / "start.safetensors")
+
+    def write(name: str, **sections: dict[str, Any]) -> list[str]:
+        merged = values | {section: values.get(section, {}) | more for section, more in sections.items()}
+        write_settings(check_settings(merged, name), folder / f"{name}.toml")
+        return ["train", str(folder / f"{name}.toml"), "--out", str(folder / name)]
+
+    # Proposals that do not hang on the last bits of the weights: then the samples do not either.
+    given = {"method": "sliding_windows", "folder": str(folder / "proposals"), "train_count": 300}
+    twenty = {"iterations": 20, "lr_for_16": 0.01, "evaluate_every": 0, "validation_losses": False}
+    fast: dict[str, Any] = {"model": FROZEN | {"kind": "fast_rcnn"}, "proposals": given}
+    jobs: list[Job] = [
+        (f"{size}x{4 // size}", size, {}, write(f"{size}x{4 // size}", **fast, train=twenty), "") for size in (2, 1, 4)
+    ]
+    parts = {"accumulate": 2}
+    few = {"iterations": 3, "batch": 2, "evaluate_every": 0, "validation_losses": False}
+    jobs += [
+        ("alone", 1, {}, write("alone"), ""),
+        ("parts", 2, {}, write("parts", train=parts), ""),
+        ("killed", 2, {}, write("killed", train=parts), KILLED),
+        ("restarted", 2, {"TORCHELASTIC_RESTART_COUNT": "1"}, write("killed", train=parts), ""),
+        ("infinite", 2, {}, write("infinite", train=few), INFINITE),
+        ("failing", 2, {}, write("failing", train=few), FAILING),
+        ("stopped", 2, {}, write("stopped", train=few | {"iterations": 9}), EMPTY + STOPPED),
+        ("other", 2, {}, write("other"), 'sys.argv += ["train.seed=1"] if rank else []'),
+        ("many", 2, {}, write("many", train={"batch": 1}), ""),
+        ("again", 2, {}, [*write("again")[:2], "--out", str(folder / "alone")], ""),
+    ]
+    return {"folder": folder} | run_jobs(folder, jobs)
+
+
+def test_the_number_of_processes_does_not_change_the_training(runs: dict[str, Any]) -> None:
+    one = tensors(runs["folder"] / "1x4")
+    for name in ("2x2", "4x1"):
+        assert runs[name][0] == [0] * int(name[0]), runs[name][1]
+        assert away(one, tensors(runs["folder"] / name)) < 1e-5
+    start = weights.read(runs["folder"] / "start.safetensors")[1]
+    assert max(float((one[n] - start[n]).norm() / one[n].norm()) for n in start if n in one and "layer" in n) > 0.01
+    for line, other in zip(log(runs["folder"] / "1x4"), log(runs["folder"] / "4x1"), strict=True):
+        assert line["iteration"] == other["iteration"]
+        assert line.get("loss") == pytest.approx(other.get("loss"), abs=2e-6)
+
+
+def test_only_the_first_process_prints_and_writes(runs: dict[str, Any]) -> None:
+    first, *others = runs["4x1"][1]
+    assert "on cpu in float32, 4 processes; batches of 4" in first
+    assert "wrote " in first
+    assert others == [""] * 3
+    names = {path.name for path in (runs["folder"] / "4x1").iterdir()}
+    assert names == {path.name for path in (runs["folder"] / "1x4").iterdir()}
+
+
+def test_parts_and_evaluation_are_those_of_one_process(runs: dict[str, Any]) -> None:
+    assert runs["parts"][0] == [0, 0], runs["parts"][1]
+    assert away(tensors(runs["folder"] / "alone"), tensors(runs["folder"] / "parts")) < 1e-5
+    one, two = (log(runs["folder"] / name)[2] for name in ("alone", "parts"))
+    assert one.keys() == two.keys()
+    assert one["iteration"] == two["iteration"] == 2
+    for name in one:
+        assert two[name] == pytest.approx(one[name], abs=1e-5), name
+
+
+def test_a_loss_that_is_not_finite_names_the_pictures_of_its_process(runs: dict[str, Any]) -> None:
+    statuses, (first, second), seconds = runs["infinite"]
+    assert statuses[0] == 1
+    assert statuses[1] != 0
+    assert second == ""
+    assert "the loss is not finite in iteration 2 (" in first
+    assert "box inf" in first
+    assert "with the pictures of process 1\n" in first
+    report = json.loads((runs["folder"] / "infinite" / "diverged" / "diverged.json").read_text())
+    assert len(report["pictures"]) == 1
+    assert all(name in first for name in report["pictures"])
+    assert weights.read(runs["folder"] / "infinite" / "diverged" / "last.safetensors")[0]["training"]["iteration"] == 2
+    assert seconds < 60
+
+
+def test_an_error_in_one_process_ends_all_and_what_is_done_is_kept(runs: dict[str, Any]) -> None:
+    for name in ("failing", "killed"):
+        statuses, (first, second), seconds = runs[name]
+        assert all(statuses)
+        assert seconds < 60
+        assert "error: another process of this training ended or cannot be reached" in first
+        assert second == ("" if name == "killed" else "error: process 1 has had enough\n")
+    assert weights.read(runs["folder"] / "failing" / "last.safetensors")[0]["training"]["iteration"] == 2
+
+
+def test_a_signal_to_one_process_stops_all(runs: dict[str, Any]) -> None:
+    """Also where one had pictures without objects only."""
+    statuses, (first, second), _ = runs["stopped"]
+    assert statuses in ([143, 143], [143, -15])
+    assert "stopped after 3 iterations; continue with" in first
+    assert second == "empty\n"
+    assert weights.read(runs["folder"] / "stopped" / "last.safetensors")[0]["training"]["iteration"] == 3
+
+
+def test_what_does_not_go_together_is_said_at_the_start(runs: dict[str, Any]) -> None:
+    first = {name: runs[name][1][0] for name in ("other", "many", "again")}
+    assert (
+        "process 1 has train.seed = 1, not 0 as the first process; start all with the same settings" in first["other"]
+    )
+    assert "a batch of 1 images cannot be shared out among 2 processes; raise train.batch to 2 or more" in first["many"]
+    assert "alone is not an empty folder; choose another, or continue it with train.resume=" in first["again"]
+    assert all(all(runs[name][0]) for name in first)
+    assert all(runs[name][1][1] == "" for name in first)
+
+
+def test_torchrun_restarts_a_killed_run_which_ends_as_the_whole_one_to_the_last_bit(runs: dict[str, Any]) -> None:
+    statuses, (first, _), _ = runs["restarted"]
+    assert statuses == [0, 0], first
+    assert "going on after iteration 2 of 4" in first
+    whole, restarted = (tensors(runs["folder"] / name) for name in ("parts", "killed"))
+    assert whole.keys() == restarted.keys()
+    assert all(whole[name].equal(restarted[name]) for name in whole)
+
+
+def test_shares_cover_a_batch_without_gaps() -> None:
+    for number in range(1, 20):
+        for size in range(1, number + 1):
+            parts = [range(number)[Ranks(rank, size).share(number)] for rank in range(size)]
+            assert [each for part in parts for each in part] == list(range(number))
+            assert max(map(len, parts)) - min(map(len, parts)) <= 1
+            turns = [range(number)[Ranks(rank, size).turns] for rank in range(size)]
+            assert in_turn(turns) == list(range(number))
