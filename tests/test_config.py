@@ -169,6 +169,7 @@ freeze_backbone = true
 log_every = 3
 evaluate_every = 7
 save_every = 4
+save_minutes = 2.5
 accumulate = 3
 optimizer = "adamw"
 betas = [0.8, 0.9]
