@@ -220,7 +220,7 @@ def flags() -> set[str]:
 def check_command(words: list[str], folder: Path, whole: bool = True) -> None:
     """Assert that a command is understood; of a sentence's, which may lack arguments, its name and options."""
     said = " ".join(words)
-    if "rcnnkit" in words[:5] and words[0] in ("rcnnkit", "torchrun"):
+    if "rcnnkit" in words[: None if words[0] == "torchrun" else 1]:
         words = words[words.index("rcnnkit") :]
         if words[1:] in (["--help"], ["--version"], ["COMMAND", "--help"]):
             return

@@ -75,7 +75,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> dict[str, An
             **dict.fromkeys(("pre_nms", "post_nms", "train_pre_nms", "train_post_nms"), 50),
         },
         "head": {"hidden": 16, "samples": 16},
-        "input": {"short_side": 96, "long_side": 96},
+        "input": {"short_side": 64, "long_side": 64},
         "augment": {"scale": [0.7, 1.0]},
         "data": {"root": str(digits), "workers": 0},
         "train": {"iterations": 4, "batch": 4, "warmup": 2, "log_every": 1, "evaluate_every": 2, "device": "cpu"},
@@ -104,7 +104,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> dict[str, An
         (f"{size}x{4 // size}", size, {}, write(f"{size}x{4 // size}", **fast, train=twenty), "") for size in (2, 1, 4)
     ]
     parts = {"accumulate": 2}
-    few = {"iterations": 3, "batch": 2, "evaluate_every": 0, "validation_losses": False}
+    few = {"iterations": 3, "batch": 2, "evaluate_every": 0, "validation_losses": False, "freeze_backbone": True}
     jobs += [
         ("alone", 1, {}, write("alone"), ""),
         ("parts", 2, {}, write("parts", train=parts), ""),
