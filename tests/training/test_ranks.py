@@ -104,7 +104,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> dict[str, An
         (f"{size}x{4 // size}", size, {}, write(f"{size}x{4 // size}", **fast, train=twenty), "") for size in (2, 1, 4)
     ]
     parts = {"accumulate": 2}
-    few = {"iterations": 3, "batch": 2, "evaluate_every": 0, "validation_losses": False, "freeze_backbone": True}
+    few = {"iterations": 3, "batch": 2, "evaluate_every": 0, "validation_losses": False}
     jobs += [
         ("alone", 1, {}, write("alone"), ""),
         ("parts", 2, {}, write("parts", train=parts), ""),
