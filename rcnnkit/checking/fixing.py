@@ -18,7 +18,7 @@ from rcnnkit.data.records import Dataset, Record
 from rcnnkit.files import is_free
 from rcnnkit.progress import Report, reported, silent
 from rcnnkit.structures import Array
-from rcnnkit.text import count, visible
+from rcnnkit.text import visible
 
 CHANGES = "changes.txt"
 
@@ -50,13 +50,6 @@ def write_fixed(checked: Checked, out: Path, report: Report = silent) -> Changes
     for finding in checked.findings:
         if finding.kind.name == STOPS_TRAINING.name:
             changes.add(finding.kind.name, f"left out: {finding}")
-    for split, objects in checked.splits.items():
-        difficult = sum(int(record.targets.difficult.sum()) for record in objects.dataset.records)
-        if difficult:
-            message = (
-                f"{split}: {count(difficult, 'object')} lost the flag difficult, which COCO's format does not have"
-            )
-            changes.add("difficult", message)
     dropped = _dropped_pictures(checked, changes)
     labels, names, ids = _one_spelling(checked, changes)
     start = 0

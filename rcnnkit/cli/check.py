@@ -17,7 +17,7 @@ def check(
     data: Annotated[
         Path,
         typer.Argument(
-            help="A data set's folder or annotation file; or a settings file (.toml), whose [data] is taken."
+            help="A data set's folder or annotation file; or a settings file (.toml), whose section data is taken."
         ),
     ],
     split: Annotated[

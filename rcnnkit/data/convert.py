@@ -23,6 +23,7 @@ from rcnnkit.structures import Targets
 from rcnnkit.text import count
 
 LINKS = ("hard", "symbolic")
+ROUNDING = 1e-3  # pixels
 PICTURES = {"coco": "images", "voc": "JPEGImages", "yolo": "images"}  # where each format has them
 NARROWEST = 1.0  # pixels; VOC's inclusive corners of a box that is no wider coincide
 
@@ -75,7 +76,8 @@ def convert(splits: Mapping[str, Dataset], to: str, out: Path, link: str | None 
             if to == "coco":
                 write_coco(data, out / "annotations" / f"instances_{split}.json")
             elif to == "voc":
-                write_voc(data, out, split)
+                whole = [replace(r, targets=replace(r.targets, boxes=_whole(r.targets.boxes))) for r in data.records]
+                write_voc(replace(data, records=whole), out, split)
     except BaseException:
         for path in out.iterdir() if there else [out]:
             shutil.rmtree(path, ignore_errors=True)
@@ -105,6 +107,11 @@ class _Names:
 
     def _is_taken(self, stem: str) -> bool:
         return composed(stem).lower() in self._taken
+
+
+def _whole(boxes: Tensor) -> Tensor:
+    """Whole pixels where only the rounding of another format, such as shares of the sides, has moved a box."""
+    return torch.where((boxes - boxes.round()).abs() < ROUNDING, boxes.round(), boxes)
 
 
 def _copy(path: Path, copy: Path, link: str | None) -> None:
@@ -159,7 +166,7 @@ def _notes(splits: Mapping[str, Dataset], to: str) -> list[str]:
             notes.append(f"{count(narrow, 'object')} left out: at most 1 pixel wide or high, which VOC cannot express")
         if crowds:
             notes.append(f"{count(crowds, 'crowd region')} written as difficult objects, which are ignored likewise")
-        if between := number(lambda t: (t.boxes != t.boxes.round()).any(dim=1)):
+        if between := number(lambda t: (_whole(t.boxes) != t.boxes.round()).any(dim=1)):
             notes.append(
                 f"{count(between, 'object')} written with decimals, which rcnnkit reads exactly; tools that read only"
                 " whole numbers move such boxes by up to a pixel"

@@ -28,6 +28,7 @@ from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, Targets
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+NOT_XML = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2; \r reads back as \n
 FLAGS = {"0": False, "false": False, "": False, "1": True, "true": True}
 
 
@@ -200,10 +201,16 @@ def write_voc(dataset: Dataset, root: Path, split: str) -> None:
 
     Raises:
         FileExistsError: a file that would be written exists; nothing has been written then.
-        ValueError: two pictures have the same stem, or a box is no more than 1 pixel wide or high, so
-            that VOC's inclusive corners would coincide.
+        ValueError: two pictures have the same stem, a class has a character that XML does not allow, or a box is no
+            more than 1 pixel wide or high, so that VOC's inclusive corners would coincide.
     """
     root = Path(root)
+    for name in dataset.class_names:
+        if (wrong := NOT_XML.search(name)) is not None:
+            raise ValueError(
+                f"the class {name!r} has the character {wrong[0]!r}, which XML does not allow; rename the class, or"
+                " write COCO's or YOLO's format"
+            )
     stems: dict[str, Path] = {}
     for record in dataset.records:
         if record.path.stem in stems:

@@ -178,7 +178,9 @@ def _choose_data(choices: _Choices, layout: Layout) -> tuple[Dataset, Dataset | 
     if val := layout.splits.get("val"):
         choices.choose("data.val", val, "what the weights are evaluated on; the best are kept")
     else:
-        choices.choose("data.val", "", "there are no pictures to evaluate on")
+        choices.choose(
+            "data.val", "", f"there are no pictures to evaluate on; of {ENOUGH_TO_SPLIT} or more, some are held out"
+        )
     try:
         training, validation = read_splits(choices.settings.data)
     except BadData as error:

@@ -8,6 +8,7 @@ import torch
 from rcnnkit.checking.check import Checked, check_data
 from rcnnkit.checking.fixing import write_fixed
 from rcnnkit.data.layout import find_layout
+from rcnnkit.data.reading import read_data
 from rcnnkit.detectors.settings import DetectorSettings
 
 
@@ -88,13 +89,14 @@ def test_a_copy_without_changes(digits: Path, tmp_path: Path) -> None:
         write_fixed(checked, tmp_path / "fixed")
 
 
-def test_lost_flags_are_written_down(digits: Path, tmp_path: Path) -> None:
+def test_flags_are_kept(digits: Path, tmp_path: Path) -> None:
     root = shutil.copytree(digits, tmp_path / "data")
     file = next((root / "Annotations").iterdir())
     file.write_text(file.read_text().replace("<difficult>0<", "<difficult>1<", 1))
     changes = write_fixed(check_data(root, {"train": "train", "val": "val"}, DetectorSettings()), tmp_path / "fixed")
-    (line,) = changes.lines["difficult"]
-    assert line.endswith(": 1 object lost the flag difficult, which COCO's format does not have")
+    assert changes.lines == {}
+    fixed = [read_data(tmp_path / "fixed", split) for split in ("train", "val")]
+    assert sum(int(record.targets.difficult.sum()) for data in fixed for record in data.records) == 1
 
 
 def test_pictures_of_one_name_are_all_kept(digits: Path, tmp_path: Path) -> None:

@@ -219,3 +219,23 @@ def test_all_splits_are_checked_at_once(tmp_path: Path) -> None:
     Image.new("RGB", (80, 60)).save(tmp_path / "a.png")
     with pytest.raises(BadData, match=r"/train and .*/val has 2 problems"):
         read_layout(find_layout(tmp_path))
+
+
+def test_rounding_of_shares_leaves_no_decimals_in_voc(tmp_path: Path) -> None:
+    thing = add(tmp_path, "a.jpg", (1, 7, 33, 41, 0))
+    boxes = torch.tensor([[1.0000001, 7.0004, 32.9996, 41.002]])
+    near = replace(thing, targets=replace(thing.targets, boxes=boxes))
+    made = convert({"train": Dataset("x", [near], ["cat"], [1])}, "voc", tmp_path / "voc", None)
+    (note,) = [note for note in made.notes if "decimals" in note]
+    assert note.startswith("1 object written with decimals")
+    text = (tmp_path / "voc" / "Annotations" / "a.xml").read_text()
+    assert [f"<{name}>{number}</{name}>" in text for name, number in (("xmin", 2), ("ymin", 8), ("xmax", 33))] == [
+        True
+    ] * 3
+
+
+def test_a_class_that_xml_cannot_hold(tmp_path: Path) -> None:
+    thing = add(tmp_path, "a.jpg", (1, 7, 33, 41, 0))
+    with pytest.raises(ValueError, match=r"the class 'a\\x1bb' has the character '\\x1b', which XML does not allow"):
+        convert({"train": Dataset("x", [thing], ["a\x1bb"], [1])}, "voc", tmp_path / "voc", None)
+    assert not (tmp_path / "voc").exists()

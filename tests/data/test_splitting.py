@@ -84,9 +84,12 @@ def test_few_pictures() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"val": 0.0}, "--val 0 and --test 0 are to be shares above 0 whose sum is below 1"),
-        ({"val": 1.0}, "--val 1 and --test 0 are to be"),
-        ({"val": 0.5, "test": 0.5}, "--val 0.5 and --test 0.5 are to be"),
+        (
+            {"val": 0.0},
+            "--val 0 and --test 0 are shares of the pictures: --val is to be above 0, their sum below 1",
+        ),
+        ({"val": 1.0}, "--val 1 and --test 0 are shares"),
+        ({"val": 0.5, "test": 0.5}, "--val 0.5 and --test 0.5 are shares"),
         ({"val": float("nan")}, "--val nan and"),
         ({"val": 0.2, "group_by": "("}, "--group-by ( is not a regular expression: missing )"),
         ({"val": 0.2, "group_by": "clip"}, "--group-by clip is found in no file name, such as 000.jpg; correct it"),
