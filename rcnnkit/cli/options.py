@@ -46,7 +46,10 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all numbers
 DATA_HELP = "The folder of a data set in any format, or an annotation file."
 Data = Annotated[Path, typer.Argument(help=DATA_HELP)]
 DataFormat = Annotated[
-    str, typer.Option("--format", help="What the annotations are written in, where a folder has several; see the docs.")
+    str,
+    typer.Option(
+        "--data-format", help="What the annotations are written in, where a folder has several; see the docs."
+    ),
 ]
 SPLIT_HELP = "Of a folder: train, val or test, or a list of VOC, a split of data.yaml, a file."
 Split = Annotated[str | None, typer.Option(help=SPLIT_HELP, show_default="train")]

@@ -128,7 +128,7 @@ def several_formats(root: Path, formats: Sequence[str] | Mapping[str, object]) -
     titles = " and ".join(f"{TITLES[name]} ({LOOKED_FOR[name]})" for name in names)
     return (
         f'{root} has annotations in several formats: {titles}; choose one: data.format = "{names[0]}" in settings,'
-        f" --format {names[0]} on the command line"
+        f" --data-format {names[0]} on the command line"
     )
 
 

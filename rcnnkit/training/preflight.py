@@ -117,7 +117,7 @@ def check_disk(task: Task[Any], run: Run) -> int:
     """The most bytes that a run's checkpoints take at a time. Raises ValueError where the disk has less."""
     weights = sum(value.nbytes for value in task.model.state_dict().values())
     last = weights + _momentum(task)
-    needed = weights + 3 * last  # best, last, the one before, and the next until it takes their place
+    needed = weights + 2 * last  # best, the one before the last, and the last, also while it is written
     folder = next(each for each in (run.folder, *run.folder.absolute().parents) if each.is_dir())
     free = shutil.disk_usage(folder).free
     if free < needed:

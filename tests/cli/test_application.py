@@ -3,7 +3,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import tomli_w
@@ -132,7 +132,9 @@ def test_earlier_flags_are_answered_with_todays(
 
 
 def plain_types(hint: Any) -> set[Any]:
-    """str and NoneType of list[str] | None."""
+    """str and NoneType of list[str] | None, and str of the words that a Literal allows."""
+    if get_origin(hint) is Literal:
+        return {type(word) for word in get_args(hint)}
     return set().union(*map(plain_types, get_args(hint))) if get_args(hint) else {hint}
 
 

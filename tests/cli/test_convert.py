@@ -10,8 +10,8 @@ def test_convert(rcnnkit: Command, digits: Path, capsys: pytest.CaptureFixture[s
     assert rcnnkit("convert", digits, "--to", "yolo", "--out", "out") == 1
     error = capsys.readouterr().err
     assert "has annotations in several formats: Pascal VOC" in error
-    assert error.rstrip().endswith("--format voc on the command line")
-    assert rcnnkit("convert", digits, "--to", "yolo", "--out", "out", "--format", "voc") == 0
+    assert error.rstrip().endswith("--data-format voc on the command line")
+    assert rcnnkit("convert", digits, "--to", "yolo", "--out", "out", "--data-format", "voc") == 0
     objects = {split: sum(len(r.targets) for r in read_data(digits, split).records) for split in ("train", "val")}
     captured = capsys.readouterr()
     assert captured.out.splitlines() == [
@@ -31,7 +31,10 @@ def test_convert(rcnnkit: Command, digits: Path, capsys: pytest.CaptureFixture[s
         (("--to", "cvat", "--out", "new"), "--to cvat is not one of coco, voc, yolo"),
         (("--to", "voc", "--out", "new", "--link", "soft"), "--link soft is not one of hard, symbolic"),
         (("--to", "voc", "--out", "full"), "full is not an empty folder; choose another --out, nothing is overwritten"),
-        (("--to", "voc", "--out", "new", "--format", "pascal"), "'pascal' is not a format; the formats are auto, voc,"),
+        (
+            ("--to", "voc", "--out", "new", "--data-format", "pascal"),
+            "'pascal' is not a format; the formats are auto, voc,",
+        ),
     ],
 )
 def test_what_is_wrong(

@@ -9,7 +9,7 @@ from tests.cli.commands import Command
 
 
 def test_split(rcnnkit: Command, digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ("split", digits, "--format", "voc", "--val", "0.25", "--group-by", r"(\d)\.jpg")
+    arguments = ("split", digits, "--data-format", "voc", "--val", "0.25", "--group-by", r"(\d)\.jpg")
     assert rcnnkit(*arguments, "--out", "new") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "10 groups of pictures, none divided"

@@ -108,7 +108,8 @@ def test_several_formats(tmp_path: Path, digits: Path) -> None:
         find_layout(tmp_path)
     assert str(error.value) == (
         f"{tmp_path} has annotations in several formats: YOLO (a data.yaml) and COCO (a .json file with images,"
-        ' annotations and categories); choose one: data.format = "yolo" in settings, --format yolo on the command line'
+        ' annotations and categories); choose one: data.format = "yolo" in settings, --data-format yolo'
+        " on the command line"
     )
     assert find_layout(tmp_path, "yolo").splits == {"train": "train", "val": "valid"}
     assert find_layout(tmp_path, "coco").splits == {"train": "train.json"}
