@@ -23,7 +23,7 @@ from rcnnkit.model import Model
 from rcnnkit.training.run import Run
 
 FOLDER, REPORT = "diverged", "diverged.json"
-ITERATIONS = 50  # before it that are told of
+ITERATIONS = 50  # that are reported, up to it
 
 
 @dataclass(frozen=True, slots=True, eq=False)

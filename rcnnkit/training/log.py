@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a progress bar, one JSON line per step, and whatever else is told its numbers."""
+"""What a run reports while it goes: a progress bar, one JSON line per step, and its numbers to loggers."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class RunLog:
             self.console.print(f"{iteration:>7}  {status}")
 
     def write(self, values: dict[str, float]) -> None:
-        """A line of log.jsonl, and what loggers are told."""
+        """A line of log.jsonl, which loggers get too."""
         write_line(self.run, values)
         numbers = {name: value for name, value in values.items() if name != "iteration" and math.isfinite(value)}
         self._tell("log", int(values["iteration"]), numbers)

@@ -22,7 +22,7 @@ PROJECT = "rcnnkit"  # unless the service's own environment variable names anoth
 
 
 class Logger(Protocol):
-    """What is told the numbers of a run: any object with these two methods, given to `rcnnkit.train`.
+    """What gets the numbers of a run: any object with these two methods, given to `rcnnkit.train`.
 
     An error of its own ends its part in the run, which goes on without it.
     """
@@ -121,7 +121,7 @@ class MLflow:
 
 
 class Trackio:
-    """Trackio, which keeps its runs on this machine unless it is told otherwise."""
+    """Trackio, which keeps its runs on this machine unless it is set up otherwise."""
 
     def __init__(self, settings: Settings, run: Path) -> None:
         import trackio

@@ -149,7 +149,7 @@ def try_batch(task: Task[Any], run: Run, largest: Callable[[], Batch]) -> Trial:
         while len(passes) < 3 and (len(passes) == 1 or passes[1] < LONG):
             began = time.perf_counter()
             try:
-                shape = _pass(task, run, batch)
+                _pass(task, run, batch)
             except torch.OutOfMemoryError:
                 raise ValueError(
                     f"the largest batch, {count(len(batch), 'picture')} such as {batch.paths[0]}, does not fit into the"
@@ -158,15 +158,21 @@ def try_batch(task: Task[Any], run: Run, largest: Callable[[], Batch]) -> Trial:
             passes.append(time.perf_counter() - began)
     peak = torch.cuda.max_memory_allocated(device) if gpu else peak_memory()
     needs = None if peak is None else peak + _momentum(task)
-    return Trial(shape, min(passes), reading, needs, None if free is None or held is None else free + held)
+    return Trial(
+        _shape(task, run, batch), min(passes), reading, needs, None if free is None or held is None else free + held
+    )
 
 
-def _pass(task: Task[Any], run: Run, batch: Batch) -> str:
-    """Forward and backward, as in an iteration; the shape of the pixels."""
+def _pass(task: Task[Any], run: Run, batch: Batch) -> None:
+    """Forward and backward, as in an iteration."""
     with suppress(NonFiniteLoss):  # which the training will meet, and explain
         gradient(task, batch, torch.amp.GradScaler(run.device.type, enabled=False), ALONE)
     if run.device.type == "cuda":
         torch.cuda.synchronize(run.device)
+
+
+def _shape(task: Task[Any], run: Run, batch: Batch) -> str:
+    """The shape of a batch's pixels, for people."""
     inputs, _ = batch.to(run.device, task.model.preprocessing)
     pixels = getattr(inputs, "pixels", inputs)
     return f"{len(pixels)} × {pixels.shape[3]} × {pixels.shape[2]} pixels"

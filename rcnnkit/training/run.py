@@ -81,7 +81,7 @@ class Run:
         self.settings, self.folder = settings, folder
         self.console = safe(console) if self.ranks.first else Console(quiet=True)
         self.notes, self.dry = notes, dry
-        self.loggers: Sequence[Logger] = ()  # are told the run's numbers, besides those that `train.loggers` names
+        self.loggers: Sequence[Logger] = ()  # get the run's numbers, besides those that `train.loggers` names
         self.resume = claim(settings, folder, holds)  # the checkpoint to go on from
         self.device = weights.pick_device(device_of(settings.train.device, self.ranks))
         self.dtype = pick_dtype(settings.train.precision, self.device)

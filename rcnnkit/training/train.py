@@ -47,7 +47,7 @@ def train(
             `train.resume` continues, or a new one in runs/, named after the file of settings or the detector.
         console: where progress is shown; the terminal by default.
         notes: section.setting → why it is what it is; they are comments in the run's settings.toml.
-        loggers: objects of your own that are told the run's numbers; see `rcnnkit.training.loggers.Logger`.
+        loggers: objects of your own that get the run's numbers; see `rcnnkit.training.loggers.Logger`.
 
     Returns:
         The path of best.safetensors.
