@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from rcnnkit.archives import read_file
 from rcnnkit.files import check_regular
 from rcnnkit.ops import check_jpeg
 from rcnnkit.structures import Array, Size
@@ -46,7 +47,7 @@ ROUNDING = 1e-3
 def from_file(path: Path, annotated_size: Size | None, checked: bool) -> Array:
     check_regular(path)
     try:
-        data = np.fromfile(path, np.uint8)
+        data = read_file(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such picture") from None
     except IsADirectoryError:

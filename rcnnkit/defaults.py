@@ -10,3 +10,4 @@ EXPORTED: Final = "onnx"  # the format of exported files
 OPSET = 18  # of exported ONNX files: the oldest with all operators
 CHANNELS = 16  # that a sheet shows
 FORMAT: Final = "auto"  # of a data set: recognised
+CHECK_PICTURES = True  # before a data set is used

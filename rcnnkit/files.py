@@ -108,6 +108,18 @@ def remove_halves(folder: Path, *, alone: bool = False) -> None:
                 shutil.rmtree(half, ignore_errors=True)
 
 
+def cache_folder() -> Path | None:
+    """Where things are kept that can be made again: RCNNKIT_CACHE, or rcnnkit in the user's folder of caches.
+
+    None where RCNNKIT_CACHE is empty: nothing is kept then.
+    """
+    given = os.environ.get("RCNNKIT_CACHE")
+    if given is None:
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - Path's own raises
+        return Path(base, "rcnnkit")
+    return Path(given) if given else None
+
+
 def sha256(path: Path) -> str:
     """Of the file's bytes, in hexadecimal digits."""
     with path.open("rb") as file:

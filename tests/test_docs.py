@@ -142,7 +142,14 @@ def is_there(span: str) -> bool:
     return True
 
 
-VARIABLES = {"RCNNKIT_CUDA", "RCNNKIT_CPU_LEVEL", "RCNNKIT_MAX_PIXELS", "RCNNKIT_TRACEBACK", "RCNNKIT_TEST_DATA"}
+VARIABLES = {
+    "RCNNKIT_CACHE",
+    "RCNNKIT_CUDA",
+    "RCNNKIT_CPU_LEVEL",
+    "RCNNKIT_MAX_PIXELS",
+    "RCNNKIT_TRACEBACK",
+    "RCNNKIT_TEST_DATA",
+}
 
 
 @pytest.mark.parametrize("document", NOW, ids=name)

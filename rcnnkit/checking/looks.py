@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from rcnnkit.archives import read_file
 from rcnnkit.decoding import open_picture, sizes
 from rcnnkit.images import read_picture
 from rcnnkit.processes import map_ahead
@@ -42,7 +42,7 @@ class Look:
 
 def look_at(path: Path) -> Look:
     """Raises what `rcnnkit.images.read_picture` raises, where the file was changed since it was checked."""
-    data = np.fromfile(path, np.uint8)
+    data = read_file(path)
     with open_picture(io.BytesIO(data.data)) as picture:
         stored, _, turn = sizes(picture)
         mode, deep = picture.mode, _bits(picture, data) == 16

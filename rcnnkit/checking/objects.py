@@ -29,15 +29,14 @@ class Objects:
 
     @classmethod
     def of(cls, dataset: Dataset) -> Objects:
-        targets = [record.targets for record in dataset.records]
-        counts = [len(each) for each in targets]
+        records, objects = dataset.flat, dataset.flat.objects
         return cls(
             dataset,
-            torch.cat([torch.zeros(0, 4), *(each.boxes for each in targets)]).numpy(),
-            torch.cat([torch.zeros(0, dtype=torch.int64), *(each.labels for each in targets)]).numpy(),
-            torch.cat([torch.zeros(0, dtype=torch.bool), *(each.crowd for each in targets)]).numpy(),
-            np.repeat(np.arange(len(counts)), counts),
-            np.array([record.size for record in dataset.records], dtype=np.int64).reshape(-1, 2),
+            np.ascontiguousarray(objects["box"]),
+            objects["label"].astype(np.int64),
+            np.ascontiguousarray(objects["crowd"]),
+            np.repeat(np.arange(len(records)), records.counts),
+            records.sizes.astype(np.int64),
         )
 
     def __len__(self) -> int:

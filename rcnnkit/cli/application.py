@@ -25,6 +25,7 @@ from rcnnkit.cli.export import export
 from rcnnkit.cli.import_ import import_
 from rcnnkit.cli.info import info
 from rcnnkit.cli.options import console
+from rcnnkit.cli.pack import pack
 from rcnnkit.cli.proposals import app as proposals
 from rcnnkit.cli.see import app as see
 from rcnnkit.cli.settings import settings
@@ -65,6 +66,7 @@ app.command()(compress)
 app.command()(svms)
 app.command()(crop)
 app.command()(convert)
+app.command()(pack)
 app.command()(split)
 app.command()(demo)
 app.command(cls=Command)(benchmark)

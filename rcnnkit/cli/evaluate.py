@@ -13,6 +13,7 @@ from rcnnkit.cli.options import (
     DATA_HELP,
     SPLIT_HELP,
     Batch,
+    CheckPictures,
     DataFormat,
     Device,
     Images,
@@ -24,7 +25,7 @@ from rcnnkit.cli.options import (
     console,
     split_of,
 )
-from rcnnkit.defaults import BATCH, DEVICE, FORMAT, PRECISION
+from rcnnkit.defaults import BATCH, CHECK_PICTURES, DEVICE, FORMAT, PRECISION
 from rcnnkit.terminal import progress
 
 
@@ -52,6 +53,7 @@ def evaluate(
     batch: Batch = BATCH,
     max_detections: MaxDetections = None,
     skip_bad: SkipBad = False,
+    check_pictures: CheckPictures = CHECK_PICTURES,
     device: Device = DEVICE,
     precision: Precision = PRECISION,
 ) -> None:
@@ -100,7 +102,13 @@ def evaluate(
             dataset = read_validation(data, detector.class_names)
         else:
             dataset = read_data(
-                data, split, format=format, images=images, class_names=detector.class_names, skip_bad=skip_bad
+                data,
+                split,
+                format=format,
+                images=images,
+                class_names=detector.class_names,
+                skip_bad=skip_bad,
+                check_pictures=check_pictures,
             )
         with progress(console, transient=True) as report:
             result = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=report)

@@ -56,6 +56,9 @@ Split = Annotated[str | None, typer.Option(help=SPLIT_HELP, show_default="train"
 TestSplit = Annotated[str | None, typer.Option(help=SPLIT_HELP, show_default="test")]
 Images = Annotated[Path | None, typer.Option(help="The folder of the pictures, where they are not found.")]
 SkipBad = Annotated[bool, typer.Option(help="Leave bad annotations and pictures out, and say how many.")]
+CheckPictures = Annotated[
+    bool, typer.Option(help="Look for damage in every picture; leave it out where a network drive is slow.")
+]
 ProposalsOut = Annotated[
     Path, typer.Option("--out", help="A folder; each method and choice of settings gets its own in it.")
 ]

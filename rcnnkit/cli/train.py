@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rcnnkit.cli.options import Given, Minutes, Start, console
+from rcnnkit.cli.options import CheckPictures, Given, Minutes, Start, console
+from rcnnkit.defaults import CHECK_PICTURES
 
 if TYPE_CHECKING:
     from rcnnkit.config import Settings
+
+UNCHECKED = "data.check_pictures=false"
 
 
 def train(
@@ -25,6 +28,7 @@ def train(
     ] = None,
     start: Start = None,
     minutes: Minutes = None,
+    check_pictures: CheckPictures = CHECK_PICTURES,
     only_check: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained, and whether it fits; write nothing.")
     ] = False,
@@ -40,7 +44,7 @@ def train(
 
     with joined() as ranks:
         console.quiet = not ranks.first
-        read, notes = _settings(config, settings or [], start, minutes)
+        read, notes = _settings(config, [*(settings or []), *([] if check_pictures else [UNCHECKED])], start, minutes)
         run = out or run_folder(read, config)
         if read.train.resume and run.resolve() != (folder := checkpoint_of(read.train.resume).parent).resolve():
             raise ValueError(f"train.resume continues in {folder}; leave out --out {out}")

@@ -11,6 +11,7 @@ import torch
 
 from rcnnkit.data.checks import Box, Findings, Shares, check_box, check_size, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
+from rcnnkit.data.flat import GrowingRecords
 from rcnnkit.data.records import Dataset, Record, few
 from rcnnkit.structures import Size, Targets
 from rcnnkit.text import count
@@ -71,7 +72,7 @@ def to_dataset(
     labels = {composed(each): label for label, each in enumerate(known)}
     paths = find_pictures(pictures, source, images, findings)
     shown = dict(zip(paths, picture_sizes(paths.values()), strict=True))
-    records, shares = [], Shares()
+    records, shares = GrowingRecords(), Shares()
     strangers: dict[str, list[Annotation]] = defaultdict(list)
     for key, size in shown.items():
         picture = pictures[key]
@@ -111,11 +112,11 @@ def to_dataset(
         )
         records.append(Record(key, paths[key], annotated, targets))
     if shares.tell(source, findings):
-        records = []
+        records = GrowingRecords()
     for stranger, uses in sorted(strangers.items()):
         findings.add_stranger(source, stranger, len(uses), f"in {uses[0].where}", known)
     findings.pictures += len(pictures) - len(records)
-    return Dataset(name, records, known, list(range(1, len(known) + 1)))
+    return Dataset(name, records.all(), known, list(range(1, len(known) + 1)))
 
 
 def names_of(pictures: Mapping[str, Annotated]) -> list[str]:

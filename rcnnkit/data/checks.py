@@ -9,19 +9,33 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
 
+from rcnnkit.archives import Stamp, read_file, stamp_of
+from rcnnkit.data.cache import FROM, SeenPictures
 from rcnnkit.data.records import Problem, few
-from rcnnkit.decoding import PICTURE_SUFFIXES, TooManyPixels, differs, ends_well, jpeg_damage, open_picture, sizes
+from rcnnkit.decoding import (
+    PICTURE_SUFFIXES,
+    TooManyPixels,
+    differs,
+    ends_well,
+    jpeg_damage,
+    max_pixels,
+    open_picture,
+    sizes,
+)
 from rcnnkit.files import check_regular
+from rcnnkit.processes import map_ahead
 from rcnnkit.structures import Size
 from rcnnkit.text import count
 
 log = logging.getLogger("rcnnkit")
 ROUNDING = 1.0  # pixels outside the picture that a tool's rounding explains; more is a mistake
 READERS = 8  # threads: opening many small files waits for the disk more than for the processor
+PART = 500  # pictures that a process looks at in one go
 
 Box = tuple[float, float, float, float]
 
@@ -62,11 +76,11 @@ class Shares:
 
     def __init__(self) -> None:
         self._found: list[tuple[Path, str, str]] = []  # of each: its file, where in it, and the box as it is written
-        self._boxes = 0
+        self.boxes = 0  # good ones, in shares or not
 
     def take(self, numbers: Sequence[float], size: Size, file: Path, where: str, written: str) -> bool:
         """Whether a good box of a picture of this (height, width) is in shares; it is remembered then."""
-        self._boxes += 1
+        self.boxes += 1
         if max(numbers) > 1 or min(size) == 1:
             return False
         self._found.append((file, where, written))
@@ -75,7 +89,7 @@ class Shares:
     def tell(self, source: Path, findings: Findings) -> bool:
         """Add what was found; True where most boxes are in shares, so that the others are not to be trusted either."""
         fix = "multiply them by the picture's width and height"
-        if len(self._found) < 2 or 2 * len(self._found) <= self._boxes:
+        if len(self._found) < 2 or 2 * len(self._found) <= self.boxes:
             for file, where, written in self._found:
                 findings.add(file, where, f"{written} is not in pixels: all four numbers lie between 0 and 1; {fix}")
             findings.objects += len(self._found)
@@ -85,7 +99,7 @@ class Shares:
         findings.add(
             source,
             "",
-            f"{len(self._found)} of {self._boxes} boxes are not in pixels: all four numbers lie between 0 and 1"
+            f"{len(self._found)} of {self.boxes} boxes are not in pixels: all four numbers lie between 0 and 1"
             f" (the first is {named}: {written}); {fix}",
         )
         return True
@@ -193,7 +207,7 @@ def picture_size(path: Path) -> Size | str:
     except ValueError as error:
         return str(error)
     try:
-        data = np.fromfile(path, np.uint8)
+        data = read_file(path)
         if not len(data):
             return "the picture file is empty (0 bytes); replace it"
         with open_picture(io.BytesIO(data.data)) as picture:
@@ -210,10 +224,40 @@ def picture_size(path: Path) -> Size | str:
     return f"the picture cannot be read ({damage}); replace it" if damage else shown
 
 
-def picture_sizes(paths: Iterable[Path]) -> list[Size | str]:
-    """`picture_size` of each path, several at a time."""
+def picture_sizes(paths: Iterable[Path], given: Sequence[Size | None] = ()) -> list[Size | str]:
+    """`picture_size` of each path, several at a time. Of many pictures, those found good are remembered.
+
+    Args:
+        given: of each path the (height, width) that is taken on trust, or None to look at the picture; by default all
+            are looked at.
+    """
+    names = [str(path) for path in paths]
+    found: dict[str, Size | str] = {name: size for name, size in zip(names, given, strict=False) if size is not None}
+    wanted = [name for name in dict.fromkeys(names) if name not in found]
+    seen = SeenPictures() if len(wanted) >= FROM else None
+    if seen is not None:
+        found |= {name: size for name, size in seen.known(wanted).items() if size[0] * size[1] <= max_pixels()}
+        wanted = [name for name in wanted if name not in found]
+    parts = [wanted[start : start + PART] for start in range(0, len(wanted), PART)]
+    several = len(wanted) >= FROM
+    looks = map_ahead(_sizes_of, iter(parts), os.cpu_count() or 1, "checks pictures", "set data.check_pictures = false")
+    with closing(looks) if several else nullcontext(map(_sizes_of, parts)) as answers:
+        for part, looked in zip(parts, answers, strict=True):
+            found |= {name: size for name, (_, size) in zip(part, looked, strict=True)}
+            if seen is not None:
+                good = zip(part, looked, strict=True)
+                seen.add([(name, stamp, size) for name, (stamp, size) in good if stamp and not isinstance(size, str)])
+    return [found[name] for name in names]
+
+
+def _sizes_of(paths: Sequence[str]) -> list[tuple[Stamp | None, Size | str]]:
+    """The stamp of each picture before it was looked at, and its `picture_size`."""
+
+    def look(path: str) -> tuple[Stamp | None, Size | str]:
+        return stamp_of(path), picture_size(Path(path))
+
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(picture_size, paths))
+        return list(pool.map(look, paths))
 
 
 def check_size(path: Path, annotated: Size, shown: Size) -> str | None:
@@ -223,7 +267,7 @@ def check_size(path: Path, annotated: Size, shown: Size) -> str | None:
     """
     if annotated == shown:
         return None
-    with open_picture(path) as picture:
+    with open_picture(io.BytesIO(read_file(path).data)) as picture:
         stored, _, _ = sizes(picture)
     return None if annotated == stored else differs(path, annotated, shown)
 

@@ -7,33 +7,62 @@ Its boxes are x, y, width, height in continuous 0-based pixels. Category ids nee
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import add
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import torch
+import msgspec
+import numpy as np
 
-from rcnnkit.data.checks import ROUNDING, Box, Findings, Shares, check_box, check_size, picture_sizes
+from rcnnkit.archives import is_folder, names_in
+from rcnnkit.data.checks import Findings, check_size, picture_sizes
+from rcnnkit.data.coco_objects import Classes, Entry, generic, is_whole, kind_of, read_objects, short, some
 from rcnnkit.data.decimals import shortest
 from rcnnkit.data.file_names import StoredNames, composed, is_there
-from rcnnkit.data.records import Dataset, Record
+from rcnnkit.data.flat import flat_records
+from rcnnkit.data.records import Dataset
+from rcnnkit.defaults import CHECK_PICTURES
 from rcnnkit.files import check_regular
-from rcnnkit.structures import Size, Targets, coco_entry
+from rcnnkit.structures import Size, coco_entry
 from rcnnkit.text import count
 
 PARTS = ("images", "annotations", "categories")
-Entry = dict[str, Any]  # one entry of a part, as the file has it
+Side = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+
+
+class _Content(msgspec.Struct):
+    images: list[msgspec.Raw]
+    annotations: list[msgspec.Raw]
+    categories: list[Any]
+
+
+class _Image(msgspec.Struct, gc=False):
+    """One entry of `images`; sides that are left out, null or 0 are taken from the picture."""
+
+    id: int | str
+    file_name: Annotated[str, msgspec.Meta(min_length=1)]
+    height: Side | None = None
+    width: Side | None = None
+
+    @property
+    def size(self) -> Size | None:
+        return (self.height, self.width) if self.height and self.width else None
+
+
+_content, _image = msgspec.json.Decoder(_Content), msgspec.json.Decoder(_Image)
 
 
 def read_coco(
-    file: Path, images: Path | None = None, class_names: Sequence[str] | None = None
+    file: Path,
+    images: Path | None = None,
+    class_names: Sequence[str] | None = None,
+    *,
+    check_pictures: bool = CHECK_PICTURES,
 ) -> tuple[Dataset, Findings]:
     """A data set in COCO's format, and everything that is wrong with it.
 
@@ -42,6 +71,7 @@ def read_coco(
         images: the folder of the pictures. Left out, for ROOT/annotations/instances_X.json it is the
             first of ROOT/X, ROOT/images/X, ROOT/images, ROOT and ROOT/annotations that has a picture.
         class_names: in the order of the labels. Left out, the categories in the order of their ids.
+        check_pictures: look at each picture; otherwise only at those whose size the file does not say.
 
     Returns:
         The data set without what is bad; and the problems found. An annotation that is bad is left out
@@ -55,7 +85,7 @@ def read_coco(
     check_regular(file)
     if not file.is_file():
         raise FileNotFoundError(f"there is no {file}")
-    if images is not None and not Path(images).is_dir():
+    if images is not None and not is_folder(Path(images)):
         raise FileNotFoundError(f"there is no picture folder {images}")
     if class_names is not None and len(set(class_names)) < len(class_names):
         raise ValueError(f"class_names holds a name twice: {', '.join(class_names)}")
@@ -71,28 +101,30 @@ def read_coco(
     entries, rejected = _images(content["images"], file, findings)
     paths = _picture_paths(entries, file, images, findings)
     _leave_out_twice(paths, entries, file, findings)
-    shown = dict(zip(paths, picture_sizes(paths.values()), strict=True))
+    trusted = () if check_pictures else [entries[key].size for key in paths]
+    shown = dict(zip(paths, picture_sizes(paths.values(), trusted), strict=True))
 
     sizes: dict[int | str, Size] = {}
     for key, path in paths.items():
         size = shown[key]
-        where = f"image {key} ({entries[key]['file_name']})"
+        where = f"image {key} ({entries[key].file_name})"
         if isinstance(size, str):
             findings.add(file, where, f"{size}: {path}")
             continue
-        annotated = _annotated_size(entries[key]) or size
+        annotated = entries[key].size or size
         if wrong := check_size(path, annotated, size):
             findings.add(file, where, wrong)
             continue
         sizes[key] = annotated
-    listed = set(entries) | rejected
-    objects = _objects(content["annotations"], file, sizes, listed, names, known, ambiguous, findings)
-    records = [
-        Record(id=key, path=paths[key], size=sizes[key], targets=objects[key].targets())
-        for key in entries
-        if key in sizes
-    ]
-    findings.pictures = len(content["images"]) - len(records)
+    kept = [key for key in entries if key in sizes]
+    places = dict.fromkeys({*entries, *rejected}, -1) | {key: place for place, key in enumerate(kept)}
+    shapes = np.array([sizes[key] for key in kept], dtype=np.int64).reshape(-1, 2)
+    found = read_objects(content["annotations"], file, places, shapes, Classes(names, known, ambiguous), findings)
+    if found is None:
+        findings.pictures = len(content["images"])
+        return Dataset(_name(file), [], known, _category_ids(names, known)), findings
+    findings.pictures = len(content["images"]) - len(kept)
+    records = flat_records(*found, shapes, kept, [str(paths[key]) for key in kept])
     return Dataset(_name(file), records, known, _category_ids(names, known)), findings
 
 
@@ -146,80 +178,6 @@ def write_coco(dataset: Dataset, file: Path) -> None:
     file.write_text(_json(parts), encoding="utf-8")
 
 
-@dataclass(slots=True)
-class _Objects:
-    """The good annotations of one picture."""
-
-    boxes: list[Box] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    crowd: list[bool] = field(default_factory=list)
-    difficult: list[bool] = field(default_factory=list)
-    truncated: list[bool] = field(default_factory=list)
-    areas: list[float] = field(default_factory=list)
-
-    def targets(self) -> Targets:
-        return Targets(
-            boxes=torch.tensor(self.boxes, dtype=torch.float32).reshape(-1, 4),
-            labels=torch.tensor(self.labels, dtype=torch.int64),
-            crowd=torch.tensor(self.crowd, dtype=torch.bool),
-            difficult=torch.tensor(self.difficult, dtype=torch.bool),
-            truncated=torch.tensor(self.truncated, dtype=torch.bool),
-            areas=torch.tensor(self.areas, dtype=torch.float32),
-        )
-
-
-DOUBTFUL = 20  # boxes; of fewer, all may have a shape by chance
-
-
-@dataclass(slots=True)
-class _Corners:
-    """Whether the boxes of a file are x1, y1, x2, y2, where x, y, width, height belongs.
-
-    Of one box nobody can tell; all of a file tell it together. Where the file is right, few third numbers exceed their
-    first and few fourth ones their second, but for objects that fill their pictures, and no box reaches far beyond.
-    """
-
-    boxes: int = 0
-    fit: int = 0  # lie in the picture if they are corners
-    beyond: int = 0  # of those, reach beyond the picture by a tenth of its side if they are not
-    areas: int = 0  # of those, have an area that tells one from the other …
-    between: int = 0  # … and have that between the corners
-
-    def take(self, box: Sequence[float], size: Size, area: float | None) -> None:
-        """A box as it is written, the (height, width) of its picture, and its `area`."""
-        a, b, c, d = box
-        self.boxes += 1
-        if not (-ROUNDING <= a < c <= size[1] + ROUNDING and -ROUNDING <= b < d <= size[0] + ROUNDING):
-            return
-        self.fit += 1
-        self.beyond += a + c > 1.1 * size[1] or b + d > 1.1 * size[0]
-        between = (c - a) * (d - b)
-        if area and not math.isclose(between, c * d, rel_tol=0.01):
-            self.areas += 1
-            self.between += math.isclose(area, between, rel_tol=0.001)
-
-    def problem(self) -> str | None:
-        """What is wrong with all boxes, or None."""
-        if self.fit < 0.95 * self.boxes:  # some may be bad besides
-            return None
-        if self.beyond and self.beyond >= 0.1 * self.boxes:
-            reason = f"{self.beyond} of its {count(self.boxes, 'annotation')} would reach far beyond their pictures"
-        elif self.between and self.between >= 0.9 * self.areas:
-            reason = f"`area` is (x2 - x1) (y2 - y1) in {self.between} of its {count(self.boxes, 'annotation')}"
-        else:
-            return None
-        return f"`bbox` seems to be x1, y1, x2, y2, expected x, y, width, height: {reason}; write x2 - x1 and y2 - y1"
-
-    def doubt(self) -> str | None:
-        """What the shapes of the boxes alone speak for, or None; objects that fill their pictures look the same."""
-        if self.boxes < DOUBTFUL or self.fit < 0.95 * self.boxes or self.areas:
-            return None
-        return (
-            f"`bbox` may be x1, y1, x2, y2, expected x, y, width, height: in {self.fit} of its {self.boxes} annotations"
-            " the third number is greater than the first and the fourth than the second; look at some of the boxes"
-        )
-
-
 def _root(file: Path) -> Path:
     return file.parent.parent if file.parent.name == "annotations" else file.parent
 
@@ -235,10 +193,21 @@ def _folders(file: Path) -> list[Path]:
     return list(dict.fromkeys(folders))
 
 
-def _load(file: Path, findings: Findings) -> dict[str, list[Entry]] | None:
-    """The three parts, each a list; None where the file has another form."""
+def _load(file: Path, findings: Findings) -> dict[str, list[Any]] | None:
+    """The three parts, each a list; None where the file has another form.
+
+    Images and annotations are bytes of JSON (`msgspec.Raw`), unless the file is more than strict JSON in UTF-8.
+    """
+    data = file.read_bytes()
     try:
-        content = json.loads(file.read_bytes())
+        if not data.isascii():
+            data.decode()
+        content = _content.decode(data)
+        return {part: getattr(content, part) for part in PARTS}
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        pass  # what is wrong, or that nothing is, is found below
+    try:
+        content = json.loads(data)
     except json.JSONDecodeError as error:
         findings.add(file, f"line {error.lineno}", f"this is not JSON ({error}); restore the file")
         return None
@@ -249,30 +218,16 @@ def _load(file: Path, findings: Findings) -> dict[str, list[Entry]] | None:
         findings.add(file, "", f"this is not JSON ({error}); restore the file")
         return None
     if not isinstance(content, dict):
-        findings.add(file, "", f"this holds {_kind(content)}, expected an object with {', '.join(PARTS)}")
+        findings.add(file, "", f"this holds {kind_of(content)}, expected an object with {', '.join(PARTS)}")
         return None
     wrong = [
-        f"`{part}` is {_kind(content[part]) if part in content else 'missing'}, expected a list"
+        f"`{part}` is {kind_of(content[part]) if part in content else 'missing'}, expected a list"
         for part in PARTS
         if not isinstance(content.get(part), list)
     ]
     for message in wrong:
         findings.add(file, "", message)
     return None if wrong else {part: content[part] for part in PARTS}
-
-
-def _kind(value: object) -> str:
-    """A JSON value in words, for messages."""
-    kinds: dict[type, str] = {dict: "an object", list: "a list", type(None): "null"}
-    return kinds.get(type(value), repr(value))
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _categories(
@@ -282,23 +237,24 @@ def _categories(
     named: dict[int, dict[str, None]] = defaultdict(dict)  # id -> its names in their order
     bad: set[int] = set()
     for index, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not _whole(entry.get("id")) or not isinstance(entry.get("name"), str):
-            findings.add(file, f"categories[{index}]", f"{_short(entry)} needs a whole number `id` and a text `name`")
-            if isinstance(entry, dict) and _whole(entry.get("id")):
+        if not isinstance(entry, dict) or not is_whole(entry.get("id")) or not isinstance(entry.get("name"), str):
+            findings.add(file, f"categories[{index}]", f"{short(entry)} needs a whole number `id` and a text `name`")
+            if isinstance(entry, dict) and is_whole(entry.get("id")):
                 bad.add(entry["id"])
         else:
             named[entry["id"]][composed(entry["name"])] = None
     ids: dict[str, list[int]] = defaultdict(list)
     for key, names in named.items():
         if len(names) > 1:
-            several = _some(repr(name) for name in names)
+            several = some(repr(name) for name in names)
             findings.add(file, f"category {key}", f"{several} have the id {key}; give each its own")
             bad.add(key)
         elif key not in bad:
             ids[next(iter(names))].append(key)
     good = {keys[0]: name for name, keys in ids.items() if len(keys) == 1}
     if len(good) < len(ids):
-        used = Counter(e["category_id"] for e in annotations if isinstance(e, dict) and _whole(e.get("category_id")))
+        all_entries = map(generic, annotations)
+        used = Counter(e["category_id"] for e in all_entries if isinstance(e, dict) and is_whole(e.get("category_id")))
     for name, keys in ids.items():
         if len(keys) == 1:
             continue
@@ -307,10 +263,10 @@ def _categories(
         if len(real) < 2:
             good[real[0] if real else keys[-1]] = name
             continue
-        uses = _some(f"{count(used[key], 'annotation')} of category {key}" for key in real)
+        uses = some(f"{count(used[key], 'annotation')} of category {key}" for key in real)
         findings.add(
             file,
-            f"categories {_some(map(str, real))}",
+            f"categories {some(map(str, real))}",
             f"they have one name, {name!r}, for {uses}; rename all but one, or give these annotations one category_id",
         )
         bad |= set(real)
@@ -328,57 +284,72 @@ def _category_ids(names: dict[int, str], known: Sequence[str]) -> list[int]:
     return [ids[name] for name in known]
 
 
-def _images(entries: list[Any], file: Path, findings: Findings) -> tuple[dict[int | str, Entry], set[int | str]]:
+def _images(entries: list[Any], file: Path, findings: Findings) -> tuple[dict[int | str, _Image], set[int | str]]:
     """The good entries by id, and the ids of bad ones, whose annotations go with them unmentioned."""
-    good: dict[int | str, Entry] = {}
+    good: dict[int | str, _Image] = {}
     rejected: set[int | str] = set()
-    used = Counter(e["id"] for e in entries if isinstance(e, dict) and isinstance(e.get("id"), int | str))
-    for index, entry in enumerate(entries):
-        wrong = _image_problem(entry)
+    read = [_one_image(entry) for entry in entries]
+    used = Counter(key for _, key, _ in read if key is not None)
+    for index, (image, key, wrong) in enumerate(read):
         where = f"images[{index}]"
-        if not wrong and used[entry["id"]] > 1:
-            where = f"image {entry['id']} ({entry['file_name']})"
-            wrong = f"{used[entry['id']]} images have the id {entry['id']}; give each its own"
+        if image is not None and used[image.id] > 1:
+            where = f"image {image.id} ({image.file_name})"
+            wrong = f"{used[image.id]} images have the id {image.id}; give each its own"
         if wrong:
             findings.add(file, where, wrong)
-            if isinstance(entry, dict) and isinstance(entry.get("id"), int | str):
-                rejected.add(entry["id"])
-        else:
-            good[entry["id"]] = entry
+            if key is not None:
+                rejected.add(key)
+        elif image is not None:
+            good[image.id] = image
     return good, rejected
+
+
+def _one_image(given: Any) -> tuple[_Image | None, int | str | None, str]:
+    """An entry of `images`; or its id, if it has one, and what is wrong."""
+    if isinstance(given, msgspec.Raw):
+        try:
+            image = _image.decode(given)
+            return image, image.id, ""
+        except msgspec.ValidationError:
+            pass
+    entry = generic(given)
+    key = entry.get("id") if isinstance(entry, dict) else None
+    key = key if isinstance(key, int | str) else None
+    if wrong := _image_problem(entry):
+        return None, key, wrong
+    return _Image(entry["id"], entry["file_name"], entry.get("height") or 0, entry.get("width") or 0), key, ""
 
 
 def _image_problem(entry: object) -> str | None:
     if not isinstance(entry, dict):
-        return f"this is {_kind(entry)}, expected an object with id, file_name, width and height"
-    if not _whole(entry.get("id")) and not isinstance(entry.get("id"), str):
-        return f"{_short(entry)} needs an `id`, a whole number or text"
+        return f"this is {kind_of(entry)}, expected an object with id, file_name, width and height"
+    if not is_whole(entry.get("id")) and not isinstance(entry.get("id"), str):
+        return f"{short(entry)} needs an `id`, a whole number or text"
     if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
-        return f"{_short(entry)} needs a `file_name`"
+        return f"{short(entry)} needs a `file_name`"
     for side in ("width", "height"):  # left out, null or 0, they are taken from the picture
-        if entry.get(side) and not (_whole(entry[side]) and entry[side] > 0):
-            return f"`{side}` is {_short(entry[side])}, expected whole pixels above 0"
+        if entry.get(side) and not (is_whole(entry[side]) and 0 < entry[side] < 2**31):
+            return f"`{side}` is {short(entry[side])}, expected whole pixels above 0"
     return None
 
 
-def _annotated_size(entry: Entry) -> Size | None:
-    return (entry["height"], entry["width"]) if entry.get("height") and entry.get("width") else None
-
-
 def _picture_paths(
-    entries: dict[int | str, Entry], file: Path, images: Path | None, findings: Findings
+    entries: Mapping[int | str, _Image], file: Path, images: Path | None, findings: Findings
 ) -> dict[int | str, Path]:
     """Where each picture should be. Nothing, and one problem, where no folder has any of them."""
     folders = [Path(images)] if images is not None else _folders(file)
     stored = StoredNames()
     # The first picture decides; the next ones only where it is nowhere, since it may be the one missing.
     for entry in entries.values():
-        for cut in range(-1, len(_parts(entry["file_name"]))):
+        for cut in range(-1, len(_parts(entry.file_name))):
             for folder in folders:
-                if is_there(stored.find(folder / _cut(entry["file_name"], cut))):
-                    return {key: stored.find(folder / _cut(e["file_name"], cut)) for key, e in entries.items()}
+                if is_there(stored.find(folder / _cut(entry.file_name, cut))):
+                    return {key: stored.find(folder / _cut(e.file_name, cut)) for key, e in entries.items()}
+    for folder in folders:
+        if inside := _in_shards(folder, entries):
+            return inside
     if entries:
-        first = next(iter(entries.values()))["file_name"]
+        first = next(iter(entries.values())).file_name
         places = ", ".join(str(folder) for folder in folders)
         findings.add(
             file,
@@ -387,6 +358,16 @@ def _picture_paths(
             " the folder that has them as data.images in settings, --images on the command line",
         )
     return {}
+
+
+def _in_shards(folder: Path, entries: Mapping[int | str, _Image]) -> dict[int | str, Path]:
+    """Where each picture is that lies in one of a folder's .tar files, by its name; nothing where none does."""
+    shards = sorted(folder.glob("*.tar")) if folder.is_dir() else []
+    shard_of = {name.rpartition("/")[2]: shard / name for shard in shards for name in names_in(shard)}
+    names = {key: _parts(entry.file_name)[-1] for key, entry in entries.items()}
+    if not any(name in shard_of for name in names.values()):
+        return {}
+    return {key: shard_of.get(name, folder / name) for key, name in names.items()}
 
 
 def _parts(name: str) -> list[str]:
@@ -403,7 +384,7 @@ def _cut(name: str, cut: int) -> str:
 
 
 def _leave_out_twice(
-    paths: dict[int | str, Path], entries: dict[int | str, Entry], file: Path, findings: Findings
+    paths: dict[int | str, Path], entries: Mapping[int | str, _Image], file: Path, findings: Findings
 ) -> None:
     """Take the pictures that several entries name out of `paths`: each entry may have some of the objects only."""
     keys: dict[str, list[int | str]] = defaultdict(list)
@@ -414,170 +395,12 @@ def _leave_out_twice(
             continue
         findings.add(
             file,
-            f"image {same[0]} ({entries[same[0]]['file_name']})",
-            f"{len(same)} images are this picture (ids {_some(map(str, same))}); give all their annotations one"
+            f"image {same[0]} ({entries[same[0]].file_name})",
+            f"{len(same)} images are this picture (ids {some(map(str, same))}); give all their annotations one"
             " image_id, and delete the other images",
         )
         for key in same:
             del paths[key]
-
-
-def _objects(
-    entries: list[Any],
-    file: Path,
-    sizes: dict[int | str, Size],
-    listed: set[int | str],
-    names: dict[int, str],
-    known: Sequence[str],
-    ambiguous: set[int],
-    findings: Findings,
-) -> defaultdict[int | str, _Objects]:
-    """The good annotations of the pictures in `sizes`; bad ones go to `findings`.
-
-    Where most boxes are in another form than COCO's there is one problem, and no picture is left in `sizes`.
-    """
-    label_of = {composed(name): label for label, name in enumerate(known)}
-    labels = {key: label_of[name] for key, name in names.items() if name in label_of}
-    ids = _some(map(str, sorted(names)))
-    objects: defaultdict[int | str, _Objects] = defaultdict(_Objects)
-    strangers: Counter[int] = Counter()
-    corners, shares, told = _Corners(), Shares(), len(findings)
-    first_of_id: dict[int | str, int] = {}
-    first_of_box: dict[tuple[object, ...], int] = {}
-    for index, entry in enumerate(entries):
-        entry = _with_box(entry)
-        try:
-            _check_keys(entry)
-            key, category = entry["image_id"], entry["category_id"]
-            if key not in listed:
-                key = _other_type(key)
-            if key not in listed:
-                raise ValueError(
-                    f"image_id {_short(entry['image_id'])} is not the id of an image; correct it or delete the"
-                    " annotation"
-                )
-            if key not in sizes:
-                continue  # its picture has been left out, and said so
-            corners.take(entry["bbox"], sizes[key], entry.get("area"))
-            if category in ambiguous:
-                findings.objects += 1
-                continue  # and so has its category
-            if category not in names:
-                raise ValueError(f"category_id {category} is not among the categories ({ids}); correct it")
-            if category not in labels:
-                strangers[category] += 1
-                findings.objects += 1
-                continue
-            x, y, width, height = entry["bbox"]
-            written = f"bbox {_short(entry['bbox'])} (x, y, width, height)"
-            box = check_box((x, y, x + width, y + height), sizes[key], written)
-        except (ValueError, OverflowError) as error:  # overflow: whole numbers of hundreds of digits
-            findings.add(file, _where(entry, index), str(error))
-            findings.objects += 1
-            continue
-        where = _where(entry, index)
-        if shares.take(entry["bbox"], sizes[key], file, where, written):
-            continue
-        if min(width, height) <= 1:
-            findings.warn(
-                "a box that is at most 1 pixel wide or high", file, where, f"{written}; delete it unless it is meant"
-            )
-        own = entry.get("id")
-        if isinstance(own, int | str) and (other := first_of_id.setdefault(own, index)) != index:
-            message = f"annotations[{other}] has the id {_short(own)} too; give each its own"
-            findings.warn("an annotation id that is used already", file, f"annotations[{index}]", message)
-        if (other := first_of_box.setdefault((key, category, *box), index)) != index:
-            message = f"its box and class are those of {_where(entries[other], other)} too; delete one"
-            findings.warn("an object that is annotated twice", file, where, message)
-        found = objects[key]
-        found.boxes.append(box)
-        found.labels.append(labels[category])
-        found.crowd.append(bool(entry.get("iscrowd", 0)))
-        found.difficult.append(entry.get("difficult") in (1, True))
-        found.truncated.append(entry.get("truncated") in (1, True))
-        found.areas.append(float(entry.get("area", (box[2] - box[0]) * (box[3] - box[1]))))
-    if wrong := corners.problem():
-        del findings[told:]  # all for the same reason
-        findings.add(file, "", wrong)
-    elif doubt := corners.doubt():
-        findings.warn("boxes that may be corners", file, "", doubt)
-    if wrong or shares.tell(file, findings):
-        sizes.clear()
-        findings.objects = 0
-        return objects
-    classes = _some(known)
-    for category, number in sorted(strangers.items()):
-        findings.add(
-            file,
-            f"category {category} ({names[category]!r})",
-            f"{count(number, 'annotation')} of this class, which is not one of {classes};"
-            " add it to data.class_names in settings, or delete them",
-        )
-    return objects
-
-
-def _other_type(key: int | str) -> int | str:
-    """An id as text where it is a number, and as a number where it is text: VGG's annotator (VIA) writes both."""
-    if isinstance(key, int):
-        return str(key)
-    number = int(key) if key.isdecimal() and len(key) < 20 else 0
-    return number if str(number) == key else key
-
-
-def _with_box(entry: Any) -> Any:
-    """The annotation; where it has a polygon and no box, with the box around that, as tools leave out what follows."""
-    polygons = entry.get("segmentation") if isinstance(entry, dict) and not entry.get("bbox") else None
-    if not isinstance(polygons, list) or not polygons or not all(isinstance(one, list) for one in polygons):
-        return entry
-    numbers = [one for polygon in polygons for one in polygon]
-    if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons) or not all(map(_number, numbers)):
-        return entry  # `_check_keys` says so
-    xs = [x for polygon in polygons for x in polygon[0::2]]
-    ys = [y for polygon in polygons for y in polygon[1::2]]
-    return entry | {"bbox": [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]}
-
-
-def _check_keys(entry: Any) -> None:
-    """Raises ValueError where an annotation lacks a key or has a value of another type."""
-    if not isinstance(entry, dict):
-        raise ValueError(f"this is {_kind(entry)}, expected an object with image_id, category_id and bbox")
-    if not entry.get("bbox") and isinstance(entry.get("segmentation"), list) and entry["segmentation"]:
-        raise ValueError(
-            f"`bbox` is missing, and `segmentation` is {_short(entry['segmentation'])}, where a polygon needs three"
-            " corners or more: [[x, y, x, y, x, y, …], …]; correct it or delete the annotation"
-        )
-    for key in ("image_id", "category_id", "bbox"):
-        if key not in entry:
-            raise ValueError(f"`{key}` is missing; add it or delete the annotation")
-    if not _whole(entry["image_id"]) and not isinstance(entry["image_id"], str):
-        raise ValueError(f"`image_id` is {_short(entry['image_id'])}, expected an image's id")
-    if not _whole(entry["category_id"]):
-        raise ValueError(f"`category_id` is {_short(entry['category_id'])}, expected a category's id")
-    box = entry["bbox"]
-    if not isinstance(box, list) or len(box) != 4 or not all(_number(v) for v in box):
-        raise ValueError(f"`bbox` is {_short(box)}, expected four numbers: x, y, width, height")
-    if entry.get("iscrowd", 0) not in (0, 1):
-        raise ValueError(f"`iscrowd` is {_short(entry['iscrowd'])}, expected 0 or 1")
-    area = entry.get("area", 0)
-    if not _number(area) or not math.isfinite(area) or area < 0:
-        raise ValueError(f"`area` is {_short(area)}, expected square pixels, 0 or more")
-
-
-def _where(entry: Any, index: int) -> str:
-    if not isinstance(entry, dict) or "id" not in entry:
-        return f"annotations[{index}]"
-    return f"annotation {entry['id']} (image {entry.get('image_id', 'unknown')})"
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _some(words: Any, shown: int = 20) -> str:
-    """The words, and how many more there are."""
-    words = list(words)
-    return ", ".join(words[:shown]) + (f" and {len(words) - shown} more" if len(words) > shown else "")
 
 
 def _to_xywh(box: Sequence[float]) -> list[float]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
+from rcnnkit.archives import stamp_of
+
 
 def composed(text: str) -> str:
     """The same text with each accented letter as one character (Unicode NFC): two that read alike are equal then."""
@@ -12,12 +14,8 @@ def composed(text: str) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """`path.exists()`, and False where the name cannot be a file's, such as one that is too long."""
-    try:
-        path.stat()
-    except (OSError, ValueError):
-        return False
-    return True
+    """Whether there is such a file, also in an archive; False where the name cannot be a file's, being too long."""
+    return stamp_of(path) is not None
 
 
 class StoredNames:

@@ -6,6 +6,8 @@ import hashlib
 import math
 from collections import Counter
 
+import numpy as np
+
 from rcnnkit.data.records import Dataset
 
 
@@ -24,8 +26,11 @@ def hold_out(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
     """
     if len(data) < 2:
         raise ValueError(f"{data.name} has {len(data)} pictures, of which none can be held out; set data.val_share = 0")
-    order = sorted(range(len(data)), key=lambda i: hashlib.sha256(f"{seed}/{data.records[i].id}".encode()).digest())
-    classes = [set(record.targets.labels.tolist()) for record in data.records]
+    records = data.flat
+    keys = [hashlib.sha256(f"{seed}/{key}".encode()).digest() for key in records.ids]
+    order = sorted(range(len(data)), key=keys.__getitem__)
+    labels = np.split(records.objects["label"], np.cumsum(records.counts)[:-1])
+    classes = [set(each.tolist()) for each in labels]
     left = Counter(label for labels in classes for label in labels)
     wanted = min(max(1, math.floor(share * len(data) + 0.5)), len(data) - 1)
     held: set[int] = set()
@@ -33,9 +38,9 @@ def hold_out(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
         if len(held) < wanted and all(left[label] > 1 for label in classes[index]):
             held.add(index)
             left.subtract(classes[index])
-    parts = [[record for i, record in enumerate(data.records) if (i in held) == out] for out in (False, True)]
-    names = (data.name, f"{data.name}, held out")
+    out = np.isin(np.arange(len(data)), list(held))
     training, validation = (
-        Dataset(name, records, data.class_names, data.category_ids) for name, records in zip(names, parts, strict=True)
+        Dataset(name, records[part], data.class_names, data.category_ids)
+        for name, part in ((data.name, ~out), (f"{data.name}, held out", out))
     )
     return training, validation

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rcnnkit.data.flat import Record, Records
 from rcnnkit.data.rare import endless
-from rcnnkit.data.records import Record
 from rcnnkit.data.transforms import NO_PROPOSALS, Augmentation
 from rcnnkit.images import Preprocessing, read_picture
 from rcnnkit.processes import map_ahead
@@ -59,9 +59,9 @@ def draws(records: Sequence[Record], batch: int, seed: int, repeats: Array | Non
     wide: list[Draw] = []
     tall: list[Draw] = []
     rng = np.random.default_rng(seed)
+    is_wide = _wide(Records.of(records).sizes)
     for index in endless(len(records), rng, repeats):
-        height, width = records[index].size
-        group = wide if width >= height else tall
+        group = wide if is_wide[index] else tall
         group.append((index, int(rng.integers(2**31))))
         if len(group) == batch:
             yield group.copy()
@@ -70,7 +70,8 @@ def draws(records: Sequence[Record], batch: int, seed: int, repeats: Array | Non
 
 def once(records: Sequence[Record], batch: int) -> Iterator[list[Draw]]:
     """Every record once, those of like shape together; the same in every call."""
-    order = sorted(range(len(records)), key=lambda i: records[i].size[0] / records[i].size[1])
+    height, width = Records.of(records).sizes.T
+    order = np.argsort(height / width, kind="stable").tolist()
     for start in range(0, len(order), batch):
         yield [(index, index) for index in order[start : start + batch]]
 
@@ -84,13 +85,16 @@ def largest_draw(records: Sequence[Record], preprocessing: Preprocessing, batch:
     """
     if not records:
         raise ValueError("there are no pictures to draw from")
+    shapes = Records.of(records).sizes
+    each = list(map(tuple, shapes.tolist()))
+    resized = {size: preprocessing.resized(size) for size in set(each)}  # many pictures have the same
     most: tuple[int, list[int]] = (0, [])
     usual = 0.0
     for wide in (True, False):
-        group = [i for i, record in enumerate(records) if (record.size[1] >= record.size[0]) == wide]
+        group = np.flatnonzero(_wide(shapes) == wide).tolist()
         if not group:
             continue
-        sizes = {i: preprocessing.resized(records[i].size) for i in group}
+        sizes = {i: resized[each[i]] for i in group}
         group.sort(key=lambda i: math.prod(preprocessing.canvas([sizes[i]])), reverse=True)
         if batch > 1:  # one picture's height and another one's width may make the canvas
             group = [max(group, key=lambda i: sizes[i][side]) for side in (0, 1)] + group
@@ -99,6 +103,11 @@ def largest_draw(records: Sequence[Record], preprocessing: Preprocessing, batch:
         most = max(most, (height * width, chosen))
         usual += sum(math.prod(preprocessing.canvas([size])) for size in sizes.values()) / len(records)
     return [(index, 0) for index in most[1]], usual / most[0]
+
+
+def _wide(sizes: Array) -> Array:
+    """Which pictures of these heights and widths, (N, 2), are not taller than wide."""
+    return sizes[:, 1] >= sizes[:, 0]
 
 
 Sample = tuple[Tensor, Size, Targets, Path, Proposals]

@@ -9,7 +9,7 @@ import numpy as np
 from rcnnkit.structures import Array
 
 
-def repeat_factors(labels: Sequence[Sequence[int]], threshold: float) -> Array | None:
+def repeat_factors(labels: Sequence[Sequence[int] | Array], threshold: float) -> Array | None:
     """How often each picture comes in an epoch.
 
     A class c that is in a share f(c) of the pictures has r(c) = max(1, √(threshold ÷ f(c))), and a picture the greatest
@@ -22,10 +22,14 @@ def repeat_factors(labels: Sequence[Sequence[int]], threshold: float) -> Array |
     Returns:
         (N,) float64 from 1 on; None where no picture is to be repeated.
     """
-    each = [np.unique(np.asarray(of_picture, dtype=np.int64)) for of_picture in labels]
-    pictures = np.bincount(np.concatenate([*each, np.zeros(0, dtype=np.int64)]))  # that each class is in
+    of_each = np.repeat(np.arange(len(labels)), [len(of_picture) for of_picture in labels])
+    flat = np.concatenate([*labels, np.zeros(0, dtype=np.int64)]).astype(np.int64)
+    classes, first = int(flat.max(initial=0)) + 1, np.zeros(len(flat), dtype=bool)
+    first[np.unique(of_each * classes + flat, return_index=True)[1]] = True  # objects of a class in one picture
+    pictures = np.bincount(flat[first], minlength=classes)  # that each class is in
     of_class = np.maximum(1.0, np.sqrt(threshold * len(labels) / np.maximum(1, pictures)))
-    factors = np.array([of_class[of_picture].max(initial=1.0) for of_picture in each])
+    factors = np.ones(len(labels))
+    np.maximum.at(factors, of_each, of_class[flat])
     return factors if (factors > 1).any() else None
 
 

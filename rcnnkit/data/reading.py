@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from rcnnkit.data.cache import Reading, load_dataset, save_dataset
 from rcnnkit.data.checks import Findings
 from rcnnkit.data.coco import read_coco
 from rcnnkit.data.cvat import read_cvat
+from rcnnkit.data.flat import Records
 from rcnnkit.data.label_studio import read_label_studio
 from rcnnkit.data.labelme import read_labelme
 from rcnnkit.data.layout import (
@@ -31,7 +34,7 @@ from rcnnkit.data.tables import read_table
 from rcnnkit.data.via import read_via
 from rcnnkit.data.voc import read_voc, read_xml
 from rcnnkit.data.yolo import read_yolo, yolo_file
-from rcnnkit.defaults import FORMAT
+from rcnnkit.defaults import CHECK_PICTURES, FORMAT
 from rcnnkit.files import check_regular
 from rcnnkit.settings import Count, Section
 from rcnnkit.text import count
@@ -71,6 +74,10 @@ class DataSettings(Section):
     """Learn from VOC's difficult objects too, as R-CNN and Fast R-CNN do; Faster R-CNN does not."""
     skip_bad: bool = False
     """Leave bad annotations and pictures out and say how many, in place of stopping."""
+    check_pictures: bool = CHECK_PICTURES
+    """Look for damage in every picture before training. Pictures that are many are remembered until they change. False,
+    for a slow network drive: COCO's and VOC's pictures are not opened beforehand where the annotations say their
+    sizes."""
     workers: Annotated[int, Field(ge=-1)] = -1
     """Processes that read pictures; 0: the training reads them itself. -1: one for each core, at most 8."""
 
@@ -92,6 +99,7 @@ def read_data(
     images: Path | None = None,
     class_names: Sequence[str] | None = None,
     skip_bad: bool = False,
+    check_pictures: bool = CHECK_PICTURES,
 ) -> Dataset:
     """A split of a data set, checked. What its format is, and how much was read, is logged.
 
@@ -110,6 +118,7 @@ def read_data(
         images: the folder of the pictures, where they are not found by themselves.
         class_names: in the order of the labels, where it is not the data set's own.
         skip_bad: leave out what is bad, and log how much, instead of raising.
+        check_pictures: look at every picture; False: at none of COCO's and VOC's whose size the annotations say.
 
     Raises:
         FileNotFoundError: nothing is there, or it has no format that is known; the message lists what is there.
@@ -117,7 +126,7 @@ def read_data(
             or YOLO.
         BadData: something is bad and `skip_bad` is off, or nothing good is left.
     """
-    kind, data, findings = _read_split(Path(root), split, images, class_names, format)
+    kind, data, findings = _read_split(Path(root), split, images, class_names, format, check_pictures)
 
     for what, (number, first) in findings.warnings.items():
         log.warning("%s: %s (%s); the first: %s", data.name, what, count(number, "time"), first)
@@ -133,7 +142,7 @@ def read_data(
         )
         for problem in findings:
             log.info("%s: left out: %s", data.name, problem)
-    objects = sum(len(record.targets) for record in data.records)
+    objects = len(data.flat.objects)
     log.info(
         "%s: read as %s: %s, %s, %s",
         data.name,
@@ -161,7 +170,12 @@ def read_findings(
 
 
 def _read_split(
-    root: Path, split: str, images: Path | None, class_names: Sequence[str] | None, format: str
+    root: Path,
+    split: str,
+    images: Path | None,
+    class_names: Sequence[str] | None,
+    format: str,
+    check_pictures: bool = CHECK_PICTURES,
 ) -> tuple[str, Dataset, Findings]:
     """The format, too."""
     check_format(format)
@@ -171,7 +185,16 @@ def _read_split(
             f"data.images or --images, {images}, is for formats that name pictures in a file, such as COCO's format;"
             " leave it out, VOC's pictures are in JPEGImages, and YOLO's are where data.yaml says"
         )
-    return kind, *_read(kind, place, split, images, class_names)
+    reading = Reading(kind, place, split, images, class_names, check_pictures)
+    kept = reading.folder() if place.is_file() and kind != "yolo" else None
+    if kept is not None and (found := load_dataset(kept)) is not None:
+        data, findings = found[0], Findings()
+        findings.warnings = found[1]
+        return kind, data, findings
+    data, findings = _read(reading)
+    if kept is not None and not findings:
+        save_dataset(kept, data, findings.warnings, check_pictures=check_pictures)
+    return kind, data, findings
 
 
 def read_layout(layout: Layout, *, images: Path | None = None, skip_bad: bool = False) -> dict[str, Dataset]:
@@ -231,11 +254,10 @@ def _locate(root: Path, split: str, format: str) -> tuple[str, Path, str]:
     return _locate(root, layout.splits[split], layout.format)
 
 
-def _read(
-    kind: str, place: Path, split: str, images: Path | None, class_names: Sequence[str] | None
-) -> tuple[Dataset, Findings]:
+def _read(reading: Reading) -> tuple[Dataset, Findings]:
+    kind, place, split, images, class_names, check_pictures = astuple(reading)
     if kind == "coco":
-        return read_coco(place, images, class_names)
+        return read_coco(place, images, class_names, check_pictures=check_pictures)
     if kind == "cvat":
         return read_cvat(place, split or None, images, class_names)
     if kind == "label_studio":
@@ -251,8 +273,9 @@ def _read(
         assert file is not None
         return read_yolo(file, split, class_names)
     if (place / "ImageSets" / "Main").is_dir():
-        return read_voc(place, split, class_names)
-    return read_xml(place if place.is_dir() else place.parent, split, class_names)
+        return read_voc(place, split, class_names, check_pictures=check_pictures)
+    folder = place if place.is_dir() else place.parent
+    return read_xml(folder, split, class_names, check_pictures=check_pictures)
 
 
 def join_data(parts: Sequence[Dataset]) -> Dataset:
@@ -268,14 +291,14 @@ def join_data(parts: Sequence[Dataset]) -> Dataset:
                 f"{first.name} has the classes {few(first.class_names)}, and {other.name} has"
                 f" {few(other.class_names)}; read both with the same class_names"
             )
-    records = [record for part in parts for record in part.records]
-    twice = [key for key, number in Counter(record.id for record in records).items() if number > 1]
+    records = Records.joined([part.flat for part in parts])
+    twice = [key for key, number in Counter(records.ids).items() if number > 1]
     if twice:
         raise ValueError(
             f"{len(twice)} pictures of {' and '.join(part.name for part in parts)} have the same ids, such as"
             f" {twice[0]}; give them other ids (COCO) or names (VOC) in one of the data sets, or leave one out"
         )
-    if same := [path for path, number in Counter(record.path for record in records).items() if number > 1]:
+    if same := [path for path, number in Counter(records.paths).items() if number > 1]:
         raise ValueError(
             f"{len(same)} pictures are in several of {' and '.join(part.name for part in parts)}, such as {same[0]};"
             " leave them out of all but one"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
-from pathlib import Path
 
-import torch
+import numpy as np
 
-from rcnnkit.structures import Size, Targets
+from rcnnkit.data.flat import Record as Record
+from rcnnkit.data.flat import Records
+from rcnnkit.structures import Array
 from rcnnkit.text import count, visible
 
 # What tools call the folders or keys of splits.
@@ -18,52 +18,66 @@ SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Record:
-    """One picture on disk and its objects; boxes in its own pixels."""
-
-    id: int | str  # COCO's image id, or the stem of a VOC file
-    path: Path
-    size: Size  # (height, width) that the annotations speak of
-    targets: Targets
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """Pictures of one split, with the names of the K classes and the data set's own ids for them."""
 
     name: str  # what to call it in messages, such as "bccd/train"
-    records: Sequence[Record]
+    records: Sequence[Record]  # kept as `Records`, whatever sequence they come in
     class_names: Sequence[str]
     category_ids: Sequence[int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "records", Records.of(self.records))
 
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def flat(self) -> Records:
+        """The records, for what looks at all of them."""
+        assert isinstance(self.records, Records)
+        return self.records
+
     def with_classes(self, category_ids: Mapping[str, int]) -> Dataset:
         """The same pictures with other classes, name → id, among which all of its own are."""
         names = list(category_ids)
+        ids = list(category_ids.values())
         if names == list(self.class_names):
-            return replace(self, category_ids=list(category_ids.values()))
-        labels = torch.tensor([names.index(name) for name in self.class_names], dtype=torch.int64)
-        records = [
-            replace(record, targets=replace(record.targets, labels=labels[record.targets.labels]))
-            for record in self.records
-        ]
-        return Dataset(self.name, records, names, list(category_ids.values()))
+            return replace(self, category_ids=ids)
+        records = self.flat.with_labels([names.index(name) for name in self.class_names])
+        return Dataset(self.name, records, names, ids)
 
     def objects_of(self) -> Counter[str]:
         """Class → its objects, of all kinds."""
-        labels = chain.from_iterable(record.targets.labels.tolist() for record in self.records)
-        return Counter(self.class_names[label] for label in labels)
+        counts = np.bincount(self.flat.objects["label"], minlength=len(self.class_names)).tolist()
+        return Counter({name: number for name, number in zip(self.class_names, counts, strict=True) if number})
 
-    def labels(self, use_difficult: bool) -> list[list[int]]:
+    def learnt(self, use_difficult: bool) -> Array:
+        """(N,) bool: which of `flat.objects` are learnt from: no crowds, and no difficult ones unless they are used."""
+        objects = self.flat.objects
+        return ~objects["crowd"] if use_difficult else ~(objects["crowd"] | objects["difficult"])
+
+    def labels(self, use_difficult: bool) -> list[Array]:
         """Those of the objects that are learnt from, picture by picture."""
-        targets = [record.targets for record in self.records]
-        return [t.labels[~t.crowd & (~t.difficult | use_difficult)].tolist() for t in targets]
+        learnt, objects = self.learnt(use_difficult), self.flat.objects
+        pictures = np.repeat(np.arange(len(self)), self.flat.counts)[learnt]
+        return np.split(objects["label"][learnt], np.searchsorted(pictures, np.arange(1, len(self))))[: len(self)]
+
+    def fullest(self, of_class: bool = False) -> Array:
+        """(P,) how many objects each picture holds, without crowds; or how many of the class that it holds most of."""
+        objects, classes = self.flat.objects, max(1, len(self.class_names)) if of_class else 1
+        counted = ~objects["crowd"]
+        pictures = np.repeat(np.arange(len(self)), self.flat.counts)[counted]
+        found, number = np.unique(
+            pictures * classes + (objects["label"][counted] if of_class else 0), return_counts=True
+        )
+        most = np.zeros(len(self), dtype=np.int64)
+        np.maximum.at(most, found // classes, number)
+        return most
 
     def without_objects(self, use_difficult: bool) -> list[str]:
         """The classes that have no object to learn from: crowds are none, nor difficult ones unless they are used."""
-        learnt = set(chain.from_iterable(self.labels(use_difficult)))
+        learnt = set(self.flat.objects["label"][self.learnt(use_difficult)].tolist())
         return [name for label, name in enumerate(self.class_names) if label not in learnt]
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from rcnnkit.boxes import scale
 from rcnnkit.data.records import Dataset
 from rcnnkit.images import Preprocessing
 
@@ -15,10 +15,13 @@ def input_sides(data: Dataset, preprocessing: Preprocessing, use_difficult: bool
 
     Crowds are left out, and difficult objects unless `use_difficult`; so are boxes of no width or height.
     """
-    sides = []
-    for record in data.records:
-        targets = record.targets[~record.targets.crowd & (~record.targets.difficult | use_difficult)]
-        boxes = scale(targets.boxes, record.size, preprocessing.resized(record.size))
-        sides.append(boxes[:, 2:] - boxes[:, :2])
-    found = torch.cat([torch.zeros(0, 2), *sides])
+    learnt, records = data.learnt(use_difficult), data.flat
+    sizes, each = np.unique(records.sizes, axis=0, return_inverse=True)  # many pictures have the same
+    resized = np.array([preprocessing.resized((height, width)) for height, width in sizes.tolist()]).reshape(-1, 2)
+    factors = (resized / np.maximum(sizes, 1)).astype(np.float32)[each.reshape(-1)]
+    boxes = (
+        records.objects["box"][learnt].reshape(-1, 2, 2)
+        * np.repeat(factors, records.counts, axis=0)[learnt, None, ::-1]
+    )
+    found = torch.from_numpy(boxes[:, 1] - boxes[:, 0])
     return found[(found > 0).all(dim=1)]

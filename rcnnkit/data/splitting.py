@@ -8,6 +8,7 @@ that brings the shares nearer, since the last ones dealt cannot make up for all 
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ def split_dataset(
     splits = {}
     for number, name in enumerate(names):
         wanted = sorted(i for group, split in zip(members, chosen, strict=True) if split == number for i in group)
-        splits[name] = replace(data, name=f"{data.name}: {name}", records=[data.records[i] for i in wanted])
+        splits[name] = replace(data, name=f"{data.name}: {name}", records=data.flat[wanted])
     return splits
 
 
@@ -71,12 +72,9 @@ def join_splits(parts: Sequence[Dataset]) -> Dataset:
     Raises:
         ValueError: a picture is in two of them.
     """
-    ids = Counter(record.id for part in parts for record in part.records)
+    ids = Counter(key for part in parts for key in part.flat.ids)
     if max(ids.values(), default=1) > 1:
-        parts = [
-            replace(part, records=[replace(record, id=record.path.as_posix()) for record in part.records])
-            for part in parts
-        ]
+        parts = [replace(part, records=part.flat.with_ids(part.flat.paths)) for part in parts]
     return join_data(parts)
 
 
@@ -93,8 +91,8 @@ def groups_of(data: Dataset, pattern: str | None) -> dict[object, list[int]]:
     except re.error as error:
         raise ValueError(f"--group-by {pattern} is not a regular expression: {error}") from None
     groups: dict[object, list[int]] = {}
-    for i, record in enumerate(data.records):
-        found = expression.search(record.path.name)
+    for i, path in enumerate(data.flat.paths):
+        found = expression.search(path.rpartition(os.sep)[2])
         groups.setdefault((found.groups() or found[0]) if found else i, []).append(i)
     if not any(isinstance(key, str | tuple) for key in groups):
         first = data.records[0].path.name if data.records else ""
@@ -105,11 +103,12 @@ def groups_of(data: Dataset, pattern: str | None) -> dict[object, list[int]]:
 def _counts(data: Dataset, groups: list[list[int]]) -> npt.NDArray[np.float64]:
     """(G, K + 1): the objects of each class in each group of pictures, and its pictures."""
     classes = len(data.class_names)
+    group_of = np.empty(len(data), dtype=np.int64)  # each picture
+    for number, group in enumerate(groups):
+        group_of[group] = number
     counts = np.zeros((len(groups), classes + 1))
-    for row, group in zip(counts, groups, strict=True):
-        for i in group:
-            row[:classes] += np.bincount(data.records[i].targets.labels.numpy(), minlength=classes)
-        row[classes] = len(group)
+    np.add.at(counts, (np.repeat(group_of, data.flat.counts), data.flat.objects["label"]), 1)
+    counts[:, classes] = [len(group) for group in groups]
     return counts
 
 

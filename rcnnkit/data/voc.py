@@ -23,7 +23,9 @@ import torch
 from rcnnkit.data.checks import Findings, Shares, check_box, check_size, is_picture, picture_sizes
 from rcnnkit.data.decimals import shortest
 from rcnnkit.data.file_names import StoredNames, composed
+from rcnnkit.data.flat import GrowingRecords, Records
 from rcnnkit.data.records import SPLIT_NAMES, Dataset, Record, few
+from rcnnkit.defaults import CHECK_PICTURES
 from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, Targets
 
@@ -42,7 +44,9 @@ class _Object:
     truncated: bool
 
 
-def read_voc(root: Path, split: str, class_names: Sequence[str] | None = None) -> tuple[Dataset, Findings]:
+def read_voc(
+    root: Path, split: str, class_names: Sequence[str] | None = None, *, check_pictures: bool = CHECK_PICTURES
+) -> tuple[Dataset, Findings]:
     """One split of a data set in VOC's layout, and everything that is wrong with it.
 
     Args:
@@ -51,6 +55,7 @@ def read_voc(root: Path, split: str, class_names: Sequence[str] | None = None) -
             JPEGImages, with or without the ending: `000005`, `cam1/000005`, `000005.jpg`.
         class_names: in the order of the labels. Left out, they are the sorted names found in all of
             Annotations, so that every split numbers its classes alike.
+        check_pictures: look at each picture; otherwise only at those whose size is not in their annotation.
 
     Returns:
         The data set without what is bad, category ids 1…K; and the problems found, in which the objects
@@ -85,12 +90,14 @@ def read_voc(root: Path, split: str, class_names: Sequence[str] | None = None) -
         else:
             findings.add(root / "JPEGImages" / name, "", pictures.missing(name))
     known = _class_names(root / "Annotations", files, parsed, class_names)
-    records = _records(paths, files, parsed, known, root / "Annotations", findings)
+    records = _records(paths, files, parsed, known, root / "Annotations", findings, check_pictures)
     findings.pictures = len(lines) - len(records)
     return Dataset(f"{root.resolve().name}/{split}", records, known, list(range(1, len(known) + 1))), findings
 
 
-def read_xml(root: Path, split: str, class_names: Sequence[str] | None = None) -> tuple[Dataset, Findings]:
+def read_xml(
+    root: Path, split: str, class_names: Sequence[str] | None = None, *, check_pictures: bool = CHECK_PICTURES
+) -> tuple[Dataset, Findings]:
     """Annotations in VOC's format without lists, as LabelImg leaves them: XML files beside their pictures, or apart.
 
     The pictures of a split are those in the folder of its name ("val" is "valid" too) and below it. Where there is no
@@ -129,7 +136,7 @@ def read_xml(root: Path, split: str, class_names: Sequence[str] | None = None) -
         message = "it is left out; where it shows no object, write an annotation without one"
         findings.warn("a picture without an annotation", path, "", message)
     known = _class_names(root, files, parsed, class_names)
-    records = _records(paths, files, parsed, known, root, findings)
+    records = _records(paths, files, parsed, known, root, findings, check_pictures)
     findings.pictures = len(files) - len(records)
     return Dataset(f"{root.resolve().name}/{split}", records, known, list(range(1, len(known) + 1))), findings
 
@@ -154,7 +161,8 @@ def _records(
     known: Sequence[str],
     source: Path,
     findings: Findings,
-) -> list[Record]:
+    check_pictures: bool,
+) -> Records:
     """The good pictures.
 
     Args:
@@ -164,8 +172,9 @@ def _records(
         known: the classes.
         source: what is named for problems that many annotations share.
     """
-    shown = dict(zip(paths, picture_sizes(paths.values()), strict=True))
-    records = []
+    trusted = () if check_pictures else [_size_on_trust(parsed.get(name)) for name in paths]
+    shown = dict(zip(paths, picture_sizes(paths.values(), trusted), strict=True))
+    records = GrowingRecords()
     labels = {composed(name): label for label, name in enumerate(known)}
     shares = Shares()
     strangers: dict[str, list[tuple[str, int]]] = defaultdict(list)  # unknown class -> where it is used
@@ -187,10 +196,10 @@ def _records(
         targets = _targets(parsed[name], annotated, labels, files[name], findings, strangers, shares)
         records.append(Record(id=name, path=paths[name], size=annotated, targets=targets))
     if shares.tell(source, findings):
-        records = []
+        records = GrowingRecords()
     for stranger, uses in sorted(strangers.items()):
         findings.add_stranger(source, stranger, len(uses), f"object {uses[0][1]} of {uses[0][0]}", known)
-    return records
+    return records.all()
 
 
 def write_voc(dataset: Dataset, root: Path, split: str) -> None:
@@ -437,6 +446,13 @@ def _annotated_size(tree: ET.Element) -> Size | None:
             raise ValueError(f"<size> has {side} {text!r}, expected whole pixels; correct or delete <size>")
         size.append(int(text))
     return (size[0], size[1]) if all(size) else None
+
+
+def _size_on_trust(tree: ET.Element | None) -> Size | None:
+    try:
+        return None if tree is None else _annotated_size(tree)
+    except ValueError:  # said when the annotation is looked at
+        return None
 
 
 def _targets(

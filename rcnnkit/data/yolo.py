@@ -6,6 +6,7 @@ corners of a polygon around it; all in shares of the picture's width and height,
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections import Counter, defaultdict
@@ -17,8 +18,10 @@ import torch
 import yaml
 from torch import Tensor
 
+from rcnnkit.archives import read_file
 from rcnnkit.data.checks import Box, Findings, check_box, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
+from rcnnkit.data.flat import GrowingRecords
 from rcnnkit.data.records import SPLIT_NAMES, Dataset, Record, few
 from rcnnkit.decoding import open_picture, sizes
 from rcnnkit.files import check_regular
@@ -71,7 +74,7 @@ def read_yolo(file: Path, split: str, class_names: Sequence[str] | None = None) 
     _check_pairs(paths, file, listed, findings)
     shown = dict(zip(paths, picture_sizes(paths), strict=True))
     reader = _Labels(own_names, labels, "kpt_shape" in about, findings)
-    records = []
+    records = GrowingRecords()
     for path, size in shown.items():
         if isinstance(size, str):
             findings.add(path, "", size)
@@ -80,11 +83,11 @@ def read_yolo(file: Path, split: str, class_names: Sequence[str] | None = None) 
         if targets is not None:
             records.append(Record(_id(path, file.parent), path, size, targets))
     if reader.tell(file):
-        records = []
+        records = GrowingRecords()
     findings.pictures = len(paths) - len(records)
     ids = {composed(name): number for number, name in own_names.items()}
     category_ids = [ids.get(composed(name), len(own_names) + label) for label, name in enumerate(known)]
-    return Dataset(f"{file.resolve().parent.name}/{split}", records, known, category_ids), findings
+    return Dataset(f"{file.resolve().parent.name}/{split}", records.all(), known, category_ids), findings
 
 
 def write_yolo(splits: Mapping[str, Dataset], root: Path) -> None:
@@ -124,7 +127,7 @@ def write_yolo(splits: Mapping[str, Dataset], root: Path) -> None:
 
 def _as_shown(record: Record) -> tuple[Tensor, Size]:
     """The boxes in the picture as it is shown, and its (height, width) there."""
-    with open_picture(record.path) as picture:
+    with open_picture(io.BytesIO(read_file(record.path).data)) as picture:
         stored, shown, turn = sizes(picture)
     if record.size == shown:
         return record.targets.boxes, shown

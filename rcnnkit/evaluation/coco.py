@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from rcnnkit.data.records import Dataset
 from rcnnkit.evaluation.classes import in_classes
-from rcnnkit.structures import Detections, Targets, coco_entry
+from rcnnkit.structures import Detections, coco_entry
 
 # name: (IoU, area of the objects, detections per picture and class), in pycocotools' order
 NUMBERS = {
@@ -58,14 +58,9 @@ class CocoResult:
     classes: Sequence[CocoClass]
 
 
-def most_of_a_class(targets: Targets) -> int:
-    """The objects of the class that a picture holds most of, without crowds."""
-    return max(targets.labels[~targets.crowd].bincount().tolist(), default=0)
-
-
 def is_crowded(dataset: Dataset) -> bool:
     """Whether a picture holds more objects of one class than COCO's AP looks at detections."""
-    return any(most_of_a_class(record.targets) > MAXIMUM for record in dataset.records)
+    return bool((dataset.fullest(of_class=True) > MAXIMUM).any())
 
 
 def coco_metrics(detections: Sequence[Detections], dataset: Dataset) -> CocoResult:
@@ -110,10 +105,8 @@ def coco_metrics(detections: Sequence[Detections], dataset: Dataset) -> CocoResu
             means = _mean(precision_all), _mean(precision_all[0]), _mean(recall_all)
             numbers |= dict(zip(UNCAPPED, means, strict=True))
 
-    counts = np.zeros(len(dataset.class_names), dtype=np.int64)
-    for record in dataset.records:
-        labels = record.targets.labels[~record.targets.crowd]
-        counts += np.bincount(labels.cpu().numpy(), minlength=len(counts))
+    objects = dataset.flat.objects
+    counts = np.bincount(objects["label"][~objects["crowd"]], minlength=len(dataset.class_names))
     # (IoU, recall, class, area range, detections): all areas, 100 detections
     precision = run.eval["precision"][:, :, :, 0, -1]
     classes = [
@@ -194,7 +187,7 @@ def _image_ids(dataset: Dataset) -> list[int]:
     pycocotools goes through the pictures by id, and equal scores keep that order: with COCO's
     ids the numbers are those of a results file.
     """
-    ids = [record.id for record in dataset.records]
+    ids = dataset.flat.ids
     if all(isinstance(each, int) for each in ids) and len(set(ids)) == len(ids):
         return [int(each) for each in ids]
     return list(range(1, len(ids) + 1))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.detector import Limit
-from rcnnkit.evaluation.coco import MAXIMUM, UNCAPPED, most_of_a_class
+from rcnnkit.evaluation.coco import MAXIMUM, UNCAPPED
 
 log = logging.getLogger("rcnnkit")
 
@@ -55,9 +57,10 @@ def warn_of_cocos_maximum(dataset: Dataset) -> None:
 
 def _exceeding(dataset: Dataset, count: int, of_class: bool) -> tuple[int, int, str] | None:
     """How many pictures hold more objects, the most in one, and which one that is."""
-    counts = [
-        (most_of_a_class(record.targets) if of_class else int((~record.targets.crowd).sum()), str(record.path))
-        for record in dataset.records
-    ]
-    more = [(objects, path) for objects, path in counts if objects > count]
-    return (len(more), *max(more)) if more else None
+    objects = dataset.fullest(of_class)
+    more = np.flatnonzero(objects > count)
+    if not len(more):
+        return None
+    most = int(objects.max())
+    where = max(dataset.flat[np.flatnonzero(objects == most)].paths)
+    return len(more), most, where

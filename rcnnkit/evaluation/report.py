@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -171,7 +172,8 @@ def look(
         raise ValueError(f"batch_size is {batch_size}; it is at least 1")
     by_index: dict[int, Detections] = {}
     seconds = []
-    order = sorted(range(len(dataset)), key=lambda i: _aspect(dataset.records[i]))
+    height, width = dataset.flat.sizes.T
+    order = np.argsort(width / height, kind="stable").tolist()
     # no_grad and not inference_mode: what a detector caches meanwhile must serve training too.
     with in_eval_mode(detector), torch.no_grad():
         progress(dataset.name, 0, len(dataset))
@@ -208,11 +210,6 @@ def _batches(
         yield batch, [[store.read(records[i].id, records[i].size, records[i].path) for i in batch if store]]
     for start in range(0, len(others), batch_size):
         yield others[start : start + batch_size], []
-
-
-def _aspect(record: Record) -> float:
-    height, width = record.size
-    return width / height
 
 
 @contextmanager

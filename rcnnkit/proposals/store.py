@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from rcnnkit.archives import bytes_of
 from rcnnkit.boxes import check_inside, clip
 from rcnnkit.files import check_regular, whole
 from rcnnkit.structures import Proposals, Size
@@ -157,7 +158,7 @@ class Store:
             "key": str(key),
             "height": size[0],
             "width": size[1],
-            "bytes": None if picture is None else picture.stat().st_size,
+            "bytes": None if picture is None else bytes_of(picture),
         }
         tensors = {"boxes": clip(boxes, size).contiguous(), "scores": scores.contiguous()}
         with whole(self.path(key)) as half:
@@ -195,7 +196,7 @@ def _check_picture(path: Path, about: Mapping[str, Any], size: Size, picture: Pa
             f"{path} holds the proposals of a picture {stored[1]} wide and {stored[0]} high, but this one is"
             f" {size[1]} wide and {size[0]} high: they are of another data set; compute them into another folder"
         )
-    if picture is not None and about["bytes"] not in (None, now := picture.stat().st_size):
+    if picture is not None and about["bytes"] not in (None, now := bytes_of(picture)):
         raise ValueError(
             f"{path} holds the proposals of a file of {about['bytes']:,} bytes, but {picture} has {now:,}: it is"
             " another data set, or the picture was changed; compute them into another folder"

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rcnnkit.config_files import read_settings
@@ -33,7 +34,7 @@ from rcnnkit.text import count
 from rcnnkit.training.loop import Batch, Task, fit
 from rcnnkit.training.preflight import list_counts, preflight
 from rcnnkit.training.proposals import stored_proposals
-from rcnnkit.training.ranks import readers
+from rcnnkit.training.ranks import first_here, readers
 from rcnnkit.training.run import Run
 from rcnnkit.training.start import class_weights, measure_targets, start
 
@@ -88,11 +89,11 @@ class Detection(Task[Dataset]):
     def facts(self) -> list[str]:
         """The objects, class by class, pictures without any, and how many objects anchors reach."""
         settings, data = self.run.settings, self.training
-        targets = [each.targets for each in data.records]
-        learnt = [each[~each.crowd & (~each.difficult | settings.data.use_difficult)] for each in targets]
-        labels = torch.cat([each.labels for each in learnt])
-        counts = labels.bincount(minlength=len(data.class_names)).tolist()
-        empty = sum(not len(each) for each in learnt) / len(data)
+        learnt = data.learnt(settings.data.use_difficult)
+        labels = data.flat.objects["label"][learnt]
+        counts = np.bincount(labels, minlength=len(data.class_names)).tolist()
+        full = np.unique(np.repeat(np.arange(len(data)), data.flat.counts)[learnt])
+        empty = 1 - len(full) / len(data)
         listed = list_counts(dict(zip(data.class_names, counts, strict=True)), self.run.dry)
         facts = [f"{count(len(labels), 'object')}: {listed}; {empty:.1%} of the pictures have none"]
         if isinstance(self.model, FasterRCNN):
@@ -181,26 +182,28 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
     bad: list[BadData] = []
     class_names = data.class_names
     parts = [data.train] if isinstance(data.train, str) else data.train
-    for split in [*parts, data.val] if data.val else parts:
-        try:
-            read = read_data(
-                data.root,
-                split,
-                format=data.format,
-                images=data.images,
-                class_names=class_names,
-                skip_bad=data.skip_bad,
-            )
-            splits.append(read)
-            class_names = list(read.class_names)
-        except BadData as error:
-            bad.append(error)
+    with first_here():
+        for split in [*parts, data.val] if data.val else parts:
+            try:
+                read = read_data(
+                    data.root,
+                    split,
+                    format=data.format,
+                    images=data.images,
+                    class_names=class_names,
+                    skip_bad=data.skip_bad,
+                    check_pictures=data.check_pictures,
+                )
+                splits.append(read)
+                class_names = list(read.class_names)
+            except BadData as error:
+                bad.append(error)
     if bad:
         problems = [problem for e in bad for problem in e.problems]
         raise BadData(" and ".join(e.name for e in bad), problems, skip_bad=data.skip_bad)
     training = join_data(splits[: len(parts)])
     if len(training.without_objects(data.use_difficult)) == len(training.class_names):
-        some = any(len(record.targets) for record in training.records)
+        some = len(training.flat.objects) > 0
         left_out = ", only crowds and difficult ones," if some else ""
         raise ValueError(
             f"{training.name} has no object{left_out} in any of its {count(len(training), 'picture')}; nothing to learn"

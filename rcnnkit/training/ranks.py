@@ -15,12 +15,13 @@ from datetime import timedelta
 from itertools import zip_longest
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rcnnkit.data.class_folders import ClassFolders, Example
+from rcnnkit.data.class_folders import ClassFolders
 from rcnnkit.data.records import Dataset
 from rcnnkit.text import count
 from rcnnkit.training.stopping import Interrupted
@@ -28,6 +29,7 @@ from rcnnkit.training.stopping import Interrupted
 Value = TypeVar("Value")
 
 TIMEOUT = timedelta(minutes=30)  # for which a process waits for another one; torch's own for gloo
+MEETING = timedelta(minutes=5)  # for which it tries to reach the first one at the start
 PATIENCE = 3.0  # seconds that the others leave the first process to say what stopped all of them
 
 
@@ -152,8 +154,8 @@ def joined() -> Iterator[Ranks]:
     one that fails prints its error when the first has had time to print its own, and only if that is not the same.
 
     Raises:
-        ValueError: only some of torchrun's variables are set.
-        LostProcess: another process does not come.
+        ValueError: only some of torchrun's variables are set, or the port is in use.
+        LostProcess: another process does not come, or cannot be reached.
     """
     size = int(os.environ.get("WORLD_SIZE") or 1)
     if size <= 1 or current().size > 1:
@@ -166,8 +168,7 @@ def joined() -> Iterator[Ranks]:
         )
     if torch.cuda.is_available() and (here := local_rank()) < torch.cuda.device_count():
         torch.cuda.set_device(here)
-    with reaching():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+    _meet()
     ranks, log = current(), logging.getLogger("rcnnkit")
     level = log.level
     if not ranks.first:
@@ -185,6 +186,39 @@ def joined() -> Iterator[Ranks]:
     finally:
         log.setLevel(level)
         dist.destroy_process_group()
+
+
+def _meet() -> None:
+    """Connect with the others at MASTER_ADDR:MASTER_PORT, where the first process or torchrun itself listens.
+
+    Raises:
+        ValueError: the port is in use.
+        LostProcess: nobody answers there within MEETING, or another process does not come.
+    """
+    address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    try:
+        store, rank, size = next(dist.rendezvous("env://", timeout=MEETING))
+        store.set_timeout(TIMEOUT)
+    except RuntimeError as error:  # `DistNetworkError`, and others by the version of torch
+        if "EADDRINUSE" in str(error) or "in use" in str(error):
+            raise ValueError(
+                f"port {port} is in use, perhaps by another training; start torchrun with --standalone, which finds a"
+                " free one, or with another port in --rdzv-endpoint or --master-port"
+            ) from None
+        within = f"within {MEETING.total_seconds():g} seconds ({str(error).splitlines()[0][:200]})"
+        if os.environ["RANK"] == "0":
+            told = f"not all of {os.environ['WORLD_SIZE']} processes have come to {address}:{port} {within}"
+        else:
+            told = f"the first process cannot be reached at {address}:{port} {within}"
+        raise LostProcess(
+            f"{told}; check that torchrun was started on every machine, with the same --rdzv-endpoint, and that the"
+            " machines can reach each other there"
+        ) from None
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    with reaching():
+        dist.init_process_group(
+            backend, store=dist.PrefixStore("training", store), rank=rank, world_size=size, timeout=TIMEOUT
+        )
 
 
 def shared(losses: nn.Module, device: torch.device) -> DistributedDataParallel:
@@ -222,15 +256,14 @@ def check_same_data(ranks: Ranks, datasets: Sequence[Dataset | ClassFolders]) ->
 def digest(data: Dataset | ClassFolders) -> str:
     """Tells data sets apart, wherever their pictures lie: by their names, sizes and objects."""
     told = hashlib.sha256(repr(list(data.class_names)).encode())
-    for record in data.records:
-        told.update(record.path.name.encode(errors="surrogateescape"))
-        if isinstance(record, Example):
-            told.update(str(record.label).encode())
-            continue
-        told.update(repr(record.size).encode())
-        targets = record.targets
-        for values in (targets.boxes, targets.labels, targets.difficult, targets.crowd):
-            told.update(values.numpy().tobytes())
+    if isinstance(data, ClassFolders):
+        paths: Sequence[str] = [str(each.path) for each in data.records]
+        values: Any = [each.label for each in data.records]
+    else:
+        paths, values = data.flat.paths, (data.flat.objects, data.flat.counts, data.flat.sizes)
+    told.update("\0".join(path.rpartition(os.sep)[2] for path in paths).encode(errors="surrogateescape"))
+    for each in values if isinstance(values, tuple) else (np.array(values),):
+        told.update(np.ascontiguousarray(each).tobytes())
     return told.hexdigest()
 
 
@@ -261,6 +294,17 @@ def device_of(name: str, ranks: Ranks) -> str:
             f" one each; start it with torchrun --nproc-per-node {max(1, gpus)}, or set train.device = cpu"
         )
     return f"cuda:{local_rank()}"
+
+
+@contextmanager
+def first_here() -> Iterator[None]:
+    """What is done in here, the first process of each machine does before the others, which find it in a cache."""
+    ranks, waits = current(), local_rank() > 0
+    if waits:
+        ranks.gathered(None)
+    yield
+    if not waits:
+        ranks.gathered(None)
 
 
 def readers(workers: int) -> int:

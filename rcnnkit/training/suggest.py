@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import math
 import re
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from rich.console import Console
 from torchvision.models import WeightsEnum
@@ -189,7 +189,7 @@ def _choose_data(choices: _Choices, layout: Layout) -> tuple[Dataset, Dataset | 
             training, validation = read_splits(data)
         except BadData:
             raise error from None
-        objects = sum(len(record.targets) for each in (training, validation) if each for record in each.records)
+        objects = sum(len(each.flat.objects) for each in (training, validation) if each)
         if len(error.problems) > FEW_BAD * objects:
             raise
         reason = f"leaves out what has {count(len(error.problems), 'problem')}, in {objects:,} objects"
@@ -294,7 +294,7 @@ def _choose_network(choices: _Choices, begin: _Start, gpu: bool) -> None:
 
 
 def _choose_size(choices: _Choices, training: Dataset, begin: _Start, gpu: bool) -> None:
-    shortest = float(torch.tensor([min(record.size) for record in training.records]).float().median())
+    shortest = float(torch.from_numpy(training.flat.sizes.min(axis=1)).float().median())
     name, side = _smallest_class(training, choices.settings.data.use_difficult)
     least, scratch, pretrained = SIDES["gpu" if gpu else "cpu"]
     most = scratch if begin.kind == "none" else pretrained
@@ -309,14 +309,12 @@ def _choose_size(choices: _Choices, training: Dataset, begin: _Start, gpu: bool)
 
 def _smallest_class(data: Dataset, use_difficult: bool) -> tuple[str, float]:
     """The class whose objects are the smallest, and the median of their areas' square roots, pixels of the pictures."""
-    sides: dict[int, list[float]] = {}
-    for record in data.records:
-        targets = record.targets[~record.targets.crowd & (~record.targets.difficult | use_difficult)]
-        for label, size in zip(targets.labels.tolist(), area(targets.boxes).sqrt().tolist(), strict=True):
-            sides.setdefault(label, []).append(size)
+    objects = data.flat.objects[data.learnt(use_difficult)]
+    roots, labels = area(torch.from_numpy(objects["box"].copy())).sqrt().numpy(), objects["label"]
+    sides = {label: roots[labels == label] for label in np.unique(labels).tolist()}
     # A class of a few objects says little, unless there are no others.
     often = {label: each for label, each in sides.items() if len(each) >= OFTEN} or sides
-    median, label = min((statistics.median(each), label) for label, each in often.items())
+    median, label = min((float(np.median(each)), label) for label, each in often.items())
     return data.class_names[label], median
 
 
@@ -339,7 +337,7 @@ def _choose_anchors(choices: _Choices, training: Dataset, begin: _Start) -> None
 
 
 def _choose_counts(choices: _Choices, splits: Sequence[Dataset], gpu: bool) -> None:
-    most = max(int((~record.targets.crowd).sum()) for data in splits for record in data.records)
+    most = max(int(data.fullest().max(initial=0)) for data in splits)
     default = HeadSettings().max_detections
     enough = max(default, math.ceil(most * ROOM / 50) * 50)
     choices.choose("head.max_detections", enough, f"the fullest picture has {count(most, 'object')}")

@@ -100,7 +100,10 @@ def test_several_as_one(digits: Path) -> None:
     train, val = read_data(digits, "train"), read_data(digits, "val")
     both = join_data([train, val])
     assert both.name == "digits/train + digits/val"
-    assert list(both.records) == [*train.records, *val.records]
+    assert both.flat.ids == [*train.flat.ids, *val.flat.ids]
+    for one, other in zip(both.records, [*train.records, *val.records], strict=True):
+        assert (one.path, one.size) == (other.path, other.size)
+        assert one.targets.boxes.equal(other.targets.boxes)
     assert (both.class_names, both.category_ids) == (train.class_names, train.category_ids)
     with pytest.raises(ValueError, match="4 pictures of digits/train and digits/train have the same ids, such as 0000"):
         join_data([train, train])

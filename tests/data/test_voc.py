@@ -438,3 +438,16 @@ def test_missing_and_empty_splits(tmp_path: Path) -> None:
         read_voc(tmp_path / "JPEGImages", "train")
     with pytest.raises(ValueError, match="a name twice"):
         read_voc(tmp_path, "train", ["a", "a"])
+
+
+def test_sizes_on_trust(tmp_path: Path) -> None:
+    add_picture(tmp_path, "good", voc_object((1, 1, 9, 9)))
+    add_picture(tmp_path, "damaged", voc_object((1, 1, 9, 9)))
+    add_picture(tmp_path, "sizeless", size="")
+    (tmp_path / "JPEGImages" / "damaged.jpg").write_bytes(b"damaged")
+    assert len(read_voc(tmp_path, "train")[1]) == 1
+    data, problems = read_voc(tmp_path, "train", check_pictures=False)
+    assert [record.size for record in data.records] == [(30, 40)] * 3
+    (tmp_path / "JPEGImages" / "sizeless.jpg").write_bytes(b"damaged")
+    assert "cannot be read" in str(read_voc(tmp_path, "train", check_pictures=False)[1][0])
+    assert problems == []

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rcnnkit.cli.options import Data, DataFormat, Images, ProposalsOut, SkipBad, Split, console, split_of
-from rcnnkit.defaults import DEVICE, FORMAT
+from rcnnkit.cli.options import CheckPictures, Data, DataFormat, Images, ProposalsOut, SkipBad, Split, console, split_of
+from rcnnkit.defaults import CHECK_PICTURES, DEVICE, FORMAT
 from rcnnkit.terminal import Console, progress
 from rcnnkit.text import count
 
@@ -25,6 +25,7 @@ def compute(
     images: Images = None,
     format: DataFormat = FORMAT,
     skip_bad: SkipBad = False,
+    check_pictures: CheckPictures = CHECK_PICTURES,
     method: Annotated[str, typer.Option(help="selective-search, sliding-windows or rpn.")] = "selective-search",
     mode: Annotated[str | None, typer.Option(help="Selective search: single, fast (the default) or quality.")] = None,
     min_side: Annotated[
@@ -54,7 +55,7 @@ def compute(
     )
     options = {"mode": mode, "min_side": min_side, "seed": seed, "max_width": max_width}
     finder = _method(method, {k: v for k, v in options.items() if v is not None}, weights, device)
-    dataset = read_data(data, split, format=format, images=images, skip_bad=skip_bad)
+    dataset = read_data(data, split, format=format, images=images, skip_bad=skip_bad, check_pictures=check_pictures)
     store = Store.create(out, finder.name, finder.settings)
     shown = Console(quiet=True) if rank else console
     workers = workers or max(1, cores() // here)

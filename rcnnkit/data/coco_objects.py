@@ -1,0 +1,412 @@
+"""The annotations of a file in COCO's format, checked all together: hundreds of thousands in seconds.
+
+Each is decoded into a typed structure. One that does not fit is looked at key by key, for words that help. Boxes are
+checked as arrays; those that fail are checked once more, one by one, for the same reason.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+
+from rcnnkit.data.checks import ROUNDING, Findings, Shares, check_box
+from rcnnkit.data.file_names import composed
+from rcnnkit.data.flat import OBJECT
+from rcnnkit.structures import Array
+from rcnnkit.text import count
+
+Entry = dict[str, Any]  # one entry of a part, as the file has it
+HIDDEN = -1  # code of a class that is left out, and said so; those below are of strangers
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    """What is read of an annotation."""
+
+    image_id: int | str
+    category_id: int
+    bbox: tuple[float, float, float, float]  # x, y, width, height
+    area: Annotated[float, msgspec.Meta(ge=0)] = math.nan  # NaN: not given
+    iscrowd: bool | Annotated[int, msgspec.Meta(ge=0, le=1)] = 0
+    difficult: Any = None
+    truncated: Any = None
+    id: Any = None
+
+
+_annotation = msgspec.json.Decoder(_Annotation)
+
+DOUBTFUL = 20  # boxes; of fewer, all may have a shape by chance
+# Odd numbers without a pattern: sums of multiples, modulo 2 ** 64, tell objects apart but for chance.
+MIXING = np.random.default_rng(0).integers(1, 2**62, 6) * 2 + 1
+
+
+@dataclass(slots=True)
+class Corners:
+    """Whether the boxes of a file are x1, y1, x2, y2, where x, y, width, height belongs.
+
+    Of one box nobody can tell; all of a file tell it together. Where the file is right, few third numbers exceed their
+    first and few fourth ones their second, but for objects that fill their pictures, and no box reaches far beyond.
+    """
+
+    boxes: int = 0
+    fit: int = 0  # lie in the picture if they are corners
+    beyond: int = 0  # of those, reach beyond the picture by a tenth of its side if they are not
+    areas: int = 0  # of those, have an area that tells one from the other …
+    between: int = 0  # … and have that between the corners
+
+    def take(self, boxes: Array, sizes: Array, areas: Array) -> None:
+        """(N, 4) boxes as they are written, the (N, 2) height and width of their pictures, (N,) areas or NaN."""
+        a, b, c, d = boxes.T
+        height, width = sizes.T
+        with np.errstate(over="ignore", invalid="ignore"):
+            fit = (a >= -ROUNDING) & (a < c) & (c <= width + ROUNDING)
+            fit &= (b >= -ROUNDING) & (b < d) & (d <= height + ROUNDING)
+            between = (c - a) * (d - b)
+            told = fit & (areas > 0) & ~_close(between, c * d, 0.01)
+            self.boxes, self.fit = len(boxes), int(fit.sum())
+            self.beyond = int((fit & ((a + c > 1.1 * width) | (b + d > 1.1 * height))).sum())
+            self.areas, self.between = int(told.sum()), int((told & _close(areas, between, 0.001)).sum())
+
+    def problem(self) -> str | None:
+        """What is wrong with all boxes, or None."""
+        if self.fit < 0.95 * self.boxes:  # some may be bad besides
+            return None
+        if self.beyond and self.beyond >= 0.1 * self.boxes:
+            reason = f"{self.beyond} of its {count(self.boxes, 'annotation')} would reach far beyond their pictures"
+        elif self.between and self.between >= 0.9 * self.areas:
+            reason = f"`area` is (x2 - x1) (y2 - y1) in {self.between} of its {count(self.boxes, 'annotation')}"
+        else:
+            return None
+        return f"`bbox` seems to be x1, y1, x2, y2, expected x, y, width, height: {reason}; write x2 - x1 and y2 - y1"
+
+    def doubt(self) -> str | None:
+        """What the shapes of the boxes alone speak for, or None; objects that fill their pictures look the same."""
+        if self.boxes < DOUBTFUL or self.fit < 0.95 * self.boxes or self.areas:
+            return None
+        return (
+            f"`bbox` may be x1, y1, x2, y2, expected x, y, width, height: in {self.fit} of its {self.boxes} annotations"
+            " the third number is greater than the first and the fourth than the second; look at some of the boxes"
+        )
+
+
+def _close(one: Array, other: Array, share: float) -> Array:
+    """`math.isclose` of arrays."""
+    return np.abs(one - other) <= share * np.maximum(np.abs(one), np.abs(other))
+
+
+class Classes:
+    """What the ids of categories mean.
+
+    Args:
+        names: id → name of the good ones.
+        known: the classes, in the order of their labels.
+        hidden: ids of bad ones, whose annotations go with them.
+    """
+
+    def __init__(self, names: Mapping[int, str], known: Sequence[str], hidden: Iterable[int]) -> None:
+        self.names, self.known = names, known
+        self._ids = some(map(str, sorted(names)))
+        label_of = {composed(name): label for label, name in enumerate(known)}
+        self.strangers = [key for key, name in sorted(names.items()) if name not in label_of]
+        # Id → its label, or for a stranger a number below HIDDEN.
+        self.codes = dict.fromkeys(hidden, HIDDEN)
+        self.codes |= {key: label_of[name] for key, name in names.items() if name in label_of}
+        self.codes |= {key: HIDDEN - 1 - place for place, key in enumerate(self.strangers)}
+
+    def unknown(self, category: int) -> str:
+        return f"category_id {category} is not among the categories ({self._ids}); correct it"
+
+
+class _Rows:
+    """The annotations of pictures that are kept, as they are written, in growing arrays."""
+
+    def __init__(self) -> None:
+        self.index = array("q")  # in the file
+        self.picture = array("q")
+        self.code = array("q")  # of the class
+        self.box = array("d")  # x, y, width, height
+        self.area = array("d")
+        self.flags = array("B")  # crowd 1, difficult 2, truncated 4
+        self.ids: list[Any] = []
+
+    def add(self, index: int, picture: int, code: int, found: _Annotation) -> None:
+        self.index.append(index)
+        self.picture.append(picture)
+        self.code.append(code)
+        self.box.extend(found.bbox)
+        self.area.append(found.area)
+        self.flags.append(bool(found.iscrowd) + 2 * (found.difficult in (1, True)) + 4 * (found.truncated in (1, True)))
+        self.ids.append(found.id)
+
+
+def read_objects(
+    entries: Sequence[Any],
+    file: Path,
+    places: Mapping[int | str, int],
+    sizes: Array,
+    classes: Classes,
+    findings: Findings,
+) -> tuple[Array, Array] | None:
+    """The good annotations, picture after picture; bad ones go to `findings`.
+
+    Args:
+        entries: `msgspec.Raw` or JSON values.
+        places: id of an image → which picture it is, or -1 where that is left out.
+        sizes: (P, 2) height and width of the pictures.
+
+    Returns:
+        (N,) of `flat.OBJECT` and (P,) how many each picture has; None where most boxes are in another form than
+        COCO's, which is one problem.
+    """
+    rows, wrong = _gather(entries, places, classes)
+    index, picture, code, area = (np.array(each) for each in (rows.index, rows.picture, rows.code, rows.area))
+    written, size = np.array(rows.box).reshape(-1, 4), sizes[picture].reshape(-1, 2)
+    corners = Corners()
+    corners.take(written, size, area)
+    if message := corners.problem():
+        findings.add(file, "", message)
+        return None
+
+    def each(chosen: Array) -> Iterable[tuple[int, Entry, str, str]]:
+        """Of rows: the row, its entry, where that is, and its box as it is written."""
+        for row in np.flatnonzero(chosen).tolist():
+            entry = with_box(generic(entries[index[row]]))
+            yield row, entry, place_of(entry, index[row]), f"bbox {short(entry['bbox'])} (x, y, width, height)"
+
+    boxes, good = _checked(written, size)
+    known = code >= 0
+    for row, entry, where, text in each(known & ~good):
+        x, y, width, height = entry["bbox"]
+        try:
+            boxes[row] = check_box((x, y, x + width, y + height), tuple(size[row].tolist()), text)
+            good[row] = True
+        except (ValueError, OverflowError) as error:  # overflow: whole numbers of hundreds of digits
+            wrong[int(index[row])] = (where, str(error))
+    good &= known
+    for _, (where, message) in sorted(wrong.items()):
+        findings.add(file, where, message)
+    findings.objects += len(wrong) + int((~known).sum())
+
+    shares = Shares()
+    in_shares = good & (written.max(axis=1, initial=-np.inf) <= 1) & (size.min(axis=1, initial=2**31) > 1)
+    shares.boxes += int((good & ~in_shares).sum())
+    for row, entry, where, text in each(in_shares):
+        shares.take(entry["bbox"], tuple(size[row].tolist()), file, where, text)
+    good &= ~in_shares
+    for _, _, where, text in each(good & (written[:, 2:].min(axis=1, initial=np.inf) <= 1)):
+        message = f"{text}; delete it unless it is meant"
+        findings.warn("a box that is at most 1 pixel wide or high", file, where, message)
+    _warn_of_repeats(entries, rows, np.flatnonzero(good), boxes, file, findings)
+    if doubt := corners.doubt():
+        findings.warn("boxes that may be corners", file, "", doubt)
+    if shares.tell(file, findings):
+        findings.objects = 0
+        return None
+    strangers, known_ones = Counter(code[code < HIDDEN].tolist()), some(classes.known)
+    for key, number in sorted(strangers.items(), reverse=True):
+        category = classes.strangers[HIDDEN - 1 - key]
+        findings.add(
+            file,
+            f"category {category} ({classes.names[category]!r})",
+            f"{count(number, 'annotation')} of this class, which is not one of {known_ones};"
+            " add it to data.class_names in settings, or delete them",
+        )
+    chosen = np.flatnonzero(good)
+    chosen = chosen[np.argsort(picture[chosen], kind="stable")]
+    objects = np.zeros(len(chosen), OBJECT)
+    objects["box"], objects["label"] = boxes[chosen], code[chosen]
+    sides = objects["box"][:, 2:].astype(np.float64) - objects["box"][:, :2]
+    with np.errstate(over="ignore"):
+        objects["area"] = np.where(np.isnan(area[chosen]), sides.prod(axis=1), area[chosen])
+    for bit, flag in enumerate(("crowd", "difficult", "truncated")):
+        objects[flag] = np.array(rows.flags)[chosen] >> bit & 1
+    return objects, np.bincount(picture[chosen], minlength=len(sizes))
+
+
+def _gather(
+    entries: Sequence[Any], places: Mapping[int | str, int], classes: Classes
+) -> tuple[_Rows, dict[int, tuple[str, str]]]:
+    """The annotations of pictures that are kept; and by its index what is wrong with another one, and where that is."""
+    rows, wrong = _Rows(), {}
+    for index, given in enumerate(entries):
+        try:
+            found = _one(given)
+            if (place := places.get(found.image_id)) is None:
+                place = places.get(_other_type(found.image_id))
+            if place is None:
+                raise ValueError(
+                    f"image_id {short(found.image_id)} is not the id of an image; correct it or delete the annotation"
+                )
+            if place < 0:
+                continue  # its picture has been left out, and said so
+            if (code := classes.codes.get(found.category_id)) is None:
+                raise ValueError(classes.unknown(found.category_id))
+        except (ValueError, OverflowError) as error:
+            wrong[index] = (place_of(generic(given), index), str(error))
+            continue
+        rows.add(index, place, code, found)
+    return rows, wrong
+
+
+def _one(given: Any) -> _Annotation:
+    """An annotation. Raises ValueError or OverflowError for what is wrong with it."""
+    if isinstance(given, msgspec.Raw):
+        try:
+            return _annotation.decode(given)
+        except msgspec.ValidationError:
+            pass
+    entry = with_box(generic(given))
+    _check_keys(entry)
+    x, y, width, height = map(float, entry["bbox"])
+    return _Annotation(
+        entry["image_id"],
+        entry["category_id"],
+        (x, y, width, height),
+        float(entry.get("area", math.nan)),
+        bool(entry.get("iscrowd", 0)),
+        *(entry.get(name) for name in ("difficult", "truncated", "id")),
+    )
+
+
+def _checked(written: Array, size: Array) -> tuple[Array, Array]:
+    """What `check_box` makes of all boxes, (N, 4) float32, and of which it raises no error, (N,) bool.
+
+    Args:
+        written: (N, 4) x, y, width, height.
+        size: (N, 2) height and width of each one's picture.
+    """
+    corners = written.copy()
+    edges = size[:, ::-1].astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        corners[:, 2:] += written[:, :2]
+        boxes = corners.astype(np.float32)
+        good: Array = np.isfinite(corners).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        good &= (boxes[:, :2] >= -ROUNDING).all(axis=1) & (boxes[:, 2:] - edges <= ROUNDING).all(axis=1)
+        boxes[:, :2] = np.maximum(boxes[:, :2], 0)
+        boxes[:, 2:] = np.minimum(boxes[:, 2:], edges)
+        good &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        return boxes, good
+
+
+def _warn_of_repeats(
+    entries: Sequence[Any], rows: _Rows, chosen: Array, boxes: Array, file: Path, findings: Findings
+) -> None:
+    """Of ids that are used already, and of objects that are annotated twice.
+
+    Args:
+        chosen: the rows that are kept.
+    """
+    index = np.array(rows.index)
+    ids = [rows.ids[row] for row in chosen]
+    with_id = np.array([isinstance(each, int | str) for each in ids], dtype=bool)
+    numbers: dict[Any, int] = {}
+    keys = np.array([numbers.setdefault(each, len(numbers)) for each in ids if isinstance(each, int | str)], np.int64)
+    for row, other in _repeats(keys, chosen[with_id]):
+        message = f"annotations[{index[other]}] has the id {short(rows.ids[row])} too; give each its own"
+        findings.warn("an annotation id that is used already", file, f"annotations[{index[row]}]", message)
+    what = np.column_stack([np.array(rows.picture), np.array(rows.code), (boxes + 0).view(np.int32)])  # 0 and -0 alike
+    for row, other in _repeats(what[chosen] @ MIXING, chosen):
+        if (what[row] == what[other]).all():
+            where, first = (place_of(generic(entries[index[each]]), index[each]) for each in (row, other))
+            message = f"its box and class are those of {first} too; delete one"
+            findings.warn("an object that is annotated twice", file, where, message)
+
+
+def _repeats(keys: Array, rows: Array) -> list[tuple[int, int]]:
+    """Rows whose key an earlier one has, and the first that has it; in order of the former."""
+    order = np.argsort(keys, kind="stable")
+    new = np.append(True, keys[order][1:] != keys[order][:-1])[: len(keys)]
+    first = order[np.maximum.accumulate(np.where(new, np.arange(len(keys)), 0))]
+    return sorted(zip(rows[order[~new]].tolist(), rows[first[~new]].tolist(), strict=True))
+
+
+def _other_type(key: int | str) -> int | str:
+    """An id as text where it is a number, and as a number where it is text: VGG's annotator (VIA) writes both."""
+    if isinstance(key, int):
+        return str(key)
+    number = int(key) if key.isdecimal() and len(key) < 20 else 0
+    return number if str(number) == key else key
+
+
+def with_box(entry: Any) -> Any:
+    """The annotation; where it has a polygon and no box, with the box around that, as tools leave out what follows."""
+    polygons = entry.get("segmentation") if isinstance(entry, dict) and not entry.get("bbox") else None
+    if not isinstance(polygons, list) or not polygons or not all(isinstance(one, list) for one in polygons):
+        return entry
+    numbers = [one for polygon in polygons for one in polygon]
+    if any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons) or not all(map(_number, numbers)):
+        return entry  # `_check_keys` says so
+    xs = [x for polygon in polygons for x in polygon[0::2]]
+    ys = [y for polygon in polygons for y in polygon[1::2]]
+    return entry | {"bbox": [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]}
+
+
+def _check_keys(entry: Any) -> None:
+    """Raises ValueError where an annotation lacks a key or has a value of another type."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"this is {kind_of(entry)}, expected an object with image_id, category_id and bbox")
+    if not entry.get("bbox") and isinstance(entry.get("segmentation"), list) and entry["segmentation"]:
+        raise ValueError(
+            f"`bbox` is missing, and `segmentation` is {short(entry['segmentation'])}, where a polygon needs three"
+            " corners or more: [[x, y, x, y, x, y, …], …]; correct it or delete the annotation"
+        )
+    for key in ("image_id", "category_id", "bbox"):
+        if key not in entry:
+            raise ValueError(f"`{key}` is missing; add it or delete the annotation")
+    if not is_whole(entry["image_id"]) and not isinstance(entry["image_id"], str):
+        raise ValueError(f"`image_id` is {short(entry['image_id'])}, expected an image's id")
+    if not is_whole(entry["category_id"]):
+        raise ValueError(f"`category_id` is {short(entry['category_id'])}, expected a category's id")
+    box = entry["bbox"]
+    if not isinstance(box, list) or len(box) != 4 or not all(_number(v) for v in box):
+        raise ValueError(f"`bbox` is {short(box)}, expected four numbers: x, y, width, height")
+    if entry.get("iscrowd", 0) not in (0, 1):
+        raise ValueError(f"`iscrowd` is {short(entry['iscrowd'])}, expected 0 or 1")
+    area = entry.get("area", 0)
+    if not _number(area) or not math.isfinite(area) or area < 0:
+        raise ValueError(f"`area` is {short(area)}, expected square pixels, 0 or more")
+
+
+def place_of(entry: Any, index: int) -> str:
+    """Where an annotation is, in words."""
+    if not isinstance(entry, dict) or "id" not in entry:
+        return f"annotations[{index}]"
+    return f"annotation {entry['id']} (image {entry.get('image_id', 'unknown')})"
+
+
+def generic(given: Any) -> Any:
+    """An entry as JSON has it."""
+    return json.loads(bytes(given)) if isinstance(given, msgspec.Raw) else given
+
+
+def kind_of(value: object) -> str:
+    """A JSON value in words, for messages."""
+    kinds: dict[type, str] = {dict: "an object", list: "a list", type(None): "null"}
+    return kinds.get(type(value), repr(value))
+
+
+def is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def some(words: Any, shown: int = 20) -> str:
+    """The words, and how many more there are."""
+    words = list(words)
+    return ", ".join(words[:shown]) + (f" and {len(words) - shown} more" if len(words) > shown else "")
