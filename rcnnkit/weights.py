@@ -62,6 +62,16 @@ def save(
         ValueError: the detector only detects; or `build` makes other tensors from these settings.
         OSError: the file cannot be written.
     """
+    write(*contents(detector, settings, training, state), path)
+
+
+def contents(
+    detector: Model,
+    settings: DetectorSettings | None,
+    training: Mapping[str, Any] | None = None,
+    state: Mapping[str, Tensor] | None = None,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save` writes, and raises ValueError for: tensors, which are not copied, and what is said about them."""
     if detector.only_detects:
         raise ValueError(
             "a detector that only detects cannot be saved; save the one that it was made from, such as"
@@ -91,13 +101,17 @@ def save(
         "training": dict(training or {}),
         "origin": dict(detector.origin or {}),
     }
-    tensors = own | {TRAINING + name: value for name, value in (state or {}).items()}
+    return own | {TRAINING + name: value for name, value in (state or {}).items()}, about
+
+
+def write(tensors: Mapping[str, Tensor], about: Mapping[str, Any], path: Path | str) -> None:
+    """Write `contents` atomically. Raises OSError."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # One memory order: a file should not tell on which machine it was made.
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    ordered = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with whole(path) as half:
-        save_file(tensors, half, {"rcnnkit": json.dumps(about)})
+        save_file(ordered, half, {"rcnnkit": json.dumps(about)})
 
 
 def save_changed(

@@ -138,6 +138,7 @@ images = "pictures"
 class_names = ["cat", "déjà vu \\"quoted\\""]
 use_difficult = true
 skip_bad = true
+check_pictures = false
 workers = 0
 
 [augment]
@@ -166,6 +167,7 @@ precision = "bf16"
 device = "cpu"
 seed = 17
 freeze_backbone = true
+checkpointing = true
 log_every = 3
 evaluate_every = 7
 save_every = 4

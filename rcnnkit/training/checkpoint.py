@@ -7,6 +7,7 @@ import reprlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rcnnkit.config import Settings
 from rcnnkit.files import whole
 from rcnnkit.model import Model
 from rcnnkit.training.optimizers import STATE
+from rcnnkit.training.writing import Writer
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 PREVIOUS = "previous.safetensors"  # the checkpoint before the last one
@@ -46,16 +48,15 @@ def save_checkpoint(
     settings: Settings,
     progress: Progress,
     average: Model | None = None,
+    writer: Writer | None = None,
 ) -> Path:
     """Write run/last.safetensors atomically: weights, what the optimizer keeps of them, their average, and progress.
 
     The one before it stays as run/previous.safetensors, unless the file system knows no hard links.
+
+    Args:
+        writer: does it beside what comes next; by default the file is there on return.
     """
-    with suppress(OSError):
-        if (run / LAST).exists():
-            with whole(run / PREVIOUS) as half:
-                half.unlink()
-                half.hardlink_to(run / LAST)
     state = {
         f"{kind}/{name}": optimizer.state[parameter][key]
         for name, parameter in detector.named_parameters()
@@ -64,8 +65,21 @@ def save_checkpoint(
     }
     if average is not None:
         state |= {f"{AVERAGE}/{name}": value for name, value in average.state_dict().items()}
-    weights.save(detector, settings, run / LAST, asdict(progress), state)
+    tensors, about = weights.contents(detector, settings, asdict(progress), state)
+    if writer is None:
+        _write(tensors, about, run)
+    else:
+        writer.write(tensors, partial(_write, about=about, run=run))
     return run / LAST
+
+
+def _write(tensors: Mapping[str, Tensor], about: Mapping[str, Any], run: Path) -> None:
+    with suppress(OSError):
+        if (run / LAST).exists():
+            with whole(run / PREVIOUS) as half:
+                half.unlink()
+                half.hardlink_to(run / LAST)
+    weights.write(tensors, about, run / LAST)
 
 
 def load_checkpoint(

@@ -33,6 +33,7 @@ from rcnnkit.training.log import NoLog, RunLog
 from rcnnkit.training.loggers import open_loggers
 from rcnnkit.training.optimizers import Part, make_optimizer, parts_of
 from rcnnkit.training.ranks import LostProcess, Ranks, check_same_data, in_turn, may_restart, reaching, shared
+from rcnnkit.training.recompute import recompute
 from rcnnkit.training.run import Result, Run
 from rcnnkit.training.schedule import TrainSettings, learning_rate
 from rcnnkit.training.stopping import Interrupted, Stop, stop_signals
@@ -98,6 +99,8 @@ class Task(ABC, Generic[Data]):
         leave_alone(self.model, self.options)
         self.optimizer = make_optimizer(self.parts(), self.options)
         self.average = averaged_copy(self.model) if self.options.ema else None
+        if self.options.checkpointing:
+            recompute(self.model.get_submodule("backbone"))
         self.shared: DistributedDataParallel | None = None  # computes `loss_sums`, and adds up all processes' gradients
         self.history: deque[Record] = deque(maxlen=ITERATIONS)
 
@@ -185,6 +188,7 @@ def fit(task: Task[Any]) -> Path:
         )
     if may_restart() and not run.resume:
         task.save()  # to restart from, whenever that is
+        run.writer.wait()
     run.keep_settings()
     iterate(task)
     return run.best
@@ -205,6 +209,7 @@ def iterate(task: Task[Any]) -> None:
     ranks = run.ranks
     task.share_out()
     with (
+        run.writer.finished(),
         closing(task.batches(progress.iteration)) as batches,
         _log(task) as log,
         stop_signals() as stop,
@@ -240,11 +245,13 @@ def iterate(task: Task[Any]) -> None:
                 log.step(progress.iteration, meter.means() | numbers | {"seconds": progress.seconds})
                 meter = Meter()
             note_scale(scaler, progress)
+            run.writer.check()
             late = 0 < 60 * options.save_minutes <= time.monotonic() - saved
             if due or stopping or late or progress.iteration % options.save_every == 0:
                 task.save()
                 saved = time.monotonic()
             if stopping and not last:
+                run.writer.wait()
                 ranks.from_first(None)  # has written
                 raise Interrupted(run.last, progress.iteration, stopping)
             if due and task.keeps_best:
@@ -265,6 +272,7 @@ def _kept(task: Task[Any]) -> Iterator[None]:
         yield
     except LostProcess as error:  # comes before or after a step, but never in one
         task.save()
+        task.run.writer.wait()
         done = f"{task.run.last} has the {count(task.run.progress.iteration, 'iteration')} so far"
         raise LostProcess(f"{error}. {done}; continue with train.resume={task.run.folder}") from None
 
@@ -448,6 +456,7 @@ def validation_losses(task: Task[Any], data: Any) -> dict[str, float]:
 def keep_best(task: Task[Any], log: RunLog | NoLog, stop: Stop) -> None:
     """Evaluate the weights, and keep them if none were better; without validation the last are the best."""
     run, ranks, progress = task.run, task.run.ranks, task.run.progress
+    run.writer.wait()  # what is interrupted in an evaluation goes on from there
     if task.validation is not None:
         ranks.spread(list(task.judged.buffers()))  # statistics of norms that learn are of each process's own pictures
     about: dict[str, Any] = {"iteration": progress.iteration, "data": task.training.name}

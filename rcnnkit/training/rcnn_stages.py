@@ -92,6 +92,7 @@ def train_rcnn(run: Run) -> Path:
         iterate(tuning)
     elif not settings.rcnn.fine_tune:
         tuning.save()
+        run.writer.wait()
     detector.eval()
     about: dict[str, Any] = {"iteration": run.progress.iteration, "data": training.name}
     svms: list[SVMs] = []

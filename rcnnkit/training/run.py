@@ -21,6 +21,7 @@ from rcnnkit.training.log import write_evaluation, write_line
 from rcnnkit.training.loggers import Logger, check_loggers
 from rcnnkit.training.ranks import current, device_of
 from rcnnkit.training.run_folder import changes, claim, goes_on, keep_settings
+from rcnnkit.training.writing import Writer
 
 # What may lie elsewhere on another machine; that the data is the same is checked when it has been read.
 ELSEWHERE = {
@@ -86,6 +87,7 @@ class Run:
         self.device = weights.pick_device(device_of(settings.train.device, self.ranks))
         self.dtype = pick_dtype(settings.train.precision, self.device)
         self.progress = Progress()
+        self.writer = Writer()  # of checkpoints
         self._agree()
         self.changes: list[str] = []  # settings that a resumed run has otherwise
         self.epochs: int | None = None  # that `train.iterations` were given as
@@ -145,9 +147,9 @@ class Run:
             keep_settings(self.settings, self.folder, self.progress.iteration, self.notes)
 
     def save(self, model: Model, optimizer: torch.optim.Optimizer, average: Model | None = None) -> None:
-        """Write the checkpoint. Raises OSError."""
+        """Write the checkpoint beside training; `writer` waits for it. Raises OSError, also of the one before."""
         if self.ranks.first:
-            save_checkpoint(self.folder, model, optimizer, self.settings, self.progress, average)
+            save_checkpoint(self.folder, model, optimizer, self.settings, self.progress, average, self.writer)
 
     def save_best(self, model: Model, about: Mapping[str, Any]) -> None:
         """Write the weights that the run is made for. Raises OSError."""

@@ -72,6 +72,10 @@ class TrainSettings(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of all randomness: new weights, order of the pictures, augmentation, sampling. The same seed gives the same
     run."""
+    checkpointing: bool = False
+    """Keep less for the backward pass, and compute the insides of the backbone's blocks once more there
+    (arXiv:1604.06174): larger pictures and batches fit into memory, for about a third more time. The gradients are the
+    same."""
     rpn_only: bool = False
     """Train the region proposal network of Faster R-CNN alone; its head stays as it is."""
     freeze_backbone: bool = False

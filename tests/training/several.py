@@ -56,12 +56,12 @@ for name, size, variables, arguments, code in jobs:  # one after another: there 
 Job = tuple[str, int, Mapping[str, str], Sequence[str], str]  # name, processes, environment, arguments, code before
 
 
-def run_jobs(folder: Path, jobs: Sequence[Job]) -> dict[str, tuple[list[int], list[str], float]]:
+def run_jobs(folder: Path, jobs: Sequence[Job], timeout: float = 300) -> dict[str, tuple[list[int], list[str], float]]:
     """Run `rcnnkit` for each job by several processes; by name their exit statuses, what they printed, and seconds."""
     environment = {name: value for name, value in os.environ.items() if name != "RCNNKIT_TRACEBACK"}
     environment["OMP_NUM_THREADS"] = "1"
     command = [sys.executable, "-c", SCRIPT, str(folder), json.dumps(jobs)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout)
     assert done.returncode == 0, done.stderr
     results = {}
     for name, statuses, seconds in map(json.loads, done.stdout.splitlines()):

@@ -1,6 +1,7 @@
 """Training by several processes: the result does not depend on their number, and none is left waiting."""
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,14 @@ def stepping(task, batch, scaler):
         raise ValueError("process 1 has had enough")
     return step(task, batch, scaler)
 loop.step = stepping
+"""
+UNREACHABLE = """
+from datetime import timedelta
+from rcnnkit.training import ranks
+ranks.MEETING = timedelta(seconds=2)
+if rank:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        os.environ["MASTER_PORT"] = str(closed.getsockname()[1])
 """
 KILLED = FAILING.replace('raise ValueError("process 1 has had enough")', "os.kill(os.getpid(), signal.SIGKILL)")
 STOPPED = FAILING.replace('raise ValueError("process 1 has had enough")', "os.kill(os.getpid(), signal.SIGTERM)")
@@ -100,6 +109,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> dict[str, An
     given = {"method": "sliding_windows", "folder": str(folder / "proposals"), "train_count": 300}
     twenty = {"iterations": 20, "lr_for_16": 0.01, "evaluate_every": 0, "validation_losses": False}
     fast: dict[str, Any] = {"model": FROZEN | {"kind": "fast_rcnn"}, "proposals": given}
+    taken = socket.create_server(("127.0.0.1", 0))
     jobs: list[Job] = [
         (f"{size}x{4 // size}", size, {}, write(f"{size}x{4 // size}", **fast, train=twenty), "") for size in (2, 1, 4)
     ]
@@ -115,9 +125,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> dict[str, An
         ("stopped", 2, {}, write("stopped", train=few | {"iterations": 9}), EMPTY + STOPPED),
         ("other", 2, {}, write("other"), 'sys.argv += ["train.seed=1"] if rank else []'),
         ("many", 2, {}, write("many", train={"batch": 1}), ""),
+        ("port", 2, {"MASTER_PORT": str(taken.getsockname()[1])}, write("port"), ""),
+        ("unreachable", 2, {}, write("unreachable"), UNREACHABLE),
         ("again", 2, {}, [*write("again")[:2], "--out", str(folder / "alone")], ""),
     ]
-    return {"folder": folder} | run_jobs(folder, jobs)
+    with taken:
+        return {"folder": folder} | run_jobs(folder, jobs)
 
 
 def test_the_number_of_processes_does_not_change_the_training(runs: dict[str, Any]) -> None:
@@ -194,6 +207,18 @@ def test_what_does_not_go_together_is_said_at_the_start(runs: dict[str, Any]) ->
     assert "alone is not an empty folder; choose another, or continue it with train.resume=" in first["again"]
     assert all(all(runs[name][0]) for name in first)
     assert all(runs[name][1][1] == "" for name in first)
+
+
+def test_who_cannot_meet_says_so(runs: dict[str, Any]) -> None:
+    statuses, (first, _), seconds = runs["port"]
+    assert all(statuses)
+    assert "is in use, perhaps by another training; start torchrun with --standalone" in first
+    assert seconds < 30
+    statuses, (first, second), seconds = runs["unreachable"]
+    assert all(statuses)
+    assert "the first process cannot be reached at 127.0.0.1:" in first + second or "not all of 2 processes" in first
+    assert "; check that torchrun was started on every machine" in first + second
+    assert seconds < 30
 
 
 def test_torchrun_restarts_a_killed_run_which_ends_as_the_whole_one_to_the_last_bit(runs: dict[str, Any]) -> None:
