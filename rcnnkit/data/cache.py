@@ -55,10 +55,14 @@ class Reading:
         return _digest([VERSION, __version__, *map(str, astuple(self)), str(self.place.resolve()), str(Path.cwd())])
 
     def folder(self) -> Path | None:
-        """Where the result is kept, for as long as the file is the same."""
-        root = cache_folder()
-        stamp = stamps([str(self.place)])[0].tolist()
-        return root and root / "data" / f"{self.asked}-{_digest([stamp, sha256(self.place)])}"
+        """Where the result is kept, for as long as the file is the same; None where nothing is, or it cannot be read."""
+        if (root := cache_folder()) is None:
+            return None
+        try:
+            told = _digest([stamp_of(self.place), sha256(self.place)])
+        except OSError:  # its reader says why
+            return None
+        return root / "data" / f"{self.asked}-{told}"
 
 
 def load_dataset(folder: Path) -> tuple[Dataset, Warnings] | None:
