@@ -55,7 +55,7 @@ class Reading:
         return _digest([VERSION, __version__, *map(str, astuple(self)), str(self.place.resolve()), str(Path.cwd())])
 
     def folder(self) -> Path | None:
-        """Where the result is kept, for as long as the file is the same; None where nothing is, or it cannot be read."""
+        """Where the result is kept while the file is the same; None where nothing is, or the file cannot be read."""
         if (root := cache_folder()) is None:
             return None
         try:
