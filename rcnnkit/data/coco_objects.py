@@ -288,7 +288,7 @@ def _checked(written: Array, size: Array) -> tuple[Array, Array]:
     with np.errstate(over="ignore", invalid="ignore"):
         corners[:, 2:] += written[:, :2]
         boxes = corners.astype(np.float32)
-        good: Array = np.isfinite(corners).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        good: Array = np.asarray(np.isfinite(corners).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
         good &= (boxes[:, :2] >= -ROUNDING).all(axis=1) & (boxes[:, 2:] - edges <= ROUNDING).all(axis=1)
         boxes[:, :2] = np.maximum(boxes[:, :2], 0)
         boxes[:, 2:] = np.minimum(boxes[:, 2:], edges)
