@@ -94,7 +94,7 @@ def log(run: Path) -> list[dict[str, Any]]:
 def test_a_run_leaves_all_that_is_promised(values: Values, digits: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     file, best = tmp_path / "settings.toml", run / "best.safetensors"
-    write_settings(changed(values, data={"val": "val"}, train={"iterations": 2}), file)
+    write_settings(changed(values, data={"val": "val"}, train={"iterations": 2, "save_every": 1}), file)
     train(file, run)
     names = {
         path.name.partition("-")[0] if "svms" in path.name or "boxes" in path.name else path.name
