@@ -27,7 +27,7 @@ from rcnnkit.training.log import write_evaluation
 from rcnnkit.training.train import train
 from rcnnkit.weights import load, pick_device
 
-TRAINING_PICTURES = 512
+TRAINING_PICTURES, VALIDATION_PICTURES = 512, 64
 SHOWN = 8  # pictures with detections
 CLOSE = 0.01  # AP50 that makes no difference in use
 MIN_SIDE = 8  # pixels of the proposals; the digits are small
@@ -104,7 +104,7 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
         raise FileExistsError(f"{out} is not empty; choose another --out, nothing is overwritten")
     pick_device(device)  # before there is anything in the folder
     console.print(f"Drawing handwritten digits into {out}/data, as Pascal VOC and as COCO data")
-    write_digits(out / "data", train=TRAINING_PICTURES)
+    write_digits(out / "data", train=TRAINING_PICTURES, val=VALIDATION_PICTURES)
     held_out = read_data(out / "data", "val")
     outcomes: dict[str, Outcome] = {}
     for name, title in DETECTORS.items():

@@ -33,6 +33,8 @@ def settings(neck: str = "fpn", pool: str = "roi_align", agnostic: bool = False,
             | model,
             "rpn": {
                 "anchor_sizes": [[8], [16], [32], [64], [128]] if neck == "fpn" else [[16, 32, 64]],
+                "pre_nms": 100,
+                "train_pre_nms": 200,
                 "post_nms": 30,
                 "train_post_nms": 40,
             },
@@ -258,8 +260,8 @@ def test_one_picture_is_learnt_by_heart() -> None:
     assert images.sizes == [(64, 96)]
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(detector.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 70)
-    for _ in range(100):
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 55)
+    for _ in range(80):
         optimizer.zero_grad()
         torch.stack(list(detector.losses(images, [objects], generator).values())).sum().backward()
         optimizer.step()
