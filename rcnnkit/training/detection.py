@@ -30,12 +30,13 @@ from rcnnkit.proposals.fit import REACHED, reach
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import LossSum
 from rcnnkit.text import count
-from rcnnkit.training.loop import Batch, Task, fit
+from rcnnkit.training.loop import fit
 from rcnnkit.training.preflight import list_counts, preflight
 from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.ranks import readers
 from rcnnkit.training.run import Run
 from rcnnkit.training.start import class_weights, measure_targets, start
+from rcnnkit.training.task import Batch, Task
 
 log = logging.getLogger("rcnnkit")
 MISSED = 0.8  # share of objects that anchors reach from which nothing need be done about it

@@ -17,10 +17,11 @@ from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.images import Preprocessing
 from rcnnkit.matching import BACKGROUND, match
 from rcnnkit.structures import LossSum
-from rcnnkit.training.loop import Task, seed_of
+from rcnnkit.training.gradient import seed_of
 from rcnnkit.training.optimizers import Part
 from rcnnkit.training.run import Run
 from rcnnkit.training.schedule import STATED_BATCH, learning_rate
+from rcnnkit.training.task import Task
 from rcnnkit.training.windows import Pictures, Windows
 
 
