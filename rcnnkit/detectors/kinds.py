@@ -31,8 +31,14 @@ class Kind:
 
     title: str
     paper: str
-    network: Literal["whole", "regions"]  # a whole network sees each window; or a backbone sees the picture once
+    model: type[Model]
     build: Callable[[DetectorSettings, Classes], Model]
+    network: Literal["whole", "regions"]  # a whole network sees each window; or a backbone sees the picture once
+    trainer: str = "rcnnkit.training.detection.train_detector"  # stands above this file: imported to train one
+
+    @property
+    def has_rpn(self) -> bool:
+        return issubclass(self.model, FasterRCNN)
 
 
 def rcnn(settings: DetectorSettings, classes: Classes) -> RCNN:
@@ -56,13 +62,16 @@ def classifier(settings: DetectorSettings, classes: Classes) -> Classifier:
     return Classifier(window_network(settings), *classes, settings.input, settings.classifier)
 
 
+OF_RCNN, OF_CLASSIFIER = "rcnnkit.training.rcnn_stages.train_rcnn", "rcnnkit.training.classification.train_classifier"
 KINDS = {
-    RCNN.kind: Kind("R-CNN", "arXiv:1311.2524", "whole", rcnn),
-    FastRCNN.kind: Kind("Fast R-CNN", "arXiv:1504.08083", "regions", fast_rcnn),
-    FasterRCNN.kind: Kind("Faster R-CNN", "arXiv:1506.01497", "regions", faster_rcnn),
-    Classifier.kind: Kind("classifier", "arXiv:1311.2524", "whole", classifier),
+    kind.model.kind: kind
+    for kind in (
+        Kind("R-CNN", "arXiv:1311.2524", RCNN, rcnn, "whole", OF_RCNN),
+        Kind("Fast R-CNN", "arXiv:1504.08083", FastRCNN, fast_rcnn, "regions"),
+        Kind("Faster R-CNN", "arXiv:1506.01497", FasterRCNN, faster_rcnn, "regions"),
+        Kind("classifier", "arXiv:1311.2524", Classifier, classifier, "whole", OF_CLASSIFIER),
+    )
 }
-
 
 # Detectors by their names in folders and options, in the order of their papers.
 DETECTORS = {name.replace("_", "-"): kind.title for name, kind in KINDS.items() if name != Classifier.kind}

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from rcnnkit.benchmark.options import Options
 from rcnnkit.detectors.detector import Detector
-from rcnnkit.detectors.kinds import DETECTORS, build
+from rcnnkit.detectors.kinds import DETECTORS, KINDS, build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.exporting.runtimes import RUNTIMES, Exported
 from rcnnkit.images import Array
@@ -119,7 +119,7 @@ def trained(files: Sequence[Path]) -> list[Contender]:
         if name in by_name:
             raise ValueError(f"{by_name[name].weights} and {file} both hold a {DETECTORS[name]}; give one of each kind")
         settings = DetectorSettings.of_weights(about["settings"])
-        if name != "faster-rcnn" and settings.proposals.method == "precomputed":
+        if KINDS[about["kind"]].model.takes_proposals and settings.proposals.method == "precomputed":
             raise ValueError(
                 f'{file} was made for proposals that are given to it (proposals.method = "precomputed"), which are no'
                 " part of a benchmark; take one that finds its own"
