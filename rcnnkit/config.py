@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import model_validator
 
@@ -17,8 +17,10 @@ from rcnnkit.training.schedule import AlternatingSettings, TrainSettings
 class Settings(DetectorSettings):
     """Everything that makes a run."""
 
+    renamed: ClassVar = {"features": "feature_store"}  # sections
+
     data: DataSettings
-    features: FeatureSettings = FeatureSettings()
+    feature_store: FeatureSettings = FeatureSettings()
     augment: AugmentSettings = AugmentSettings()
     train: TrainSettings = TrainSettings()
     alternating: AlternatingSettings = AlternatingSettings()

@@ -56,6 +56,9 @@ def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
         raise SettingsError(f"{file} is not UTF-8 text ({error}); save it as UTF-8") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{file} is not TOML: {error}") from None
+    for old, section in Settings.renamed.items():
+        if old in values and section not in values:  # both are an error, which is found below
+            values[section] = values.pop(old)
     _rebase(values, file)
     changed = override(values, overrides, str(file))
     return check_settings(values, str(file), changed)
@@ -78,6 +81,7 @@ def override(values: dict[str, Any], overrides: Sequence[str], source: str) -> s
             raise SettingsError(f"{each} is not UTF-8, as the run's settings.toml has to be; rename it") from None
         key, equals, text = each.partition("=")
         section, _, name = key.strip().partition(".")
+        section = Settings.renamed.get(section, section)
         if not (equals and section and name) or "." in name:
             raise SettingsError(f"{each!r} is not of the form section.key=value, such as train.batch=8")
         if not isinstance(values.setdefault(section, {}), dict):

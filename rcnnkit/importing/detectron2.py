@@ -108,7 +108,7 @@ def _settings(state: Mapping[str, Tensor], pyramid: bool, bottom: str, classes: 
                 "aligned": True,
             },
             "proposals": {"method": "precomputed", "count": 1000} if fast else {},
-            "rpn": {"anchors": "detectron2", "anchor_sizes": [[size] for size in SIZES] if pyramid else [SIZES]}
+            "rpn": {"anchor_layout": "detectron2", "anchor_sizes": [[size] for size in SIZES] if pyramid else [SIZES]}
             | sides
             | (kept if pyramid else {"pre_nms": 6000, "train_pre_nms": 12000}),
             "head": {"class_agnostic": deltas is not None and len(deltas) == 4 and classes > 1} | sides,

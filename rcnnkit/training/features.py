@@ -32,7 +32,8 @@ GB = 1e9
 
 
 class FeatureSettings(Section):
-    """[features]: where R-CNN keeps the features of its windows while the SVMs and the box regression are trained."""
+    """[feature_store]: where R-CNN keeps the features of its windows while the SVMs and the box regression are
+    trained."""
 
     folder: Path | None = None
     """The folder they are kept in. Not given: features/ in the run's folder."""
@@ -80,7 +81,7 @@ class Features:
         large = np.cumsum([HALF * len(w) * widths[0] for w in windows])
         if sum(small) > disk_gb * GB:
             raise ValueError(
-                f"features.disk_gb = {disk_gb:g}, but the features of the objects and of what is near them take"
+                f"feature_store.disk_gb = {disk_gb:g}, but the features of the objects and of what is near them take"
                 f" {sum(small) / GB:.3g} GB; allow more, or set rcnn.box_regression = false"
             )
         room = disk_gb * GB - sum(small)
@@ -93,7 +94,7 @@ class Features:
         if self.bytes - done > (free := shutil.disk_usage(existing).free):
             raise ValueError(
                 f"{existing} has {free / GB:.1f} GB left, but {(self.bytes - done) / GB:.1f} GB of features are to be"
-                " written; set features.disk_gb lower, or features.folder to another disk"
+                " written; set feature_store.disk_gb lower, or feature_store.folder to another disk"
             )
 
     def begin(self, network: str) -> list[int]:
@@ -127,7 +128,7 @@ class Features:
         if not own:
             raise ValueError(
                 f"{self.folder} holds features of a network already, and this one is yet to be trained; set"
-                " features.folder to another, or rcnn.fine_tune = false to use the network as it is"
+                " feature_store.folder to another, or rcnn.fine_tune = false to use the network as it is"
             )
         for file in [self.folder / ABOUT, *self.folder.glob("*.safetensors")]:
             file.unlink()
@@ -140,12 +141,12 @@ class Features:
         except FileNotFoundError:
             return False
         except ValueError:
-            raise ValueError(f"{file} is damaged; delete the folder, or set features.folder to another") from None
+            raise ValueError(f"{file} is damaged; delete the folder, or set feature_store.folder to another") from None
         for name, value in self.about.items():
             if value != found.get(name):
                 raise ValueError(
                     f"{self.folder} holds features of another {name} ({found.get(name)}, not {value});"
-                    " delete the folder, or set features.folder to another"
+                    " delete the folder, or set feature_store.folder to another"
                 )
         return True
 
