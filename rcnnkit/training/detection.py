@@ -140,9 +140,8 @@ def train_detector(run: Run) -> Path:
         log.warning("%s has no object to learn %s from; they will not be found", training.name, few(missing))
     detector = start(run, training, Detector)  # before the proposals: weights may be the wrong ones
     if not settings.train.rpn_only:
-        head = detector.get_submodule("head")
-        assert isinstance(head, BoxHead)
-        head.class_weights = class_weights(settings.train, training, head.score_layer)
+        for head in (part for part in detector.modules() if isinstance(part, BoxHead)):
+            head.class_weights = class_weights(settings.train, training, head.score_layer)
     warn_of_crowds(detector, training, validation)
     store = None
     if detector.takes_proposals:
