@@ -148,11 +148,11 @@ def _search(detector: Detector, paths: Sequence[Path], batch: int) -> Iterator[t
                 said = isinstance(error, OSError | ValueError)  # by name
                 errors[path] = error if said else RuntimeError(f"{path}: {_reason(error)}")
         try:
-            found = dict(zip(arrays, detector(list(arrays.values())), strict=True))
+            answers = dict(zip(arrays, detector(list(arrays.values())), strict=True))
         except FAILURES:
-            found = {}  # one of them may be at fault: each alone
+            answers = {}  # one of them may be at fault: each alone
         for path in some:
-            detections = found.get(path)
+            detections = answers.get(path)
             if path in arrays and detections is None:
                 try:
                     detections = detector(arrays[path])

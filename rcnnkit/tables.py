@@ -123,12 +123,12 @@ def checked_table(checked: Checked, shown: int = 3) -> Group:
         classes = len(objects.dataset.class_names)
         table.add_row(split, *(f"{number:,}" for number in (len(objects.dataset), empty, len(objects), classes)))
     lines: list[Table | str] = [table]
-    for found in by_kind(checked.findings):
-        kind = found[0].kind
-        lines += ["", f"{kind.severity}: {kind.title} ({len(found):,}, {kind.name})"]
-        lines += [f"  {finding}" for finding in found[:shown]]
-        if len(found) > shown:
-            lines.append(f"  … and {len(found) - shown:,} more")
+    for findings in by_kind(checked.findings):
+        kind = findings[0].kind
+        lines += ["", f"{kind.severity}: {kind.title} ({len(findings):,}, {kind.name})"]
+        lines += [f"  {finding}" for finding in findings[:shown]]
+        if len(findings) > shown:
+            lines.append(f"  … and {len(findings) - shown:,} more")
         lines.append(f"  {kind.fix}")
     totals = ", ".join(count(checked.count(severity), severity) for severity in SEVERITIES)
     return Group(*lines, "", totals)

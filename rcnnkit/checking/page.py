@@ -92,17 +92,17 @@ def _square(severity: Severity) -> str:
 def _findings(checked: Checked) -> Iterator[str]:
     if not checked.findings:
         yield "<p>Nothing.</p>"
-    for found in by_kind(checked.findings):
-        kind = found[0].kind
+    for findings in by_kind(checked.findings):
+        kind = findings[0].kind
         items = "".join(
             f"<li>{text(finding.file)}{': ' + text(finding.where) if finding.where else ''}"
             f"{' (' + text(finding.split) + ')' if finding.split else ''}: {text(finding.message)}</li>"
-            for finding in found[:LISTED]
+            for finding in findings[:LISTED]
         )
-        more = f'<p class="soft">… and {len(found) - LISTED:,} more</p>' if len(found) > LISTED else ""
+        more = f'<p class="soft">… and {len(findings) - LISTED:,} more</p>' if len(findings) > LISTED else ""
         yield (
             f"<details{' open' if kind.severity != 'note' else ''}>"
-            f"<summary>{_square(kind.severity)}{kind.severity}: {text(kind.title)} <b>{len(found):,}</b>"
+            f"<summary>{_square(kind.severity)}{kind.severity}: {text(kind.title)} <b>{len(findings):,}</b>"
             f" <code>{kind.name}</code></summary>"
             f"<p>{text(kind.fix)}</p><ul>{items}</ul>{more}</details>"
         )

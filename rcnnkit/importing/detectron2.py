@@ -126,10 +126,10 @@ def _check_pixels(state: dict[str, Any], source: str) -> None:
     """Take the pixels' normalisation out of `state`, where it is. Raises ValueError if it is not the zoo's."""
     expected = {"pixel_mean": PIXEL_MEAN, "pixel_std": (1.0, 1.0, 1.0)}
     for name, values in expected.items():
-        found = state.pop(name, None)
-        if found is not None and not torch.allclose(found.flatten().float(), torch.tensor(values), atol=1e-3):
+        tensor = state.pop(name, None)
+        if tensor is not None and not torch.allclose(tensor.flatten().float(), torch.tensor(values), atol=1e-3):
             raise ValueError(
-                f"{source} has {name} = {found.flatten().tolist()}, and the model zoo's networks have {list(values)};"
+                f"{source} has {name} = {tensor.flatten().tolist()}, and the model zoo's networks have {list(values)};"
                 " of others too little is known to give their answers"
             )
 

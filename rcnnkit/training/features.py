@@ -137,15 +137,15 @@ class Features:
         """Whether there are features already. Raises ValueError if they are others."""
         file = self.folder / ABOUT
         try:
-            found = json.loads(file.read_bytes())
+            content = json.loads(file.read_bytes())
         except FileNotFoundError:
             return False
         except ValueError:
             raise ValueError(f"{file} is damaged; delete the folder, or set feature_store.folder to another") from None
         for name, value in self.about.items():
-            if value != found.get(name):
+            if value != content.get(name):
                 raise ValueError(
-                    f"{self.folder} holds features of another {name} ({found.get(name)}, not {value});"
+                    f"{self.folder} holds features of another {name} ({content.get(name)}, not {value});"
                     " delete the folder, or set feature_store.folder to another"
                 )
         return True
@@ -188,10 +188,10 @@ class Features:
         Raises:
             ValueError: the file is damaged.
         """
-        found = self._get(picture, name)
-        if found is None:
+        array = self._get(picture, name)
+        if array is None:
             raise ValueError(f"{self.path(picture)} has no {name}; delete it, and it is computed again")
-        return found
+        return array
 
     def _names(self, picture: int) -> set[str]:
         """What is kept of a picture; of a damaged file nothing."""

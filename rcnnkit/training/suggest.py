@@ -132,7 +132,7 @@ def is_data(path: Path) -> bool:
 
 
 def settings_of(
-    source: Path, given: Sequence[str] = (), *, start: str | None = None, minutes: float | None = None
+    source: Path, overrides: Sequence[str] = (), *, start: str | None = None, minutes: float | None = None
 ) -> tuple[Settings, Suggestion | None]:
     """The settings in a file; or those that are chosen for a data set, and why.
 
@@ -142,12 +142,12 @@ def settings_of(
         ValueError: `start` or `minutes` is given, and `source` is a file of settings.
     """
     if is_data(source):
-        suggestion = suggest(source, given, start=start, minutes=minutes)
+        suggestion = suggest(source, overrides, start=start, minutes=minutes)
         return suggestion.settings, suggestion
     for flag, value, setting in (("--start", start, "train.init"), ("--minutes", minutes, "train.iterations")):
         if value is not None:
             raise ValueError(f"{flag} {value} is for a data set, and {source} is not one; set {setting} instead")
-    return read_settings(source, given), None
+    return read_settings(source, overrides), None
 
 
 def suggest(
