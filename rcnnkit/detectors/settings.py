@@ -57,7 +57,7 @@ class ModelSettings(PoolSettings, NetworkSettings):
             raise ValueError(
                 f'fpn_channels = {self.fpn_channels} cannot be cut into the 32 groups of fpn_norm = "group"'
             )
-        by_region = network.last_stage if self.neck != "fpn" and self.kind in ("fast_rcnn", "faster_rcnn") else ""
+        by_region = network.last_stage if self.neck != "fpn" and self.kind not in ("rcnn", "classifier") else ""
         most = network.stages - bool(by_region)
         if self.frozen_stages > most:
             would = f"would freeze {by_region}, the per-region head" if by_region else "are more stages than there are"
