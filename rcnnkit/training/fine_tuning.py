@@ -100,10 +100,11 @@ class Pools:
     def __init__(self, detector: RCNN, windows: Sequence[Windows]) -> None:
         options = detector.settings
         foreground, background = [], []
-        for i, each in enumerate(windows):
-            matched = match(each.boxes, each.targets, options.foreground_iou, options.foreground_iou)
+        for i, of_picture in enumerate(windows):
+            targets = of_picture.targets
+            matched = match(of_picture.boxes, targets, options.foreground_iou, options.foreground_iou)
             rows = torch.stack(
-                [torch.full_like(matched, i), torch.arange(len(matched)), detector.label(matched, each.targets)], dim=1
+                [torch.full_like(matched, i), torch.arange(len(matched)), detector.label(matched, targets)], dim=1
             ).int()  # tens of millions of them
             foreground.append(rows[matched >= 0])
             background.append(rows[matched == BACKGROUND])

@@ -186,10 +186,10 @@ def _left_behind(task: Task[Any], batch: Batch, error: NonFiniteLoss) -> str:
         folder, command = leave(run, task.model, guilty, error.losses, task.history)
         if folder != run.folder:
             save_checkpoint(folder, task.model, task.optimizer, run.settings, run.progress, task.average)
-        left = f"{folder} has these pictures as the network saw them. This repeats the iteration:\n{command}"
+        advice = f"{folder} has these pictures as the network saw them. This repeats the iteration:\n{command}"
     except OSError as problem:
-        left = f"What is needed to repeat this iteration could not be kept ({problem})"
-    return run.ranks.from_first(left)
+        advice = f"What is needed to repeat this iteration could not be kept ({problem})"
+    return run.ranks.from_first(advice)
 
 
 def _due(task: Task[Any]) -> bool:
