@@ -34,7 +34,7 @@ class Kind:
     model: type[Model]
     build: Callable[[DetectorSettings, Classes], Model]
     network: Literal["whole", "regions"]  # a whole network sees each window; or a backbone sees the picture once
-    trainer: str = "rcnnkit.training.detection.train_detector"  # stands above this file: imported to train one
+    trainer: str = "detection.train_detector"  # in rcnnkit.training, which is above this file: imported to train one
 
     @property
     def has_rpn(self) -> bool:
@@ -62,14 +62,13 @@ def classifier(settings: DetectorSettings, classes: Classes) -> Classifier:
     return Classifier(window_network(settings), *classes, settings.input, settings.classifier)
 
 
-OF_RCNN, OF_CLASSIFIER = "rcnnkit.training.rcnn_stages.train_rcnn", "rcnnkit.training.classification.train_classifier"
 KINDS = {
     kind.model.kind: kind
     for kind in (
-        Kind("R-CNN", "arXiv:1311.2524", RCNN, rcnn, "whole", OF_RCNN),
+        Kind("R-CNN", "arXiv:1311.2524", RCNN, rcnn, "whole", "rcnn_stages.train_rcnn"),
         Kind("Fast R-CNN", "arXiv:1504.08083", FastRCNN, fast_rcnn, "regions"),
         Kind("Faster R-CNN", "arXiv:1506.01497", FasterRCNN, faster_rcnn, "regions"),
-        Kind("classifier", "arXiv:1311.2524", Classifier, classifier, "whole", OF_CLASSIFIER),
+        Kind("classifier", "arXiv:1311.2524", Classifier, classifier, "whole", "classification.train_classifier"),
     )
 }
 

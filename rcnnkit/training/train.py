@@ -90,7 +90,7 @@ def _train(
 def trainer(kind: str) -> Callable[[Run], Path]:
     """What trains a model of this kind."""
     module, _, name = KINDS[kind].trainer.rpartition(".")
-    function: Callable[[Run], Path] = getattr(import_module(module), name)
+    function: Callable[[Run], Path] = getattr(import_module(f"rcnnkit.training.{module}"), name)
     return function
 
 

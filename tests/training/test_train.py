@@ -35,5 +35,5 @@ def test_run_folders(tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_names_what_trains_it(kind: str) -> None:
     train_kind = trainer(kind)
-    assert f"{train_kind.__module__}.{train_kind.__qualname__}" == KINDS[kind].trainer
+    assert f"{train_kind.__module__}.{train_kind.__qualname__}" == f"rcnnkit.training.{KINDS[kind].trainer}"
     assert list(inspect.signature(train_kind).parameters) == ["run"]
