@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -36,6 +37,13 @@ class DetectedFile:
     detections: Detections | None = None  # on the CPU; None: it could not be read or searched
     drawn: Path | None = None  # the new picture, with boxes
     error: Exception | None = None  # why one of these is missing
+
+    def summary(self, min_score: float) -> str:
+        """What was found from this score on, for people: "street.jpg: 2 car, 1 dog"."""
+        names = self.detections.above(min_score).names if self.detections is not None else ()
+        counts = ", ".join(f"{number} {name}" for name, number in Counter(names).items())
+        as_png = f"; drawn in {self.drawn}" if self.drawn and self.drawn.suffix != ".jpg" else ""
+        return f"{self.path}: {counts or f'nothing that scores {min_score:g}'}{as_png}"
 
 
 def detect_files(
@@ -140,11 +148,11 @@ def _search(detector: Detector, paths: Sequence[Path], batch: int) -> Iterator[t
                 said = isinstance(error, OSError | ValueError)  # by name
                 errors[path] = error if said else RuntimeError(f"{path}: {_reason(error)}")
         try:
-            found = dict(zip(arrays, detector(list(arrays.values())), strict=True))
+            answers = dict(zip(arrays, detector(list(arrays.values())), strict=True))
         except FAILURES:
-            found = {}  # one of them may be at fault: each alone
+            answers = {}  # one of them may be at fault: each alone
         for path in some:
-            detections = found.get(path)
+            detections = answers.get(path)
             if path in arrays and detections is None:
                 try:
                     detections = detector(arrays[path])

@@ -16,6 +16,11 @@ from rcnnkit.proposals.recall import SELECTIONS, Coverage
 from rcnnkit.text import count
 
 
+def result_table(result: Evaluation | Accuracy) -> Group | Table:
+    """What `rcnnkit evaluate` prints."""
+    return accuracy_table(result) if isinstance(result, Accuracy) else evaluation_table(result)
+
+
 def evaluation_table(result: Evaluation) -> Group:
     """Both tables of a detector, for `rich.print` or a `rich.console.Console`."""
     return Group(class_table(result), "", coco_table(result))
@@ -118,12 +123,12 @@ def checked_table(checked: Checked, shown: int = 3) -> Group:
         classes = len(objects.dataset.class_names)
         table.add_row(split, *(f"{number:,}" for number in (len(objects.dataset), empty, len(objects), classes)))
     lines: list[Table | str] = [table]
-    for found in by_kind(checked.findings):
-        kind = found[0].kind
-        lines += ["", f"{kind.severity}: {kind.title} ({len(found):,}, {kind.name})"]
-        lines += [f"  {finding}" for finding in found[:shown]]
-        if len(found) > shown:
-            lines.append(f"  … and {len(found) - shown:,} more")
+    for findings in by_kind(checked.findings):
+        kind = findings[0].kind
+        lines += ["", f"{kind.severity}: {kind.title} ({len(findings):,}, {kind.name})"]
+        lines += [f"  {finding}" for finding in findings[:shown]]
+        if len(findings) > shown:
+            lines.append(f"  … and {len(findings) - shown:,} more")
         lines.append(f"  {kind.fix}")
     totals = ", ".join(count(checked.count(severity), severity) for severity in SEVERITIES)
     return Group(*lines, "", totals)

@@ -59,7 +59,7 @@ background_iou = 0.2
 samples = 64
 foreground_share = 0.3
 beta = 1.0
-anchors = "detectron2"
+anchor_layout = "detectron2"
 
 [head]
 hidden = 48
@@ -92,7 +92,7 @@ size = 64
 context = 4
 square = true
 layer = "pool5"
-scores = "softmax"
+scorer = "softmax"
 box_regression = false
 fine_tune = false
 samples = 20
@@ -115,7 +115,7 @@ score_threshold = -0.5
 nms_iou = 0.4
 max_detections = 50
 
-[features]
+[feature_store]
 folder = "somewhere"
 disk_gb = 1.5
 memory_gb = 0
@@ -554,7 +554,7 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.
     elsewhere.mkdir()
     file.write_text(
         '[data]\nroot = "../data"\nimages = "/pictures"\n[train]\ninit = "start.safetensors"\n'
-        '[proposals]\nfolder = "kept"\n[features]\nfolder = "kept too"\n'
+        '[proposals]\nfolder = "kept"\n[feature_store]\nfolder = "kept too"\n'
     )
     monkeypatch.chdir(tmp_path)
     near = Path("project/settings")
@@ -564,7 +564,7 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.
         assert read.data.root == base.parent / "data"
         assert read.data.images == Path("/pictures")
         assert read.train.init == base / "start.safetensors"
-        assert (read.proposals.folder, read.features.folder) == (base / "kept", base / "kept too")
+        assert (read.proposals.folder, read.feature_store.folder) == (base / "kept", base / "kept too")
         assert read.train.resume == Path("runs/one")  # of the command line: relative to the current folder
     write_settings(read, elsewhere / "settings.toml")
     monkeypatch.chdir(elsewhere)  # a run goes on wherever it is started
@@ -648,6 +648,24 @@ def test_learning_rates_go_by_their_old_names_too(tmp_path: Path) -> None:
     assert complaint(file, "train.lr=fast").startswith("the command line: train.lr_for_16 = 'fast': ")
     file.write_text('[data]\nroot = "here"\n[train]\nlr = 0.5\nlr_for_16 = 0.5\n')
     assert complaint(file) == (f"{file}: train.lr_for_16 and lr, its old name, are both given; keep lr_for_16")
+
+
+def test_a_section_and_its_settings_go_by_their_old_names_too(tmp_path: Path) -> None:
+    file = tmp_path / "old.toml"
+    old = '[data]\nroot = "d"\n[features]\nfolder = "kept"\n[rpn]\nanchors = "detectron2"\n[rcnn]\nscores = "softmax"\n'
+    file.write_text(old)
+    read = read_settings(file)
+    assert read.feature_store.folder == tmp_path / "kept"  # relative to the file, as by the new name
+    assert (read.rpn.anchor_layout, read.rcnn.scorer) == ("detectron2", "softmax")
+    write_settings(read, tmp_path / "new.toml")
+    assert read_settings(tmp_path / "new.toml") == read
+    for section in ("features", "feature_store"):
+        for path in (file, tmp_path / "new.toml"):
+            assert read_settings(path, [f"{section}.disk_gb=3"]).feature_store.disk_gb == 3
+    assert complaint(file, "features.disk_gb=-3").startswith("the command line: feature_store.disk_gb = -3: ")
+    assert check_settings({"data": {"root": "d"}, "features": {"disk_gb": 3}}, "a.toml").feature_store.disk_gb == 3
+    file.write_text(f"{old}[feature_store]\ndisk_gb = 3\n")
+    assert complaint(file) == f"{file}: feature_store and features, its old name, are both given; keep feature_store"
 
 
 def test_every_kind_is_in_the_table() -> None:

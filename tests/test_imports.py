@@ -29,7 +29,7 @@ TIERS = [
     ["detectors/"],
     ["inference"],
     ["weights"],
-    ["about", "compression", "drawing/", "data/", "evaluation/", "exporting/", "importing/"],
+    ["compression", "drawing/", "data/", "evaluation/", "exporting/", "importing/", "info"],
     ["checking/"],
     ["detecting", "tables", "terminal"],
     ["training.schedule", "training.windows"],

@@ -136,12 +136,12 @@ def check_data(
 
 
 def _of_reader(problems: Findings, split: str) -> list[Finding]:
-    found = [Finding(STOPS_TRAINING, split, each.file, each.where, each.message) for each in problems]
+    findings = [Finding(STOPS_TRAINING, split, each.file, each.where, each.message) for each in problems]
     for what, (number, first) in problems.warnings.items():
         if what not in SAID_OF_EACH:
             also = f" (there are {number:,}, of which this is the first)" if number > 1 else ""
-            found.append(Finding(READER, split, first.file, first.where, f"{what}{also}: {first.message}"))
-    return found
+            findings.append(Finding(READER, split, first.file, first.where, f"{what}{also}: {first.message}"))
+    return findings
 
 
 def _together(parts: Sequence[Dataset]) -> Dataset:

@@ -61,10 +61,10 @@ class Finding:
 
 def by_kind(findings: Sequence[Finding]) -> list[list[Finding]]:
     """The findings of each kind, and of each severity of it, in their order."""
-    found: dict[Kind, list[Finding]] = {}
+    groups: dict[Kind, list[Finding]] = {}
     for finding in findings:
-        found.setdefault(finding.kind, []).append(finding)
-    return list(found.values())
+        groups.setdefault(finding.kind, []).append(finding)
+    return list(groups.values())
 
 
 # What training refuses

@@ -12,7 +12,7 @@ from rcnnkit.checking.boxes import SAME
 from rcnnkit.checking.findings import CROWDED, TINY, TOO_MANY, UNREACHED, Finding
 from rcnnkit.checking.objects import Objects
 from rcnnkit.detectors.detector import Detector, Limit
-from rcnnkit.detectors.kinds import build
+from rcnnkit.detectors.kinds import KINDS, build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.proposals.fit import REACHED, fit_anchors, reach
 from rcnnkit.structures import Array
@@ -38,7 +38,7 @@ def input_sides(objects: Objects, settings: DetectorSettings) -> Tensor:
 def check_sizes(objects: Objects, settings: DetectorSettings, split: str, training: bool) -> Iterator[Finding]:
     """Objects that fall between the cells of the finest map; in training, those that no anchor reaches, too."""
     sides = input_sides(objects, settings)
-    if not len(sides) or settings.model.kind not in ("fast_rcnn", "faster_rcnn"):
+    if not len(sides) or KINDS[settings.model.kind].network == "whole":
         return
     finest = settings.model.strides[0]
     places = np.flatnonzero(~objects.crowd)[(sides < finest).all(dim=1).numpy()].tolist()
@@ -52,7 +52,7 @@ def check_sizes(objects: Objects, settings: DetectorSettings, split: str, traini
             f" {objects.written(least)}"
         )
         yield Finding(kind, split, objects.file(least), objects.name(least), message, objects.box(least))
-    if training and settings.model.kind == "faster_rcnn":
+    if training and KINDS[settings.model.kind].has_rpn:
         yield from _unreached(objects, sides, settings, split)
 
 

@@ -115,7 +115,7 @@ def _run() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        from rcnnkit.training.loop import NonFiniteLoss
+        from rcnnkit.training.gradient import NonFiniteLoss
         from rcnnkit.training.stopping import Interrupted
 
         if isinstance(error, Interrupted):

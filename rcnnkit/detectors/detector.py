@@ -45,7 +45,6 @@ class Detector(Model):
     shares_features = True  # all regions of a picture take theirs from the same maps
     pool: RegionPool
     count: int  # proposals of a picture, at most, when detecting
-    takes_proposals = False  # the call's
     proposer: ProposalMethod | None = None  # asked for regions that did not come with the pictures
     half_precision = (
         'to detect in half precision, call rcnnkit.load(file, precision="bf16" or "fp16") or'

@@ -31,8 +31,14 @@ class Kind:
 
     title: str
     paper: str
-    network: Literal["whole", "regions"]  # a whole network sees each window; or a backbone sees the picture once
+    model: type[Model]
     build: Callable[[DetectorSettings, Classes], Model]
+    network: Literal["whole", "regions"]  # a whole network sees each window; or a backbone sees the picture once
+    trainer: str = "detection.train_detector"  # in rcnnkit.training, which is above this file: imported to train one
+
+    @property
+    def has_rpn(self) -> bool:
+        return issubclass(self.model, FasterRCNN)
 
 
 def rcnn(settings: DetectorSettings, classes: Classes) -> RCNN:
@@ -57,12 +63,14 @@ def classifier(settings: DetectorSettings, classes: Classes) -> Classifier:
 
 
 KINDS = {
-    RCNN.kind: Kind("R-CNN", "arXiv:1311.2524", "whole", rcnn),
-    FastRCNN.kind: Kind("Fast R-CNN", "arXiv:1504.08083", "regions", fast_rcnn),
-    FasterRCNN.kind: Kind("Faster R-CNN", "arXiv:1506.01497", "regions", faster_rcnn),
-    Classifier.kind: Kind("classifier", "arXiv:1311.2524", "whole", classifier),
+    kind.model.kind: kind
+    for kind in (
+        Kind("R-CNN", "arXiv:1311.2524", RCNN, rcnn, "whole", "rcnn_stages.train_rcnn"),
+        Kind("Fast R-CNN", "arXiv:1504.08083", FastRCNN, fast_rcnn, "regions"),
+        Kind("Faster R-CNN", "arXiv:1506.01497", FasterRCNN, faster_rcnn, "regions"),
+        Kind("classifier", "arXiv:1311.2524", Classifier, classifier, "whole", "classification.train_classifier"),
+    )
 }
-
 
 # Detectors by their names in folders and options, in the order of their papers.
 DETECTORS = {name.replace("_", "-"): kind.title for name, kind in KINDS.items() if name != Classifier.kind}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,8 @@ class RCNNSettings(SVMSettings):
     code's.
     """
 
+    renamed: ClassVar = {"scores": "scorer"}
+
     size: Count = 0
     """Sides of a warped window, pixels (R-CNN 2.1). 0: 227 with alexnet and caffenet, 224 with the others."""
     context: Count = 16
@@ -38,7 +40,7 @@ class RCNNSettings(SVMSettings):
     A)."""
     layer: Layer = "fc7"
     """The layer whose features the SVMs see (R-CNN 3.2)."""
-    scores: Literal["svm", "softmax"] = "svm"
+    scorer: Literal["svm", "softmax"] = "svm"
     """What scores a region. svm: the margins of the SVMs. softmax: the probabilities of the fine-tuned network (R-CNN
     appendix B)."""
     box_regression: bool = True
@@ -64,7 +66,7 @@ class RCNNSettings(SVMSettings):
     batch: Positive = 128
     """Windows that go through the network at a time."""
     score_threshold: float = -1.0
-    """The least score of a detection: an SVM's margin, or with scores = "softmax" a probability. -1 is that of the
+    """The least score of a detection: an SVM's margin, or with scorer = "softmax" a probability. -1 is that of the
     released demo."""
     nms_iou: Share = 0.3
     """A detection is dropped if a better one of its class overlaps it by a larger IoU (released code)."""
@@ -137,7 +139,7 @@ class RCNN(Detector):
 
     @property
     def scores_are_margins(self) -> bool:
-        return self.settings.scores == "svm"
+        return self.settings.scorer == "svm"
 
     def limits(self, training: bool = False) -> list[Limit]:
         known = Limit("rcnn.max_detections", self.max_detections, of_class=True), Limit("proposals.count", self.count)
@@ -146,7 +148,7 @@ class RCNN(Detector):
     @property
     def last_layer(self) -> Layer:
         """The last one that detecting needs."""
-        return "fc7" if self.settings.scores == "softmax" else self.settings.layer
+        return "fc7" if self.settings.scorer == "softmax" else self.settings.layer
 
     def batches(self, pictures: Sequence[Picture]) -> list[ImageBatch]:
         return self.preprocessing.one_by_one(pictures, self.device)
@@ -214,7 +216,7 @@ class RCNN(Detector):
     def score(self, features: dict[str, Tensor]) -> Tensor:
         """(R, K): margins, or probabilities; in float32, as scores a little apart must not become ties."""
         with torch.autocast(self.device.type, enabled=False):
-            if self.settings.scores == "softmax":
+            if self.settings.scorer == "softmax":
                 return self.score_layer(features["fc7"]).softmax(dim=1)[:, :-1]
             return F.linear(features[self.settings.layer], self.svm_weight, self.svm_bias)
 

@@ -57,7 +57,7 @@ class ModelSettings(PoolSettings, NetworkSettings):
             raise ValueError(
                 f'fpn_channels = {self.fpn_channels} cannot be cut into the 32 groups of fpn_norm = "group"'
             )
-        by_region = network.last_stage if self.neck != "fpn" and self.kind in ("fast_rcnn", "faster_rcnn") else ""
+        by_region = network.last_stage if self.neck != "fpn" and self.kind not in ("rcnn", "classifier") else ""
         most = network.stages - bool(by_region)
         if self.frozen_stages > most:
             would = f"would freeze {by_region}, the per-region head" if by_region else "are more stages than there are"
@@ -79,7 +79,7 @@ class DetectorSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _pretrained_weights_bring_their_normalisation(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or not isinstance(given := values.get("input", {}), dict):
+        if not isinstance(values, dict) or not isinstance(pixels := values.get("input", {}), dict):
             return values
         try:
             model = ModelSettings.model_validate(values.get("model", {}))
@@ -88,7 +88,7 @@ class DetectorSettings(Section):
         if not model.pretrained:
             return values
         mean, std = architecture(model.backbone).normalisation()
-        return values | {"input": {"mean": mean, "std": std} | given}
+        return values | {"input": {"mean": mean, "std": std} | pixels}
 
     @model_validator(mode="after")
     def _pretrained_weights_keep_it(self) -> Self:

@@ -136,12 +136,12 @@ class TracedPictures(Traced):
     def examples(self) -> tuple[Tensor, ...]:
         # Of two pictures, and of sides that differ, as tracing might take what is equal for the same.
         pixels = torch.randint(256, (2, 150, 200, 3), dtype=torch.uint8)
-        given = {
+        tensors = {
             "pixels": pixels,
             "sizes": torch.tensor([[150, 190], [140, 200]]),
             "proposals": torch.tensor([10.0, 20, 90, 80]).repeat(2, 7, 1) + torch.arange(7)[:, None],
         }
-        return tuple(given[name] for name in self.inputs)
+        return tuple(tensors[name] for name in self.inputs)
 
     def forward(self, pixels: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         """(B, H, W, 3) uint8 RGB, and what `inputs` names → boxes (B, D, 4), scores and labels (B, D), counts (B,).
@@ -149,7 +149,7 @@ class TracedPictures(Traced):
         Boxes are in the pixels of the input. Of each picture the first `counts` are detections, best first; the rest
         are zeros with the label −1.
         """
-        detector, given = self.detector, dict(zip(self.inputs[1:], others, strict=True))
+        detector, tensors = self.detector, dict(zip(self.inputs[1:], others, strict=True))
         original = pixels.shape[1:3]
         pixels = pixels.permute(0, 3, 1, 2)
         if self.with_preprocessing:
@@ -157,7 +157,7 @@ class TracedPictures(Traced):
             sizes = _rows(pixels, pixels.shape[2:])
             originals = _rows(pixels, original)
         else:
-            sizes = originals = given["sizes"].to(torch.float32)
+            sizes = originals = tensors["sizes"].to(torch.float32)
             down, across = (torch.arange(side, device=pixels.device) for side in original)
             seen = (down < sizes[:, :1])[:, None, :, None] & (across < sizes[:, 1:])[:, None, None, :]
             pixels = torch.where(seen, self.normalise(pixels.float()), 0.0)
@@ -170,7 +170,7 @@ class TracedPictures(Traced):
             proposals, objectness = self.propose(pixels, features, sizes)
             real = objectness > LOWEST
         else:
-            proposals = given["proposals"]
+            proposals = tensors["proposals"]
             real = proposals[..., 2] >= proposals[..., 0]
             objectness = torch.where(real, 1.0, -torch.inf)
             proposals = proposals * factor
@@ -226,10 +226,10 @@ class TracedPictures(Traced):
         kept = kept.transpose(1, 2).flatten(1)  # (B, P·K), so that ties go as in `suppress`
         most = head.max_detections or kept.shape[1]
         best = F.pad(kept, (0, most), value=-torch.inf).topk(most, dim=1)
-        found = best.values > LOWEST
-        labels = torch.where(found, best.indices % classes, -1)
+        real = best.values > LOWEST
+        labels = torch.where(real, best.indices % classes, -1)
         chosen = _rows_of(F.pad(boxes.reshape(boxes.shape[0], -1, 4), (0, 0, 0, most)), best.indices)
-        return chosen, best.values, labels, found.sum(1)
+        return chosen, best.values, labels, real.sum(1)
 
     def suppress(self, boxes: Tensor, scores: Tensor, iou: float, most: int) -> Tensor:
         """(B, G, N): the scores of those that stay, −∞ for the others; boxes (B, G, N, 4)."""

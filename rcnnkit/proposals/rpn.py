@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,8 @@ from rcnnkit.suppression import suppress
 
 class RPNSettings(MatchSettings):
     """[rpn]: the region proposal network of Faster R-CNN."""
+
+    renamed: ClassVar = {"anchors": "anchor_layout"}
 
     anchor_sizes: list[list[Factor]] = Field(default=[])
     """For each map, the square roots of its anchors' areas, pixels of the network's input. Empty: 8 strides of each map
@@ -56,7 +58,7 @@ class RPNSettings(MatchSettings):
     beta: NotNegative = 1 / 9
     """Where the smooth L1 loss of the boxes turns from square to straight, in units of the box targets. 1/9 is
     py-faster-rcnn's and torchvision's; 0 is a plain L1 loss, as in detectron2."""
-    anchors: Literal["torchvision", "detectron2"] = "torchvision"
+    anchor_layout: Literal["torchvision", "detectron2"] = "torchvision"
     """Where anchors lie. torchvision: rounded to whole pixels, as far apart as the sizes of picture and map say.
     detectron2: neither rounded nor measured, one stride apart."""
 
@@ -79,7 +81,7 @@ class RPNSettings(MatchSettings):
 
     def cells(self, strides: Sequence[int]) -> list[Tensor]:
         """The anchors of one cell of each map, (A, 4): see `cell_anchors`. Raises as `sizes`."""
-        rounded = self.anchors == "torchvision"
+        rounded = self.anchor_layout == "torchvision"
         return [cell_anchors(of_map, self.anchor_ratios, rounded) for of_map in self.sizes(strides)]
 
 
@@ -95,7 +97,7 @@ class RPN(nn.Module):
         strides: of each map.
         settings: see `RPNSettings`.
         exact: cells are `strides` apart. Otherwise they are as far apart as the sizes of picture and map say, which
-            torchvision does and `settings.anchors` may ask for: see `grid_anchors`.
+            torchvision does and `settings.anchor_layout` may ask for: see `grid_anchors`.
 
     Raises:
         ValueError: `settings.anchor_sizes` has not one list for each map, or they differ in length.
@@ -104,7 +106,7 @@ class RPN(nn.Module):
     def __init__(self, channels: int, strides: Sequence[int], settings: RPNSettings, exact: bool = False) -> None:
         super().__init__()
         self.cells = settings.cells(strides)
-        measured = settings.anchors == "torchvision" and not exact
+        measured = settings.anchor_layout == "torchvision" and not exact
         self.strides: Sequence[int | None] = [None] * len(self.cells) if measured else list(strides)
         count = len(self.cells[0])
         hidden = settings.hidden or channels

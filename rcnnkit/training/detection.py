@@ -30,12 +30,13 @@ from rcnnkit.proposals.fit import REACHED, reach
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import LossSum
 from rcnnkit.text import count
-from rcnnkit.training.loop import Batch, Task, fit
+from rcnnkit.training.loop import fit
 from rcnnkit.training.preflight import list_counts, preflight
 from rcnnkit.training.proposals import stored_proposals
 from rcnnkit.training.ranks import readers
 from rcnnkit.training.run import Run
 from rcnnkit.training.start import class_weights, measure_targets, start
+from rcnnkit.training.task import Batch, Task
 
 log = logging.getLogger("rcnnkit")
 MISSED = 0.8  # share of objects that anchors reach from which nothing need be done about it
@@ -139,9 +140,8 @@ def train_detector(run: Run) -> Path:
         log.warning("%s has no object to learn %s from; they will not be found", training.name, few(missing))
     detector = start(run, training, Detector)  # before the proposals: weights may be the wrong ones
     if not settings.train.rpn_only:
-        head = detector.get_submodule("head")
-        assert isinstance(head, BoxHead)
-        head.class_weights = class_weights(settings.train, training, head.score_layer)
+        for head in (part for part in detector.modules() if isinstance(part, BoxHead)):
+            head.class_weights = class_weights(settings.train, training, head.score_layer)
     warn_of_crowds(detector, training, validation)
     store = None
     if detector.takes_proposals:

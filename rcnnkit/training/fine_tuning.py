@@ -17,10 +17,11 @@ from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.images import Preprocessing
 from rcnnkit.matching import BACKGROUND, match
 from rcnnkit.structures import LossSum
-from rcnnkit.training.loop import Task, seed_of
+from rcnnkit.training.gradient import seed_of
 from rcnnkit.training.optimizers import Part
 from rcnnkit.training.run import Run
 from rcnnkit.training.schedule import STATED_BATCH, learning_rate
+from rcnnkit.training.task import Task
 from rcnnkit.training.windows import Pictures, Windows
 
 
@@ -99,10 +100,11 @@ class Pools:
     def __init__(self, detector: RCNN, windows: Sequence[Windows]) -> None:
         options = detector.settings
         foreground, background = [], []
-        for i, each in enumerate(windows):
-            matched = match(each.boxes, each.targets, options.foreground_iou, options.foreground_iou)
+        for i, of_picture in enumerate(windows):
+            targets = of_picture.targets
+            matched = match(of_picture.boxes, targets, options.foreground_iou, options.foreground_iou)
             rows = torch.stack(
-                [torch.full_like(matched, i), torch.arange(len(matched)), detector.label(matched, each.targets)], dim=1
+                [torch.full_like(matched, i), torch.arange(len(matched)), detector.label(matched, targets)], dim=1
             ).int()  # tens of millions of them
             foreground.append(rows[matched >= 0])
             background.append(rows[matched == BACKGROUND])

@@ -19,10 +19,11 @@ from torch import nn
 from rcnnkit.data.records import few
 from rcnnkit.memory import forget_peak, free_memory, held_memory, peak_memory
 from rcnnkit.text import count
-from rcnnkit.training.loop import Batch, NonFiniteLoss, Task, gradient
+from rcnnkit.training.gradient import NonFiniteLoss, gradient
 from rcnnkit.training.ranks import ALONE
 from rcnnkit.training.run import Run
 from rcnnkit.training.schedule import STATED_BATCH
+from rcnnkit.training.task import Batch, Task
 
 log = logging.getLogger("rcnnkit")
 GB = 1e9

@@ -73,13 +73,13 @@ def train_rcnn(run: Run) -> Path:
     warn_of_crowds(detector, training, validation)
     store = stored_proposals(settings, [training] if validation is None else [training, validation], run.console)
     windows = read_windows(settings, training, store)
-    pictures = Pictures(windows, detector, settings.features.memory_gb)
+    pictures = Pictures(windows, detector, settings.feature_store.memory_gb)
     tuning = FineTuning(run, detector, training, pictures)
     tuning.restore()
     features = plan_features(detector, pictures, run, training)
     unfinished = settings.rcnn.fine_tune and run.progress.iteration < settings.train.iterations
     if unfinished:
-        features.renew(own=settings.features.folder is None)
+        features.renew(own=settings.feature_store.folder is None)
     run.keep_settings()
     samples, rate = settings.rcnn.samples, settings.train.lr_for_16
     tuned = f" fine-tuning in batches of {samples} windows, learning rate {rate:g};" if unfinished else ""
@@ -95,9 +95,9 @@ def train_rcnn(run: Run) -> Path:
     detector.eval()
     about: dict[str, Any] = {"iteration": run.progress.iteration, "data": training.name}
     svms: list[SVMs] = []
-    if settings.rcnn.scores == "svm" or settings.rcnn.box_regression:
+    if settings.rcnn.scorer == "svm" or settings.rcnn.box_regression:
         make_features(detector, features, run)
-        if settings.rcnn.scores == "svm":
+        if settings.rcnn.scorer == "svm":
             svms = train_svms(detector, features, run)
         if settings.rcnn.box_regression:
             train_boxes(detector, features, run)
@@ -128,11 +128,11 @@ def _check(settings: Settings, training: Dataset) -> None:
             "rcnn.fine_tune = false leaves the network as it is, which is random; set model.pretrained = true or"
             " train.init, or fine-tune it"
         )
-    if rcnn.scores == "softmax" and not rcnn.fine_tune:
+    if rcnn.scorer == "softmax" and not rcnn.fine_tune:
         about = weights.read_shapes(settings.train.init)[0] if settings.train.init else {}
         if (about.get("kind"), about.get("class_names")) != ("rcnn", list(training.class_names)):
             raise ValueError(
-                'rcnn.scores = "softmax" are of the fine-tuned classifier; set rcnn.fine_tune = true, or train.init to'
+                'rcnn.scorer = "softmax" are of the fine-tuned classifier; set rcnn.fine_tune = true, or train.init to'
                 " an R-CNN of the same classes"
             )
     unused = {"crop", "brightness", "contrast", "saturation", "hue", "scale"}
@@ -172,7 +172,7 @@ def plan_features(detector: RCNN, pictures: Pictures, run: Run, training: Datase
         boxes = pictures.boxes(picture, pixels).to(detector.device)
         with torch.inference_mode():
             found = ready().compute_features(pixels.to(detector.device), boxes)
-        return found["fc7" if detector.settings.scores == "softmax" else detector.settings.layer], found["pool5"]
+        return found["fc7" if detector.settings.scorer == "softmax" else detector.settings.layer], found["pool5"]
 
     about = {
         "data set": training.name,
@@ -190,12 +190,12 @@ def plan_features(detector: RCNN, pictures: Pictures, run: Run, training: Datase
     }
     widths = detector.backbone.widths
     return Features(
-        settings.features.model_copy(update={"folder": settings.features.folder or run.folder / "features"}),
+        settings.feature_store.model_copy(update={"folder": settings.feature_store.folder or run.folder / "features"}),
         about,
         pictures.windows,
         compute,
         (
-            widths[detector.settings.layer] if detector.settings.scores == "svm" else 0,
+            widths[detector.settings.layer] if detector.settings.scorer == "svm" else 0,
             widths["pool5"] if detector.settings.box_regression else 0,
         ),
         settings.rcnn.near_iou,

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
 
 from rcnnkit.config import Settings
-from rcnnkit.config_files import NO_NOTES, read_settings
+from rcnnkit.config_files import NO_NOTES
+from rcnnkit.detectors.kinds import KINDS
 from rcnnkit.files import free_folder
 from rcnnkit.training.alternating import train_alternating
 from rcnnkit.training.checkpoint import LAST
-from rcnnkit.training.classification import train_classifier
-from rcnnkit.training.detection import train_detector
 from rcnnkit.training.loggers import Logger
 from rcnnkit.training.ranks import joined, may_restart, restarted
-from rcnnkit.training.rcnn_stages import train_rcnn
 from rcnnkit.training.run import Run
 from rcnnkit.training.run_folder import alone, checkpoint_of
-from rcnnkit.training.suggest import is_data, suggest
-
-TRAINERS = {"rcnn": train_rcnn, "classifier": train_classifier}  # others learn by `train_detector`
+from rcnnkit.training.suggest import is_data, settings_of
 
 
 def train(
@@ -64,11 +61,8 @@ def train(
     file = None
     if not isinstance(settings, Settings):
         file = Path(settings)
-        if is_data(file):
-            suggestion = suggest(file)
-            settings, notes = suggestion.settings, suggestion.notes | dict(notes)
-        else:
-            settings = read_settings(file)
+        settings, suggestion = settings_of(file)
+        notes = suggestion.notes | dict(notes) if suggestion else notes
     folder = Path(run) if run else run_folder(settings, file)
     with joined() as ranks:
         folder = Path(ranks.from_first(str(folder)))  # each may have found another one free
@@ -90,7 +84,14 @@ def _train(
         return train_alternating(settings, folder, console, functools.partial(train, loggers=loggers))
     begun = Run(settings, folder, console, notes=notes)
     begun.loggers = loggers
-    return TRAINERS.get(settings.model.kind, train_detector)(begun)
+    return trainer(settings.model.kind)(begun)
+
+
+def trainer(kind: str) -> Callable[[Run], Path]:
+    """What trains a model of this kind."""
+    module, _, name = KINDS[kind].trainer.rpartition(".")
+    function: Callable[[Run], Path] = getattr(import_module(f"rcnnkit.training.{module}"), name)
+    return function
 
 
 def dry_run(settings: Settings, run: Path, *, console: Console | None = None) -> None:
@@ -101,13 +102,13 @@ def dry_run(settings: Settings, run: Path, *, console: Console | None = None) ->
         ValueError: the detector learns from proposals that are made before, or in several steps.
     """
     kind = settings.model.kind
-    if kind not in ("faster_rcnn", "classifier") or settings.alternating.enabled:
+    if KINDS[kind].model.takes_proposals or settings.alternating.enabled:
         what = "alternating.enabled = true" if settings.alternating.enabled else f'model.kind = "{kind}"'
         raise ValueError(
             f"a dry run is of one training, and {what} needs what steps before it make; it says the same of each step"
             " when that begins"
         )
-    TRAINERS.get(kind, train_detector)(Run(settings, run, console, dry=True))
+    trainer(kind)(Run(settings, run, console, dry=True))
 
 
 def run_folder(settings: Settings, file: Path | None = None) -> Path:

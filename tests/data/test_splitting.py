@@ -9,7 +9,7 @@ import torch
 
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.data.splitting import join_splits, split_dataset, stratify
+from rcnnkit.data.splitting import class_shares, join_splits, split_dataset, stratify
 from rcnnkit.structures import Targets
 
 
@@ -20,6 +20,13 @@ def dataset(labels: list[list[int]], names: list[str] | None = None) -> Dataset:
         targets = Targets(torch.tensor([[0.0, 0, 9, 9]]).repeat(len(some), 1), torch.tensor(some, dtype=torch.int64))
         records.append(Record(number, Path(name), (60, 80), targets))
     return Dataset("x", records, ["a", "b", "c"], [1, 2, 3])
+
+
+def test_shares_of_classes() -> None:
+    whole = dataset([[0, 0, 1], [0], [1, 1, 1]])
+    assert whole.summary == "3 pictures, 7 objects"
+    assert class_shares(dataset([[0, 1]]), whole) == "a 33.3 %, b 25.0 %"  # there is no c
+    assert dataset([]).summary == "0 pictures, 0 objects"
 
 
 def test_blood_cells(bccd: Path) -> None:

@@ -25,7 +25,7 @@ from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.downloads import LICENCE
 from rcnnkit.structures import LossSum
 from rcnnkit.training import loop
-from rcnnkit.training.loop import NonFiniteLoss
+from rcnnkit.training.gradient import NonFiniteLoss
 from rcnnkit.training.start import start_from
 from rcnnkit.training.train import train
 

@@ -251,7 +251,10 @@ def test_what_a_stage_kept_is_checked(state: dict[str, np.ndarray] | None, words
 
 def test_without_mining_the_svms_are_those_of_the_first_training(values: Values, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    same_network = {"train": {"init": str(whole / "best.safetensors")}, "features": {"folder": str(whole / "features")}}
+    same_network = {
+        "train": {"init": str(whole / "best.safetensors")},
+        "feature_store": {"folder": str(whole / "features")},
+    }
     train(changed(values, rcnn={"mining": False, "fine_tune": False}, **same_network), run, console=QUIET)
     assert_same(run / "best.safetensors", whole / "before-mining.safetensors")
     assert not (run / "before-mining.safetensors").exists()
@@ -261,7 +264,7 @@ def test_without_mining_the_svms_are_those_of_the_first_training(values: Values,
 
 
 def test_the_softmax_without_box_regression_needs_no_features(values: Values, whole: Path, tmp_path: Path) -> None:
-    options = {"scores": "softmax", "box_regression": False}
+    options = {"scorer": "softmax", "box_regression": False}
     best = train(changed(values, rcnn=options), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run" / "features").exists()
     torch.testing.assert_close(

@@ -35,7 +35,7 @@ def to_torchvision(detector: FasterRCNN, settings: DetectorSettings) -> Torchvis
         f'model.neck = "{model.neck}"': model.neck != "fpn",
         f"model.norm_eps = {model.norm_eps:g}": model.norm_eps != 1e-5,
         "model.stride_in_1x1 = true": model.stride_in_1x1,
-        f'rpn.anchors = "{rpn.anchors}"': rpn.anchors != "torchvision",
+        f'rpn.anchor_layout = "{rpn.anchor_layout}"': rpn.anchor_layout != "torchvision",
         f"head.convs = {head.convs}": bool(head.convs),
         f"head.unnamed = {head.unnamed}": bool(head.unnamed),
         f'input.resizing = "{input_.resizing}"': input_.resizing == "detectron2",

@@ -16,7 +16,7 @@ MISSING = 0.03  # share of the whole that may belong to no stage before the repo
 
 def markdown(results: Results) -> str:
     """The whole page."""
-    parts = [f"# {TITLE}", about(results)]
+    parts = [f"# {TITLE}", circumstances(results)]
     if notes(results):
         parts.append("\n".join(f"- {note}" for note in notes(results)))
     for heading, rows in tables(results).items():
@@ -24,7 +24,7 @@ def markdown(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def about(results: Results) -> str:
+def circumstances(results: Results) -> str:
     """One paragraph: on what, with what, when."""
     machine, pictures, options = results.machine, results.pictures, results.options
     backbones = {contender.backbone for contender in results.contenders.values() if contender.backbone}

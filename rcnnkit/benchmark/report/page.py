@@ -7,7 +7,7 @@ from dataclasses import asdict
 from html import escape
 from pathlib import Path
 
-from rcnnkit.benchmark.report.markdown import TITLE, about, notes, seconds, tables
+from rcnnkit.benchmark.report.markdown import TITLE, circumstances, notes, seconds, tables
 from rcnnkit.benchmark.report.papers import ratios, seconds_here
 from rcnnkit.benchmark.report.plots import AXES, contender_colour, stage_colour
 from rcnnkit.benchmark.results import Curve, Results, picture_file
@@ -19,7 +19,7 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 20, 10, 36
 
 def page(results: Results, folder: Path) -> str:
     """The whole page; the pictures in `folder` become part of it."""
-    parts = [f"<h1>{escape(TITLE)}</h1>", f'<p class="soft">{escape(about(results))}</p>']
+    parts = [f"<h1>{escape(TITLE)}</h1>", f'<p class="soft">{escape(circumstances(results))}</p>']
     if items := "".join(f"<li>{escape(note)}</li>" for note in notes(results)):
         parts.append(f"<ul>{items}</ul>")
     parts.append(_cards(results))

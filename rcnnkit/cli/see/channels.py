@@ -36,7 +36,7 @@ def channels(
     from rcnnkit.weights import load, load_classifier, read_shapes
 
     check_picture(out)
-    given = list(dict.fromkeys(pictures_in(files)))
+    paths = list(dict.fromkeys(pictures_in(files)))
     kind = read_shapes(weights)[0]["kind"]
     network = load_classifier(weights, device) if kind == "classifier" else load(weights, device, for_training=True)
     try:
@@ -45,14 +45,14 @@ def channels(
         check_layer(backbone, layer, channel or ())
     except ValueError as error:
         raise ValueError(f"{weights}: {error}") from None
-    pictures = list(filter(_readable, given))
+    pictures = list(filter(_readable, paths))
     try:
         with progress(console, transient=True) as report:
             examples = strongest_examples(network, pictures, layer, channels=channel, count=count, progress=report)
     except NoActivations as error:  # others name the picture
         raise ValueError(f"{weights}: {error}") from None
     console.print(f"wrote {save_picture(draw_sheet(examples, layer, network.preprocessing), out)}")
-    if len(pictures) < len(given):
+    if len(pictures) < len(paths):
         raise typer.Exit(1)
 
 

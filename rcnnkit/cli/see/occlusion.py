@@ -44,11 +44,11 @@ def occlusion(
         )
     detector = load(weights, device, precision)
     if box is None:
-        found = detector(picture)
-        found = found if name is None else found.of(name)
-        if not len(found):
+        detections = detector(picture)
+        detections = detections if name is None else detections.of(name)
+        if not len(detections):
             raise ValueError(f"nothing{f' called {name}' if name else ''} is found in {picture}; say where with --box")
-        (name, _, box), *_ = found
+        (name, _, box), *_ = detections
     with progress(console, transient=True) as report:
         shown = find(detector, picture, box, name, square=square, stride=stride, batch=batch, progress=report)
     file = save_picture(draw_occlusion(shown), out)
