@@ -37,9 +37,9 @@ class Settings(DetectorSettings):
             ("train.freeze_backbone", self.train.freeze_backbone),
         ):
             if given and self.alternating.enabled:
-                raise ValueError(f"{name} = true is what steps of alternating training set themselves; leave it away")
+                raise ValueError(f"{name} = true is set by the steps of alternating training themselves; leave it out")
         if self.train.freeze_backbone and self.model.kind == "rcnn":
-            raise ValueError("train.freeze_backbone = true is not for R-CNN; rcnn.fine_tune = false leaves it as it is")
+            raise ValueError("train.freeze_backbone = true is not for R-CNN; set rcnn.fine_tune = false instead")
         by_steps = self.alternating.enabled or self.model.kind == "rcnn"
         for name in ("epochs", "patience", "ema", "repeat_threshold", "class_weights"):
             if by_steps and getattr(self.train, name):
@@ -56,13 +56,15 @@ class Settings(DetectorSettings):
             )
         made_before = self.alternating.enabled or self.model.kind in ("rcnn", "fast_rcnn")
         if made_before and (other := self.augment.first_changed(("pipeline", "mosaic", "mixup", "copy_paste"))):
-            raise ValueError(f"augment.{other} is not for proposals made beforehand: they do not follow; leave it out")
+            raise ValueError(
+                f"augment.{other} is not for proposals made beforehand, which would not follow; leave it out"
+            )
         if self.train.class_weights and self.train.rpn_only:
-            raise ValueError("train.class_weights is for the head, which train.rpn_only = true leaves as it is")
+            raise ValueError("train.class_weights is for the head, which train.rpn_only = true does not train")
         if self.model.kind == "classifier":
             of_boxes = ("crop", "scale", "mosaic", "mixup", "copy_paste")
             unused = {"data": ("val_share", "images", "use_difficult"), "augment": of_boxes}
             for section, names in unused.items():
                 if other := getattr(self, section).first_changed(names):
-                    raise ValueError(f"{section}.{other} is for pictures with boxes; a classifier does without")
+                    raise ValueError(f"{section}.{other} is for pictures with boxes; leave it out for a classifier")
         return self

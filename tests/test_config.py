@@ -341,7 +341,7 @@ def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
     written = tmp_path / "settings.toml"
     written.touch()
     assert complaint(tmp_path) == (
-        f"{tmp_path} is the folder of a run; to go on with it: rcnnkit train {written} train.resume={tmp_path}"
+        f"{tmp_path} is the folder of a run; to continue it: rcnnkit train {written} train.resume={tmp_path}"
     )
 
 
@@ -592,8 +592,8 @@ def test_paths_of_earlier_versions_are_found_in_the_current_folder(
     monkeypatch.chdir(tmp_path)
     assert read_settings(file).data.root == Path("cells")
     assert caplog.messages == [
-        f'{file}: data.root = "cells" is not beside this file, but in the current folder, where it is read from; paths'
-        " in a settings file are relative to that file"
+        f'{file}: data.root = "cells" was found in the current folder, not beside this file, and is read from there;'
+        " write paths in a settings file relative to that file"
     ]
     (tmp_path / "runs" / "cells").mkdir()
     assert read_settings(file).data.root == tmp_path / "runs" / "cells"

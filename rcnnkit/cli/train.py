@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 def train(
     config: Annotated[
         Path,
-        typer.Argument(help="A data set, for which settings are chosen as by `suggest`; or a TOML file of settings."),
+        typer.Argument(help="A data set, for which settings are chosen as `suggest` does; or a TOML file of settings."),
     ],
     settings: Given = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder; by default a new one in runs/, named after CONFIG.")
+        Path | None, typer.Option(help="A new folder for the run; by default one in runs/, named after CONFIG.")
     ] = None,
     start: Start = None,
     minutes: Minutes = None,
     only_check: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be trained, and whether it fits; write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Say what would be trained, and whether it fits into memory; write nothing."),
     ] = False,
 ) -> None:
-    """Train a detector, or a classifier to start one from; weights, settings and log go into a folder of its own.
+    """Train a detector, or a classifier to start a detector from. Weights, settings and log go into the run's folder.
 
     Under torchrun, on one machine or several, all processes train one model.
     """

@@ -158,7 +158,7 @@ def read_class_splits(
             " these out of data.class_names and delete their folders"
         )
     if validation is not None and (missing := _without_pictures(validation)):
-        log.warning("%s has no picture of %s; it does not tell how well these are known", validation.name, few(missing))
+        log.warning("%s has no picture of %s; the accuracy says nothing about them", validation.name, few(missing))
     return training, validation
 
 

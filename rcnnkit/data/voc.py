@@ -366,9 +366,9 @@ def _parse(file: Path, findings: Findings) -> ET.Element | None:
         findings.add(file, "", "there is no such annotation; a picture without objects needs one as well")
     except ET.ParseError as error:
         where = f"line {error.position[0]}"
-        findings.add(file, where, f"this is not XML ({error}); restore or annotate the picture anew")
+        findings.add(file, where, f"this is not XML ({error}); restore it, or annotate the picture again")
     except (LookupError, UnicodeError) as error:
-        findings.add(file, "", f"its letters cannot be read ({error}); save it as UTF-8, and declare no other encoding")
+        findings.add(file, "", f"its text cannot be decoded ({error}); save it as UTF-8, and declare no other encoding")
     except OSError as error:
         findings.add(file, "", f"it cannot be read ({error.strerror}); make it readable, or restore it")
     except ValueError as error:

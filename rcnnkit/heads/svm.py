@@ -51,7 +51,7 @@ def feature_scale(norms: Array) -> float:
     mean = float(np.mean(norms, dtype=np.float64)) if len(norms) else 0.0
     if not 0 < mean < float("inf"):
         raise ValueError(
-            f"the features' mean length is {mean:g}, which cannot be scaled to {NORM:g}; look at the network"
+            f"the features' mean length is {mean:g}, which cannot be scaled to {NORM:g}; check the network's weights"
         )
     return NORM / mean
 

@@ -170,7 +170,7 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
     """The training and validation pictures, checked.
 
     Raises:
-        BadData: lists what is bad in either, so that all can be mended at once.
+        BadData: lists what is bad in either, so that all can be fixed at once.
         ValueError: there is no object to learn.
     """
     if data.root.is_file() and data.root.suffix not in (".yaml", ".yml"):

@@ -90,8 +90,8 @@ def preflight(
         memory = f", {trial.needs / GB:.1f} of {trial.has / GB:.1f} GB of memory"
         if trial.needs > TIGHT * trial.has:
             log.warning(
-                "the largest batch, %s, takes %.1f of %.1f GB of memory; lower train.batch or input.short_side if the"
-                " training is stopped for want of it",
+                "the largest batch, %s, takes %.1f of %.1f GB of memory; lower train.batch or input.short_side if"
+                " training runs out of memory",
                 *(trial.shape, trial.needs / GB, trial.has / GB),
             )
     run.say(f"the largest batch: {trial.shape}{memory}; {disk}")

@@ -125,8 +125,8 @@ def _check(settings: Settings, training: Dataset) -> None:
     rcnn = settings.rcnn
     if not rcnn.fine_tune and not (settings.model.pretrained or settings.train.init):
         raise ValueError(
-            "rcnn.fine_tune = false leaves the network as it is, which is random; set model.pretrained = true or"
-            " train.init, or fine-tune it"
+            "rcnn.fine_tune = false leaves the network as it is, and its weights are random; set"
+            " model.pretrained = true or train.init, or fine-tune it"
         )
     if rcnn.scores == "softmax" and not rcnn.fine_tune:
         about = weights.read_shapes(settings.train.init)[0] if settings.train.init else {}
@@ -138,7 +138,7 @@ def _check(settings: Settings, training: Dataset) -> None:
     unused = {"crop", "brightness", "contrast", "saturation", "hue", "scale"}
     changed = settings.augment.model_dump(exclude_defaults=True).keys() & unused
     if changed:
-        raise ValueError(f"augment.{min(changed)} is not for R-CNN, whose windows are flipped only; leave it away")
+        raise ValueError(f"augment.{min(changed)} is not for R-CNN, whose windows are only flipped; leave it out")
 
 
 def read_windows(settings: Settings, training: Dataset, store: Store) -> list[Windows]:

@@ -104,8 +104,8 @@ def dry_run(settings: Settings, run: Path, *, console: Console | None = None) ->
     if kind not in ("faster_rcnn", "classifier") or settings.alternating.enabled:
         what = "alternating.enabled = true" if settings.alternating.enabled else f'model.kind = "{kind}"'
         raise ValueError(
-            f"a dry run is of one training, and {what} needs what steps before it make; it says the same of each step"
-            " when that begins"
+            f"--dry-run is for a single training, and {what} trains in steps that need each other's results; each step"
+            " is checked when it begins"
         )
     TRAINERS.get(kind, train_detector)(Run(settings, run, console, dry=True))
 
@@ -116,7 +116,7 @@ def run_folder(settings: Settings, file: Path | None = None) -> Path:
         return checkpoint_of(settings.train.resume).parent
     if may_restart():
         raise ValueError(
-            "torchrun --max-restarts goes on with a run in its folder, so the folder needs a name: give --out"
+            "torchrun --max-restarts continues a run in its folder, so the folder needs a name: give --out"
         )
     if file is None:
         return free_folder(Path("runs") / settings.model.kind)

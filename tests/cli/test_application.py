@@ -106,7 +106,7 @@ def test_help_on_any_terminal(rcnnkit: Command, monkeypatch: pytest.MonkeyPatch,
 
 def test_help_names_the_fewest_pictures_of_a_benchmark(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert rcnnkit("benchmark", "--help") == 0
-    assert f"{LEAST} at least, or 0: all" in " ".join(capsys.readouterr().out.replace("│", "").split())
+    assert f"{LEAST} or more, or 0: all" in " ".join(capsys.readouterr().out.replace("│", "").split())
 
 
 def test_version(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,7 @@ def test_import_and_info(rcnnkit: Command, mine: Path, capsys: pytest.CaptureFix
         ("mine.pth", [], "mine.pth has 3 classes and does not say which; give their names"),
         ("mine.pth", ["--classes", "a,b"], "mine.pth knows 3 classes, 2 names were given"),
         ("mine.pth", ["--classes", "a,a,b"], "distinct names"),
-        ("mine.pth", ["--classes", "nmes.txt"], "--classes nmes.txt: no such file; give a file with a name in each"),
+        ("mine.pth", ["--classes", "nmes.txt"], "--classes nmes.txt: no such file; give a file with one name in each"),
         ("mine.pth", ["--classes", "lists/names"], "--classes lists/names: no such file"),
         ("mine.pth", ["--classes", "a,,b"], '--classes "a,,b" has an empty name; give one between every two commas'),
         ("mine.pth", ["--classes", ""], '--classes "" has an empty name'),

@@ -76,7 +76,7 @@ def test_options_of_data_sets_are_not_for_files(rcnnkit: Command, capsys: pytest
     Path("run").mkdir()
     Path("run/settings.toml").touch()
     assert rcnnkit("train", "run") == 1
-    said = "run is the folder of a run; to go on with it: rcnnkit train run/settings.toml train.resume=run"
+    said = "run is the folder of a run; to continue it: rcnnkit train run/settings.toml train.resume=run"
     assert said in capsys.readouterr().err
     Path("empty").mkdir()
     assert rcnnkit("train", "empty") == 1

@@ -225,5 +225,5 @@ def test_another_maximum_brings_proposals_enough(
 
 def test_a_negative_maximum_is_refused() -> None:
     for wrong in (-1, "50", 2.5, True):
-        with pytest.raises(ValueError, match=f"max_detections is {wrong!r}; give a whole number from 1 on, or 0"):
+        with pytest.raises(ValueError, match=f"max_detections is {wrong!r}; give a whole number of 1 or more, or 0"):
             weights.load("a.safetensors", "cpu", max_detections=wrong)  # type: ignore[arg-type]
