@@ -433,7 +433,7 @@ CLASSIFIER = "model.kind=classifier"
     [
         (["classifier.area=[0.5, 0.1]"], "classifier.area = [0.5, 0.1] goes from large to small"),
         (["classifier.area=[0, 1]"], "classifier.area.0 = 0: input should be greater than 0"),
-        (["classifier.crop=300"], "classifier.crop = 300 is more than resize = 256 leaves of a picture"),
+        (["classifier.crop=300"], "classifier.crop = 300 is larger than resize = 256; set crop lower"),
         (["classifier.crop=32", "model.backbone=alexnet"], "classifier.crop = 32 is less than the 63 pixels"),
         (["input.short_side=256"], "input.short_side is a detector's; a classifier has classifier.resize"),
         (["augment.scale=[1, 2]"], "augment.scale is for pictures with boxes"),

@@ -49,12 +49,12 @@ def _turn(record: Record, look: Look) -> str:
     if look.turn == 1:
         return ""
     if look.turn < 5 or height == width:
-        how = {2: "mirrors it", 3: "turns it by 180°", 4: "mirrors it"}.get(look.turn, "turns it by 90°")
-        return f"EXIF {how}, and the annotated size does not tell whether boxes are of the picture as it is shown"
+        how = {2: "mirrors it", 3: "rotates it by 180°", 4: "mirrors it"}.get(look.turn, "rotates it by 90°")
+        return f"EXIF {how}, and the annotated size does not show whether the boxes are rotated too"
     if record.size == look.stored:
         return (
-            f"EXIF turns it by 90°, and the annotation says {width} wide and {height} high as it is stored; boxes are"
-            " taken for those of the unturned picture"
+            f"EXIF rotates it by 90°, and the annotation has the size before that, {width} wide and {height} high; the"
+            " boxes are taken to be those of the unrotated picture"
         )
     return ""
 

@@ -62,15 +62,15 @@ class DataSettings(Section):
     """Where there are no pictures to evaluate on (val = ""): the share of the training pictures that is taken out of
     training for that. 0: none."""
     split_seed: Count = 0
-    """Which pictures `val_share` takes: the same ones with the same seed."""
+    """Seed of the choice of pictures for `val_share`; the same seed takes the same pictures."""
     images: Path | None = None
-    """The folder of the pictures, where they are not found by themselves. Not for VOC and YOLO."""
+    """The folder of the pictures, if they are not found by themselves. Not for VOC and YOLO."""
     class_names: list[str] | None = None
     """The classes, in the order of their labels. Not given: all names in the annotations."""
     use_difficult: bool = False
     """Learn from VOC's difficult objects too, as R-CNN and Fast R-CNN do; Faster R-CNN does not."""
     skip_bad: bool = False
-    """Leave bad annotations and pictures out and say how many, in place of stopping."""
+    """Leave out bad annotations and pictures and say how many there are, instead of stopping."""
     workers: Annotated[int, Field(ge=-1)] = -1
     """Processes that read pictures; 0: the training reads them itself. -1: one for each core, at most 8."""
 

@@ -25,8 +25,8 @@ class SVMSettings(Section):
     background_iou: Share = 0.3
     """A window whose IoU with every object of a class is below this is a negative of that class's SVM (R-CNN 2.3)."""
     c: Factor = 1e-3
-    """C of the SVMs: what a violated margin costs, beside the length of the weights. Chosen for features with a mean
-    length of 20 (released code)."""
+    """C of the SVMs: what a violated margin costs, relative to the length of the weights. Chosen for features with a
+    mean length of 20 (released code)."""
     bias: Factor = 10.0
     """The constant feature whose weight is the bias of an SVM (released code)."""
     positive_weight: Factor = 2.0

@@ -101,14 +101,14 @@ def test_orientation_is_doubtful_where_the_size_does_not_tell(tmp_path: Path) ->
     assert found_in(path, (160, 96)) == []  # as it is shown
     (found,) = found_in(path, (96, 160))
     assert found.message == (
-        "EXIF turns it by 90°, and the annotation says 160 wide and 96 high as it is stored; boxes are taken for those"
-        " of the unturned picture"
+        "EXIF rotates it by 90°, and the annotation has the size before that, 160 wide and 96 high; the boxes are taken"
+        " to be those of the unrotated picture"
     )
     Image.fromarray(NOISE[:, :96]).save(path)
     turn(path)
     (found,) = found_in(path, (96, 96))
     assert found.kind.name == "turned-picture"
-    assert found.message.startswith("EXIF turns it by 90°, and the annotated size does not tell")
+    assert found.message.startswith("EXIF rotates it by 90°, and the annotated size does not show")
 
 
 def test_twins_say_where_they_are_and_whether_their_objects_are_the_same(tmp_path: Path) -> None:
