@@ -74,6 +74,12 @@ STOPS_TRAINING = Kind(
     "Training stops at these",
     "Correct them. Or leave them out with data.skip_bad = true; then the objects become background.",
 )
+UNUSABLE_SPLIT = Kind(
+    "unusable-split",
+    "error",
+    "Nothing of a split can be used",
+    "Correct what the messages name. data.skip_bad does not help here, as it would leave nothing.",
+)
 # Pictures
 SAME_PICTURE = Kind(
     "same-picture", "warning", "A file is there twice", "Keep one of the two, with the objects of both."

@@ -46,7 +46,7 @@ def train(
         if read.train.resume and run.resolve() != (folder := checkpoint_of(read.train.resume).parent).resolve():
             raise ValueError(f"train.resume continues in {folder}; leave out --out {out}")
         if only_check:
-            dry_run(read, run, console=console)
+            dry_run(read, run, console=console, notes=notes)
         else:
             console.print(f"wrote {train_model(read, run, console=console, notes=notes)}")
 

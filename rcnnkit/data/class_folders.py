@@ -111,7 +111,7 @@ def read_class_folders(
         else:
             records.append(record)
     if findings and (not skip_bad or not records):
-        raise BadData(name, findings, thing="problem", skip_bad=skip_bad)
+        raise BadData(name, findings, thing="problem", nothing_left=not records)
     if findings:
         log.warning(
             "%s: left out %s, for %s", name, count(findings.pictures, "picture"), count(len(findings), "problem")
@@ -144,13 +144,13 @@ def read_class_splits(
             class_names = found[-1].class_names
         except BadData as error:
             bad.append(error)
-            if class_names is None:  # what is bad with the names in `val` is told as well
+            if class_names is None:  # what is bad with the names in `val` is reported as well
                 class_names = sorted(
                     {composed(folder.name) for split in parts for folder in _class_folders(root, split)}
                 )
     if bad:
         problems = [problem for e in bad for problem in e.problems]
-        raise BadData(" and ".join(e.name for e in bad), problems, thing="problem", skip_bad=skip_bad)
+        raise BadData(" and ".join(e.name for e in bad), problems, nothing_left=any(e.nothing_left for e in bad))
     training, validation = found[0], found[1] if val else None
     if missing := _without_pictures(training):
         raise ValueError(

@@ -92,6 +92,7 @@ def read_data(
     images: Path | None = None,
     class_names: Sequence[str] | None = None,
     skip_bad: bool = False,
+    announce: bool = True,
 ) -> Dataset:
     """A split of a data set, checked. What its format is, and how much was read, is logged.
 
@@ -110,6 +111,7 @@ def read_data(
         images: the folder of the pictures, where they are not found by themselves.
         class_names: in the order of the labels, where it is not the data set's own.
         skip_bad: leave out what is bad, and log how much, instead of raising.
+        announce: log the format, and how much was read; warnings are logged in any case.
 
     Raises:
         FileNotFoundError: nothing is there, or it has no format that is known; the message lists what is there.
@@ -122,7 +124,7 @@ def read_data(
     for what, (number, first) in findings.warnings.items():
         log.warning("%s: %s (%s); the first: %s", data.name, what, count(number, "time"), first)
     if findings and (not skip_bad or not data.records):
-        raise BadData(data.name, findings, skip_bad=skip_bad)
+        raise BadData(data.name, findings, nothing_left=not data.records)
     if findings:
         log.warning(
             "%s: left out %s and %s, for %s",
@@ -133,15 +135,16 @@ def read_data(
         )
         for problem in findings:
             log.info("%s: left out: %s", data.name, problem)
-    objects = sum(len(record.targets) for record in data.records)
-    log.info(
-        "%s: read as %s: %s, %s, %s",
-        data.name,
-        TITLES[kind],
-        count(len(data), "picture"),
-        count(objects, "object"),
-        count(len(data.class_names), "class"),
-    )
+    if announce:
+        objects = sum(len(record.targets) for record in data.records)
+        log.info(
+            "%s: read as %s: %s, %s, %s",
+            data.name,
+            TITLES[kind],
+            count(len(data), "picture"),
+            count(objects, "object"),
+            count(len(data.class_names), "class"),
+        )
     return data
 
 
@@ -189,7 +192,8 @@ def read_layout(layout: Layout, *, images: Path | None = None, skip_bad: bool = 
             bad.append(error)
     if bad:
         problems = [problem for error in bad for problem in error.problems]
-        raise BadData(" and ".join(error.name for error in bad), problems, skip_bad=skip_bad)
+        nothing_left = any(error.nothing_left for error in bad)
+        raise BadData(" and ".join(error.name for error in bad), problems, nothing_left=nothing_left)
     ids: dict[str, int] = {}
     for data in read.values():
         for name, key in zip(data.class_names, data.category_ids, strict=True):

@@ -23,6 +23,7 @@ from rcnnkit.backbones.timm import PREFIX
 from rcnnkit.boxes import area
 from rcnnkit.config import Settings
 from rcnnkit.config_files import as_toml, check_settings, override
+from rcnnkit.data.hold_out import hold_out
 from rcnnkit.data.layout import Layout, find_layout
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.sizes import input_sides
@@ -182,11 +183,11 @@ def _choose_data(choices: _Choices, layout: Layout) -> tuple[Dataset, Dataset | 
             "data.val", "", f"there are no pictures to evaluate on; of {ENOUGH_TO_SPLIT} or more, some are held out"
         )
     try:
-        training, validation = read_splits(choices.settings.data)
+        training, validation = read_splits(choices.settings.data, announce=False)
     except BadData as error:
         data = choices.settings.data.model_copy(update={"skip_bad": True})
         try:
-            training, validation = read_splits(data)
+            training, validation = read_splits(data, announce=False)
         except BadData:
             raise error from None
         objects = sum(len(record.targets) for each in (training, validation) if each for record in each.records)
@@ -196,7 +197,8 @@ def _choose_data(choices: _Choices, layout: Layout) -> tuple[Dataset, Dataset | 
         choices.choose("data.skip_bad", True, reason)
     if validation is None and len(training) >= ENOUGH_TO_SPLIT and not choices.get("data.val_share", 0.0):
         choices.choose("data.val_share", HELD_OUT, "taken out of training to evaluate on, by data.split_seed")
-        return read_splits(choices.settings.data)
+        if share := choices.settings.data.val_share:
+            return hold_out(training, share, choices.settings.data.split_seed)
     return training, validation
 
 
@@ -415,7 +417,7 @@ def _choose_schedule(choices: _Choices, training: Dataset, begin: _Start, minute
 def seconds_of(settings: Settings) -> float:
     """That an iteration takes, measured on the largest batch; with the weights that it starts from."""
     run = Run(settings, Path("runs") / "nowhere", Console(quiet=True), dry=True)
-    training, _ = read_splits(settings.data)
+    training, _ = read_splits(settings.data, announce=False)
     task = Detection(run, start_model(run, training, Detector), training, None, None)
     largest, usual = task.largest_batch()
     return try_batch(task, run, largest).iteration(usual, settings.data.workers)

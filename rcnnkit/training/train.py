@@ -93,8 +93,12 @@ def _train(
     return TRAINERS.get(settings.model.kind, train_detector)(begun)
 
 
-def dry_run(settings: Settings, run: Path, *, console: Console | None = None) -> None:
+def dry_run(
+    settings: Settings, run: Path, *, console: Console | None = None, notes: Mapping[str, str] = NO_NOTES
+) -> None:
     """All that `train` does before the first iteration, and one batch, the largest; nothing is written.
+
+    Args are those of `train`.
 
     Raises:
         As `train`; and
@@ -107,7 +111,7 @@ def dry_run(settings: Settings, run: Path, *, console: Console | None = None) ->
             f"--dry-run is for a single training, and {what} trains in steps that need each other's results; each step"
             " is checked when it begins"
         )
-    TRAINERS.get(kind, train_detector)(Run(settings, run, console, dry=True))
+    TRAINERS.get(kind, train_detector)(Run(settings, run, console, notes=notes, dry=True))
 
 
 def run_folder(settings: Settings, file: Path | None = None) -> Path:

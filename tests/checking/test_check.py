@@ -53,7 +53,7 @@ def test_the_worst_comes_first_and_json_holds_everything(digits: Path, tmp_path:
 def test_a_split_that_cannot_be_read_is_a_finding(digits: Path) -> None:
     checked = check_data(digits, {"train": "train", "val": "nothing"}, SETTINGS)
     (error,) = [each for each in checked.findings if each.kind.severity == "error"]
-    assert (error.split, error.where) == ("val", "split 'nothing'")
+    assert (error.kind.name, error.split, error.where) == ("unusable-split", "val", "split 'nothing'")
     assert "nothing.txt" in error.message
     with pytest.raises(FileNotFoundError, match=r"nothing\.txt"):
         check_data(digits, {"train": "nothing"}, SETTINGS)

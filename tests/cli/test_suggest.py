@@ -48,7 +48,8 @@ def test_train_a_folder_and_evaluate_on_what_was_held_out(rcnnkit: Command, caps
     assert not Path("runs").exists()
 
     assert rcnnkit("train", "cells", *SMALL) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err.count("INFO cells/train: read as Pascal VOC: 8 pictures") == 1
     assert "cells/train: 6 pictures, 5 classes; evaluated on cells/train, held out, 2 pictures; " in out
     assert "wrote runs/cells/best.safetensors" in out
     kept = Path("runs/cells/settings.toml").read_text()
@@ -80,4 +81,4 @@ def test_options_of_data_sets_are_not_for_files(rcnnkit: Command, capsys: pytest
     assert said in capsys.readouterr().err
     Path("empty").mkdir()
     assert rcnnkit("train", "empty") == 1
-    assert "empty has no format that is known" in capsys.readouterr().err
+    assert "empty holds no annotations in a format that is known" in capsys.readouterr().err
