@@ -1,4 +1,4 @@
-"""What pictures themselves tell: twins, depth, colours, orientation, and that they have no objects."""
+"""What pictures themselves show: twins, depth, colours, orientation, and that they have no objects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rcnnkit.text import count
 
 
 def check_pictures(dataset: Dataset, looks: Sequence[Look], split: str) -> Iterator[Finding]:
-    """What each picture tells by itself."""
+    """What each picture shows by itself."""
     for record, look in zip(dataset.records, looks, strict=True):
         file = str(record.path)
         if look.highest:
@@ -62,7 +62,7 @@ def _turn(record: Record, look: Look) -> str:
 def check_twins(
     twins: Sequence[Twin], records: Sequence[Record], looks: Sequence[Look], splits: Sequence[str]
 ) -> Iterator[Finding]:
-    """What pictures tell beside each other.
+    """What comparing pictures shows.
 
     Args:
         twins: by their places in …

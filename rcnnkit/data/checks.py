@@ -1,4 +1,4 @@
-"""What both readers check: boxes and pictures. Everything wrong is collected, to be told at once."""
+"""What both readers check: boxes and pictures. Everything wrong is collected, to be reported at once."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def read_class_splits(
     """The pictures to learn from and those to validate on ("": none), checked, with the same classes.
 
     Raises:
-        As `read_class_folders`; BadData lists what is bad in either, so that all can be mended at once. And
+        As `read_class_folders`; BadData lists what is bad in either, so that all can be fixed at once. And
         ValueError: a class has no picture to learn from.
     """
     bad: list[BadData] = []
@@ -166,7 +166,7 @@ def write_class_folders(dataset: Dataset, out: Path, context: float = 0.0) -> di
     """Cut the objects of annotated pictures out, each into the folder of its class: out/CLASS/PICTURE_OBJECT.png.
 
     Crowds and difficult objects are left out. What is cut are whole pixels, all that the box touches. The folder is
-    there whole or not at all.
+    written atomically.
 
     Args:
         out: a folder that does not exist or is empty, such as cells/train.

@@ -1,4 +1,4 @@
-"""Which format a data set on disk has, and which splits: what is in its folder tells.
+"""Which format a data set on disk has, and which splits: what is in its folder decides.
 
 Files are recognised by how they begin, so that large ones are not read whole; only CVAT's is, for its subsets.
 """

@@ -153,7 +153,7 @@ class SVMTrainer:
         """Take in a picture's hard negatives, train the SVMs that are due, and name these classes.
 
         Args:
-            picture: its index, which tells its windows from other pictures'.
+            picture: its index, which distinguishes its windows from other pictures'.
             features: (N, D) of its windows, scaled.
             overlaps: (N, K) greatest IoU of each window with an object of each class.
             last: train every class.

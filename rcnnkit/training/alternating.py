@@ -47,7 +47,7 @@ def train_alternating(settings: Settings, folder: Path, console: Console | None,
 
     Returns:
         The path of best.safetensors in `folder`, the detector of steps 3 and 4. It is the last, as nothing is
-        evaluated before; evaluation.json tells how good it is on `data.val`.
+        evaluated before; evaluation.json says how good it is on `data.val`.
 
     Raises:
         As `rcnnkit.train`; and

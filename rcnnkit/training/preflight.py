@@ -26,7 +26,7 @@ from rcnnkit.training.schedule import STATED_BATCH
 
 log = logging.getLogger("rcnnkit")
 GB = 1e9
-FEW = 10  # iterations; so short a run is over before a trial of its largest batch has told anything
+FEW = 10  # iterations; so short a run is over before a trial of its largest batch is of use
 LONG = 10.0  # seconds; a batch that takes longer is tried once only
 TIGHT = 0.9  # share of the memory from which a batch may not fit beside whatever else comes
 

@@ -367,7 +367,7 @@ def _choose_augmentation(choices: _Choices, training: Dataset, remarks: list[str
         choices.choose("augment.flip", 0.0, f"mirrored, {sided[0]} would be another class")
     if "flip_vertical" not in choices.given.get("augment", {}):
         remarks.append(
-            "pictures are not turned upside down, as boxes do not tell whether they have an up; for cells, or from"
+            "pictures are not turned upside down, as boxes do not show which way is up; for cells, or from"
             " above, add augment.flip_vertical = 0.5"
         )
 

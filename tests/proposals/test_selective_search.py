@@ -118,7 +118,7 @@ def segments_by_definition(planes: list[Array], k: float) -> Array:
                 for d in difference:
                     square += d * d
                 square *= np.float32(3 / len(planes))  # one plane stands for three equal ones
-                # lengths are told apart to 0.1 %: the floating-point bits of square + 2^-14, cut to 9 of mantissa
+                # lengths are distinguished to 0.1 %: the floating-point bits of square + 2^-14, cut to 9 of mantissa
                 bits = int((square + np.float32(2**-14)).view(np.uint32)) >> 14
                 middle = np.array([bits << 14 | 1 << 13], np.uint32).view(np.float32)[0]
                 length = np.sqrt(middle - np.float32(2**-14)) if bits > 113 << 9 else np.float32(0)

@@ -18,7 +18,7 @@ BACKBONE = "resnet18"  # of untrained detectors, where nothing else is asked for
 
 
 def choose(options: Options, out: Path, console: Console) -> tuple[list[Contender], Dataset, bool]:
-    """The detectors, the pictures, and whether there is an accuracy to tell.
+    """The detectors, the pictures, and whether there is an accuracy to report.
 
     Args:
         out: where the demo's pictures are drawn, in data/, if they are wanted and not there.
