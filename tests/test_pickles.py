@@ -216,7 +216,7 @@ def nested(depth, times=1):
         (NUMPY + PAIR + DOUBLED + DTYPE + b"I00\nS'x'\ntb.", "it holds an array without a valid shape"),
         (
             NUMPY + b"(I1\nt" + DTYPE + b"(I3\n" + PAIR + DOUBLED + b"NNNI-1\nI-1\nI0\ntbI00\nS'x'\ntb.",
-            "which are no num",
+            "which are not num",
         ),
         (NUMPY + b"(I1\ntcnumpy\ndtype\n(" + PAIR + DOUBLED + b"I0\nI1\ntRI00\nS'x'\ntb.", "which are not numbers"),
         (NUMPY + b"(" + b"I9999999\n" * 33 + b"t" + DTYPE + b"I00\nS'x'\ntb.", "an array without a valid shape"),
