@@ -43,7 +43,7 @@ from tests.cli.commands import Command, Values, stdout_in
             "w.pth must end with .safeten",
         ),
         (["demo", "--out", "out", "--device", "cuda:99"], 'device "cuda:99" cannot be used'),
-        (["compress", "w", "--rank", "fc6=8", "--rank", "fc6=4", "--out", "out"], "fc6 is given twice: 8 and 4; which"),
+        (["compress", "w", "--rank", "fc6=8", "--rank", "fc6=4", "--out", "out"], "fc6 is given twice: 8 and 4; leave one out"),
         (["demo", "--out", "full"], "full is not empty"),
     ],
 )

@@ -54,7 +54,7 @@ def test_import_and_info(rcnnkit: Command, mine: Path, capsys: pytest.CaptureFix
         ("mine.pth", ["--classes", ",".join("abc" * 100)], "mine.pth knows 3 classes, 300 names were given"),
         ("mine.pth", ["--classes", "St. Bernard"], "mine.pth knows 3 classes, 1 name"),
         ("none.pth", [], "none.pth: no such file"),
-        ("mine.pth", ["--classes", "latin.txt"], "--classes latin.txt is not UTF-8 ("),
+        ("mine.pth", ["--classes", "latin.txt"], "--classes latin.txt is not UTF-8 text ("),
         ("folder/none", [], "folder/none: no such file"),
         ("hostile.pkl", [], "hostile.pkl is not read: it asks for"),
         ("hostile.pth", [], "hostile.pth is not read: "),
