@@ -71,8 +71,8 @@ def by_kind(findings: Sequence[Finding]) -> list[list[Finding]]:
 STOPS_TRAINING = Kind(
     "stops-training",
     "error",
-    "Training stops at these",
-    "Correct them. Or leave them out with data.skip_bad = true; then the objects become background.",
+    "Faults that stop training",
+    "Correct them, or leave them out with data.skip_bad = true. Objects that are left out become background.",
 )
 UNUSABLE_SPLIT = Kind(
     "unusable-split",
