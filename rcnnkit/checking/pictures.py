@@ -73,9 +73,10 @@ def check_twins(
         across = splits[first] != splits[second]
         kind = (SAME_IN_TWO_SPLITS if same else SIMILAR_IN_TWO_SPLITS) if across else None
         kind = kind or (SAME_PICTURE if same else SIMILAR_PICTURE)
-        what = "it is" if same else "it is nearly"
+        what = "it has the same bytes as" if same else "it looks like"
         place = f"{one.path} of {splits[first]}" if across else f"{one.path}"
-        size = "" if same else f" ({_size(looks[second])}, and that one {_size(looks[first])})"
+        mine, others = _size(looks[second]), _size(looks[first])
+        size = "" if same else f" (both {mine})" if mine == others else f" ({mine}, and that one {others})"
         boxes = "their objects are the same" if _same_objects(one.targets, other.targets) else "their objects differ"
         yield Finding(kind, splits[second], str(other.path), "", f"{what} {place}{size}; {boxes}")
 

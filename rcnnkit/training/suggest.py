@@ -196,7 +196,8 @@ def _choose_data(choices: _Choices, layout: Layout) -> tuple[Dataset, Dataset | 
         reason = f"leaves out what has {count(len(error.problems), 'problem')}, in {objects:,} objects"
         choices.choose("data.skip_bad", True, reason)
     if validation is None and len(training) >= ENOUGH_TO_SPLIT and not choices.get("data.val_share", 0.0):
-        choices.choose("data.val_share", HELD_OUT, "taken out of training to evaluate on, by data.split_seed")
+        reason = "this share is kept out of training to evaluate on; data.split_seed chooses it"
+        choices.choose("data.val_share", HELD_OUT, reason)
         if share := choices.settings.data.val_share:
             return hold_out(training, share, choices.settings.data.split_seed)
     return training, validation
@@ -280,11 +281,11 @@ def _choose_network(choices: _Choices, begin: _Start, gpu: bool) -> None:
                 choices.choose(f"{name}.{setting}", value, as_it_is)
         choices.choose("model.frozen_stages", 2, "the stem and stage 1 stay as they are: edges look alike everywhere")
     elif begin.kind == "imagenet":
-        which = "a GPU computes it fast" if gpu else "a CPU takes a third of a ResNet-50's time for it"
+        which = "a GPU computes it fast" if gpu else "on a CPU it takes a third of a ResNet-50's time"
         choices.choose("model.backbone", "resnet50" if gpu else "resnet18", which)
         choices.choose("model.frozen_stages", 2, "the stem and stage 1 stay as they are: edges look alike everywhere")
     else:
-        which = "a GPU computes it fast" if gpu else "a CPU takes a third of a ResNet-50's time for it"
+        which = "a GPU computes it fast" if gpu else "on a CPU it takes a third of a ResNet-50's time"
         choices.choose("model.backbone", "resnet50" if gpu else "resnet18", which)
         if "batch" in architecture(choices.get("model.backbone", "")).norms:
             choices.choose("model.norm", "batch", "from scratch, norms learn their statistics")
@@ -302,7 +303,7 @@ def _choose_size(choices: _Choices, training: Dataset, begin: _Start, gpu: bool)
     most = scratch if begin.kind == "none" else pretrained
     wanted = SMALL_SIDE / side * shortest
     chosen = round(min(max(wanted, least), LARGEST_FACTOR * shortest, most) / MULTIPLE) * MULTIPLE or MULTIPLE
-    reason = f"half of the {name} are below {side:.0f} pixels, and below {side * chosen / shortest:.0f} here"
+    reason = f"half of the {name} are below {side:.0f} pixels, and below {side * chosen / shortest:.0f} when resized"
     if wanted > most and chosen >= most:
         reason += f"; more would take long on {'a GPU' if gpu else 'a CPU'}"
     chosen = choices.choose("input.short_side", chosen, reason)

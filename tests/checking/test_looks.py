@@ -119,11 +119,11 @@ def test_twins_say_where_they_are_and_whether_their_objects_are_the_same(tmp_pat
     twins = [Twin(0, 1, same=True), Twin(0, 2, same=False)]
     found = list(check_twins(twins, records, seen, ["train", "train", "val"]))
     assert [(each.kind.name, each.split, each.file, each.message) for each in found] == [
-        ("same-picture", "train", "p1.jpg", "it is p0.jpg; their objects are the same"),
+        ("same-picture", "train", "p1.jpg", "it has the same bytes as p0.jpg; their objects are the same"),
         (
             "similar-in-two-splits",
             "val",
             "p2.jpg",
-            "it is nearly p0.jpg of train (160 × 96, and that one 160 × 96); their objects differ",
+            "it looks like p0.jpg of train (both 160 × 96); their objects differ",
         ),
     ]

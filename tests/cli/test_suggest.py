@@ -50,7 +50,7 @@ def test_train_a_folder_and_evaluate_on_what_was_held_out(rcnnkit: Command, caps
     assert rcnnkit("train", "cells", *SMALL) == 0
     out, err = capsys.readouterr()
     assert err.count("INFO cells/train: read as Pascal VOC: 8 pictures") == 1
-    assert "cells/train: 6 pictures, 5 classes; evaluated on cells/train, held out, 2 pictures; " in out
+    assert "cells/train: 6 pictures, 5 classes; evaluated on cells/train (held out), 2 pictures; " in out
     assert "wrote runs/cells/best.safetensors" in out
     kept = Path("runs/cells/settings.toml").read_text()
     assert 'norm = "batch"  # from scratch, norms learn their statistics\n' in kept
@@ -65,7 +65,7 @@ def test_train_a_folder_and_evaluate_on_what_was_held_out(rcnnkit: Command, caps
     assert "--split val is for data sets, and runs/cells is a run's folder; leave it out" in capsys.readouterr().err
     resume = ("train", "runs/cells/settings.toml", "train.resume=runs/cells", "train.iterations=3")
     assert rcnnkit(*resume) == 0
-    assert "evaluated on cells/train, held out, 2 pictures; " in capsys.readouterr().out
+    assert "evaluated on cells/train (held out), 2 pictures; " in capsys.readouterr().out
 
 
 def test_options_of_data_sets_are_not_for_files(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:
