@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,12 @@ def test_a_file_says_what_it_is(exported: tuple[Detector, Path, str]) -> None:
         for value in model.graph.input
     }
     assert shapes == {"pixels": ["pictures", "height", "width", 3], "sizes": ["pictures", 2]}
+
+
+def test_detectpy_says_how_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["detect.py", "small.onnx"])
+    with pytest.raises(SystemExit, match=r"python detect\.py FILE PICTURE"):
+        runpy.run_module("rcnnkit.exporting.detect", run_name="__main__")
 
 
 def test_detectpy_needs_neither_rcnnkit_nor_torch(exported: tuple[Detector, Path, str], tmp_path: Path) -> None:
