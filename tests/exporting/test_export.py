@@ -84,7 +84,7 @@ def test_a_file_says_what_it_is(exported: tuple[Detector, Path, str]) -> None:
 def test_detectpy_says_how_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["detect.py", "small.onnx"])
     with pytest.raises(SystemExit, match=r"python detect\.py FILE PICTURE"):
-        runpy.run_module("rcnnkit.exporting.detect", run_name="__main__")
+        runpy.run_path(str(Path(exporting.__file__).with_name("detect.py")), run_name="__main__")
 
 
 def test_detectpy_needs_neither_rcnnkit_nor_torch(exported: tuple[Detector, Path, str], tmp_path: Path) -> None:
