@@ -59,6 +59,16 @@ def test_a_split_that_cannot_be_read_is_a_finding(digits: Path) -> None:
         check_data(digits, {"train": "nothing"}, SETTINGS)
 
 
+def test_leaving_out_is_not_advised_where_nothing_would_be_left(digits: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(digits, tmp_path / "data")
+    for name in (root / "ImageSets" / "Main" / "val.txt").read_text().split():
+        (root / "Annotations" / f"{name}.xml").write_text("<annotation>")
+    found = check_data(root, {"train": "train", "val": "val"}, SETTINGS, format="voc").findings
+    errors = [each for each in found if each.kind.severity == "error"]
+    assert [(each.kind.name, each.split) for each in errors] == [("unusable-split", "val")] * 4
+    assert "does not help" in errors[0].kind.fix
+
+
 def test_a_class_that_training_does_not_know_is_an_error(digits: Path, tmp_path: Path) -> None:
     root = shutil.copytree(digits, tmp_path / "data")
     file = root / "annotations" / "instances_val.json"
