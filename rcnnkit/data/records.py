@@ -13,6 +13,8 @@ import torch
 from rcnnkit.structures import Size, Targets
 from rcnnkit.text import count, visible
 
+# What to say of a folder of annotations without folders of splits, where another split than train was asked for.
+UNDIVIDED = "it has no folders of splits, so all pictures are train; divide them with `rcnnkit split`"
 # What tools call the folders or keys of splits.
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
