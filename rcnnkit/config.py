@@ -35,10 +35,10 @@ class Settings(DetectorSettings):
                 raise ValueError(f'{name} = true is for model.kind = "faster_rcnn"')
         for name, is_set in (("train.rpn_only", rpn_only), ("train.freeze_backbone", self.train.freeze_backbone)):
             if is_set and alternating:
-                raise ValueError(f"{name} = true is what steps of alternating training set themselves; leave it away")
+                raise ValueError(f"{name} = true is set by the steps of alternating training themselves; leave it out")
         in_stages = self.model.kind == "rcnn"
         if self.train.freeze_backbone and in_stages:
-            raise ValueError("train.freeze_backbone = true is not for R-CNN; rcnn.fine_tune = false leaves it as it is")
+            raise ValueError("train.freeze_backbone = true is not for R-CNN; set rcnn.fine_tune = false instead")
         for name in ("epochs", "patience", "ema", "repeat_threshold", "class_weights"):
             if (in_stages or alternating) and getattr(self.train, name):
                 raise ValueError(
@@ -55,13 +55,15 @@ class Settings(DetectorSettings):
             )
         made_before = alternating or kind.model.takes_proposals
         if made_before and (other := self.augment.first_changed(("pipeline", "mosaic", "mixup", "copy_paste"))):
-            raise ValueError(f"augment.{other} is not for proposals made beforehand: they do not follow; leave it out")
+            raise ValueError(
+                f"augment.{other} is not for proposals made beforehand, which would not follow; leave it out"
+            )
         if self.train.class_weights and rpn_only:
-            raise ValueError("train.class_weights is for the head, which train.rpn_only = true leaves as it is")
+            raise ValueError("train.class_weights is for the head, which train.rpn_only = true does not train")
         if self.model.kind == "classifier":
             of_boxes = ("crop", "scale", "mosaic", "mixup", "copy_paste")
             unused = {"data": ("val_share", "images", "use_difficult"), "augment": of_boxes}
             for section, names in unused.items():
                 if other := getattr(self, section).first_changed(names):
-                    raise ValueError(f"{section}.{other} is for pictures with boxes; a classifier does without")
+                    raise ValueError(f"{section}.{other} is for pictures with boxes; leave it out for a classifier")
         return self

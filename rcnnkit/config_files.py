@@ -107,8 +107,8 @@ def _rebase(values: dict[str, Any], file: Path) -> None:
         path = _tidy(file.parent / value)
         if not is_there(path) and is_there(Path(value)):  # where earlier versions looked, also from the folders of runs
             log.warning(
-                '%s: %s.%s = "%s" is not beside this file, but in the current folder, where it is read from; paths in a'
-                " settings file are relative to that file",
+                '%s: %s.%s = "%s" was found in the current folder, not beside this file, and is read from there; write'
+                " paths in a settings file relative to that file",
                 *(file, section, name, value),
             )
         else:
@@ -125,7 +125,7 @@ def _not_a_folder(folder: Path) -> str:
     """What to do instead of naming a folder where settings are read from."""
     if (folder / "settings.toml").is_file():
         return (
-            f"{folder} is the folder of a run; to go on with it: rcnnkit train {folder / 'settings.toml'}"
+            f"{folder} is the folder of a run; to continue it: rcnnkit train {folder / 'settings.toml'}"
             f" train.resume={folder}"
         )
     return (

@@ -51,7 +51,7 @@ def settings_for(name: str, out: Path, device: str, init: Path | None = None) ->
         "model": {"kind": name.replace("-", "_"), "backbone": "resnet18", "norm": "batch"},
         "proposals": {"folder": str(out / "proposals"), "min_side": MIN_SIDE},
         "data": {"root": str(out / "data"), "val": ""},  # evaluated below
-        "augment": {"flip": 0.0},  # a mirrored 2 is no 2
+        "augment": {"flip": 0.0},  # a mirrored 2 is not a 2
         "train": {
             "schedule": "cosine",
             "warmup": 100,

@@ -1,4 +1,4 @@
-"""Files: that nothing is in the way of new ones, that they appear whole or not at all, and what tells their bytes."""
+"""Files: that nothing is in the way of new ones, that they appear atomically, and a digest of their bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A detector made ready to detect, and nothing else: the same answers, sooner."""
+"""A detector made ready to detect, and nothing else: the same answers, faster."""
 
 from __future__ import annotations
 

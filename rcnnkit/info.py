@@ -1,4 +1,4 @@
-"""What a weights file is, read from its metadata and the shapes of its tensors alone."""
+"""What a weights file is, from its metadata and the shapes of its tensors alone."""
 
 from __future__ import annotations
 

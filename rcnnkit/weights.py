@@ -204,7 +204,7 @@ def load(
             `into` is another detector than the file's, or missing where the file has no settings.
     """
     if max_detections is not None and (type(max_detections) is not int or max_detections < 0):
-        raise ValueError(f"max_detections is {max_detections!r}; give a whole number from 1 on, or 0 for no limit")
+        raise ValueError(f"max_detections is {max_detections!r}; give a whole number of 1 or more, or 0 for no limit")
     if for_training and precision != PRECISION:
         raise ValueError(
             f"precision={precision!r} is for detecting, and for_training=True gives float32 weights; leave one of them"

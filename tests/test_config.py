@@ -341,7 +341,7 @@ def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
     written = tmp_path / "settings.toml"
     written.touch()
     assert complaint(tmp_path) == (
-        f"{tmp_path} is the folder of a run; to go on with it: rcnnkit train {written} train.resume={tmp_path}"
+        f"{tmp_path} is the folder of a run; to continue it: rcnnkit train {written} train.resume={tmp_path}"
     )
 
 
@@ -433,7 +433,7 @@ CLASSIFIER = "model.kind=classifier"
     [
         (["classifier.area=[0.5, 0.1]"], "classifier.area = [0.5, 0.1] goes from large to small"),
         (["classifier.area=[0, 1]"], "classifier.area.0 = 0: input should be greater than 0"),
-        (["classifier.crop=300"], "classifier.crop = 300 is more than resize = 256 leaves of a picture"),
+        (["classifier.crop=300"], "classifier.crop = 300 is larger than resize = 256; set crop lower"),
         (["classifier.crop=32", "model.backbone=alexnet"], "classifier.crop = 32 is less than the 63 pixels"),
         (["input.short_side=256"], "input.short_side is a detector's; a classifier has classifier.resize"),
         (["augment.scale=[1, 2]"], "augment.scale is for pictures with boxes"),
@@ -592,8 +592,8 @@ def test_paths_of_earlier_versions_are_found_in_the_current_folder(
     monkeypatch.chdir(tmp_path)
     assert read_settings(file).data.root == Path("cells")
     assert caplog.messages == [
-        f'{file}: data.root = "cells" is not beside this file, but in the current folder, where it is read from; paths'
-        " in a settings file are relative to that file"
+        f'{file}: data.root = "cells" was found in the current folder, not beside this file, and is read from there;'
+        " write paths in a settings file relative to that file"
     ]
     (tmp_path / "runs" / "cells").mkdir()
     assert read_settings(file).data.root == tmp_path / "runs" / "cells"

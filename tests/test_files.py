@@ -1,4 +1,4 @@
-"""A file appears whole or not at all."""
+"""A file appears atomically."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Weights files: whole or not at all, and nothing in them is run."""
+"""Weights files: written atomically, and nothing in them is run."""
 
 import json
 import os

@@ -27,17 +27,17 @@ class ClassifierSettings(Section):
     """
 
     resize: Positive = 256
-    """Pixels of a picture's shorter side, before its middle is cut out."""
+    """Pixels of a picture's shorter side after resizing, before its middle is cut out."""
     crop: Positive = 224
     """Sides of that middle, pixels; the network sees nothing else."""
     area: tuple[PositiveShare, PositiveShare] = (0.08, 1.0)
-    """Training cuts out a random part in place of the middle. This is its share of the picture's area, from and to
-    (GoogLeNet, arXiv:1409.4842, section 6)."""
+    """Training cuts out a random part in place of the middle. Its share of the picture's area lies between these
+    two (GoogLeNet, arXiv:1409.4842, section 6)."""
     ratio: tuple[Factor, Factor] = (3 / 4, 4 / 3)
-    """Width ÷ height of that part, from and to."""
+    """Width ÷ height of that part lies between these two."""
     label_smoothing: Share = 0.0
-    """The probability that the loss shares out equally among all classes, the right one included (arXiv:1512.00567,
-    section 7)."""
+    """Label smoothing: the probability that the loss spreads evenly over all classes, including the right one
+    (arXiv:1512.00567, section 7)."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -46,7 +46,9 @@ class ClassifierSettings(Section):
             if low > high:
                 raise ValueError(f"{name} = {[low, high]} goes from large to small; write the smaller first")
         if self.crop > self.resize:
-            raise ValueError(f"crop = {self.crop} is more than resize = {self.resize} leaves of a picture")
+            raise ValueError(
+                f"crop = {self.crop} is larger than resize = {self.resize}; set crop lower, or resize higher"
+            )
         return self
 
 

@@ -127,7 +127,7 @@ class TimmArchitecture(Architecture):
     def _pretrained(self) -> Any:
         config = _timm().get_pretrained_cfg(self.timm_name)
         if config is None or not config.has_weights:
-            raise ValueError(f"timm has no weights of {self.timm_name}; start from scratch, or from train.init")
+            raise ValueError(f"timm has no weights for {self.timm_name}; start from scratch, or from train.init")
         return config
 
 

@@ -113,7 +113,7 @@ def _reported(journal: Journal, console: Console) -> Iterator[None]:
             raise
         journal.add(stopped="too little memory")
         raise ValueError(
-            f"the memory of {journal.results.options.device} did not suffice ({str(error).splitlines()[0]}); lower"
+            f"{journal.results.options.device} ran out of memory ({str(error).splitlines()[0]}); lower"
             f" --batch or --max-proposals; what was measured is in {out}"
         ) from None
     finally:
@@ -121,7 +121,7 @@ def _reported(journal: Journal, console: Console) -> Iterator[None]:
             journal.save()
             page = write_report(out)
             console.print(terminal(journal.results))
-            console.print(f"wrote {page}" + ("" if journal.results.complete else ", of what was measured until now"))
+            console.print(f"wrote {page}" + ("" if journal.results.complete else ", with what was measured so far"))
         else:
             _clear(out)
 
@@ -170,7 +170,7 @@ def _prepare(journal: Journal, contenders: Sequence[Contender]) -> list[ReadyCon
             try:
                 ready.append(torchvision_contender(contender, options))
                 places["torchvision"] = MeasuredContender(ready[-1].title, "the same")
-                journal.note("torchvision: its Faster R-CNN, eager, with the weights of this one.")
+                journal.note("torchvision: its Faster R-CNN, eager, with the same weights.")
             except ValueError as error:
                 journal.note(f"No contender from torchvision: {error}.")
     for file in exported(options.also, contenders[0].class_names, options.threads):

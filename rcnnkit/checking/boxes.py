@@ -30,7 +30,7 @@ def doubles(objects: Objects) -> list[tuple[int, int]]:
 
 
 def check_boxes(objects: Objects, split: str) -> Iterator[Finding]:
-    """What boxes alone tell."""
+    """What boxes alone show."""
     for i, j in doubles(objects):
         same = np.array_equal(objects.boxes[i], objects.boxes[j])
         how = "the same as" if same else f"nearly the same as {objects.written(i)} of"

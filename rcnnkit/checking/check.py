@@ -10,7 +10,7 @@ from typing import Any
 
 from rcnnkit.checking.boxes import check_boxes
 from rcnnkit.checking.classes import check_classes
-from rcnnkit.checking.findings import KINDS, READER, SEVERITIES, STOPS_TRAINING, Finding, Severity
+from rcnnkit.checking.findings import KINDS, READER, SEVERITIES, STOPS_TRAINING, UNUSABLE_SPLIT, Finding, Kind, Severity
 from rcnnkit.checking.looks import look_at_all
 from rcnnkit.checking.network import check_numbers, check_sizes
 from rcnnkit.checking.objects import Objects
@@ -104,10 +104,10 @@ def check_data(
                 dataset, problems = read_findings(root, part, images=images, class_names=names, format=format)
             except (OSError, ValueError) as error:
                 failed = error
-                findings.append(Finding(STOPS_TRAINING, split, str(root), f"split {part!r}", str(error)))
+                findings.append(Finding(UNUSABLE_SPLIT, split, str(root), f"split {part!r}", str(error)))
                 continue
             datasets.append(dataset)
-            findings += _of_reader(problems, split)
+            findings += _of_reader(problems, split, STOPS_TRAINING if dataset.records else UNUSABLE_SPLIT)
             if dataset.class_names:
                 names = list(dataset.class_names)
         if datasets:
@@ -135,8 +135,8 @@ def check_data(
     return Checked(str(root), settings, read, twins, findings)
 
 
-def _of_reader(problems: Findings, split: str) -> list[Finding]:
-    findings = [Finding(STOPS_TRAINING, split, each.file, each.where, each.message) for each in problems]
+def _of_reader(problems: Findings, split: str, kind: Kind) -> list[Finding]:
+    findings = [Finding(kind, split, each.file, each.where, each.message) for each in problems]
     for what, (number, first) in problems.warnings.items():
         if what not in SAID_OF_EACH:
             also = f" (there are {number:,}, of which this is the first)" if number > 1 else ""

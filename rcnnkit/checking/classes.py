@@ -79,7 +79,7 @@ def _slip(one: str, other: str) -> bool:
 
 
 def check_classes(splits: Mapping[str, Objects]) -> Iterator[Finding]:
-    """What the classes of all splits tell; the first split is what is learnt from."""
+    """What the classes of all splits show; the first split is what is learnt from."""
     training, *others = splits
     learnt = splits[training]
     names = list(learnt.dataset.class_names)

@@ -12,7 +12,14 @@ import torch
 from rcnnkit.checking.boxes import doubles
 from rcnnkit.checking.check import Checked
 from rcnnkit.checking.classes import per_class, spellings
-from rcnnkit.checking.findings import OBJECT_TWICE, SAME_IN_TWO_SPLITS, SAME_PICTURE, SPELT_TWICE, STOPS_TRAINING
+from rcnnkit.checking.findings import (
+    OBJECT_TWICE,
+    SAME_IN_TWO_SPLITS,
+    SAME_PICTURE,
+    SPELT_TWICE,
+    STOPS_TRAINING,
+    UNUSABLE_SPLIT,
+)
 from rcnnkit.data.coco import write_coco
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.files import check_free
@@ -47,7 +54,7 @@ def write_fixed(checked: Checked, out: Path, report: Report = silent) -> Changes
     check_free(out)
     changes = Changes()
     for finding in checked.findings:
-        if finding.kind.name == STOPS_TRAINING.name:
+        if finding.kind in (STOPS_TRAINING, UNUSABLE_SPLIT):
             changes.add(finding.kind.name, f"left out: {finding}")
     dropped = _dropped_pictures(checked, changes)
     labels, names, ids = _one_spelling(checked, changes)

@@ -1,4 +1,4 @@
-"""What pictures themselves tell: twins, depth, colours, orientation, and that they have no objects."""
+"""What pictures themselves show: twins, depth, colours, orientation, and that they have no objects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rcnnkit.text import count
 
 
 def check_pictures(dataset: Dataset, looks: Sequence[Look], split: str) -> Iterator[Finding]:
-    """What each picture tells by itself."""
+    """What each picture shows by itself."""
     for record, look in zip(dataset.records, looks, strict=True):
         file = str(record.path)
         if look.highest:
@@ -49,12 +49,12 @@ def _turn(record: Record, look: Look) -> str:
     if look.turn == 1:
         return ""
     if look.turn < 5 or height == width:
-        how = {2: "mirrors it", 3: "turns it by 180°", 4: "mirrors it"}.get(look.turn, "turns it by 90°")
-        return f"EXIF {how}, and the annotated size does not tell whether boxes are of the picture as it is shown"
+        how = {2: "mirrors it", 3: "rotates it by 180°", 4: "mirrors it"}.get(look.turn, "rotates it by 90°")
+        return f"EXIF {how}, and the annotated size does not show whether the boxes are rotated too"
     if record.size == look.stored:
         return (
-            f"EXIF turns it by 90°, and the annotation says {width} wide and {height} high as it is stored; boxes are"
-            " taken for those of the unturned picture"
+            f"EXIF rotates it by 90°, and the annotation has the size before that, {width} wide and {height} high; the"
+            " boxes are taken to be those of the unrotated picture"
         )
     return ""
 
@@ -62,7 +62,7 @@ def _turn(record: Record, look: Look) -> str:
 def check_twins(
     twins: Sequence[Twin], records: Sequence[Record], looks: Sequence[Look], splits: Sequence[str]
 ) -> Iterator[Finding]:
-    """What pictures tell beside each other.
+    """What comparing pictures shows.
 
     Args:
         twins: by their places in …
@@ -73,9 +73,10 @@ def check_twins(
         across = splits[first] != splits[second]
         kind = (SAME_IN_TWO_SPLITS if same else SIMILAR_IN_TWO_SPLITS) if across else None
         kind = kind or (SAME_PICTURE if same else SIMILAR_PICTURE)
-        what = "it is" if same else "it is nearly"
+        what = "it has the same bytes as" if same else "it looks like"
         place = f"{one.path} of {splits[first]}" if across else f"{one.path}"
-        size = "" if same else f" ({_size(looks[second])}, and that one {_size(looks[first])})"
+        mine, others = _size(looks[second]), _size(looks[first])
+        size = "" if same else f" (both {mine})" if mine == others else f" ({mine}, and that one {others})"
         boxes = "their objects are the same" if _same_objects(one.targets, other.targets) else "their objects differ"
         yield Finding(kind, splits[second], str(other.path), "", f"{what} {place}{size}; {boxes}")
 

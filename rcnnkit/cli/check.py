@@ -16,25 +16,34 @@ def check(
     data: Annotated[
         Path,
         typer.Argument(
-            help="A data set's folder or annotation file; or a settings file (.toml), whose section data is taken."
+            help="The folder or annotation file of a data set; or a settings file (.toml), for its section [data]."
         ),
     ],
     split: Annotated[
         list[str] | None,
-        typer.Option(help="As data.train and data.val name it, the training split first; found by itself if left out."),
+        typer.Option(
+            help="A split, named as in data.train and data.val; may be repeated, with the training split first. By"
+            " default all splits."
+        ),
     ] = None,
     data_format: DataFormat = FORMAT,
     images: Images = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="Settings whose input, anchors and limits objects are compared with; else the defaults."),
+        typer.Option(
+            help="A settings file; the objects are compared with its input size, anchors and limits. By default with"
+            " those of the default settings."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write a page with plots and pictures into this folder.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write a page with plots and pictures into this folder; an earlier page is not overwritten."),
+    ] = None,
     json_file: JsonFile = None,
     fix: Annotated[
         Path | None, typer.Option(help="Write a fixed copy, in COCO's format, into this new folder.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for warnings, too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 on warnings, too.")] = False,
 ) -> None:
     """Say what is wrong with a data set before anything is trained on it, how bad it is, and what to do.
 

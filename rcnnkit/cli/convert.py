@@ -13,12 +13,12 @@ from rcnnkit.defaults import FORMAT
 
 def convert(
     data: Data,
-    to: Annotated[str, typer.Option(help="coco, voc or yolo.")],
+    to: Annotated[str, typer.Option(help="The new format: coco, voc or yolo.")],
     out: Annotated[Path, typer.Option(help="A new folder.")],
     format: DataFormat = FORMAT,
     images: Images = None,
     link: Annotated[
-        str | None, typer.Option(help="hard or symbolic: links to the pictures in place of copies.")
+        str | None, typer.Option(help="hard or symbolic: link to the pictures instead of copying them.")
     ] = None,
     skip_bad: SkipBad = False,
 ) -> None:
@@ -39,4 +39,4 @@ def convert(
         console.print(f"{split}: {dataset.summary}")
     for note in done.notes:
         console.print(f"note: {note}")
-    console.print(f"wrote {out} as {TITLES[to]}, of {count(len(dataset.class_names), 'class')}")
+    console.print(f"wrote {out} as {TITLES[to]}, with {count(len(dataset.class_names), 'class')}")

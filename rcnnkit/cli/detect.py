@@ -17,11 +17,18 @@ def detect(
     weights: Weights,
     files: Files,
     out: Annotated[
-        Path, typer.Option(help="Folder for the pictures with boxes, in the same sub-folders, and detections.json.")
+        Path,
+        typer.Option(
+            help="The folder for the pictures with boxes, in the same sub-folders, and for detections.json; existing"
+            " files are not overwritten."
+        ),
     ],
     min_score: Annotated[
         float | None,
-        typer.Option(callback=finite, help="Draw boxes from this score on; by default 0.5, of SVMs' margins 0."),
+        typer.Option(
+            callback=finite,
+            help="The least score of boxes that are drawn; by default 0.5, or 0 for the margins of SVMs.",
+        ),
     ] = None,
     max_detections: MaxDetections = None,
     batch: Batch = BATCH,
@@ -31,8 +38,8 @@ def detect(
     """Find things: pictures with boxes, and one JSON file in COCO's results format.
 
     A result's image_id is the path of its picture as it was given. A picture that cannot be read,
-    searched or drawn is named, the others are done, and the exit status is 1. Other files in the
-    folders are counted in one line.
+    searched or drawn is reported, the others are finished, and the exit status is 1. Other files in
+    the folders are counted in one line.
     """
     from rcnnkit.detecting import RESULTS, DetectedFile, detect_files
     from rcnnkit.weights import load

@@ -32,20 +32,21 @@ def evaluate(
     data: Annotated[
         Path,
         typer.Argument(
-            help=f"{DATA_HELP} Of a classifier: a folder of splits. Or a run's folder: what that was evaluated on."
+            help=f"{DATA_HELP} For a classifier, the folder of its splits. Or a run's folder, for the pictures that"
+            " the run was evaluated on."
         ),
     ],
     split: Annotated[
         str | None,
         typer.Option(
-            help=f"{SPLIT_HELP} Of a classifier: the folder in DATA.",
+            help=f"{SPLIT_HELP} For a classifier, the folder in DATA.",
             show_default="test",
         ),
     ] = None,
     images: Images = None,
     format: DataFormat = FORMAT,
     proposals: Annotated[
-        Path | None, typer.Option(help="R-CNN, Fast R-CNN: a folder of `rcnnkit proposals compute`.")
+        Path | None, typer.Option(help="For R-CNN and Fast R-CNN: a folder from `rcnnkit proposals compute`.")
     ] = None,
     json_file: JsonFile = None,
     batch: Batch = BATCH,
@@ -56,7 +57,7 @@ def evaluate(
 ) -> None:
     """Average precision on annotated pictures: COCO's twelve numbers and Pascal VOC's, class by class.
 
-    Of a classifier: its accuracy on a folder of class folders.
+    For a classifier, its accuracy on a folder of class folders.
     """
     from rcnnkit.data.class_folders import read_class_folders
     from rcnnkit.data.reading import read_data

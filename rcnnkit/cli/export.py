@@ -15,7 +15,7 @@ from rcnnkit.terminal import progress
 def export(
     weights: Weights,
     out: Annotated[
-        Path, typer.Option(help="The new file: .onnx, .xml for OpenVINO, or .pt2. detect.py is written beside it.")
+        Path, typer.Option(help="A new file: .onnx, .xml for OpenVINO, or .pt2. detect.py is written beside it.")
     ],
     format: Annotated[
         Literal["onnx", "openvino", "torch", "aoti"],
@@ -23,20 +23,22 @@ def export(
     ] = EXPORTED,
     with_preprocessing: Annotated[
         bool,
-        typer.Option("--with-preprocessing", help="The file resizes pictures; all of a batch are of one size."),
+        typer.Option(
+            "--with-preprocessing", help="The file resizes pictures itself; all pictures of a batch must have one size."
+        ),
     ] = False,
     verify: Annotated[
         Path | None,
-        typer.Option(help="Pictures of yours for the proof: a folder, or annotated ones in VOC's or COCO's format."),
+        typer.Option(help="Your pictures for the proof: a folder, or annotated ones in VOC's or COCO's format."),
     ] = None,
     split: TestSplit = None,
     images: Images = None,
-    opset: Annotated[int, typer.Option(help="Of ONNX: 18 to 20.")] = OPSET,
+    opset: Annotated[int, typer.Option(help="The version of ONNX's operators: 18 to 20.")] = OPSET,
 ) -> None:
     """Write a detector for another runtime: ONNX, OpenVINO or torch alone.
 
-    The file is kept only if it answers as the detector does: boxes within 0.01 pixel, scores within 0.0001. Of an
-    R-CNN, its classifier of windows is written.
+    The file is kept only if it answers as the detector does: boxes within 0.01 pixel, scores within 0.0001. For
+    an R-CNN, the file is its window classifier.
     """
     from rcnnkit.benchmark.measure.pictures import read_pictures
     from rcnnkit.exporting.export import SCRIPT

@@ -12,7 +12,7 @@ from rcnnkit.cli.options import Weights, console
 
 def info(
     weights: Weights,
-    as_json: Annotated[bool, typer.Option("--as-json", help="Everything, as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--as-json", help="Print everything as one JSON object.")] = False,
 ) -> None:
     """Say what a weights file is: network, classes, input, training, origin and licence."""
     from rcnnkit.info import describe, summary

@@ -13,22 +13,26 @@ from rcnnkit.defaults import FORMAT
 
 def split(
     data: Data,
-    out: Annotated[Path, typer.Option(help="A new folder, for annotations alone.")],
-    val: Annotated[float, typer.Option(help="The share of validation, such as 0.2.")],
-    test: Annotated[float, typer.Option(help="The share of test; 0: as it is.")] = 0.0,
+    out: Annotated[Path, typer.Option(help="A new folder, for the annotations only.")],
+    val: Annotated[float, typer.Option(help="The share of the pictures for validation, such as 0.2.")],
+    test: Annotated[
+        float, typer.Option(help="The share of the pictures for testing; 0: the test split stays as it is.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same splits.")] = 0,
     group_by: Annotated[
         str | None,
-        typer.Option(metavar="PATTERN", help="A regular expression: pictures with the same text there stay together."),
+        typer.Option(
+            metavar="PATTERN", help="A regular expression; pictures whose names match the same text stay together."
+        ),
     ] = None,
     format: DataFormat = FORMAT,
     images: Images = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Divide pictures into training and validation, so that each class has its share in both.
+    """Divide pictures into training and validation, with the classes in the same proportions.
 
-    The pictures stay where they are. OUT gets a COCO .json file for each split. Splits of DATA that are not made anew,
-    such as its test pictures, are taken over.
+    The pictures stay where they are. OUT gets a COCO .json file for each split. Other splits of DATA, such as its test
+    pictures, are copied as they are.
     """
     from rcnnkit.data.coco import write_coco
     from rcnnkit.data.layout import find_layout

@@ -13,19 +13,20 @@ from rcnnkit.cli.options import Given, Minutes, Start, console
 def train(
     config: Annotated[
         Path,
-        typer.Argument(help="A data set, for which settings are chosen as by `suggest`; or a TOML file of settings."),
+        typer.Argument(help="A data set, for which settings are chosen as `suggest` does; or a TOML file of settings."),
     ],
     settings: Given = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder; by default a new one in runs/, named after CONFIG.")
+        Path | None, typer.Option(help="A new folder for the run; by default one in runs/, named after CONFIG.")
     ] = None,
     start: Start = None,
     minutes: Minutes = None,
     only_check: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be trained, and whether it fits; write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Say what would be trained, and whether it fits into memory; write nothing."),
     ] = False,
 ) -> None:
-    """Train a detector, or a classifier to start one from; weights, settings and log go into a folder of its own.
+    """Train a detector, or a classifier to start a detector from. Weights, settings and log go into the run's folder.
 
     Under torchrun, on one machine or several, all processes train one model.
     """
@@ -43,8 +44,8 @@ def train(
         run = out or run_folder(read, config)
         if read.train.resume and run.resolve() != (folder := checkpoint_of(read.train.resume).parent).resolve():
             raise ValueError(f"train.resume continues in {folder}; leave out --out {out}")
+        notes = suggestion.notes if suggestion else {}
         if only_check:
-            dry_run(read, run, console=console)
+            dry_run(read, run, console=console, notes=notes)
         else:
-            notes = suggestion.notes if suggestion else {}
             console.print(f"wrote {train_model(read, run, console=console, notes=notes)}")

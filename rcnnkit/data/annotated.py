@@ -195,6 +195,6 @@ def _leave_out_twice(
     for path in [path for path, number in used.items() if number > 1]:
         keys = [key for key, other in paths.items() if other == path]
         several = few([pictures[key].where for key in keys])
-        findings.add(source, several, f"these are all of the picture {path}; give them together, once")
+        findings.add(source, several, f"these are all the same picture, {path}; list it once, with all its objects")
         for key in keys:
             del paths[key]

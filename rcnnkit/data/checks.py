@@ -1,4 +1,4 @@
-"""What both readers check: boxes and pictures. Everything wrong is collected, to be told at once."""
+"""What both readers check: boxes and pictures. Everything wrong is collected, to be reported at once."""
 
 from __future__ import annotations
 
@@ -190,8 +190,8 @@ def picture_size(path: Path) -> Size | str:
         check_regular(path)
     except PermissionError:
         return "the picture may not be read (permission denied); change its permissions, or ask its owner to do so"
-    except ValueError as error:
-        return str(error)
+    except ValueError:
+        return "the picture is not a regular file; copy what it gives into one"
     try:
         data = np.fromfile(path, np.uint8)
         if not len(data):
@@ -203,6 +203,8 @@ def picture_size(path: Path) -> Size | str:
                 picture.load()  # raises where pixels are missing
     except FileNotFoundError:
         return "there is no such picture"
+    except IsADirectoryError:
+        return "the picture is a folder; put a picture file in its place"
     except TooManyPixels as error:
         return f"the picture {error}"
     except Exception as error:  # PIL raises many kinds

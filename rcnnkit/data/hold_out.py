@@ -7,6 +7,7 @@ import math
 from collections import Counter
 
 from rcnnkit.data.records import Dataset
+from rcnnkit.text import count
 
 
 def hold_out(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
@@ -23,7 +24,8 @@ def hold_out(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
         ValueError: there is one picture, or none.
     """
     if len(data) < 2:
-        raise ValueError(f"{data.name} has {len(data)} pictures, of which none can be held out; set data.val_share = 0")
+        number = count(len(data), "picture")
+        raise ValueError(f"{data.name} has {number}, so none can be held out; set data.val_share = 0")
     order = sorted(range(len(data)), key=lambda i: hashlib.sha256(f"{seed}/{data.records[i].id}".encode()).digest())
     classes = [set(record.targets.labels.tolist()) for record in data.records]
     left = Counter(label for labels in classes for label in labels)
@@ -34,7 +36,7 @@ def hold_out(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
             held.add(index)
             left.subtract(classes[index])
     parts = [[record for i, record in enumerate(data.records) if (i in held) == out] for out in (False, True)]
-    names = (data.name, f"{data.name}, held out")
+    names = (data.name, f"{data.name} (held out)")
     training, validation = (
         Dataset(name, records, data.class_names, data.category_ids) for name, records in zip(names, parts, strict=True)
     )

@@ -113,7 +113,7 @@ def _results(task: dict[str, Any], where: str, file: Path, findings: Findings) -
     several = [each for each in several if isinstance(each, dict)] if isinstance(several, list) else []
     done = [each for each in several if not each.get("was_cancelled")]
     if len(done) > 1:
-        message = "one that is marked as ground truth counts, else the last; delete the others"
+        message = "one that is marked as ground truth is used, otherwise the last; delete the others"
         findings.warn("a picture that is annotated several times", file, where, message)
     chosen = next((each for each in done if each.get("ground_truth")), done[-1] if done else {})
     result = chosen.get("result")
@@ -146,7 +146,7 @@ def _add_objects(results: list[Any], picture: Annotated, file: Path, findings: F
             if not names or not isinstance(names[0], str):
                 raise ValueError(f"the {shape} has no label; give it one")
             if len(names) > 1:
-                message = f"it has the labels {', '.join(map(str, names))}, of which the first counts"
+                message = f"it has the labels {', '.join(map(str, names))}, of which the first is used"
                 findings.warn("an object with several labels", file, where, message)
             size = _size(result)
             if size and picture.size and size != picture.size:
@@ -180,7 +180,7 @@ def _corners(shape: str, value: dict[str, Any], where: str, file: Path, findings
         raise ValueError(f"rotation is {short(rotation)}, expected degrees; correct it")
     angle = math.radians(rotation)
     if angle:
-        message = f"its rotation is {rotation:g} degrees; the upright box around it counts"
+        message = f"its rotation is {rotation:g} degrees; the upright box around it is used"
         findings.warn(f"a turned {shape}", file, where, message)
     if shape == "rectangle":
         names = ("x", "y", "width", "height")

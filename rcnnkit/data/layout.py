@@ -1,4 +1,4 @@
-"""Which format a data set on disk has, and which splits: what is in its folder tells.
+"""Which format a data set on disk has, and which splits: what is in its folder decides.
 
 Files are recognised by how they begin, so that large ones are not read whole; only CVAT's is, for its subsets.
 """
@@ -134,12 +134,17 @@ def several_formats(root: Path, formats: Sequence[str] | Mapping[str, object]) -
 
 def nothing_there(root: Path, format: str = FORMAT) -> str:
     """The error for a folder of no format: what was looked for, and what is there."""
-    wanted = [format] if format != FORMAT else list(TITLES)
-    looked_for = "; ".join(f"{TITLES[name]}: {LOOKED_FOR[name]}" for name in wanted)
+    if format == FORMAT:
+        formats = ", ".join(list(TITLES.values())[:-1])
+        missing, fix = f"holds no annotations in a format that is known ({formats} or a table)", "convert them"
+    else:
+        missing = f'holds no annotations of the format "{format}" ({LOOKED_FOR[format]})'
+        fix = "leave the format out, so that it is recognised"
     kinds = Counter(path.suffix.lower() or "without an ending" for path in sorted(root.iterdir()) if path.is_file())
     folders = [f"{path.name}/" for path in sorted(root.iterdir()) if path.is_dir()]
     there = [f"{number} {kind}" for kind, number in kinds.most_common()] + folders
-    return f"{root} has no format that is known. Looked for {looked_for}. There is {few(there) or 'nothing'}"
+    held = f"It holds {few(there)}" if there else "It is empty"
+    return f"{root} {missing}. {held}. Give the folder that has the annotations, or {fix}"
 
 
 def find_formats(root: Path, format: str = FORMAT) -> dict[str, list[str]]:

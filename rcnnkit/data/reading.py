@@ -62,15 +62,15 @@ class DataSettings(Section):
     """Where there are no pictures to evaluate on (val = ""): the share of the training pictures that is taken out of
     training for that. 0: none."""
     split_seed: Count = 0
-    """Which pictures `val_share` takes: the same ones with the same seed."""
+    """Seed of the choice of pictures for `val_share`; the same seed takes the same pictures."""
     images: Path | None = None
-    """The folder of the pictures, where they are not found by themselves. Not for VOC and YOLO."""
+    """The folder of the pictures, if they are not found by themselves. Not for VOC and YOLO."""
     class_names: list[str] | None = None
     """The classes, in the order of their labels. Not given: all names in the annotations."""
     use_difficult: bool = False
     """Learn from VOC's difficult objects too, as R-CNN and Fast R-CNN do; Faster R-CNN does not."""
     skip_bad: bool = False
-    """Leave bad annotations and pictures out and say how many, in place of stopping."""
+    """Leave out bad annotations and pictures and say how many there are, instead of stopping."""
     workers: Annotated[int, Field(ge=-1)] = -1
     """Processes that read pictures; 0: the training reads them itself. -1: one for each core, at most 8."""
 
@@ -97,6 +97,7 @@ def read_data(
     images: Path | None = None,
     class_names: Sequence[str] | None = None,
     skip_bad: bool = False,
+    announce: bool = True,
 ) -> Dataset:
     """A split of a data set, checked. What its format is, and how much was read, is logged.
 
@@ -115,6 +116,7 @@ def read_data(
         images: the folder of the pictures, where they are not found by themselves.
         class_names: in the order of the labels, where it is not the data set's own.
         skip_bad: leave out what is bad, and log how much, instead of raising.
+        announce: log the format, and how much was read; warnings are logged in any case.
 
     Raises:
         FileNotFoundError: nothing is there, or it has no format that is known; the message lists what is there.
@@ -127,7 +129,7 @@ def read_data(
     for what, (number, first) in findings.warnings.items():
         log.warning("%s: %s (%s); the first: %s", data.name, what, count(number, "time"), first)
     if findings and (not skip_bad or not data.records):
-        raise BadData(data.name, findings, skip_bad=skip_bad)
+        raise BadData(data.name, findings, nothing_left=not data.records)
     if findings:
         log.warning(
             "%s: left out %s and %s, for %s",
@@ -138,8 +140,9 @@ def read_data(
         )
         for problem in findings:
             log.info("%s: left out: %s", data.name, problem)
-    classes = count(len(data.class_names), "class")
-    log.info("%s: read as %s: %s, %s", data.name, TITLES[kind], data.summary, classes)
+    if announce:
+        classes = count(len(data.class_names), "class")
+        log.info("%s: read as %s: %s, %s", data.name, TITLES[kind], data.summary, classes)
     return data
 
 
@@ -187,7 +190,8 @@ def read_layout(layout: Layout, *, images: Path | None = None, skip_bad: bool = 
             bad.append(error)
     if bad:
         problems = [problem for error in bad for problem in error.problems]
-        raise BadData(" and ".join(error.name for error in bad), problems, skip_bad=skip_bad)
+        nothing_left = any(error.nothing_left for error in bad)
+        raise BadData(" and ".join(error.name for error in bad), problems, nothing_left=nothing_left)
     ids: dict[str, int] = {}
     for data in read.values():
         for name, key in zip(data.class_names, data.category_ids, strict=True):

@@ -13,6 +13,8 @@ import torch
 from rcnnkit.structures import Size, Targets
 from rcnnkit.text import count, visible
 
+# What to say of a folder of annotations without folders of splits, where another split than train was asked for.
+UNDIVIDED = "it has no folders of splits, so all pictures are train; divide them with `rcnnkit split`"
 # What tools call the folders or keys of splits.
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
@@ -97,7 +99,7 @@ class BadData(ValueError):
 
     Args:
         thing: what they are, each.
-        skip_bad: they were left out already, and nothing remained.
+        nothing_left: no picture remains without them, so that leaving them out does not help.
     """
 
     def __init__(
@@ -106,19 +108,19 @@ class BadData(ValueError):
         problems: Sequence[Problem],
         thing: str = "problem",
         *,
-        skip_bad: bool,
+        nothing_left: bool,
     ) -> None:
-        self.name, self.problems = name, tuple(problems)
+        self.name, self.problems, self.nothing_left = name, tuple(problems), nothing_left
         lines = [f"{name} has {count(len(problems), thing)}:"]
         lines += [f"  {visible(str(problem))}" for problem in problems[:SHOWN]]
         if len(problems) > SHOWN:
             lines.append(f"  … and {len(problems) - SHOWN} more")
-        if skip_bad:
-            lines.append("Nothing is left without them.")
+        if nothing_left:
+            lines.append("Fix them: without them, no picture is left.")
         else:
             lines.append(
-                "Fix them, or leave these pictures and objects out: data.skip_bad = true in settings, --skip-bad on the"
-                " command line."
+                "Fix them, or leave these pictures and objects out: data.skip_bad=true with rcnnkit train, --skip-bad"
+                " with other commands."
             )
         super().__init__("\n".join(lines))
 

@@ -47,7 +47,8 @@ def split_dataset(
     shares = {"train": 1 - val - test, "val": val, "test": test}
     if not (0 < val < 1 and 0 <= test < 1 and shares["train"] > 1e-9):
         raise ValueError(
-            f"--val {val:g} and --test {test:g} are shares of the pictures: --val is to be above 0, their sum below 1"
+            f"--val {val:g} and --test {test:g} are shares of the pictures: --val must be above 0, and their sum"
+            " below 1"
         )
     names = [name for name in SPLITS if shares[name] > 0]
     groups = groups_of(data, group_by)

@@ -108,7 +108,7 @@ def _parquet(file: Path, findings: Findings) -> tuple[dict[str, Annotated], bool
     try:
         names = pyarrow.parquet.read_schema(file).names
     except pyarrow.ArrowException as error:
-        raise ValueError(f"{file} is not a Parquet file ({str(error).splitlines()[0]}); write it anew") from None
+        raise ValueError(f"{file} is not a Parquet file ({str(error).splitlines()[0]}); write it again") from None
     place, _, shares_are_meant = _columns(names, file)
     wanted = {column: names[i] for column, i in place.items()}
     columns = pyarrow.parquet.read_table(file, columns=list(dict.fromkeys(wanted.values()))).to_pydict()

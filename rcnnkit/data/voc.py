@@ -23,7 +23,7 @@ import torch
 from rcnnkit.data.checks import Findings, Shares, check_box, check_size, is_picture, picture_sizes
 from rcnnkit.data.decimals import shortest
 from rcnnkit.data.file_names import StoredNames, composed
-from rcnnkit.data.records import SPLIT_NAMES, Dataset, Record, few
+from rcnnkit.data.records import SPLIT_NAMES, UNDIVIDED, Dataset, Record, few
 from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, Targets
 
@@ -100,10 +100,9 @@ def read_xml(root: Path, split: str, class_names: Sequence[str] | None = None) -
     """
     base = xml_folder(root, split)
     if base is None:
-        raise FileNotFoundError(
-            f"{root} holds no annotation for the split {split!r}; its folders of splits are"
-            f" {', '.join(_split_folders(root)) or 'none, so all pictures are train'}"
-        )
+        tops = _split_folders(root)
+        there = f"its folders of splits are {', '.join(tops)}" if tops else UNDIVIDED
+        raise FileNotFoundError(f"{root} holds no annotation for the split {split!r}; {there}")
     findings = Findings()
     files = {file.relative_to(root).with_suffix("").as_posix(): file for file in sorted(base.rglob("*.xml"))}
     parsed = {name: tree for name, file in files.items() if (tree := _parse(file, findings)) is not None}
@@ -366,9 +365,9 @@ def _parse(file: Path, findings: Findings) -> ET.Element | None:
         findings.add(file, "", "there is no such annotation; a picture without objects needs one as well")
     except ET.ParseError as error:
         where = f"line {error.position[0]}"
-        findings.add(file, where, f"this is not XML ({error}); restore or annotate the picture anew")
+        findings.add(file, where, f"this is not XML ({error}); restore it, or annotate the picture again")
     except (LookupError, UnicodeError) as error:
-        findings.add(file, "", f"its letters cannot be read ({error}); save it as UTF-8, and declare no other encoding")
+        findings.add(file, "", f"its text cannot be decoded ({error}); save it as UTF-8, and declare no other encoding")
     except OSError as error:
         findings.add(file, "", f"it cannot be read ({error.strerror}); make it readable, or restore it")
     except ValueError as error:

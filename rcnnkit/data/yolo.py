@@ -173,7 +173,7 @@ class _Labels:
             check_regular(file)
             lines = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
         except (OSError, ValueError) as error:
-            self.findings.add(file, "", f"it cannot be read ({error}); write it anew, as text")
+            self.findings.add(file, "", f"it cannot be read ({error}); write it again, as UTF-8 text")
             return None
         boxes: list[Box] = []
         classes: list[int] = []

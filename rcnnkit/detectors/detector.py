@@ -201,7 +201,7 @@ class Detector(Model):
         if self.training:
             raise RuntimeError("the detector is in training mode; call detector.eval() before detecting")
         if proposals is not None and not self.takes_proposals:
-            raise ValueError(f"{type(self).__name__} makes its own proposals; leave yours away")
+            raise ValueError(f"{type(self).__name__} makes its own proposals; leave yours out")
         listed = list_pictures(pictures)
         if listed is None:
             if proposals is not None and not isinstance(proposals, Proposals):

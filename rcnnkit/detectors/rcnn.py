@@ -46,7 +46,7 @@ class RCNNSettings(SVMSettings):
     box_regression: bool = True
     """Move each detection's box by a ridge regression on pool5 (R-CNN appendix C)."""
     fine_tune: bool = True
-    """Train the network on windows of the training pictures before the SVMs (R-CNN 2.3). false: take it as it is."""
+    """Train the network on windows of the training pictures before the SVMs (R-CNN 2.3). false: leave it as it is."""
     samples: Positive = 128
     """Windows in a batch of fine-tuning (R-CNN 2.3); `train.batch` is not used."""
     foreground_share: Share = 0.25
@@ -56,7 +56,7 @@ class RCNNSettings(SVMSettings):
     classifier_lr: Factor = 10.0
     """Learning rate of the new last layer, as a multiple of the other layers' (released code)."""
     mining: bool = True
-    """Train the SVMs on hard negatives of all pictures (R-CNN 2.3). false: the first picture's negatives are all."""
+    """Train the SVMs on hard negatives of all pictures (R-CNN 2.3). false: on the first picture's only."""
     passes: Positive = 1
     """How many times the hard negatives are searched for in all pictures (released code)."""
     near_iou: Annotated[float, Field(ge=0, lt=1)] = 0.6

@@ -80,8 +80,8 @@ def occlusion(
         raise RuntimeError("the detector is in training mode; call detector.eval() first")
     if min(square, stride) < 0 or batch < 1:
         raise ValueError(
-            f"square = {square}, stride = {stride} and batch = {batch} are pixels and pictures: none is negative, and"
-            " batch is 1 or more"
+            f"square = {square}, stride = {stride}, batch = {batch}; square and stride must be 0 pixels or more, and"
+            " batch 1 picture or more"
         )
     names = detector.class_names
     if name is not None and name not in names:
@@ -170,7 +170,7 @@ def _checked(box: Sequence[float], width: int, height: int) -> Corners:
     x1, y1, x2, y2 = cut = corners.clip(0, [width, height, width, height])
     if not (x1 < x2 and y1 < y2 and np.abs(corners - cut).max() <= 1):  # NaN is not either
         raise ValueError(
-            f"box {corners.tolist()} is no box in the picture, which is {width} wide and {height} high; give x1, y1, x2"
-            " and y2 in its pixels, the smaller ones first"
+            f"box {corners.tolist()} does not lie in the picture, which is {width} wide and {height} high; give x1, y1,"
+            " x2 and y2 in its pixels, the smaller ones first"
         )
     return float(x1), float(y1), float(x2), float(y2)

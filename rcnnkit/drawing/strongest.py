@@ -131,7 +131,7 @@ def _strong(network: Network, picture: Picture, number: int, layer: str) -> list
         traced = trace(network.get_submodule("backbone"), _pixels(network, images, view), layer)
         maps = traced.activations.float()
         if not maps.isfinite().all():
-            raise NoActivations(f"activations of {layer} are not finite; weights like these come of a failed training")
+            raise NoActivations(f"activations of {layer} are not finite; such weights come from a failed training")
         columns = maps.shape[2]
         peaks = torch.where(maps == F.max_pool2d(maps, 3, stride=1, padding=1), maps, 0).flatten(1)
         best, cell = peaks.topk(1 if view.region else min(PEAKS, peaks.shape[1]))

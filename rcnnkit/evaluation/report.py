@@ -1,4 +1,4 @@
-"""Running a detector over a data set, and telling how well it did."""
+"""Running a detector over a data set, and measuring how well it does."""
 
 from __future__ import annotations
 

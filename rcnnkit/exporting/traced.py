@@ -78,8 +78,8 @@ class TracedWindows(Traced):
         self.detector = detector
         if with_preprocessing:
             raise ValueError(
-                "of an R-CNN its classifier of windows is exported, and no format has the warp that makes them; leave"
-                " --with-preprocessing out"
+                "only the window classifier of an R-CNN is exported, and no format has the warp that makes its windows;"
+                " leave --with-preprocessing out"
             )
         self.layers = ("features",)
         self.dynamic = {"windows": {0: "windows"}}

@@ -130,7 +130,7 @@ def _check_pixels(state: dict[str, Any], source: str) -> None:
         if tensor is not None and not torch.allclose(tensor.flatten().float(), torch.tensor(values), atol=1e-3):
             raise ValueError(
                 f"{source} has {name} = {tensor.flatten().tolist()}, and the model zoo's networks have {list(values)};"
-                " of others too little is known to give their answers"
+                " too little is known of others to give the same answers"
             )
 
 

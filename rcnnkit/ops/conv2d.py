@@ -29,7 +29,7 @@ def conv2d_weights(weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor
 
 def panels_of(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """(…, K, O) in panels of 32 outputs, (…, ⌈O / 32⌉, K, 32). In bfloat16 zeros make K a multiple of 32, and 32 of K
-    lie as tiles are loaded, (…, ⌈O / 32⌉, K / 32, 2, 16, 16, 2): of 16 outputs each two of K beside each other."""
+    lie as tiles are loaded, (…, ⌈O / 32⌉, K / 32, 2, 16, 16, 2): for each of 16 outputs two neighbouring K."""
     if dtype not in (torch.float32, torch.bfloat16):
         raise ValueError(f"weights are made for maps of float32 or bfloat16, not {dtype}")
     panels = padded(weight.to(dtype), -1, PANEL).unflatten(-1, (-1, PANEL)).transpose(-2, -3)

@@ -59,8 +59,8 @@ class RPNSettings(MatchSettings):
     """Where the smooth L1 loss of the boxes turns from square to straight, in units of the box targets. 1/9 is
     py-faster-rcnn's and torchvision's; 0 is a plain L1 loss, as in detectron2."""
     anchor_layout: Literal["torchvision", "detectron2"] = "torchvision"
-    """Where anchors lie. torchvision: rounded to whole pixels, as far apart as the sizes of picture and map say.
-    detectron2: neither rounded nor measured, one stride apart."""
+    """How anchors are placed. torchvision: their corners are rounded to whole pixels, and they lie picture size ÷ map
+    size apart. detectron2: corners are not rounded, and anchors lie one stride apart."""
 
     def sizes(self, strides: Sequence[int]) -> list[list[float]]:
         """`anchor_sizes`, or what stands for them, for maps of these strides.

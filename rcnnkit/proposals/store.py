@@ -3,7 +3,7 @@
     DIR/selective-search-5f0c2a91b7d3/about.json         method and settings, whose hash is in the folder's name
     DIR/selective-search-5f0c2a91b7d3/000005.safetensors boxes, scores, and which picture they are of
 
-A file appears whole or not at all, so any number of processes and machines may write to one folder, and a run that
+A file appears atomically, so any number of processes and machines may write to one folder, and a run that
 was killed goes on with what is missing.
 """
 

@@ -2,7 +2,7 @@
 
 1. The region proposal network learns, on convolutions of its own.
 2. Fast R-CNN learns, on other convolutions of its own, from the proposals of 1.
-3. The region proposal network learns anew, on the convolutions of 2, which stay as they are.
+3. The region proposal network is trained again, on the convolutions of 2, which stay as they are.
 4. The head of 2 learns on, on the same convolutions, from the proposals of 3.
 
 3 and 4 share their convolutions, and together are one Faster R-CNN.
@@ -47,7 +47,7 @@ def train_alternating(settings: Settings, folder: Path, console: Console | None,
 
     Returns:
         The path of best.safetensors in `folder`, the detector of steps 3 and 4. It is the last, as nothing is
-        evaluated before; evaluation.json tells how good it is on `data.val`.
+        evaluated before; evaluation.json says how good it is on `data.val`.
 
     Raises:
         As `rcnnkit.train`; and
@@ -110,7 +110,7 @@ def train_alternating(settings: Settings, folder: Path, console: Console | None,
 def _check_same(settings: Settings, run: Path) -> None:
     """Steps that are done keep their settings, so a run goes on with those that it began with."""
     if run.name in STEPS and (run.parent / "settings.toml").exists():
-        raise ValueError(f"{run} is one step of an alternating run; go on with the whole: train.resume={run.parent}")
+        raise ValueError(f"{run} is one step of an alternating run; continue the whole run: train.resume={run.parent}")
     if (run / "settings.toml").exists():
         changes = differences(read_settings(run / "settings.toml"), settings)
         if changed := [f"{key} = {began}, not {now}" for key, (began, now) in changes.items()]:

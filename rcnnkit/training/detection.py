@@ -100,9 +100,10 @@ class Detection(Task[Dataset]):
             sides = input_sides(data, settings.input, settings.data.use_difficult)
             some = sides[:: -(-len(sides) // LOOKED_AT)]
             share = float(reach(some, settings.rpn, settings.model.strides).mean())
+            fitted = "rpn.anchor_sizes" in self.run.notes
             facts.append(
                 f"anchors reach {share:.1%} of the objects at an IoU of {REACHED}"
-                + "; `rcnnkit suggest` fits them" * (share < MISSED)
+                + "; `rcnnkit suggest` fits them" * (share < MISSED and not fitted)
             )
         return facts
 
@@ -166,11 +167,14 @@ def evaluate_in(run: Run, detector: Detector, data: Dataset, store: Store | None
     return None if found is None else judge(found, data)
 
 
-def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
+def read_splits(data: DataSettings, *, announce: bool = True) -> tuple[Dataset, Dataset | None]:
     """The training and validation pictures, checked.
 
+    Args:
+        announce: as `read_data` takes it.
+
     Raises:
-        BadData: lists what is bad in either, so that all can be mended at once.
+        BadData: lists what is bad in either, so that all can be fixed at once.
         ValueError: there is no object to learn.
     """
     if data.root.is_file() and data.root.suffix not in (".yaml", ".yml"):
@@ -190,6 +194,7 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
                 images=data.images,
                 class_names=class_names,
                 skip_bad=data.skip_bad,
+                announce=announce,
             )
             splits.append(read)
             class_names = list(read.class_names)
@@ -197,7 +202,7 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
             bad.append(error)
     if bad:
         problems = [problem for e in bad for problem in e.problems]
-        raise BadData(" and ".join(e.name for e in bad), problems, skip_bad=data.skip_bad)
+        raise BadData(" and ".join(e.name for e in bad), problems, nothing_left=any(e.nothing_left for e in bad))
     training = join_data(splits[: len(parts)])
     if len(training.without_objects(data.use_difficult)) == len(training.class_names):
         some = any(len(record.targets) for record in training.records)

@@ -4,7 +4,7 @@
     FOLDER/000012.safetensors     of picture 12: those of its objects and of windows near them, the lengths of all,
                                   and, where the disk allowance reaches, all
 
-A file appears whole or not at all, so that a run which was stopped goes on with the next picture.
+A file appears atomically, so that a run that was stopped continues with the next picture.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class FeatureSettings(Section):
     trained."""
 
     folder: Path | None = None
-    """The folder they are kept in. Not given: features/ in the run's folder."""
+    """The folder that the features are kept in. Not given: features/ in the run's folder."""
     disk_gb: NotNegative = 200.0
-    """How much disk they may take, GB (10⁹ bytes). Features that do not fit are computed again when they are needed.
-    VOC2007 with fc7 takes 85."""
+    """How much disk space they may take, GB (10⁹ bytes). Features that do not fit are computed again when they are
+    needed. VOC2007 with fc7 takes 85."""
     memory_gb: NotNegative = 4.0
     """How much memory decoded pictures may take, GB, at 12 bytes a pixel. Other pictures are decoded each time."""
 
@@ -211,7 +211,7 @@ class Features:
 
 
 def write_arrays(arrays: Mapping[str, Array], path: Path) -> None:
-    """A .safetensors file, whole or not at all. Raises OSError."""
+    """Write a .safetensors file atomically. Raises OSError."""
     with whole(path) as half:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, half)
 

@@ -33,7 +33,7 @@ log = logging.getLogger("rcnnkit")
 
 
 class RunLog:
-    """Writes run/log.jsonl, tells loggers, and shows a progress bar.
+    """Writes run/log.jsonl, passes numbers to loggers, and shows a progress bar.
 
     What cannot be written is left out, which is said once: a log is not worth a training.
 
@@ -172,7 +172,7 @@ class Board:
 
 
 def _append(path: Path, data: bytes) -> None:
-    """Add to a file, all or nothing. It is opened anew each time: the folder may have been moved and made again."""
+    """Add to a file, all or nothing. It is opened each time: the folder may have been moved and made again."""
     try:
         path.parent.mkdir(exist_ok=True)
         # Without O_NONBLOCK a FIFO that nobody reads would be waited for.

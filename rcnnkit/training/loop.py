@@ -109,7 +109,7 @@ def iterate(task: Task[Any]) -> None:
                 raise Interrupted(run.last, progress.iteration, stopping)
             if due and task.keeps_best:
                 keep_best(task, log, stop)
-                meter = Meter()  # evaluation is no training time
+                meter = Meter()  # evaluation is not training time
     if progress.iteration < options.iterations:
         run.say(
             f"stopped after {count(progress.iteration, 'iteration')}: the last {count(progress.stale, 'evaluation')}"
@@ -133,7 +133,7 @@ def step(task: Task[Any], batch: Batch, scaler: torch.amp.GradScaler) -> dict[st
         record = Record.of(iteration, losses, task.learning_rate(iteration), task.model)
         task.history.append(record)
         if not scaler.is_enabled() and not record.gradient_norm.isfinite():  # fp16's scaler leaves such a step out
-            paths = task.ranks.gathered(list(batch.paths))  # the sum does not tell whose it is
+            paths = task.ranks.gathered(list(batch.paths))  # the sum does not show whose it is
             raise NonFiniteLoss(not_finite("gradient", losses, paths, iteration), losses)
     if options.clip_norm:
         nn.utils.clip_grads_with_norm_(task.model.parameters(), options.clip_norm, record.gradient_norm)

@@ -27,7 +27,7 @@ from rcnnkit.training.task import Batch, Task
 
 log = logging.getLogger("rcnnkit")
 GB = 1e9
-FEW = 10  # iterations; so short a run is over before a trial of its largest batch has told anything
+FEW = 10  # iterations; so short a run is over before a trial of its largest batch is of use
 LONG = 10.0  # seconds; a batch that takes longer is tried once only
 TIGHT = 0.9  # share of the memory from which a batch may not fit beside whatever else comes
 
@@ -91,8 +91,8 @@ def preflight(
         memory = f", {trial.needs / GB:.1f} of {trial.has / GB:.1f} GB of memory"
         if trial.needs > TIGHT * trial.has:
             log.warning(
-                "the largest batch, %s, takes %.1f of %.1f GB of memory; lower train.batch or input.short_side if the"
-                " training is stopped for want of it",
+                "the largest batch, %s, takes %.1f of %.1f GB of memory; lower train.batch or input.short_side if"
+                " training runs out of memory",
                 *(trial.shape, trial.needs / GB, trial.has / GB),
             )
     run.say(f"the largest batch: {trial.shape}{memory}; {disk}")

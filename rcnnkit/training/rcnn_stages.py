@@ -5,7 +5,7 @@ itself in the run's folder:
 
     last.safetensors            fine-tuning so far; at its end, the network of the stages after it
     features/                   see `rcnnkit.training.features`
-    svms-….safetensors          the SVMs so far; the name tells what they depend on
+    svms-….safetensors          the SVMs so far; the name says what they depend on
     boxes-….safetensors         the box regression of the classes done so far, likewise
     best.safetensors            the detector
     before-mining.safetensors   the same with the SVMs of the first training, to see what mining is worth
@@ -49,7 +49,7 @@ from rcnnkit.training.windows import Pictures, Windows
 from rcnnkit.training.windows import fingerprint as fingerprint_of_windows
 
 BEFORE_MINING = "before-mining.safetensors"
-NORM_PICTURES, NORM_WINDOWS = 200, 200  # at most so many tell the features' mean length (released code)
+NORM_PICTURES, NORM_WINDOWS = 200, 200  # at most so many are measured for the features' mean length (released code)
 SVMs = tuple[Array, Array, str]  # weight (K, D) and bias (K,) of features as the network gives them, and their file
 SAVE_SECONDS = 60.0  # between states of the SVMs on disk
 
@@ -125,8 +125,8 @@ def _check(settings: Settings, training: Dataset) -> None:
     rcnn = settings.rcnn
     if not rcnn.fine_tune and not (settings.model.pretrained or settings.train.init):
         raise ValueError(
-            "rcnn.fine_tune = false leaves the network as it is, which is random; set model.pretrained = true or"
-            " train.init, or fine-tune it"
+            "rcnn.fine_tune = false leaves the network as it is, and its weights are random; set"
+            " model.pretrained = true or train.init, or fine-tune it"
         )
     if rcnn.scorer == "softmax" and not rcnn.fine_tune:
         about = weights.read_shapes(settings.train.init)[0] if settings.train.init else {}
@@ -138,7 +138,7 @@ def _check(settings: Settings, training: Dataset) -> None:
     unused = {"crop", "brightness", "contrast", "saturation", "hue", "scale"}
     changed = settings.augment.model_dump(exclude_defaults=True).keys() & unused
     if changed:
-        raise ValueError(f"augment.{min(changed)} is not for R-CNN, whose windows are flipped only; leave it away")
+        raise ValueError(f"augment.{min(changed)} is not for R-CNN, whose windows are only flipped; leave it out")
 
 
 def read_windows(settings: Settings, training: Dataset, store: Store) -> list[Windows]:

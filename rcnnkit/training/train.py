@@ -94,8 +94,12 @@ def trainer(kind: str) -> Callable[[Run], Path]:
     return function
 
 
-def dry_run(settings: Settings, run: Path, *, console: Console | None = None) -> None:
+def dry_run(
+    settings: Settings, run: Path, *, console: Console | None = None, notes: Mapping[str, str] = NO_NOTES
+) -> None:
     """All that `train` does before the first iteration, and one batch, the largest; nothing is written.
+
+    Args are those of `train`.
 
     Raises:
         As `train`; and
@@ -105,10 +109,10 @@ def dry_run(settings: Settings, run: Path, *, console: Console | None = None) ->
     if KINDS[kind].model.takes_proposals or settings.alternating.enabled:
         what = "alternating.enabled = true" if settings.alternating.enabled else f'model.kind = "{kind}"'
         raise ValueError(
-            f"a dry run is of one training, and {what} needs what steps before it make; it says the same of each step"
-            " when that begins"
+            f"--dry-run is for a single training, and {what} trains in steps that need each other's results; each step"
+            " is checked when it begins"
         )
-    trainer(kind)(Run(settings, run, console, dry=True))
+    trainer(kind)(Run(settings, run, console, notes=notes, dry=True))
 
 
 def run_folder(settings: Settings, file: Path | None = None) -> Path:
@@ -117,7 +121,7 @@ def run_folder(settings: Settings, file: Path | None = None) -> Path:
         return checkpoint_of(settings.train.resume).parent
     if may_restart():
         raise ValueError(
-            "torchrun --max-restarts goes on with a run in its folder, so the folder needs a name: give --out"
+            "torchrun --max-restarts continues a run in its folder, so the folder needs a name: give --out"
         )
     if file is None:
         return free_folder(Path("runs") / settings.model.kind)

@@ -43,7 +43,10 @@ from tests.cli.commands import Command, Values, stdout_in
             "w.pth must end with .safeten",
         ),
         (["demo", "--out", "out", "--device", "cuda:99"], 'device "cuda:99" cannot be used'),
-        (["compress", "w", "--rank", "fc6=8", "--rank", "fc6=4", "--out", "out"], "fc6 is given twice: 8 and 4; which"),
+        (
+            ["compress", "w", "--rank", "fc6=8", "--rank", "fc6=4", "--out", "out"],
+            "fc6 is given twice: 8 and 4; leave one out",
+        ),
         (["demo", "--out", "full"], "full is not an empty folder; choose another, nothing"),
     ],
 )
@@ -106,7 +109,7 @@ def test_help_on_any_terminal(rcnnkit: Command, monkeypatch: pytest.MonkeyPatch,
 
 def test_help_names_the_fewest_pictures_of_a_benchmark(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert rcnnkit("benchmark", "--help") == 0
-    assert f"{LEAST} at least, or 0: all" in " ".join(capsys.readouterr().out.replace("│", "").split())
+    assert f"{LEAST} or more, or 0: all" in " ".join(capsys.readouterr().out.replace("│", "").split())
 
 
 def test_version(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ def test_errors_and_in_strict_mode_warnings_exit_with_1(
     (voc / "Annotations" / f"{first}.xml").write_text("<annotation>")
     assert rcnnkit("check", voc, "--json", tmp_path / "c.json", "--out", tmp_path / "page") == 1
     said = capsys.readouterr().out
-    assert "error: Training stops at these (2, stops-training)" in said
+    assert "error: Faults that stop training (2, stops-training)" in said
     assert "this is not XML" in said
     assert f"wrote {tmp_path / 'page' / 'report.html'}" in said
     assert json.loads((tmp_path / "c.json").read_text())["counts"]["error"] == 2

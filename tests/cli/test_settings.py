@@ -10,11 +10,11 @@ regression are trained.
 
 feature_store.folder, not given
     path
-    The folder they are kept in. Not given: features/ in the run's folder.
+    The folder that the features are kept in. Not given: features/ in the run's folder.
 
 feature_store.disk_gb = 200
     number ≥ 0
-    How much disk they may take, GB (10⁹ bytes). Features that do not fit are
+    How much disk space they may take, GB (10⁹ bytes). Features that do not fit are
     computed again when they are needed. VOC2007 with fc7 takes 85.
 
 feature_store.memory_gb = 4

@@ -74,8 +74,10 @@ def test_jpegs_with_parts_missing_in_the_middle_are_found(tmp_path: Path, option
 
 def test_only_regular_files_are_pictures(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
-    assert "a.jpg is not a regular file; copy" in said(check_picture(tmp_path / "a.jpg"))
-    assert "/dev/zero is not a regular file" in said(check_picture(Path("/dev/zero")))
+    for irregular in (tmp_path / "a.jpg", Path("/dev/zero")):
+        assert said(check_picture(irregular)) == "the picture is not a regular file; copy what it gives into one"
+    (tmp_path / "b.jpg").mkdir()
+    assert said(check_picture(tmp_path / "b.jpg")) == "the picture is a folder; put a picture file in its place"
 
 
 def test_pictures_of_a_folder_and_its_sub_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -61,9 +61,9 @@ def test_shapes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     }
     for said in (
         "a turned rectangle (1 time); the first: ",
-        "task 1, object 1: its rotation is 90 degrees; the upright box around it counts",
+        "task 1, object 1: its rotation is 90 degrees; the upright box around it is used",
         "task 1, object 4: a brush has no box",
-        "task 4, object 0: it has the labels owl, bird, of which the first counts",
+        "task 4, object 0: it has the labels owl, bird, of which the first is used",
         "a picture that is annotated several times (1 time)",
     ):
         assert said in caplog.text

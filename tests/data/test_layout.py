@@ -125,14 +125,19 @@ def test_several_data_sets(tmp_path: Path) -> None:
 
 
 def test_none(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"There is nothing$"):
+    with pytest.raises(FileNotFoundError) as error:
         find_layout(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path} holds no annotations in a format that is known (Pascal VOC, COCO, YOLO, CVAT, Label Studio, VIA,"
+        " LabelMe or a table). It is empty. Give the folder that has the annotations, or convert them"
+    )
     make(tmp_path, {"a.jpg": "", "b.jpg": "", "c.txt": "", "README": "", "images/d.jpg": "", "r.json": "[]"})
     with pytest.raises(FileNotFoundError) as error:
         find_layout(tmp_path, "yolo")
     assert str(error.value) == (
-        f"{tmp_path} has no format that is known. Looked for YOLO: a data.yaml. There is 2 .jpg, 1 without an"
-        " ending, 1 .txt, 1 .json, images/"
+        f'{tmp_path} holds no annotations of the format "yolo" (a data.yaml). It holds 2 .jpg, 1 without an ending,'
+        " 1 .txt, 1 .json, images/. Give the folder that has the annotations, or leave the format out, so that it is"
+        " recognised"
     )
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         find_layout(tmp_path / "nowhere")

@@ -165,7 +165,7 @@ def test_a_format_is_chosen(digits: Path) -> None:
     assert read_data(digits, "val").records[0].id == "000005"  # of VOC and COCO, VOC's lists are called so
     assert read_data(digits, "val", format="coco").records[0].id == 5
     assert read_data(digits, "val", format="voc").records[0].id == "000005"
-    with pytest.raises(FileNotFoundError, match=r"Looked for YOLO: a data\.yaml\. There is "):
+    with pytest.raises(FileNotFoundError, match=r'no annotations of the format "yolo" \(a data\.yaml\)\. It holds '):
         read_data(digits, "val", format="yolo")
     with pytest.raises(ValueError, match="'pascal' is not a format; the formats are auto, voc"):
         read_data(digits, "val", format="pascal")

@@ -93,7 +93,7 @@ def test_few_pictures() -> None:
     [
         (
             {"val": 0.0},
-            "--val 0 and --test 0 are shares of the pictures: --val is to be above 0, their sum below 1",
+            "--val 0 and --test 0 are shares of the pictures: --val must be above 0, and their sum below 1",
         ),
         ({"val": 1.0}, "--val 1 and --test 0 are shares"),
         ({"val": 0.5, "test": 0.5}, "--val 0.5 and --test 0.5 are shares"),

@@ -179,7 +179,7 @@ def test_parquet(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pandas.DataFrame(columns | corners | {"xmax": [10.5, None, 99]}).to_parquet(root / "train.parquet")
     assert problems(root)[0].startswith("train.parquet: row 2: x1 0.0, y1 0.0, x2 99.0, y2 30.0 reaches 59 pixels")
     (root / "train.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match=r"train\.parquet is not a Parquet file \(.*\); write it anew"):
+    with pytest.raises(ValueError, match=r"train\.parquet is not a Parquet file \(.*\); write it again"):
         read_data(root, "train")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ValueError, match=r"are read with pyarrow; pip install 'rcnnkit\[parquet\]'"):

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tests.levels import on_each_level
 
 from rcnnkit.boxes import iou
 from rcnnkit.data.reading import read_data
@@ -19,7 +20,6 @@ from rcnnkit.proposals import selective_search
 from rcnnkit.proposals.recall import Coverage, coverage
 from rcnnkit.proposals.selective_search import COLOURS, MODES, Hierarchy, hierarchy
 from rcnnkit.structures import Proposals, Targets
-from tests.levels import on_each_level
 
 Array = np.ndarray
 
@@ -117,7 +117,7 @@ def segments_by_definition(planes: list[Array], k: float) -> Array:
                 for d in difference:
                     square += d * d
                 square *= np.float32(3 / len(planes))  # one plane stands for three equal ones
-                # lengths are told apart to 0.1 %: the floating-point bits of square + 2^-14, cut to 9 of mantissa
+                # lengths are distinguished to 0.1 %: the floating-point bits of square + 2^-14, cut to 9 of mantissa
                 bits = int((square + np.float32(2**-14)).view(np.uint32)) >> 14
                 middle = np.array([bits << 14 | 1 << 13], np.uint32).view(np.float32)[0]
                 length = np.sqrt(middle - np.float32(2**-14)) if bits > 113 << 9 else np.float32(0)

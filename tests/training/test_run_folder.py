@@ -133,5 +133,5 @@ def test_half_of_torchruns_variables_are_not_waited_for(
 
 def test_a_run_that_may_be_restarted_needs_a_name(tiny: Values, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
-    with pytest.raises(ValueError, match=r"torchrun --max-restarts goes on with a run in its folder, .*: give --out"):
+    with pytest.raises(ValueError, match=r"torchrun --max-restarts continues a run in its folder, .*: give --out"):
         run_folder_of(settings(tiny))

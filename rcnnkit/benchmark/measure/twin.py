@@ -50,7 +50,7 @@ def to_torchvision(detector: FasterRCNN, settings: DetectorSettings) -> Torchvis
         "input.scales": bool(input_.scales),
     }
     if unknown := [name for name, wrong in differs.items() if wrong]:
-        raise ValueError(f"torchvision's Faster R-CNN knows no {', '.join(unknown)}")
+        raise ValueError(f"torchvision's Faster R-CNN does not have {', '.join(unknown)}")
     resnet = torchvision_resnet(model.backbone, model.norm, pretrained=False)  # type: ignore[arg-type]  # has an FPN
     wide = resnet.fc.in_features
     backbone = BackboneWithFPN(

@@ -48,11 +48,13 @@ def notes(results: Results) -> list[str]:
     for name, summary in results.summaries.items():
         contender = results.contenders[name]
         if summary.missing > MISSING:
-            texts.append(f"{contender.title}: {summary.missing:.1%} of the time are in no named stage (“other”).")
+            texts.append(f"{contender.title}: {summary.missing:.1%} of the time is in no named stage (“other”).")
         if summary.steps < 10:
             texts.append(f"{contender.title}: {summary.steps} measurements, few for a median.")
         if name == "rcnn" and not contender.weights:
-            texts.append("Untrained detectors find other numbers of boxes than trained ones: see suppression so.")
+            texts.append(
+                "Untrained detectors find other numbers of boxes than trained ones, which changes suppression."
+            )
     return texts
 
 

@@ -82,8 +82,8 @@ def _curves(results: Results) -> str:
     base = "; ".join(f"{AXES[name]}: {value}" for name, value in asdict(results.growth.base).items())
     plots = "".join(f"<figure>{_plot(dimension, lines, titles)}</figure>" for dimension, lines in curves.items())
     return (
-        f'<h2>How it grows</h2><p class="soft">Seconds a picture, untrained detectors; both axes are logarithmic. Where'
-        f' it is not varied: {escape(base)}.</p><ul class="legend">{items}</ul><div class="plots">{plots}</div>'
+        f'<h2>How it grows</h2><p class="soft">Seconds a picture, untrained detectors; both axes are logarithmic. What'
+        f' a plot does not vary: {escape(base)}.</p><ul class="legend">{items}</ul><div class="plots">{plots}</div>'
     )
 
 

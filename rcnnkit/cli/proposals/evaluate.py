@@ -15,14 +15,14 @@ from rcnnkit.text import count
 
 def evaluate(
     data: Data,
-    proposals: Annotated[Path, typer.Option(help="A folder of `rcnnkit proposals compute` or `import`.")],
+    proposals: Annotated[Path, typer.Option(help="A folder from `rcnnkit proposals compute` or `import`.")],
     split: TestSplit = None,
     images: Images = None,
     format: DataFormat = FORMAT,
     skip_bad: SkipBad = False,
     json_file: JsonFile = None,
 ) -> None:
-    """How well the first 100, 500, 1000 and 2000 proposals cover the objects: recall and mean average best overlap."""
+    """Measure how the first 100, 500, 1000 and 2000 proposals cover the objects: recall, mean average best overlap."""
     from rcnnkit.data.proposals import check_proposals, read_proposals
     from rcnnkit.data.reading import read_data
     from rcnnkit.files import check_new

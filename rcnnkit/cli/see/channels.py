@@ -19,15 +19,19 @@ def channels(
     weights: Weights,
     files: Files,
     out: NewPicture,
-    layer: Annotated[str | None, typer.Option(help="conv1, … or conv1_1, …; by default the last one.")] = None,
-    channel: Annotated[list[int] | None, typer.Option(help="One channel, from 0 on; may be given again.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Else as many of the most active channels.")] = CHANNELS,
+    layer: Annotated[
+        str | None, typer.Option(help="The layer: conv1, … or conv1_1, …; by default the last one.")
+    ] = None,
+    channel: Annotated[list[int] | None, typer.Option(help="A channel, counted from 0; may be repeated.")] = None,
+    count: Annotated[
+        int, typer.Option(min=1, help="Without --channel: this many of the most active channels.")
+    ] = CHANNELS,
     device: Device = DEVICE,
 ) -> None:
     """A sheet of what channels respond to: their nine strongest activations, projected back, beside the pictures.
 
     Zeiler and Fergus' deconvnet, for detectors and classifiers on AlexNet, CaffeNet, ZFNet, VGG_CNN_M_1024 and VGG. A
-    picture that cannot be read is named, the sheet is of the others, and the exit status is 1.
+    picture that cannot be read is reported, the sheet shows the others, and the exit status is 1.
     """
     from rcnnkit.data.checks import pictures_in
     from rcnnkit.drawing import draw_sheet, save_picture, strongest_examples
@@ -57,7 +61,7 @@ def channels(
 
 
 def _readable(picture: Path) -> bool:
-    """Whether it is a whole picture; what is none is named."""
+    """Whether it is a whole picture; one that is not is reported."""
     from rcnnkit.images import read_picture
 
     try:
