@@ -88,6 +88,7 @@ class BadData(ValueError):
     Args:
         thing: what they are, each.
         skip_bad: they were left out already, and nothing remained.
+        class_names: of the data set, as far as it could be read; other splits have to have the same.
     """
 
     def __init__(
@@ -97,8 +98,9 @@ class BadData(ValueError):
         thing: str = "problem",
         *,
         skip_bad: bool,
+        class_names: Sequence[str] = (),
     ) -> None:
-        self.name, self.problems = name, tuple(problems)
+        self.name, self.problems, self.class_names = name, tuple(problems), tuple(class_names)
         lines = [f"{name} has {count(len(problems), thing)}:"]
         lines += [f"  {visible(str(problem))}" for problem in problems[:SHOWN]]
         if len(problems) > SHOWN:

@@ -187,7 +187,7 @@ def _choose_data(choices: _Choices, layout: Layout) -> tuple[Dataset, Dataset | 
         data = choices.settings.data.model_copy(update={"skip_bad": True})
         try:
             training, validation = read_splits(data)
-        except BadData:
+        except (OSError, ValueError):  # more is wrong than can be left out
             raise error from None
         objects = sum(len(record.targets) for each in (training, validation) if each for record in each.records)
         if len(error.problems) > FEW_BAD * objects:
