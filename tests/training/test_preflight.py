@@ -215,8 +215,8 @@ def test_tight_memory_is_warned_of(
     )
 
 
-WINDOWS = {"proposals": {"method": "sliding_windows", "train_count": 40}}
-RCNN = {
+WINDOWS: Values = {"proposals": {"method": "sliding_windows", "train_count": 40}}
+RCNN: Values = {
     "model": {"kind": "rcnn", "backbone": "resnet18", "norm": "batch"},
     "rcnn": {"size": 32, "context": 4, "samples": 16},
     "input": {"short_side": 0},
@@ -228,7 +228,7 @@ def test_fast_rcnn_is_tried_on_the_proposals_of_one_batch(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     values = tiny | {"model": tiny["model"] | {"kind": "fast_rcnn"}} | WINDOWS
-    found = []
+    found: list[Any] = []
     write = Store.write
     monkeypatch.setattr(Store, "write", lambda store, key, *rest: (found.append(key), write(store, key, *rest)))
     text = said(values, tmp_path / "run")
