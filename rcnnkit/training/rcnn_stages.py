@@ -119,7 +119,8 @@ def train_rcnn(run: Run) -> Path:
 def _dry_run(run: Run, detector: RCNN, training: Dataset, validation: Dataset | None) -> Path:
     """All before the first iteration, and a batch of it; of a few pictures where not all have proposals yet."""
     settings, splits = run.settings, [training] if validation is None else [training, validation]
-    objects = [record for record in training.records if len(record.targets)]
+    learnt = zip(training.records, training.labels(settings.data.use_difficult), strict=True)
+    objects = [record for record, labels in learnt if labels]
     some = replace(training, records=objects[:: math.ceil(len(objects) / TRIED)])
     with trial_proposals(settings, splits, some, run.console) as (store, seconds):
         if seconds:
