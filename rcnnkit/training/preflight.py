@@ -26,7 +26,7 @@ from rcnnkit.training.run import Run
 log = logging.getLogger("rcnnkit")
 GB = 1e9
 FEW = 10  # iterations; so short a run is over before a trial of its largest batch has told anything
-TRIES = 5  # of a batch, after the first one, which prepares much …
+TRIES = 3  # of a batch, after the first one, which prepares much …
 LONG = 5.0  # … as long as all together take fewer seconds
 TIGHT = 0.9  # share of the memory from which a batch may not fit beside whatever else comes
 

@@ -263,6 +263,8 @@ def test_rcnn(tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sco
     )
     assert windows == pytest.approx(8 * each, rel=0.01)
     assert ("the features of 8 pictures take less than a minute, before SVMs" in text) == (scores == "svm")
+    if scores == "softmax":
+        return
     run = train(settings(values, iterations=1), tmp_path / "run", console=QUIET).parent
     stored = sum(path.stat().st_size for path in (run / "features").glob("*.safetensors"))
     expected = float(re.findall(r"features: about (\S+) GB", text)[0]) * 1e9
