@@ -14,7 +14,7 @@ from rcnnkit.checking.findings import KINDS, READER, SEVERITIES, STOPS_TRAINING,
 from rcnnkit.checking.looks import look_at_all
 from rcnnkit.checking.network import check_numbers, check_sizes
 from rcnnkit.checking.objects import Objects
-from rcnnkit.checking.pictures import check_pictures, check_twins
+from rcnnkit.checking.pictures import check_pictures, check_twins, check_unused
 from rcnnkit.checking.twins import Twin, find_twins
 from rcnnkit.data.checks import Findings
 from rcnnkit.data.reading import read_findings
@@ -79,6 +79,7 @@ def check_data(
     format: str = FORMAT,
     images: Path | None = None,
     class_names: Sequence[str] | None = None,
+    fix: bool = False,
     report: Report = silent,
 ) -> Checked:
     """Check the splits of a data set, each by itself and beside the others.
@@ -88,6 +89,7 @@ def check_data(
         splits: name → the split, or several that are learnt from together, as `read_data` takes them. The first is
             what is learnt from.
         settings: of the detector that is to be trained.
+        fix: correct what is bad and has one clear answer, for `write_fixed`. The findings are the same.
         report: is called with how many pictures were looked at.
 
     Raises:
@@ -101,7 +103,7 @@ def check_data(
         datasets = []
         for part in [parts] if isinstance(parts, str) else parts:
             try:
-                dataset, problems = read_findings(root, part, images=images, class_names=names, format=format)
+                dataset, problems = read_findings(root, part, images=images, class_names=names, format=format, fix=fix)
             except (OSError, ValueError) as error:
                 failed = error
                 findings.append(Finding(UNUSABLE_SPLIT, split, str(root), f"split {part!r}", str(error)))
@@ -115,6 +117,7 @@ def check_data(
     if failed and not read:
         raise failed
     records = [record for objects in read.values() for record in objects.dataset.records]
+    findings += check_unused(images or (root.parent if root.is_file() else root), records, list(read), findings)
     looks = look_at_all([record.path for record in records], report)
     start = 0
     for split, objects in read.items():
@@ -136,7 +139,10 @@ def check_data(
 
 
 def _of_reader(problems: Findings, split: str, kind: Kind) -> list[Finding]:
-    findings = [Finding(kind, split, each.file, each.where, each.message) for each in problems]
+    findings = [
+        Finding(kind, split, each.file, each.where, each.message, fixed=problems.fixed.get(each, ""))
+        for each in problems
+    ]
     for what, (number, first) in problems.warnings.items():
         if what not in SAID_OF_EACH:
             also = f" (there are {number:,}, of which this is the first)" if number > 1 else ""

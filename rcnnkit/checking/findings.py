@@ -39,6 +39,7 @@ class Finding:
     where: str  # "object 7 (cat)", or "" for the whole file
     message: str  # what is wrong, with the values
     box: Box | None = None  # x1, y1, x2, y2 in pixels of the picture, where it can be drawn
+    fixed: str = ""  # what a fixed copy has in its place, where that is clear
 
     def __str__(self) -> str:
         place = f"{self.file}: {self.where}" if self.where else self.file
@@ -126,6 +127,12 @@ NO_OBJECTS = Kind(
     "note",
     "Pictures have no object",
     "Annotate them if they show objects of the classes. Otherwise they are good negatives.",
+)
+IN_NO_SPLIT = Kind(
+    "in-no-split",
+    "note",
+    "Pictures are in no split",
+    "Annotate them and add them to a split, or leave them: nothing looks at them.",
 )
 # Objects
 OBJECT_TWICE = Kind("object-twice", "warning", "An object is annotated twice", "Delete one of the two.")

@@ -43,9 +43,14 @@ class Changes:
 def write_fixed(checked: Checked, out: Path, report: Report = silent) -> Changes:
     """Write a copy into the folder `out`: annotations/instances_SPLIT.json, the pictures of each split, changes.txt.
 
-    What stops training is left out, and so are the second ones of objects and pictures that are there twice. A picture
-    in two splits leaves the one that is learnt from. Classes that differ in case, spaces or hyphens alone become
-    one. Nothing else is changed: for that a person has to look.
+    What stops training is corrected where there is one clear answer: boxes that reach beyond their picture are cut to
+    it, corners in the wrong order are swapped, and the picture's own size replaces another one. Otherwise it is left
+    out, and so are the second ones of objects and pictures that are there twice. A picture in two splits leaves the one
+    that is learnt from. Classes that differ in case, spaces or hyphens alone become one. Nothing else is changed: for
+    that a person has to look.
+
+    Args:
+        checked: made with `check_data(…, fix=True)`.
 
     Raises:
         FileExistsError: `out` holds something already.
@@ -54,8 +59,9 @@ def write_fixed(checked: Checked, out: Path, report: Report = silent) -> Changes
     check_free(out)
     changes = Changes()
     for finding in checked.findings:
-        if finding.kind in (STOPS_TRAINING, UNUSABLE_SPLIT):
-            changes.add(finding.kind.name, f"left out: {finding}")
+        if finding.kind.name in (STOPS_TRAINING.name, UNUSABLE_SPLIT.name):
+            line = f"corrected: {finding}; now {finding.fixed}" if finding.fixed else f"left out: {finding}"
+            changes.add(finding.kind.name, line)
     dropped = _dropped_pictures(checked, changes)
     labels, names, ids = _one_spelling(checked, changes)
     start = 0

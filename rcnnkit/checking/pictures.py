@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from rcnnkit.checking.findings import (
     BLANK,
     CMYK,
+    IN_NO_SPLIT,
     NO_OBJECTS,
     SAME_IN_TWO_SPLITS,
     SAME_PICTURE,
@@ -20,7 +23,8 @@ from rcnnkit.checking.findings import (
 )
 from rcnnkit.checking.looks import Look
 from rcnnkit.checking.twins import Twin, is_blank
-from rcnnkit.data.records import Dataset, Record
+from rcnnkit.data.checks import is_picture
+from rcnnkit.data.records import Dataset, Record, few
 from rcnnkit.structures import Targets
 from rcnnkit.text import count
 
@@ -41,6 +45,24 @@ def check_pictures(dataset: Dataset, looks: Sequence[Look], split: str) -> Itera
             yield Finding(TURNED, split, file, "", message)
         if not len(record.targets):
             yield Finding(NO_OBJECTS, split, file, "", "it has no object")
+
+
+def check_unused(
+    folder: Path, records: Sequence[Record], splits: Sequence[str], findings: Sequence[Finding]
+) -> Iterator[Finding]:
+    """Pictures below a folder that are in none of the splits, without those that were left out for a problem."""
+    used = {os.path.realpath(record.path) for record in records}
+    unused = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if is_picture(path) and not path.name.startswith(".") and os.path.realpath(path) not in used
+    ]
+    told = "\n".join(f"{finding.file} {finding.where} {finding.message}" for finding in findings) if unused else ""
+    left = [path for path in unused if path.stem not in told]
+    if left:
+        where = f"{count(len(left), 'picture')} below {folder}"
+        message = f"in none of {few(list(splits))}: {where}; this is the first"
+        yield Finding(IN_NO_SPLIT, "", str(left[0]), "", message)
 
 
 def _turn(record: Record, look: Look) -> str:

@@ -73,7 +73,14 @@ def check(
         console.print(f"read as {layout.title}: {', '.join(splits)}")
     with progress(console, transient=True) as report:
         checked = check_data(
-            root, splits, settings, format=data_format, images=images, class_names=class_names, report=report
+            root,
+            splits,
+            settings,
+            format=data_format,
+            images=images,
+            class_names=class_names,
+            fix=fix is not None,
+            report=report,
         )
         written = write_reports(checked, out, json_file, report)
         changes = write_fixed(checked, fix, report) if fix else None

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from rcnnkit.data.checks import ROUNDING, Box, Findings, Shares, check_box, check_size, picture_sizes
+from rcnnkit.data.checks import ROUNDING, Box, Findings, Shares, check_size, picture_sizes
 from rcnnkit.data.decimals import shortest
 from rcnnkit.data.file_names import StoredNames, composed, is_there
 from rcnnkit.data.records import Dataset, Record
@@ -82,8 +82,10 @@ def read_coco(
             continue
         annotated = _annotated_size(entries[key]) or size
         if wrong := check_size(path, annotated, size):
-            findings.add(file, where, wrong)
-            continue
+            boxes = _boxes_of(key, content["annotations"]) if findings.fixing else []
+            if not findings.size(wrong, annotated, size, boxes, file, where):
+                continue
+            annotated = size
         sizes[key] = annotated
     listed = set(entries) | rejected
     objects = _objects(content["annotations"], file, sizes, listed, names, known, ambiguous, findings)
@@ -446,6 +448,7 @@ def _objects(
     first_of_box: dict[tuple[object, ...], int] = {}
     for index, entry in enumerate(entries):
         entry = _with_box(entry)
+        before = len(findings)
         try:
             _check_keys(entry)
             key, category = entry["image_id"], entry["category_id"]
@@ -470,7 +473,9 @@ def _objects(
                 continue
             x, y, width, height = entry["bbox"]
             written = f"bbox {_short(entry['bbox'])} (x, y, width, height)"
-            box = check_box((x, y, x + width, y + height), sizes[key], written)
+            if hint := _are_corners(entry["bbox"], sizes[key]):
+                raise ValueError(f"{written} {hint}")
+            box = findings.box((x, y, x + width, y + height), sizes[key], written, file, _where(entry, index))
         except (ValueError, OverflowError) as error:  # overflow: whole numbers of hundreds of digits
             findings.add(file, _where(entry, index), str(error))
             findings.objects += 1
@@ -478,7 +483,7 @@ def _objects(
         where = _where(entry, index)
         if shares.take(entry["bbox"], sizes[key], file, where, written):
             continue
-        if min(width, height) <= 1:
+        if min(abs(width), abs(height)) <= 1:
             findings.warn(
                 "a box that is at most 1 pixel wide or high", file, where, f"{written}; delete it unless it is meant"
             )
@@ -495,7 +500,8 @@ def _objects(
         found.crowd.append(bool(entry.get("iscrowd", 0)))
         found.difficult.append(entry.get("difficult") in (1, True))
         found.truncated.append(entry.get("truncated") in (1, True))
-        found.areas.append(float(entry.get("area", (box[2] - box[0]) * (box[3] - box[1]))))
+        own_area = (box[2] - box[0]) * (box[3] - box[1])
+        found.areas.append(own_area if len(findings) > before else float(entry.get("area", own_area)))
     if wrong := corners.problem():
         del findings[told:]  # all for the same reason
         findings.add(file, "", wrong)
@@ -514,6 +520,33 @@ def _objects(
             " add it to data.class_names in settings, or delete them",
         )
     return objects
+
+
+def _are_corners(box: Sequence[float], size: Size) -> str:
+    """What to say of a box that reaches beyond a picture of this (height, width), and would lie in it as corners."""
+    a, b, c, d = box
+    height, width = size
+    beyond = a + c > 1.1 * width or b + d > 1.1 * height  # less is an edge that was not drawn exactly
+    if not (beyond and 0 <= a < c <= width and 0 <= b < d <= height):
+        return ""
+    return (
+        f"reaches beyond the picture, which is {width} wide and {height} high, but would lie in it as x1, y1, x2, y2;"
+        " if it is that, write x2 - x1 and y2 - y1, or else correct the box"
+    )
+
+
+def _boxes_of(key: int | str, annotations: list[Any]) -> list[Box]:
+    """The boxes of a picture that can be read."""
+    boxes: list[Box] = []
+    for entry in map(_with_box, annotations):
+        try:
+            _check_keys(entry)
+        except ValueError:
+            continue
+        if entry["image_id"] in (key, _other_type(key)):
+            x, y, width, height = map(float, entry["bbox"])
+            boxes.append((x, y, x + width, y + height))
+    return boxes
 
 
 def _other_type(key: int | str) -> int | str:

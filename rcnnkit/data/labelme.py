@@ -68,6 +68,8 @@ def _picture(file: Path, findings: Findings) -> Annotated | None:
     """What a file says; None where it cannot be used, or is none of LabelMe's."""
     try:
         content = read_json(file)
+        if content in ({}, []):
+            raise ValueError(f"{file} holds nothing; annotate its picture anew, or delete this file")
         if not isinstance(content, dict) or "shapes" not in content:
             return None
         shapes, size = content["shapes"], _size(content)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from rcnnkit.data.checks import Findings
+from rcnnkit.data.checks import Findings, fixing
 from rcnnkit.data.coco import read_coco
+from rcnnkit.data.createml import read_createml
 from rcnnkit.data.cvat import read_cvat
 from rcnnkit.data.label_studio import read_label_studio
 from rcnnkit.data.labelme import read_labelme
@@ -46,16 +48,16 @@ class DataSettings(Section):
     """
 
     root: Path
-    """The folder of the data set: a Pascal VOC folder, a folder with YOLO's data.yaml, or the folder that annotation
-    files (.json, .xml, .csv, .parquet) or a classifier's class folders lie under."""
+    """The folder of the data set: a Pascal VOC folder, a folder with YOLO's data.yaml or classes.txt, or the folder
+    that annotation files (.json, .xml, .csv, .parquet) or a classifier's class folders lie under."""
     format: Format = FORMAT
     """What the annotations are written in. "auto" recognises it; name it where a folder has several. "table" is a .csv
     or .parquet file."""
     train: str | Annotated[list[str], Field(min_length=1)] = "train"
     """What is learnt from. VOC: a list in ImageSets/Main, also of a folder below root ("VOC2007/trainval"), or without
-    lists a folder of XML files. YOLO: a key of data.yaml. LabelMe: a folder. Other formats: a file below root; "train",
-    "val" and "test" find those with such names. A classifier: a folder. Several with the same classes, given as a list,
-    are learnt from together."""
+    lists a folder of XML files. YOLO: a key of data.yaml, or without one a folder of pictures. LabelMe and Create ML: a
+    folder. Other formats: a file below root; "train", "val" and "test" find those with such names. A classifier: a
+    folder. Several with the same classes, given as a list, are learnt from together."""
     val: str = "val"
     """What the weights are evaluated on while training, written as `train`. "": nothing."""
     val_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -107,8 +109,8 @@ def read_data(
         root: the data set's folder, or an annotation file or YOLO's data.yaml itself.
         split: what names the part of the data that is read:
             Pascal VOC: a list in ImageSets/Main, or without lists a folder of XML files;
-            YOLO: a key of data.yaml;
-            LabelMe: a folder, or "train" where there are no folders of splits;
+            YOLO: a key of data.yaml, or without one a folder of pictures;
+            LabelMe and Create ML: a folder, or "train" where there are no folders of splits;
             others: a file below `root`, or "train", "val" or "test" where one file is called so; of CVAT's projects
             also a subset, "annotations.xml/Train".
             "VOC2007/trainval" is of a data set below `root`. Where `root` is an annotation file, it is not looked at.
@@ -129,7 +131,7 @@ def read_data(
     for what, (number, first) in findings.warnings.items():
         log.warning("%s: %s (%s); the first: %s", data.name, what, count(number, "time"), first)
     if findings and (not skip_bad or not data.records):
-        raise BadData(data.name, findings, nothing_left=not data.records)
+        raise BadData(data.name, findings, nothing_left=not data.records, class_names=data.class_names)
     if findings:
         log.warning(
             "%s: left out %s and %s, for %s",
@@ -153,12 +155,15 @@ def read_findings(
     images: Path | None = None,
     class_names: Sequence[str] | None = None,
     format: str = FORMAT,
+    fix: bool = False,
 ) -> tuple[Dataset, Findings]:
     """What `read_data` reads, without what is bad, and everything that is wrong with it; nothing is logged.
 
-    Args, FileNotFoundError and ValueError are those of `read_data`.
+    Args, FileNotFoundError and ValueError are those of `read_data`; besides
+        fix: what is bad and has one clear answer is corrected in the data set, and `Findings.fixed` says so.
     """
-    return _read_split(Path(root), split, images, class_names, format)[1:]
+    with fixing() if fix else nullcontext():
+        return _read_split(Path(root), split, images, class_names, format)[1:]
 
 
 def _read_split(
@@ -201,7 +206,7 @@ def read_layout(layout: Layout, *, images: Path | None = None, skip_bad: bool = 
 
 
 def _locate(root: Path, split: str, format: str) -> tuple[str, Path, str]:
-    """The format of a split; the file, or of VOC, YOLO and LabelMe the folder; and the split's name there."""
+    """The format of a split; the file, or of formats in `NAMED` the folder; and the split's name there."""
     if not root.exists():
         raise FileNotFoundError(f"the data set {root} does not exist")
     check_regular(root)
@@ -249,9 +254,9 @@ def _read(
     if kind == "labelme":
         return read_labelme(place if place.is_dir() else place.parent, split, images, class_names)
     if kind == "yolo":
-        file = place if place.is_file() else yolo_file(place)
-        assert file is not None
-        return read_yolo(file, split, class_names)
+        return read_yolo(place if place.is_file() else yolo_file(place) or place, split, class_names)
+    if kind == "createml":
+        return read_createml(place, split, images, class_names)
     if (place / "ImageSets" / "Main").is_dir():
         return read_voc(place, split, class_names)
     return read_xml(place if place.is_dir() else place.parent, split, class_names)

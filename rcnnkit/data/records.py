@@ -100,6 +100,7 @@ class BadData(ValueError):
     Args:
         thing: what they are, each.
         nothing_left: no picture remains without them, so that leaving them out does not help.
+        class_names: of the data set, as far as it could be read; other splits have to have the same.
     """
 
     def __init__(
@@ -109,8 +110,10 @@ class BadData(ValueError):
         thing: str = "problem",
         *,
         nothing_left: bool,
+        class_names: Sequence[str] = (),
     ) -> None:
         self.name, self.problems, self.nothing_left = name, tuple(problems), nothing_left
+        self.class_names = tuple(class_names)
         lines = [f"{name} has {count(len(problems), thing)}:"]
         lines += [f"  {visible(str(problem))}" for problem in problems[:SHOWN]]
         if len(problems) > SHOWN:

@@ -8,6 +8,7 @@ that brings the shares nearer, since the last ones dealt cannot make up for all 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from rcnnkit.data.reading import join_data
 from rcnnkit.data.records import Dataset, few
 from rcnnkit.text import count
 
+log = logging.getLogger("rcnnkit")
 SPLITS = ("train", "val", "test")
 PASSES = 10  # over all pictures at most; two or three are usual
 
@@ -28,6 +30,8 @@ def split_dataset(
     data: Dataset, *, val: float, test: float = 0.0, seed: int = 0, group_by: str | None = None
 ) -> dict[str, Dataset]:
     """Divide pictures into "train", "val" and, where it has a share, "test".
+
+    Classes of which no object is left for training are logged by name.
 
     Args:
         data: all pictures.
@@ -63,6 +67,12 @@ def split_dataset(
     for number, name in enumerate(names):
         wanted = sorted(i for group, split in zip(members, chosen, strict=True) if split == number for i in group)
         splits[name] = replace(data, name=f"{data.name}: {name}", records=[data.records[i] for i in wanted])
+    total, learnt = data.objects_of(), splits["train"].objects_of()
+    if lost := [name for name in data.class_names if total[name] and not learnt[name]]:
+        log.warning(
+            "%s: no object of %s is in train, so %s cannot be learnt; give smaller shares to val and test%s",
+            *(data.name, few(lost), "it" if len(lost) == 1 else "they", ", or another --group-by" if group_by else ""),
+        )
     return splits
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from rcnnkit.data.checks import Findings, Shares, check_box, check_size, is_picture, picture_sizes
+from rcnnkit.data.checks import Box, Findings, Shares, check_size, is_picture, picture_sizes
 from rcnnkit.data.decimals import shortest
 from rcnnkit.data.file_names import StoredNames, composed
 from rcnnkit.data.records import SPLIT_NAMES, UNDIVIDED, Dataset, Record, few
@@ -181,8 +181,9 @@ def _records(
             findings.add(files[name], "", str(error))
             continue
         if wrong := check_size(paths[name], annotated, size):
-            findings.add(files[name], "", wrong)
-            continue
+            if not findings.size(wrong, annotated, size, _boxes(parsed[name]), files[name], ""):
+                continue
+            annotated = size
         targets = _targets(parsed[name], annotated, labels, files[name], findings, strangers, shares)
         records.append(Record(id=name, path=paths[name], size=annotated, targets=targets))
     if shares.tell(source, findings):
@@ -456,9 +457,13 @@ def _targets(
             xmin, ymin, xmax, ymax = thing.corners
             written = ", ".join(f"{name} {value:g}" for name, value in zip(CORNERS, thing.corners, strict=True))
             # By VOC's letter equal corners are one pixel wide; in practice they are a slip of the mouse.
-            _check_order("xmin", xmin, "xmax", xmax)
-            _check_order("ymin", ymin, "ymax", ymax)
-            box = check_box((xmin - 1, ymin - 1, xmax, ymax), size, written)
+            if findings.fixing and xmin != xmax and ymin != ymax and (wrong := _order(*thing.corners)):
+                xmin, xmax, ymin, ymax = *sorted((xmin, xmax)), *sorted((ymin, ymax))
+                now = f"xmin {xmin:g}, ymin {ymin:g}, xmax {xmax:g}, ymax {ymax:g}"
+                findings.fix(file, f"object {index}", wrong, now)
+            if wrong := _order(xmin, ymin, xmax, ymax):
+                raise ValueError(wrong)
+            box = findings.box((xmin - 1, ymin - 1, xmax, ymax), size, written, file, f"object {index}")
         except ValueError as error:
             findings.add(file, f"object {index}", str(error))
             findings.objects += 1
@@ -512,12 +517,31 @@ def _parse_object(element: ET.Element) -> _Object:
     return _Object(name, (xmin, ymin, xmax, ymax), **flags)
 
 
-def _check_order(low_name: str, low: float, high_name: str, high: float) -> None:
-    if high <= low:
-        raise ValueError(
-            f"{low_name} {low:g} {'=' if high == low else '>'} {high_name} {high:g}: the box has no"
-            f" {'width' if low_name == 'xmin' else 'height'}; correct it or delete the object"
-        )
+def _order(xmin: float, ymin: float, xmax: float, ymax: float) -> str:
+    """What is wrong with the order of a box's corners, or nothing."""
+    for low_name, low, high_name, high, side in (
+        ("xmin", xmin, "xmax", xmax, "width"),
+        ("ymin", ymin, "ymax", ymax, "height"),
+    ):
+        if high <= low:
+            equal = "=" if high == low else ">"
+            return (
+                f"{low_name} {low:g} {equal} {high_name} {high:g}: the box has no {side}; correct it or delete the"
+                " object"
+            )
+    return ""
+
+
+def _boxes(tree: ET.Element) -> list[Box]:
+    """The boxes of an annotation that can be read, in 0-based pixels."""
+    boxes = []
+    for element in tree.findall("object"):
+        try:
+            xmin, ymin, xmax, ymax = _parse_object(element).corners
+        except ValueError:
+            continue
+        boxes.append((xmin - 1, ymin - 1, xmax, ymax))
+    return boxes
 
 
 def _tree(record: Record, class_names: Sequence[str]) -> ET.ElementTree[ET.Element]:

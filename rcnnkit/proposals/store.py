@@ -54,10 +54,8 @@ class Store:
             OSError: the folder cannot be made.
             ValueError: it is there and holds proposals made otherwise.
         """
-        settings = json.loads(json.dumps(dict(settings)))  # as it will be read
-        about = {"format": FORMAT, "method": method, "settings": settings}
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
-        folder = Path(parent) / f"{method}-{digest}"
+        folder, about = cls._place(parent, method, settings)
+        settings = about["settings"]
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / ABOUT).exists():
             write_json(folder / ABOUT, about)
@@ -65,6 +63,19 @@ class Store:
         if (store.method, store.settings) != (method, settings):
             raise ValueError(f"{folder / ABOUT} was changed by hand: put it back, or move {folder} away")
         return store
+
+    @classmethod
+    def find(cls, parent: Path | str, method: str, settings: Mapping[str, Any]) -> Store | None:
+        """The store that `create` would go on with, if there is one; nothing is made. Raises ValueError as `open`."""
+        folder, _ = cls._place(parent, method, settings)
+        return cls.open(folder) if (folder / ABOUT).is_file() else None
+
+    @staticmethod
+    def _place(parent: Path | str, method: str, settings: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+        """Where a store is, and what its about.json says."""
+        about = {"format": FORMAT, "method": method, "settings": json.loads(json.dumps(dict(settings)))}
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+        return Path(parent) / f"{method}-{digest}", about
 
     @classmethod
     def open(cls, folder: Path | str) -> Store:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,8 @@ class FineTuning(Task[Dataset]):
     """
 
     things = "windows"
+    smaller = "rcnn.samples"
+    afterwards = "the stages after it"
     keeps_best = False  # SVMs and box regression come first
 
     def __init__(self, run: Run, detector: RCNN, training: Dataset, pictures: Pictures) -> None:
@@ -54,6 +56,24 @@ class FineTuning(Task[Dataset]):
     def learning_rate(self, iteration: int) -> float:
         """Stated for a batch of windows: it is not scaled with a number of pictures."""
         return learning_rate(self.options.model_copy(update={"batch": STATED_BATCH}), iteration)
+
+    @property
+    def top_rate(self) -> float:
+        return self.options.lr_for_16
+
+    def largest_batch(self) -> tuple[Callable[[], WindowBatch], float]:
+        """What cuts a batch out, of pictures that are kept decoded where there is room; and 1: all are alike.
+
+        Raises as `batches`.
+        """
+        pools = Pools(self.model, self.pictures.windows)
+
+        def read() -> WindowBatch:
+            with ThreadPoolExecutor(1) as pool:
+                return self._begin(self.run.progress.iteration, pools, pool).batch()
+
+        read()
+        return read, 1.0
 
     def loss_sums(
         self, model: Any, inputs: Any, targets: Any, generators: Sequence[torch.Generator]

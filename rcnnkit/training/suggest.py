@@ -207,7 +207,7 @@ def _choose_data(choices: _Choices, layout: Layout) -> tuple[Dataset, Dataset | 
         data = choices.settings.data.model_copy(update={"skip_bad": True})
         try:
             training, validation = read_splits(data, announce=False)
-        except BadData:
+        except (OSError, ValueError):  # more is wrong than can be left out
             raise error from None
         objects = training.objects + (validation.objects if validation else 0)
         if len(error.problems) > FEW_BAD * objects:

@@ -25,7 +25,7 @@ from rcnnkit.training.divergence import ITERATIONS, Record
 from rcnnkit.training.optimizers import Part, make_optimizer, parts_of
 from rcnnkit.training.ranks import Ranks, check_same_data, shared
 from rcnnkit.training.run import Result, Run
-from rcnnkit.training.schedule import TrainSettings, learning_rate
+from rcnnkit.training.schedule import STATED_BATCH, TrainSettings, learning_rate
 
 Data = TypeVar("Data", Dataset, ClassFolders)
 
@@ -56,6 +56,8 @@ class Task(ABC, Generic[Data]):
     """
 
     things = "images"  # what a batch is made of
+    smaller = "train.batch or input.short_side"  # settings that make a batch need less memory
+    afterwards = "evaluations"  # what takes time besides the iterations
     keeps_best = True  # at evaluations and at the end; False: what comes after the loop does
 
     def __init__(self, run: Run, model: Any, training: Data, validation: Data | None) -> None:
@@ -123,6 +125,11 @@ class Task(ABC, Generic[Data]):
 
     def learning_rate(self, iteration: int) -> float:
         return learning_rate(self.options, iteration)
+
+    @property
+    def top_rate(self) -> float:
+        """The learning rate that the schedule is a share of."""
+        return self.options.lr_for_16 * self.options.batch / STATED_BATCH
 
     def share_out(self) -> None:
         """Let several processes add up their gradients."""

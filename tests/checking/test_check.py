@@ -95,3 +95,14 @@ def test_every_kind_is_explained() -> None:
         assert f"`{kind.name}`" in text, kind.name
         assert kind.title[0].isupper()
         assert kind.fix.endswith(".")
+
+
+def test_pictures_that_no_split_has_are_a_note(digits: Path, tmp_path: Path) -> None:
+    both, one = ({name: name for name in names} for names in (("train", "val"), ("train",)))
+    assert [each for each in check_data(digits, both, SETTINGS).findings if each.kind.name == "in-no-split"] == []
+    (note,) = (each for each in check_data(digits, one, SETTINGS).findings if each.kind.name == "in-no-split")
+    assert note.message == f"in none of train: 4 pictures below {digits}; this is the first"
+    assert Path(note.file).name == "000009.jpg"
+    root = shutil.copytree(digits, tmp_path / "data")
+    (root / "JPEGImages" / "000009.jpg").write_bytes(b"none")  # which is said already
+    assert "in-no-split" not in {each.kind.name for each in check_data(root, both, SETTINGS).findings}

@@ -108,3 +108,17 @@ def test_what_is_wrong(options: dict[str, float], message: str) -> None:
         split_dataset(dataset([[0]] * 5), **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="x has 1 picture, too few for 2 splits"):
         split_dataset(dataset([[0]]), val=0.2)
+
+
+def test_classes_that_are_lost_to_training_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    data = dataset([[0], [0], [0], [1], [2]])
+    splits = split_dataset(data, val=0.2)
+    assert splits["train"].without_objects(False) == []
+    assert caplog.text == ""
+    splits = split_dataset(data, val=0.999)
+    assert len(splits["train"]) == 1
+    lost = splits["train"].without_objects(False)
+    assert len(lost) == 2
+    assert (
+        f"x: no object of {', '.join(lost)} is in train, so they cannot be learnt; give smaller shares" in caplog.text
+    )
