@@ -126,7 +126,7 @@ def _dry_run(run: Run, detector: RCNN, training: Dataset, validation: Dataset | 
         if seconds:
             run.say(time_of_proposals(seconds, sum(map(len, splits))))
         windows = read_windows(settings, some if seconds else training, store)
-        pictures = Pictures(windows, detector, settings.features.memory_gb)
+        pictures = Pictures(windows, detector, settings.feature_store.memory_gb)
         features = plan_features(detector, pictures, run, training)
         _say_before(
             FineTuning(run, detector, training, pictures),
@@ -159,7 +159,7 @@ def _say_before(tuning: FineTuning, fine_tune: bool, stored: int, times: float) 
         return [
             object_counts(training, run.settings.data.use_difficult, every=run.dry),
             f"{about}{count(round(windows), 'window')}, {windows / len(training):.0f} a picture;"
-            f" features: {about}{min(stored * times, run.settings.features.disk_gb * GB) / GB:.2g} GB of disk",
+            f" features: {about}{min(stored * times, run.settings.feature_store.disk_gb * GB) / GB:.2g} GB of disk",
         ]
 
     if fine_tune:

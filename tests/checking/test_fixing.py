@@ -133,7 +133,8 @@ SIZES = {"a": (96, 96), "b": (97, 95)}
 
 
 def as_coco(root: Path) -> None:
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for key, (name, boxes) in enumerate(PICTURES.items()):
         width, height = SIZES[name]
         images.append({"id": key, "file_name": f"{name}.png", "width": width, "height": height})

@@ -232,7 +232,12 @@ def test_fast_rcnn_is_tried_on_the_proposals_of_one_batch(
     values = tiny | {"model": tiny["model"] | {"kind": "fast_rcnn"}} | WINDOWS
     found: list[Any] = []
     write = Store.write
-    monkeypatch.setattr(Store, "write", lambda store, key, *rest: (found.append(key), write(store, key, *rest)))
+
+    def noted(store: Store, key: Any, *rest: Any) -> None:
+        found.append(key)
+        write(store, key, *rest)
+
+    monkeypatch.setattr(Store, "write", noted)
     text = said(values, tmp_path / "run")
     assert 1 <= len(found) <= 2  # the pictures of the largest batch
     assert list(tmp_path.iterdir()) == []
