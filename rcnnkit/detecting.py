@@ -40,7 +40,7 @@ class DetectedFile:
 
     def summary(self, min_score: float) -> str:
         """What was found from this score on, for people: "street.jpg: 2 car, 1 dog"."""
-        names = self.detections.above(min_score).names if self.detections is not None else ()
+        names = self.detections.above(min_score).names if self.detections is not None else []
         counts = ", ".join(f"{number} {name}" for name, number in Counter(names).items())
         as_png = f"; drawn in {self.drawn}" if self.drawn and self.drawn.suffix != ".jpg" else ""
         return f"{self.path}: {counts or f'nothing that scores {min_score:g}'}{as_png}"

@@ -87,7 +87,7 @@ def evaluate_classifier(
     data: ClassFolders,
     *,
     batch_size: int,
-    precision: str = "float32",
+    precision: str,
     progress: Report = silent,
 ) -> Accuracy:
     """Run `classifier` over every picture of `data`, whose classes are its own.
