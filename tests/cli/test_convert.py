@@ -18,7 +18,7 @@ def test_convert(rcnnkit: Command, digits: Path, capsys: pytest.CaptureFixture[s
         f"train: 8 pictures, {objects['train']} objects",
         f"val: 4 pictures, {objects['val']} objects",
         "note: the classes have new ids, 0, 1, 2, …, in the same order",
-        "wrote out as YOLO, of 5 classes",
+        "wrote out as YOLO, with 5 classes",
     ]
     assert f"INFO data/train: read as Pascal VOC: 8 pictures, {objects['train']} objects, 5 classes\n" in captured.err
     assert rcnnkit("convert", "out/data.yaml", "--to", "voc", "--out", "again", "--link", "hard") == 0

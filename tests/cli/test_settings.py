@@ -10,7 +10,8 @@ regression are trained.
 
 feature_store.folder, not given
     path
-    The folder that the features are kept in. Not given: features/ in the run's folder.
+    The folder that the features are kept in. Not given: features/ in the run's
+    folder.
 
 feature_store.disk_gb = 200
     number ≥ 0
