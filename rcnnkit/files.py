@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -93,6 +95,12 @@ def whole(path: Path) -> Iterator[Path]:
         raise OSError(f"{path} cannot be written ({reason}); fix that, or choose another folder") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a plain value as JSON for people to read. Raises as `whole`."""
+    with whole(path) as half:
+        half.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 def remove_halves(folder: Path, *, alone: bool = False) -> None:

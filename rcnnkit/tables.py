@@ -16,6 +16,11 @@ from rcnnkit.proposals.recall import SELECTIONS, Coverage
 from rcnnkit.text import count
 
 
+def result_table(result: Evaluation | Accuracy) -> Group | Table:
+    """What `rcnnkit evaluate` prints."""
+    return accuracy_table(result) if isinstance(result, Accuracy) else evaluation_table(result)
+
+
 def evaluation_table(result: Evaluation) -> Group:
     """Both tables of a detector, for `rich.print` or a `rich.console.Console`."""
     return Group(class_table(result), "", coco_table(result))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from rcnnkit.checking.findings import SEVERITIES, Finding, Severity, by_kind
 from rcnnkit.checking.histograms import Histogram, histograms
 from rcnnkit.colours import HUES
 from rcnnkit.data.records import Record
-from rcnnkit.files import check_new, is_free, whole
+from rcnnkit.files import check_new, is_free, whole, write_json
 from rcnnkit.pages import jpeg_source, table, text, whole_page
 from rcnnkit.progress import Report, reported, silent
 from rcnnkit.text import count
@@ -54,8 +53,7 @@ def write_reports(checked: Checked, out: Path | None, json_file: Path | None, re
     """
     written = []
     if json_file:
-        with whole(json_file) as half:
-            half.write_text(json.dumps(checked.to_json(), indent=1), encoding="utf-8")
+        write_json(json_file, checked.to_json())
         written.append(json_file)
     if out:
         out.mkdir(parents=True, exist_ok=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import RenderableType
 
 from rcnnkit.cli.options import (
     DATA_HELP,
@@ -24,6 +22,7 @@ from rcnnkit.cli.options import (
     console,
     split_of,
 )
+from rcnnkit.cli.results import show
 from rcnnkit.defaults import BATCH, DEVICE, FORMAT, PRECISION
 from rcnnkit.terminal import progress
 
@@ -64,10 +63,9 @@ def evaluate(
     from rcnnkit.evaluation.accuracy import Accuracy, evaluate_classifier
     from rcnnkit.evaluation.report import Evaluation
     from rcnnkit.evaluation.report import evaluate as evaluate_detector
-    from rcnnkit.files import check_new, whole
-    from rcnnkit.precision import autocast, pick_dtype
+    from rcnnkit.files import check_new
     from rcnnkit.proposals.store import Store
-    from rcnnkit.tables import accuracy_table, evaluation_table
+    from rcnnkit.tables import result_table
     from rcnnkit.training.detection import read_validation
     from rcnnkit.training.run_folder import is_run
     from rcnnkit.weights import load, load_classifier, read_shapes
@@ -78,38 +76,26 @@ def evaluate(
         raise ValueError(f"--split {split} is for data sets, and {data} is a run's folder; leave it out")
     split = split_of(data, split, "test")
     result: Evaluation | Accuracy
-    table: RenderableType
     if read_shapes(weights)[0]["kind"] == "classifier":
-        options = {"--proposals": proposals, "--images": images, "--max-detections": max_detections}
-        if given := [name for name, value in options.items() if value is not None]:
+        of_detectors = {"--proposals": proposals, "--images": images, "--max-detections": max_detections}
+        for flag in (flag for flag, value in of_detectors.items() if value is not None):
             raise ValueError(
-                f"{weights} holds a classifier, which looks at whole pictures in class folders; leave {given[0]} out"
+                f"{weights} holds a classifier, which looks at whole pictures in class folders; leave {flag} out"
             )
         classifier = load_classifier(weights, device)
         folders = read_class_folders(data, split, classifier.class_names, skip_bad=skip_bad)
-        dtype = pick_dtype(precision, classifier.device)
-        with autocast(classifier.device, dtype), progress(console, transient=True) as report:
-            result = evaluate_classifier(classifier, folders, batch_size=batch, progress=report)
-        table = accuracy_table(result)
+        with progress(console, transient=True) as report:
+            result = evaluate_classifier(classifier, folders, batch_size=batch, precision=precision, progress=report)
     else:
         store = Store.open(proposals) if proposals else None
         detector = load(weights, device, precision, max_detections)
+        names = detector.class_names
         if store and not detector.takes_proposals:
             raise ValueError(f"{weights} holds a detector that makes its own proposals; leave --proposals out")
         if is_run(data):
-            dataset = read_validation(data, detector.class_names)
+            dataset = read_validation(data, names)
         else:
-            dataset = read_data(
-                data, split, format=format, images=images, class_names=detector.class_names, skip_bad=skip_bad
-            )
+            dataset = read_data(data, split, format=format, images=images, class_names=names, skip_bad=skip_bad)
         with progress(console, transient=True) as report:
             result = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=report)
-        table = evaluation_table(result)
-    try:
-        if json_file:
-            with whole(json_file) as half:
-                half.write_text(json.dumps(result.to_json(), indent=1), encoding="utf-8")
-    finally:  # where the file cannot be written, the numbers are seen all the same
-        console.print(table)
-    if json_file:
-        console.print(f"wrote {json_file}")
+    show([result_table(result)], result.to_json(), json_file)

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from rcnnkit.boxes import check_inside, clip
-from rcnnkit.files import check_regular, whole
+from rcnnkit.files import check_regular, whole, write_json
 from rcnnkit.structures import Proposals, Size
 from rcnnkit.text import count, visible
 
@@ -60,8 +60,7 @@ class Store:
         folder = Path(parent) / f"{method}-{digest}"
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / ABOUT).exists():
-            with whole(folder / ABOUT) as half:
-                half.write_text(json.dumps(about, indent=1), encoding="utf-8")
+            write_json(folder / ABOUT, about)
         store = cls.open(folder)
         if (store.method, store.settings) != (method, settings):
             raise ValueError(f"{folder / ABOUT} was changed by hand: put it back, or move {folder} away")

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from rcnnkit.files import remove_halves, whole
+from rcnnkit.files import remove_halves, whole, write_json
 from rcnnkit.settings import NotNegative, Section
 from rcnnkit.structures import Array
 from rcnnkit.training.windows import Windows
@@ -108,8 +108,7 @@ class Features:
         self.about["network"] = network
         if not self._compare():
             self.folder.mkdir(parents=True, exist_ok=True)
-            with whole(self.folder / ABOUT) as half:
-                half.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
+            write_json(self.folder / ABOUT, self.about)
         wanted = {"objects", "norms"} if self.widths[0] else set()
         wanted |= {"near", "pool5_norms"} if self.widths[1] else set()
         return [i for i in range(len(self.windows)) if not wanted <= self._names(i)]

@@ -24,7 +24,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from rcnnkit.files import whole
+from rcnnkit.files import whole, write_json
 from rcnnkit.training import checkpoint
 from rcnnkit.training.neighbours import Neighbours
 
@@ -135,8 +135,7 @@ def write_line(run: Path, values: Mapping[str, Any]) -> None:
 def write_evaluation(run: Path, values: Mapping[str, Any]) -> None:
     """Write run/evaluation.json, or say that it cannot be written."""
     try:
-        with whole(run / "evaluation.json") as half:
-            half.write_text(json.dumps(values, indent=1), encoding="utf-8")
+        write_json(run / "evaluation.json", values)
     except OSError as error:
         log.warning("%s. Training goes on without it", error)
 
