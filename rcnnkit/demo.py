@@ -17,7 +17,7 @@ from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.kinds import DETECTORS
 from rcnnkit.drawing import draw
 from rcnnkit.evaluation.report import Evaluation, evaluate
-from rcnnkit.files import is_free
+from rcnnkit.files import check_free
 from rcnnkit.proposals import selective_search
 from rcnnkit.proposals.recall import coverage
 from rcnnkit.tables import evaluation_table
@@ -100,8 +100,7 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
     began, console = time.perf_counter(), safe(console)
     if only is not None and only not in DETECTORS:
         raise ValueError(f"--only {only} is not one of {', '.join(DETECTORS)}")
-    if not is_free(out):
-        raise FileExistsError(f"{out} is not empty; choose another --out, nothing is overwritten")
+    check_free(out)
     pick_device(device)  # before there is anything in the folder
     console.print(f"Drawing handwritten digits into {out}/data, as Pascal VOC and as COCO data")
     write_digits(out / "data", train=TRAINING_PICTURES)

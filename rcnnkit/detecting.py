@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -36,6 +37,13 @@ class DetectedFile:
     detections: Detections | None = None  # on the CPU; None: it could not be read or searched
     drawn: Path | None = None  # the new picture, with boxes
     error: Exception | None = None  # why one of these is missing
+
+    def summary(self, min_score: float) -> str:
+        """What was found from this score on, for people: "street.jpg: 2 car, 1 dog"."""
+        names = self.detections.above(min_score).names if self.detections is not None else ()
+        counts = ", ".join(f"{number} {name}" for name, number in Counter(names).items())
+        as_png = f"; drawn in {self.drawn}" if self.drawn and self.drawn.suffix != ".jpg" else ""
+        return f"{self.path}: {counts or f'nothing that scores {min_score:g}'}{as_png}"
 
 
 def detect_files(

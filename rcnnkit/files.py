@@ -66,6 +66,12 @@ def is_free(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
+def check_free(folder: Path) -> None:
+    """Raise FileExistsError unless new files can have the folder to themselves; for before anything is computed."""
+    if not is_free(folder):
+        raise FileExistsError(f"{folder} is not an empty folder; choose another, nothing is overwritten")
+
+
 def free_folder(wanted: Path) -> Path:
     """`wanted`, or `wanted`-2, -3, …: the first that holds nothing yet."""
     folders = chain([wanted], (wanted.with_name(f"{wanted.name}-{number}") for number in count(2)))

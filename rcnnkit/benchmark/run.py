@@ -28,7 +28,7 @@ from rcnnkit.benchmark.report.write import terminal, write_report
 from rcnnkit.benchmark.results import MeasuredContender, Pictures, Results, Step, Summary, picture_file, write
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.evaluation.coco import coco_metrics
-from rcnnkit.files import is_free
+from rcnnkit.files import check_free
 from rcnnkit.images import read_picture
 from rcnnkit.precision import DTYPES, pick_dtype
 from rcnnkit.structures import Detections
@@ -72,8 +72,7 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
         FileNotFoundError, ValueError: pictures, weights or a device that cannot be used, or too little memory.
         KeyboardInterrupt: after the report of what was measured until then was written.
     """
-    if not is_free(out):
-        raise FileExistsError(f"{out} is not empty; choose another --out, nothing is overwritten")
+    check_free(out)
     device, console = pick_device(options.device), safe(console)
     dtype = pick_dtype(options.precision, device)
     precision = next(name for name, known in DTYPES.items() if known == dtype)

@@ -15,7 +15,7 @@ from rcnnkit.checking.classes import per_class, spellings
 from rcnnkit.checking.findings import OBJECT_TWICE, SAME_IN_TWO_SPLITS, SAME_PICTURE, SPELT_TWICE, STOPS_TRAINING
 from rcnnkit.data.coco import write_coco
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.files import is_free
+from rcnnkit.files import check_free
 from rcnnkit.progress import Report, reported, silent
 from rcnnkit.structures import Array
 from rcnnkit.text import visible
@@ -44,8 +44,7 @@ def write_fixed(checked: Checked, out: Path, report: Report = silent) -> Changes
         FileExistsError: `out` holds something already.
         ValueError: nothing is left of a split.
     """
-    if not is_free(out):
-        raise FileExistsError(f"{out} holds something already; choose another folder, nothing is overwritten")
+    check_free(out)
     changes = Changes()
     for finding in checked.findings:
         if finding.kind.name == STOPS_TRAINING.name:

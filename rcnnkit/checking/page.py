@@ -14,7 +14,7 @@ from rcnnkit.checking.findings import SEVERITIES, Finding, Severity, by_kind
 from rcnnkit.checking.histograms import Histogram, histograms
 from rcnnkit.colours import HUES
 from rcnnkit.data.records import Record
-from rcnnkit.files import check_new, is_free, whole, write_json
+from rcnnkit.files import check_free, check_new, whole, write_json
 from rcnnkit.pages import jpeg_source, table, text, whole_page
 from rcnnkit.progress import Report, reported, silent
 from rcnnkit.text import count
@@ -41,8 +41,8 @@ def check_outputs(out: Path | None, json_file: Path | None, fix: Path | None) ->
         check_new(json_file)
     if out and (out / PAGE).exists():
         check_new(out / PAGE)
-    if fix and not is_free(fix):
-        raise FileExistsError(f"{fix} holds something already; choose another folder, nothing is overwritten")
+    if fix:
+        check_free(fix)
 
 
 def write_reports(checked: Checked, out: Path | None, json_file: Path | None, report: Report = silent) -> list[Path]:

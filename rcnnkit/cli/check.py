@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -52,15 +51,13 @@ def check(
     check_outputs(out, json_file, fix)
     settings: DetectorSettings = read_settings(config) if config else DetectorSettings()
     root, class_names = data, None
-    splits: dict[str, str | Sequence[str]] = {name: name for name in split or []}
+    splits: dict[str, str | list[str]] = {name: name for name in split or []}
     if data.suffix == ".toml":
         read = read_settings(data)
         settings = settings if config else read
         root, images, class_names = read.data.root, images or read.data.images, read.data.class_names
         data_format = read.data.format if data_format == FORMAT else data_format
-        if not splits:
-            splits = {"train": read.data.train, "val": read.data.val}
-            splits = {name: each for name, each in splits.items() if each}
+        splits = splits or read.data.splits
     elif not splits:
         layout = find_layout(root, data_format)
         root, splits = layout.root, dict(layout.splits)

@@ -45,11 +45,8 @@ def detect(
     def report(picture: DetectedFile) -> None:
         if picture.error:
             complain(picture.error)
-        elif picture.detections is not None:
-            names = picture.detections.above(least).names
-            counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
-            as_png = "" if not picture.drawn or picture.drawn.suffix == ".jpg" else f"; drawn in {picture.drawn}"
-            console.print(f"{picture.path}: {counts or f'nothing that scores {least:g}'}{as_png}")
+        else:
+            console.print(picture.summary(least))
 
     done = detect_files(detector, files, out, min_score=least, batch=batch, report=report)
     if found := [len(picture.detections) for picture in done if picture.detections is not None]:

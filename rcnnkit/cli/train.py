@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rcnnkit.cli.options import Given, Minutes, Start, console
-
-if TYPE_CHECKING:
-    from rcnnkit.config import Settings
 
 
 def train(
@@ -35,33 +31,20 @@ def train(
     """
     from rcnnkit.training.ranks import joined
     from rcnnkit.training.run_folder import checkpoint_of
+    from rcnnkit.training.suggest import settings_of
     from rcnnkit.training.train import dry_run, run_folder
     from rcnnkit.training.train import train as train_model
 
     with joined() as ranks:
         console.quiet = not ranks.first
-        read, notes = _settings(config, settings or [], start, minutes)
+        read, suggestion = settings_of(config, settings or [], start=start, minutes=minutes)
+        if suggestion:
+            console.print(*suggestion.toml.splitlines(), "", sep="\n")
         run = out or run_folder(read, config)
         if read.train.resume and run.resolve() != (folder := checkpoint_of(read.train.resume).parent).resolve():
             raise ValueError(f"train.resume continues in {folder}; leave out --out {out}")
         if only_check:
             dry_run(read, run, console=console)
         else:
+            notes = suggestion.notes if suggestion else {}
             console.print(f"wrote {train_model(read, run, console=console, notes=notes)}")
-
-
-def _settings(
-    config: Path, given: list[str], start: str | None, minutes: float | None
-) -> tuple[Settings, Mapping[str, str]]:
-    """Those of a file, or those that are chosen for a data set, which are shown."""
-    from rcnnkit.config_files import read_settings
-    from rcnnkit.training.suggest import is_data, suggest
-
-    if is_data(config):
-        suggestion = suggest(config, given, start=start, minutes=minutes)
-        console.print(*suggestion.toml.splitlines(), "", sep="\n")
-        return suggestion.settings, suggestion.notes
-    for flag, value, setting in (("--start", start, "train.init"), ("--minutes", minutes, "train.iterations")):
-        if value is not None:
-            raise ValueError(f"{flag} {value} is for a data set, and {config} is not one; set {setting} instead")
-    return read_settings(config, given), {}

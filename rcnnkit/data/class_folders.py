@@ -16,7 +16,7 @@ from PIL import Image
 from rcnnkit.data.checks import Findings, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.records import BadData, Dataset, Record, few
-from rcnnkit.files import is_free
+from rcnnkit.files import check_free
 from rcnnkit.images import read_picture
 from rcnnkit.structures import Array
 from rcnnkit.text import count, visible
@@ -181,8 +181,7 @@ def write_class_folders(dataset: Dataset, out: Path, context: float = 0.0) -> di
         ValueError: a negative context, a class whose name cannot be a folder's, two pictures with one stem, no object
             at all, or a picture that cannot be read.
     """
-    if not is_free(out):
-        raise FileExistsError(f"{out} is not an empty folder; objects are only written into a new or empty one")
+    check_free(out)
     if not (context >= 0 and math.isfinite(context)):
         raise ValueError(f"context = {context:g}; it is a share of the box's sides, 0 or more")
     for name in dataset.class_names:

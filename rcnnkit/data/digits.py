@@ -24,7 +24,7 @@ from sklearn.datasets import load_digits
 from rcnnkit.data.coco import write_coco
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.data.voc import write_voc
-from rcnnkit.files import is_free
+from rcnnkit.files import check_free
 from rcnnkit.structures import Array, Size, Targets
 
 # Without 1, 2, 5, 8 and 9: at 8 x 8 pixels their scans are often taken for 7, 3, 3, 3 and 4, even by eye.
@@ -84,8 +84,7 @@ def write_digits(
         ValueError: a number of pictures below 1, a size below 96, or classes other than 0…9 once each.
     """
     root = Path(root)
-    if not is_free(root):
-        raise FileExistsError(f"{root} is not an empty folder; digits are only written into a new or empty one")
+    check_free(root)
     if train < 1 or val < 1:
         raise ValueError(f"train = {train} and val = {val} pictures; each must be at least 1")
     if min(size) < 96:

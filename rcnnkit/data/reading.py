@@ -83,6 +83,11 @@ class DataSettings(Section):
             )
         return self
 
+    @property
+    def splits(self) -> dict[str, str | list[str]]:
+        """What is learnt from, and what is evaluated on where there is such."""
+        return {"train": self.train} | ({"val": self.val} if self.val else {})
+
 
 def read_data(
     root: Path,
@@ -133,15 +138,8 @@ def read_data(
         )
         for problem in findings:
             log.info("%s: left out: %s", data.name, problem)
-    objects = sum(len(record.targets) for record in data.records)
-    log.info(
-        "%s: read as %s: %s, %s, %s",
-        data.name,
-        TITLES[kind],
-        count(len(data), "picture"),
-        count(objects, "object"),
-        count(len(data.class_names), "class"),
-    )
+    classes = count(len(data.class_names), "class")
+    log.info("%s: read as %s: %s, %s", data.name, TITLES[kind], data.summary, classes)
     return data
 
 

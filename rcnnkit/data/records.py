@@ -51,6 +51,16 @@ class Dataset:
         ]
         return Dataset(self.name, records, names, list(category_ids.values()))
 
+    @property
+    def objects(self) -> int:
+        """How many are annotated, of all kinds."""
+        return sum(len(record.targets) for record in self.records)
+
+    @property
+    def summary(self) -> str:
+        """For people, such as "4 pictures, 12 objects"."""
+        return f"{count(len(self), 'picture')}, {count(self.objects, 'object')}"
+
     def objects_of(self) -> Counter[str]:
         """Class → its objects, of all kinds."""
         labels = chain.from_iterable(record.targets.labels.tolist() for record in self.records)

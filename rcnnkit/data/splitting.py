@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rcnnkit.data.reading import join_data
-from rcnnkit.data.records import Dataset
+from rcnnkit.data.records import Dataset, few
 from rcnnkit.text import count
 
 SPLITS = ("train", "val", "test")
@@ -63,6 +63,12 @@ def split_dataset(
         wanted = sorted(i for group, split in zip(members, chosen, strict=True) if split == number for i in group)
         splits[name] = replace(data, name=f"{data.name}: {name}", records=[data.records[i] for i in wanted])
     return splits
+
+
+def class_shares(part: Dataset, whole: Dataset) -> str:
+    """The share of the objects of each class that a split has, for people: "cat 20.3 %, dog 19.8 %"."""
+    total, inside = whole.objects_of(), part.objects_of()
+    return few([f"{name} {100 * inside[name] / total[name]:.1f} %" for name in whole.class_names if total[name]])
 
 
 def join_splits(parts: Sequence[Dataset]) -> Dataset:

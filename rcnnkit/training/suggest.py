@@ -22,7 +22,7 @@ from rcnnkit.backbones.names import architecture
 from rcnnkit.backbones.timm import PREFIX
 from rcnnkit.boxes import area
 from rcnnkit.config import Settings
-from rcnnkit.config_files import as_toml, check_settings, override
+from rcnnkit.config_files import as_toml, check_settings, override, read_settings
 from rcnnkit.data.layout import Layout, find_layout
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.sizes import input_sides
@@ -131,6 +131,25 @@ def is_data(path: Path) -> bool:
     return path.suffix.lower() in DATA_FILES if path.is_file() else path.is_dir() and not is_run(path)
 
 
+def settings_of(
+    source: Path, given: Sequence[str] = (), *, start: str | None = None, minutes: float | None = None
+) -> tuple[Settings, Suggestion | None]:
+    """The settings in a file; or those that are chosen for a data set, and why.
+
+    Args and errors are those of `read_settings` and `suggest`; besides:
+
+    Raises:
+        ValueError: `start` or `minutes` is given, and `source` is a file of settings.
+    """
+    if is_data(source):
+        suggestion = suggest(source, given, start=start, minutes=minutes)
+        return suggestion.settings, suggestion
+    for flag, value, setting in (("--start", start, "train.init"), ("--minutes", minutes, "train.iterations")):
+        if value is not None:
+            raise ValueError(f"{flag} {value} is for a data set, and {source} is not one; set {setting} instead")
+    return read_settings(source, given), None
+
+
 def suggest(
     data: Path | str, given: Sequence[str] = (), *, start: str | None = None, minutes: float | None = None
 ) -> Suggestion:
@@ -189,7 +208,7 @@ def _choose_data(choices: _Choices, layout: Layout) -> tuple[Dataset, Dataset | 
             training, validation = read_splits(data)
         except BadData:
             raise error from None
-        objects = sum(len(record.targets) for each in (training, validation) if each for record in each.records)
+        objects = training.objects + (validation.objects if validation else 0)
         if len(error.problems) > FEW_BAD * objects:
             raise
         reason = f"leaves out what has {count(len(error.problems), 'problem')}, in {objects:,} objects"

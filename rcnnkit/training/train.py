@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from rcnnkit.config import Settings
-from rcnnkit.config_files import NO_NOTES, read_settings
+from rcnnkit.config_files import NO_NOTES
 from rcnnkit.files import free_folder
 from rcnnkit.training.alternating import train_alternating
 from rcnnkit.training.checkpoint import LAST
@@ -20,7 +20,7 @@ from rcnnkit.training.ranks import joined, may_restart, restarted
 from rcnnkit.training.rcnn_stages import train_rcnn
 from rcnnkit.training.run import Run
 from rcnnkit.training.run_folder import alone, checkpoint_of
-from rcnnkit.training.suggest import is_data, suggest
+from rcnnkit.training.suggest import is_data, settings_of
 
 TRAINERS = {"rcnn": train_rcnn, "classifier": train_classifier}  # others learn by `train_detector`
 
@@ -64,11 +64,8 @@ def train(
     file = None
     if not isinstance(settings, Settings):
         file = Path(settings)
-        if is_data(file):
-            suggestion = suggest(file)
-            settings, notes = suggestion.settings, suggestion.notes | dict(notes)
-        else:
-            settings = read_settings(file)
+        settings, suggestion = settings_of(file)
+        notes = suggestion.notes | dict(notes) if suggestion else notes
     folder = Path(run) if run else run_folder(settings, file)
     with joined() as ranks:
         folder = Path(ranks.from_first(str(folder)))  # each may have found another one free

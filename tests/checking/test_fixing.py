@@ -85,7 +85,7 @@ def test_a_copy_without_changes(digits: Path, tmp_path: Path) -> None:
     checked = check_data(digits, {"train": "train"}, DetectorSettings())
     assert write_fixed(checked, tmp_path / "fixed").lines == {}
     assert (tmp_path / "fixed" / "changes.txt").read_text() == "nothing was changed\n"
-    with pytest.raises(FileExistsError, match="holds something already"):
+    with pytest.raises(FileExistsError, match="is not an empty folder; choose another, nothing is overwritten"):
         write_fixed(checked, tmp_path / "fixed")
 
 

@@ -44,7 +44,7 @@ from tests.cli.commands import Command, Values, stdout_in
         ),
         (["demo", "--out", "out", "--device", "cuda:99"], 'device "cuda:99" cannot be used'),
         (["compress", "w", "--rank", "fc6=8", "--rank", "fc6=4", "--out", "out"], "fc6 is given twice: 8 and 4; which"),
-        (["demo", "--out", "full"], "full is not empty"),
+        (["demo", "--out", "full"], "full is not an empty folder; choose another, nothing"),
     ],
 )
 def test_errors_are_one_message_with_the_fix(

@@ -61,7 +61,7 @@ def test_a_fixed_copy_is_written_once(
     assert f"wrote {tmp_path / 'fixed' / 'changes.txt'}" in capsys.readouterr().out
     assert find_layout(tmp_path / "fixed").format == "coco"
     assert rcnnkit("check", voc, "--fix", tmp_path / "fixed") == 1
-    assert "holds something already" in capsys.readouterr().err
+    assert "is not an empty folder; choose another, nothing is overwritten" in capsys.readouterr().err
 
 
 def test_what_is_not_there_is_reported(rcnnkit: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

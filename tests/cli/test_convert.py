@@ -30,7 +30,7 @@ def test_convert(rcnnkit: Command, digits: Path, capsys: pytest.CaptureFixture[s
     [
         (("--to", "cvat", "--out", "new"), "--to cvat is not one of coco, voc, yolo"),
         (("--to", "voc", "--out", "new", "--link", "soft"), "--link soft is not one of hard, symbolic"),
-        (("--to", "voc", "--out", "full"), "full is not an empty folder; choose another --out, nothing is overwritten"),
+        (("--to", "voc", "--out", "full"), "full is not an empty folder; choose another, nothing is overwritten"),
         (
             ("--to", "voc", "--out", "new", "--data-format", "pascal"),
             "'pascal' is not a format; the formats are auto, voc,",
