@@ -31,6 +31,7 @@ TIERS = [
     ["weights"],
     ["about", "compression", "drawing/", "data/", "evaluation/", "exporting/", "importing/"],
     ["checking/"],
+    ["reporting/"],
     ["detecting", "tables", "terminal"],
     ["training.schedule", "training.windows"],
     ["training.features"],

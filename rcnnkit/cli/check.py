@@ -34,6 +34,9 @@ def check(
     fix: Annotated[
         Path | None, typer.Option(help="Write a fixed copy, in COCO's format, into this new folder.")
     ] = None,
+    mistakes: Annotated[
+        Path | None, typer.Option(help="report.json of `rcnnkit evaluate --report`: its most confident mistakes, too.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for warnings, too.")] = False,
 ) -> None:
     """Say what is wrong with a data set before anything is trained on it, how bad it is, and what to do.
@@ -64,7 +67,14 @@ def check(
         console.print(f"read as {layout.title}: {', '.join(splits)}")
     with progress(console, transient=True) as report:
         checked = check_data(
-            root, splits, settings, format=data_format, images=images, class_names=class_names, report=report
+            root,
+            splits,
+            settings,
+            format=data_format,
+            images=images,
+            class_names=class_names,
+            mistakes=mistakes,
+            report=report,
         )
         written = write_reports(checked, out, json_file, report)
         changes = write_fixed(checked, fix, report) if fix else None
