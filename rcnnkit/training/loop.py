@@ -24,6 +24,7 @@ from rcnnkit.evaluation.report import in_eval_mode
 from rcnnkit.images import Preprocessing
 from rcnnkit.model import Model
 from rcnnkit.precision import autocast
+from rcnnkit.reporting.run_page import RunPage
 from rcnnkit.structures import ImageBatch, LossSum
 from rcnnkit.text import count, visible
 from rcnnkit.training.average import averaged_copy, update_average
@@ -233,6 +234,8 @@ def iterate(task: Task[Any]) -> None:
             (stopping,) = ranks.most([stop.signal or 0])  # a signal reaches one process before another
             stop.signal = stop.signal or stopping or None
             due, last = _due(task), progress.iteration == options.iterations
+            if due or progress.iteration == 1:
+                log.show("saw", progress.iteration, batch)
             if due or stopping or progress.iteration % options.log_every == 0:
                 progress.seconds += meter.seconds
                 rate = task.learning_rate(progress.iteration - 1)
@@ -273,7 +276,8 @@ def _log(task: Task[Any]) -> RunLog | NoLog:
     run, iteration = task.run, task.run.progress.iteration
     if not run.ranks.first:
         return NoLog()
-    loggers = [*open_loggers(run.settings, run.folder, iteration), *run.loggers]
+    page = RunPage(run.folder, task.options.iterations)
+    loggers = [*open_loggers(run.settings, run.folder, iteration), *run.loggers, page]
     return RunLog(run.folder, run.console, task.options.iterations, run.progress, task.things, loggers)
 
 
@@ -463,6 +467,7 @@ def keep_best(task: Task[Any], log: RunLog | NoLog, stop: Stop) -> None:
             raise Interrupted(run.last, progress.iteration, stop.signal) from None
         if result is not None:
             log.write({"iteration": progress.iteration, **result.numbers, **losses})
+            log.show("judged", progress.iteration, result, task.validation)
             about |= run.evaluated(result, task.validation.name, f"after {count(progress.iteration, 'iteration')}, ")
             best = about[result.headline[0]]
         best = ranks.from_first(best)
