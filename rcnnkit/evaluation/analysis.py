@@ -226,7 +226,7 @@ def analyse(
         ("crowding", by_crowding(ranking, objects, dataset)),
         ("place", by_place(ranking, objects, dataset)),
     ):
-        parts[title] = _parts(match(ranking, objects, dataset, strata), dataset)
+        parts[title] = _parts(match(ranking, objects, dataset, strata), dataset) if strata.names else []
     errors = find_errors(matches, dataset)
     return Analysis(
         evaluation=evaluation,

@@ -13,7 +13,7 @@ Source: pycocotools' COCOeval.evaluateImg and accumulate, iouType "bbox".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -50,7 +50,7 @@ class Objects:
     def of(cls, dataset: Dataset) -> Objects:
         targets = [dataset.records[i].targets.to("cpu") for i in _order(dataset)]
         return cls(
-            np.repeat(np.array(_order(dataset), dtype=np.int64), [len(each) for each in targets]),
+            _repeated(_order(dataset), targets),
             _joined([each.labels.numpy() for each in targets], np.int64),
             _corner_and_sides(_joined([each.boxes.numpy() for each in targets], np.float64)),
             _joined([each.areas.numpy() for each in targets], np.float64),
@@ -79,7 +79,7 @@ class Ranking:
                 " give one per picture"
             )
         answers = [in_classes(detections[i], dataset.class_names) for i in _order(dataset)]
-        pictures = np.repeat(np.array(_order(dataset), dtype=np.int64), [len(each) for each in answers])
+        pictures = _repeated(_order(dataset), answers)
         labels = _joined([each.labels.numpy() for each in answers], np.int64)
         scores = _joined([each.scores.numpy() for each in answers], np.float64)
         boxes = _joined([each.boxes.numpy() for each in answers], np.float64)
@@ -124,7 +124,7 @@ class Hits:
 
         Args:
             most: detections of a picture and class that are looked at; None: all.
-            weights: (P,) how often each picture counts; each once by default.
+            weights: (P,) how often each picture counts, in whole numbers; each once by default.
         """
         pictures, classes = self.size
         weights = np.ones(pictures) if weights is None else weights
@@ -149,17 +149,25 @@ class Hits:
             looked_at = np.cumsum(mistakes[bounds[k] : bounds[k + 1]])[near - bounds[k]] + np.cumsum(changes, axis=1)
             envelope = hits / (looked_at + np.spacing(1))
             envelope = np.maximum.accumulate(envelope[:, ::-1], axis=1)[:, ::-1]
-            recalls = hits / objects[k]
-            recall[:, k] = recalls[:, -1]
-            for t, row in enumerate(recalls):
-                places = np.searchsorted(row, RECALLS)
-                reached = places < len(row)
-                precision[t, reached, k] = envelope[t, places[reached]]
+            recall[:, k] = hits[:, -1] / objects[k]
+            # All thresholds are searched at once: their hits lie one after the other, and are whole numbers.
+            apart = (objects[k] + 2) * np.arange(len(hits))[:, None]
+            places = np.searchsorted((hits + apart).ravel(), (hits_needed(objects[k]) + apart).ravel())
+            places = places.reshape(len(hits), -1) - len(near) * np.arange(len(hits))[:, None]
+            reached = np.take_along_axis(envelope, np.minimum(places, len(near) - 1), axis=1)
+            precision[:, :, k] = np.where(places < len(near), reached, 0)
         return precision, recall
 
     def ap(self, most: int | None = None, weights: Floats | None = None) -> Floats:
         """(T, K) average precision; NaN for a class without objects. Arguments as of `curves`."""
         return self.curves(most, weights)[0].mean(axis=1)
+
+
+def hits_needed(objects: float) -> Floats:
+    """(R,) the fewest hits with which the recall, hits / objects, is at least each of RECALLS, as floats divide."""
+    needed = np.ceil(RECALLS * objects)
+    needed -= (needed - 1) / objects >= RECALLS
+    return needed + (needed / objects < RECALLS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -292,6 +300,11 @@ def _order(dataset: Dataset) -> list[int]:
     if len(set(numbers)) == len(ids):
         return sorted(range(len(ids)), key=numbers.__getitem__)
     return list(range(len(ids)))
+
+
+def _repeated(pictures: Sequence[int], parts: Sequence[Sized]) -> Array:
+    """Each picture as often as it has things."""
+    return np.repeat(np.array(pictures, dtype=np.int64), np.array([len(each) for each in parts], dtype=np.int64))
 
 
 def ranks(groups: Array) -> Array:

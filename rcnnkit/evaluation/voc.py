@@ -166,7 +166,8 @@ def voc_hits(
     hit = overlap >= iou_threshold
     skip = hit & (np.concatenate(ignored) if ignored else np.zeros(0, dtype=bool))
 
-    pictures = np.repeat(np.arange(len(targets)), [len(each) for each in labels])
+    lengths = np.array([len(each) for each in labels], dtype=np.int64)
+    pictures = np.repeat(np.arange(len(targets)), lengths)
 
     classes = []
     for k in range(len(class_names)):

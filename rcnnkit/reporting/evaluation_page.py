@@ -121,8 +121,8 @@ def _errors(analysis: Analysis) -> Iterator[str]:
     )
     rows = [["kind", "mistakes", "AP50 gained"]]
     rows += [[cause, f"{errors.count(cause):,}", f"{100 * cost:.1f}"] for cause, cost in errors.costs.items()]
-    rows.append(["all false detections", "", f"{100 * errors.false_positives:.1f}"])
-    rows.append(["all objects not found", "", f"{100 * errors.false_negatives:.1f}"])
+    rows.append(["all false detections", "", percent(errors.false_positives)])
+    rows.append(["all objects not found", "", percent(errors.false_negatives)])
     yield table(rows)
 
 

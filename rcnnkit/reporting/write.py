@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -96,8 +95,7 @@ def _curves(analysis: Analysis) -> Figure:
     axes.set(xlabel="recall", ylabel="precision at an IoU of 0.5", xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     if axes.lines:
-        legend = figure.legend(loc="outside right upper", frameon=False)
-        _as_they_are(legend.get_texts())
+        figure.legend(loc="outside right upper", frameon=False)
     return figure
 
 
@@ -123,8 +121,8 @@ def _confusion(analysis: Analysis) -> Figure:
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ticks = range(len(counts))
-    _as_they_are(axes.set_xticks(ticks, [*names, "missed"], rotation=90) or axes.get_xticklabels())
-    _as_they_are(axes.set_yticks(ticks, [*names, "nothing"]) or axes.get_yticklabels())
+    axes.set_xticks(ticks, [*names, "missed"], rotation=90)
+    axes.set_yticks(ticks, [*names, "nothing"])
     axes.set(xlabel=f"called, from a score of {analysis.threshold:.2f} on", ylabel="annotated")
     if len(counts) <= NAMED:
         for i, row in enumerate(counts.tolist()):
@@ -146,11 +144,6 @@ def _calibration(analysis: Analysis) -> Figure:
 
 
 def _name(name: str) -> str:
+    """For matplotlib, to which dollar signs would be formulas."""
     name = visible(name)
-    return name if len(name) <= 24 else f"{name[:23]}…"
-
-
-def _as_they_are(texts: Sequence[object]) -> None:
-    """Dollar signs in names are no formulas."""
-    for each in texts:
-        each.set_parse_math(False)  # type: ignore[attr-defined]
+    return (name if len(name) <= 24 else f"{name[:23]}…").replace("$", r"\$")

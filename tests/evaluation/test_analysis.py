@@ -1,6 +1,7 @@
 """Numbers of an analysis beside independent ways to them."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,14 +24,23 @@ def analysed(detections: list[Detections], dataset) -> Analysis:  # type: ignore
     return analyse(result, dataset, probabilities=True, min_score=0.5)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_samples() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("intervals", "comparison"):
+            patch.setattr(f"rcnnkit.evaluation.{module}.samples_of", lambda pictures: 60)
+        yield
+
+
 @pytest.fixture(scope="module")
 def analysis() -> Analysis:
     detections, dataset = made(4, pictures=16)
     return analysed(without_ties(detections), dataset)
 
 
-def test_intervals_of_a_mean_are_those_of_its_standard_error() -> None:
+def test_intervals_of_a_mean_are_those_of_its_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(3).normal(0, 1, 400)
+    monkeypatch.setattr("rcnnkit.evaluation.intervals.samples_of", samples_of)
     found = intervals(lambda weights: {"mean": float(values @ weights / weights.sum())}, 400)
     error = values.std() / np.sqrt(400)
     low, high = found["mean"]

@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset
 from rcnnkit.evaluation.coco import NUMBERS, area_matches, summarize
-from rcnnkit.evaluation.matches import RECALLS, Matches, Objects, Ranking, Strata, match, overlaps
+from rcnnkit.evaluation.matches import RECALLS, Matches, Objects, Ranking, Strata, hits_needed, match, overlaps
 from rcnnkit.structures import Detections, coco_entry
 from tests.evaluation.made import made, without_ties
 
@@ -130,6 +130,12 @@ def test_overlaps_in_parts_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatc
     assert pairs() == whole
     assert len(whole) > 100
     assert all(ranking.pictures[d] == objects.pictures[g] for d, g, _ in whole)
+
+
+def test_hits_needed_are_the_fewest_that_reach_a_recall() -> None:
+    for objects in (1, 2, 3, 7, 29, 100, 101, 300, 1234):
+        recalls = np.arange(objects + 1) / objects
+        assert hits_needed(objects).tolist() == np.searchsorted(recalls, RECALLS).tolist()
 
 
 def test_recalls_are_cocos() -> None:
