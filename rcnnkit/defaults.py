@@ -5,6 +5,7 @@ from typing import Final
 DEVICE = "auto"  # a GPU where there is one
 PRECISION: Final = "auto"  # bf16 where it is fast, else float32
 BATCH = 4  # pictures that a detector looks at in one call
+WORKERS = -1  # processes that read pictures: one a core, at most 8
 OCCLUDED = 8  # copies of a picture, each with a square before it
 EXPORTED: Final = "onnx"  # the format of exported files
 OPSET = 18  # of exported ONNX files: the oldest with all operators

@@ -11,6 +11,7 @@ from rcnnkit.checking.check import Checked
 from rcnnkit.checking.findings import SEVERITIES, by_kind
 from rcnnkit.evaluation.accuracy import Accuracy
 from rcnnkit.evaluation.coco import NUMBERS, UNCAPPED
+from rcnnkit.evaluation.comparison import Comparison, Difference
 from rcnnkit.evaluation.report import Evaluation
 from rcnnkit.proposals.recall import SELECTIONS, Coverage
 from rcnnkit.text import count
@@ -70,6 +71,37 @@ def coco_table(result: Evaluation) -> Table:
         if result.crowded:
             table.add_row(name, overlap, area, "all", percent(result.coco.numbers[name]))
     return table
+
+
+def comparison_table(result: Comparison, shown: int = 10) -> Group:
+    """The numbers and classes of both in percent, the difference in points, and the pictures where they differ most."""
+    table = Table(title=f"{result.first.dataset}: the second beside the first, %", title_justify="left")
+    table.add_column("", overflow="fold")
+    for column in ("first", "second", "difference", "95 % range", "p"):
+        table.add_column(column, justify="right")
+
+    def add(each: Difference) -> None:
+        low, high = (f"{100 * value:+.1f}" for value in each.interval)
+        known = not math.isnan(each.difference)
+        cells = [f"{100 * each.difference:+.1f}", f"{low} – {high}"] if known else ["–", "–"]
+        chance = "" if math.isnan(each.chance) else f"{each.chance:.3f}"
+        table.add_row(each.name, percent(each.first), percent(each.second), *cells, chance)
+
+    for each in result.numbers:
+        add(each)
+    table.add_section()
+    for each in sorted(
+        result.classes, key=lambda each: -abs(each.difference if each.difference == each.difference else 0)
+    ):
+        add(each)
+    lines: list[Table | str] = [table, "", result.verdict]
+    if result.pictures:
+        lines.append(f"they differ most in these pictures ({len(result.pictures):,} in all):")
+        for i, change in result.pictures[:shown]:
+            which = "second" if change > 0 else "first"
+            fewer = count(abs(change), "mistake")
+            lines.append(f"  {result.first.pictures[i]['file']}: the {which} makes {fewer} fewer")
+    return Group(*lines)
 
 
 def accuracy_table(result: Accuracy) -> Table:

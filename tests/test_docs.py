@@ -24,10 +24,12 @@ from rcnnkit.config_files import check_settings, read_settings
 from rcnnkit.detecting import DetectedFile
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
+from rcnnkit.evaluation.report import Found, judge
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Detections, Proposals, Targets
 from tests import documents
 from tests.documents import DOCUMENTS, NOTEBOOKS, NOW, PAGES, ROOT, anchors, blocks, name, spans
+from tests.evaluation.made import made
 
 GENERATED = documents.generated()
 SECTIONS = Settings.model_fields
@@ -348,6 +350,10 @@ def test_examples_run(document: Path, desk: Path, monkeypatch: pytest.MonkeyPatc
     names: dict[str, Any] = {"__name__": "example"} | GIVEN.get(name(document), {})
     if document.name == "import_weights.md":
         names["torchvision_model"] = small_torchvision()
+    if document.name == "read_evaluation.md":
+        monkeypatch.setattr("rcnnkit.evaluation.intervals.samples_of", lambda pictures: 10)
+        detections, names["dataset"] = made(0)
+        names["result"] = judge([Found(dict(enumerate(detections)), [1.0])], names["dataset"])
     for code in blocks(read(document), "python"):
         exec(compile(code, name(document), "exec"), names)
     shutil.rmtree(desk / "found", ignore_errors=True)

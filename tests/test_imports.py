@@ -31,6 +31,7 @@ TIERS = [
     ["weights"],
     ["compression", "drawing/", "data/", "evaluation/", "exporting/", "importing/", "info"],
     ["checking/"],
+    ["reporting/"],
     ["detecting", "tables", "terminal"],
     ["training.schedule", "training.windows"],
     ["training.features"],

@@ -12,6 +12,7 @@ from rcnnkit.checking.boxes import check_boxes
 from rcnnkit.checking.classes import check_classes
 from rcnnkit.checking.findings import KINDS, READER, SEVERITIES, STOPS_TRAINING, UNUSABLE_SPLIT, Finding, Kind, Severity
 from rcnnkit.checking.looks import look_at_all
+from rcnnkit.checking.mistakes import check_mistakes
 from rcnnkit.checking.network import check_numbers, check_sizes
 from rcnnkit.checking.objects import Objects
 from rcnnkit.checking.pictures import check_pictures, check_twins, check_unused
@@ -80,6 +81,7 @@ def check_data(
     images: Path | None = None,
     class_names: Sequence[str] | None = None,
     fix: bool = False,
+    mistakes: Path | None = None,
     report: Report = silent,
 ) -> Checked:
     """Check the splits of a data set, each by itself and beside the others.
@@ -90,10 +92,11 @@ def check_data(
             what is learnt from.
         settings: of the detector that is to be trained.
         fix: correct what is bad and has one clear answer, for `write_fixed`. The findings are the same.
+        mistakes: report.json of an evaluation, whose most confident mistakes are findings too.
         report: is called with how many pictures were looked at.
 
     Raises:
-        FileNotFoundError, ValueError: none of the splits can be read at all.
+        FileNotFoundError, ValueError: none of the splits can be read at all; or `mistakes` as of `check_mistakes`.
     """
     findings: list[Finding] = []
     read: dict[str, Objects] = {}
@@ -118,6 +121,8 @@ def check_data(
         raise failed
     records = [record for objects in read.values() for record in objects.dataset.records]
     findings += check_unused(images or (root.parent if root.is_file() else root), records, list(read), findings)
+    place = [split for split, objects in read.items() for _ in objects.dataset.records]
+    findings += check_mistakes(mistakes, records, place) if mistakes else []
     looks = look_at_all([record.path for record in records], report)
     start = 0
     for split, objects in read.items():
@@ -129,7 +134,6 @@ def check_data(
         findings += check_sizes(objects, settings, split, training)
         findings += check_numbers(objects, settings, split, training)
     findings += check_classes(read)
-    place = [split for split, objects in read.items() for _ in objects.dataset.records]
     numbers = {split: number for number, split in enumerate(read)}
     twins = find_twins(looks, [numbers[split] for split in place])
     findings += check_twins(twins, records, looks, place)

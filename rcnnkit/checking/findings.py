@@ -161,6 +161,12 @@ ONE_CORNER = Kind(
     "They may be in percent, or of smaller copies of the pictures. Multiply them by the factor between the two.",
 )
 READER = Kind("odd-annotation", "warning", "The reader found something odd", "Read its message.")
+CONFIDENT_MISTAKE = Kind(
+    "confident-mistake",
+    "note",
+    "A detector is sure of something that is not annotated so",
+    "Look at the box. Annotate the object, or correct its class or box. Leave it if the detector is wrong.",
+)
 # Classes
 SPELT_TWICE = Kind(
     "class-spelt-twice", "warning", "A class may be spelt in two ways", "Give the objects of both one name."

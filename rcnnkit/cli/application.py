@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 from rcnnkit import __version__
 from rcnnkit.cli.benchmark import benchmark
 from rcnnkit.cli.check import check
+from rcnnkit.cli.compare import compare
 from rcnnkit.cli.compress import compress
 from rcnnkit.cli.convert import convert
 from rcnnkit.cli.crop import crop
@@ -57,6 +58,7 @@ app.command()(suggest)
 app.command()(settings)
 app.command()(check)
 app.command()(evaluate)
+app.command()(compare)
 app.command()(detect)
 app.command("import")(import_)
 app.command()(export)

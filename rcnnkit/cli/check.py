@@ -43,6 +43,10 @@ def check(
     fix: Annotated[
         Path | None, typer.Option(help="Write a fixed copy, in COCO's format, into this new folder.")
     ] = None,
+    mistakes: Annotated[
+        Path | None,
+        typer.Option(help="Include the most confident mistakes from report.json of `rcnnkit evaluate --report`."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 on warnings, too.")] = False,
 ) -> None:
     """Say what is wrong with a data set before anything is trained on it, how bad it is, and what to do.
@@ -80,6 +84,7 @@ def check(
             images=images,
             class_names=class_names,
             fix=fix is not None,
+            mistakes=mistakes,
             report=report,
         )
         written = write_reports(checked, out, json_file, report)

@@ -49,6 +49,18 @@ def evaluate(
         Path | None, typer.Option(help="For R-CNN and Fast R-CNN: a folder from `rcnnkit proposals compute`.")
     ] = None,
     json_file: JsonFile = None,
+    report_folder: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write a page that shows what went wrong, and its numbers, into this folder."),
+    ] = None,
+    worst: Annotated[
+        Path | None,
+        typer.Option(help="Write the pictures with most mistakes, and a CSV row for each picture, into this folder."),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Write all detections here, in COCO's results format, with the ids of the data set."),
+    ] = None,
     batch: Batch = BATCH,
     max_detections: MaxDetections = None,
     skip_bad: SkipBad = False,
@@ -62,23 +74,28 @@ def evaluate(
     from rcnnkit.data.class_folders import read_class_folders
     from rcnnkit.data.reading import read_data
     from rcnnkit.evaluation.accuracy import Accuracy, evaluate_classifier
-    from rcnnkit.evaluation.report import Evaluation
+    from rcnnkit.evaluation.analysis import analyse
+    from rcnnkit.evaluation.report import Evaluation, results_of
     from rcnnkit.evaluation.report import evaluate as evaluate_detector
-    from rcnnkit.files import check_new
+    from rcnnkit.files import check_free, check_new, write_json
     from rcnnkit.proposals.store import Store
+    from rcnnkit.reporting.write import write_report, write_worst
     from rcnnkit.tables import result_table
     from rcnnkit.training.detection import read_validation
     from rcnnkit.training.run_folder import is_run
     from rcnnkit.weights import load, load_classifier, read_shapes
 
-    if json_file:
-        check_new(json_file)
+    for file in filter(None, (json_file, results)):
+        check_new(file)
+    for folder in filter(None, (report_folder, worst)):
+        check_free(folder)
     if split is not None and is_run(data):
         raise ValueError(f"--split {split} is for data sets, and {data} is a run's folder; leave it out")
     split = split_of(data, split, "test")
     result: Evaluation | Accuracy
     if read_shapes(weights)[0]["kind"] == "classifier":
         of_detectors = {"--proposals": proposals, "--images": images, "--max-detections": max_detections}
+        of_detectors |= {"--report": report_folder, "--worst": worst, "--results": results}
         for flag in (flag for flag, value in of_detectors.items() if value is not None):
             raise ValueError(
                 f"{weights} holds a classifier, which looks at whole pictures in class folders; leave {flag} out"
@@ -100,3 +117,14 @@ def evaluate(
         with progress(console, transient=True) as report:
             result = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=report)
     show([result_table(result)], result.to_json(), json_file)
+    if isinstance(result, Evaluation) and results:
+        write_json(results, results_of(result, dataset))
+        console.print(f"wrote {results}")
+    if isinstance(result, Evaluation) and (report_folder or worst):
+        margins, least = detector.scores_are_margins, detector.min_score
+        with progress(console, transient=True) as report:
+            analysis = analyse(result, dataset, probabilities=not margins, min_score=least, report=report)
+            written = write_report(analysis, report_folder, str(weights), report) if report_folder else []
+            written += write_worst(analysis, worst, report) if worst else []
+        for path in written:
+            console.print(f"wrote {path}")

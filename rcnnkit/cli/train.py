@@ -48,4 +48,5 @@ def train(
         if only_check:
             dry_run(read, run, console=console, notes=notes)
         else:
+            notes = suggestion.notes if suggestion else {}
             console.print(f"wrote {train_model(read, run, console=console, notes=notes)}")

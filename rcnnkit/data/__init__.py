@@ -10,6 +10,7 @@ __all__ = [
     "cvat",
     "digits",
     "hold_out",
+    "image_ids",
     "json_files",
     "label_studio",
     "labelme",

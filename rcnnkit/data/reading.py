@@ -33,7 +33,7 @@ from rcnnkit.data.tables import read_table
 from rcnnkit.data.via import read_via
 from rcnnkit.data.voc import read_voc, read_xml
 from rcnnkit.data.yolo import read_yolo, yolo_file
-from rcnnkit.defaults import FORMAT
+from rcnnkit.defaults import FORMAT, WORKERS
 from rcnnkit.files import check_regular
 from rcnnkit.settings import Count, Section
 from rcnnkit.text import count
@@ -73,7 +73,7 @@ class DataSettings(Section):
     """Learn from VOC's difficult objects too, as R-CNN and Fast R-CNN do; Faster R-CNN does not."""
     skip_bad: bool = False
     """Leave out bad annotations and pictures and say how many there are, instead of stopping."""
-    workers: Annotated[int, Field(ge=-1)] = -1
+    workers: Annotated[int, Field(ge=-1)] = WORKERS
     """Processes that read pictures; 0: the training reads them itself. -1: one for each core, at most 8."""
 
     @model_validator(mode="after")

@@ -35,6 +35,7 @@ def keep_best(task: Task[Any], log: RunLog | NoLog, stop: Stop) -> None:
             raise Interrupted(run.last, progress.iteration, stop.signal) from None
         if result is not None:
             log.write({"iteration": progress.iteration, **result.numbers, **losses})
+            log.show("judged", progress.iteration, result, task.validation)
             about |= run.evaluated(result, task.validation.name, f"after {count(progress.iteration, 'iteration')}, ")
             best = about[result.headline[0]]
         best = ranks.from_first(best)

@@ -206,7 +206,10 @@ def evaluate_in(run: Run, detector: Detector, data: Dataset, store: Store | None
     options = run.settings.train
     ready = prepare(detector, options.precision)
     size = min(options.batch, AT_A_TIME)
-    found = run.ranks.at_first(look(ready, data, proposals=store, batch_size=size, turns=run.ranks.turns))
+    workers = readers(run.settings.data.workers)
+    found = run.ranks.at_first(
+        look(ready, data, proposals=store, batch_size=size, workers=workers, turns=run.ranks.turns)
+    )
     return None if found is None else judge(found, data)
 
 

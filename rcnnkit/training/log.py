@@ -101,10 +101,15 @@ class RunLog:
         numbers = {name: value for name, value in values.items() if name != "iteration" and math.isfinite(value)}
         self._tell("log", int(values["iteration"]), numbers)
 
+    def show(self, what: str, iteration: int, *things: Any) -> None:
+        """Give pictures to those loggers that take them, such as the run's page: `saw` or `judged`."""
+        self._tell(what, iteration, *things)
+
     def _tell(self, what: str, *arguments: Any) -> None:
         for logger in self.loggers.copy():
             try:
-                getattr(logger, what)(*arguments)
+                if take := getattr(logger, what, None):
+                    take(*arguments)
             except Exception as error:  # of a service, or of code of one's own
                 said = " ".join(str(error).split()) or type(error).__name__
                 log.warning("%s fails (%s). Training goes on without it", type(logger).__name__, said)
@@ -124,6 +129,8 @@ class NoLog:
     def step(self, iteration: int, values: dict[str, float]) -> None: ...
 
     def write(self, values: dict[str, float]) -> None: ...
+
+    def show(self, what: str, iteration: int, *things: Any) -> None: ...
 
 
 def write_line(run: Path, values: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rcnnkit.reporting.run_page import RunPage
 from rcnnkit.text import count
 from rcnnkit.training.average import update_average
 from rcnnkit.training.best import keep_best
@@ -93,6 +94,8 @@ def iterate(task: Task[Any]) -> None:
             (stopping,) = ranks.most([stop.signal or 0])  # a signal reaches one process before another
             stop.signal = stop.signal or stopping or None
             due, last = _due(task), progress.iteration == options.iterations
+            if due or progress.iteration == 1:
+                log.show("saw", progress.iteration, batch)
             if due or stopping or progress.iteration % options.log_every == 0:
                 progress.seconds += meter.seconds
                 rate = task.learning_rate(progress.iteration - 1)
@@ -171,7 +174,8 @@ def _log(task: Task[Any]) -> RunLog | NoLog:
     run, iteration = task.run, task.run.progress.iteration
     if not run.ranks.first:
         return NoLog()
-    loggers = [*open_loggers(run.settings, run.folder, iteration), *run.loggers]
+    page = RunPage(run.folder, task.options.iterations)
+    loggers = [*open_loggers(run.settings, run.folder, iteration), *run.loggers, page]
     return RunLog(run.folder, run.console, task.options.iterations, run.progress, task.things, loggers)
 
 

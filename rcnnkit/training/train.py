@@ -36,7 +36,8 @@ def train(
 
     The folder gets settings.toml (every setting, resolved), log.jsonl, tensorboard/, last.safetensors (continues
     the run), best.safetensors (best AP on `data.val`, or AP_all where that is crowded; of a classifier, the best
-    top-1 accuracy; the last weights where there is no `data.val`) and evaluation.json (the last one).
+    top-1 accuracy; the last weights where there is no `data.val`), evaluation.json (the last one) and report.html,
+    which shows all of it and grows meanwhile.
 
     Args:
         settings: of the run, or a TOML file of them; or a data set, for which they are chosen (`suggest`).

@@ -84,6 +84,7 @@ def test_it_learns_and_leaves_all_that_is_promised(small: Values, root: Path, tm
         "settings.toml",
         "log.jsonl",
         "evaluation.json",
+        "report.html",
         "tensorboard",
     }
     assert {path.name for path in run.iterdir()} == names

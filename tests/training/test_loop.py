@@ -52,6 +52,8 @@ def test_a_run_leaves_all_that_is_promised(tiny: Values, tmp_path: Path) -> None
         "settings.toml",
         "log.jsonl",
         "evaluation.json",
+        "report.html",
+        "report",
         "tensorboard",
     }
     lines = log(run)

@@ -101,7 +101,7 @@ def test_a_run_leaves_all_that_is_promised(values: Values, digits: Path, tmp_pat
         for path in run.iterdir()
     }
     assert names == {
-        *("settings.toml", "log.jsonl", "tensorboard", "evaluation.json", "features", "svms", "boxes"),
+        *("settings.toml", "log.jsonl", "tensorboard", "evaluation.json", "report.html", "features", "svms", "boxes"),
         *("last.safetensors", "previous.safetensors", "best.safetensors", "before-mining.safetensors"),
     }
     lines = log(run)

@@ -111,6 +111,8 @@ def test_what_a_killed_run_left_is_no_obstacle_and_is_removed(tiny: Values, tmp_
         "settings.toml",
         "log.jsonl",
         "evaluation.json",
+        "report.html",
+        "report",
         "tensorboard",
     }
     assert {path.name for path in run.iterdir()} == names
