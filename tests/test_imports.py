@@ -31,7 +31,7 @@ TIERS = [
     ["weights"],
     ["about", "compression", "drawing/", "data/", "evaluation/", "exporting/", "importing/"],
     ["checking/"],
-    ["detecting", "tables", "terminal"],
+    ["detecting", "serving/", "tables", "terminal"],
     ["training.schedule", "training.windows"],
     ["training.features"],
     ["config"],
