@@ -23,14 +23,13 @@ from rcnnkit.serving.batching import Batcher
 from rcnnkit.serving.limits import ServerLimits
 from rcnnkit.serving.metrics import Metrics
 from rcnnkit.serving.page import page
-from rcnnkit.serving.reading import decode, files_in, read_body
+from rcnnkit.serving.reading import decode, files_in, read_body, went_away
 from rcnnkit.structures import Array, Detections, Size
 from rcnnkit.text import count
 
 Result = TypeVar("Result")
 DECODERS = 2  # threads that decode and draw while the detector works
 LONGEST_JPEG = 65500  # pixels of a side
-LEFT = 499  # nginx's number of a client that went away; it is counted, and nobody sees it
 BODY = {
     "required": True,
     "content": {
@@ -67,7 +66,7 @@ def application(detector: Detector, limits: ServerLimits, root_path: str = "") -
     if detector.takes_proposals and detector.proposer is None:
         raise ValueError(
             f"this {title_of(detector.kind)} was trained on precomputed proposals, which do not come with the pictures"
-            ' of requests; train one with another proposals.method, such as "selective-search"'
+            ' of requests; train one with another proposals.method, such as "selective_search"'
         )
     max_pixels()
     service = _Service(detector, limits)
@@ -132,6 +131,10 @@ def application(detector: Detector, limits: ServerLimits, root_path: str = "") -
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def root() -> str:
         return html
+
+    @app.get("/favicon.ico", include_in_schema=False, status_code=204)
+    async def icon() -> None:
+        """Browsers ask for it; there is none."""
 
     return app
 
@@ -257,10 +260,9 @@ def _answer(picture: Array, detections: Detections, min_score: float | None) -> 
 
 async def _throw_away(request: Request, seconds: float) -> None:
     """Read a request without keeping it."""
-    with suppress(TimeoutError):
+    with suppress(TimeoutError, HTTPException):
         async with asyncio.timeout(seconds):
-            async for _ in request.stream():
-                pass
+            await read_body(request, 0)
 
 
 async def _unless_gone(request: Request, work: Awaitable[Result]) -> Result:
@@ -274,7 +276,7 @@ async def _unless_gone(request: Request, work: Awaitable[Result]) -> Result:
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not tasks[0].done():
-            raise HTTPException(LEFT, "the client went away")
+            raise went_away()
         return tasks[0].result()  # type: ignore[return-value]  # the first task's
     finally:
         for task in tasks:

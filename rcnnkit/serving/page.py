@@ -17,9 +17,9 @@ STYLE = """
 .least { display: flex; align-items: center; gap: .7rem; margin: 1rem 0 .6rem; }
 .least input { flex: 1; min-width: 5rem; max-width: 24rem; accent-color: #0072b2; }
 .least output { min-width: 3rem; font-variant-numeric: tabular-nums; }
-#stage { position: relative; line-height: 0; }
-#stage img, #stage canvas { width: 100%; height: auto; border-radius: .35rem; }
-#stage canvas { position: absolute; inset: 0; height: 100%; }
+#stage { position: relative; line-height: 0; margin-bottom: 1rem; }
+#stage img { border-radius: .35rem; }
+#stage canvas { position: absolute; inset: 0; }
 #told { min-height: 1.5rem; margin: .8rem 0; overflow-wrap: anywhere; }
 #told.bad { color: #c2410c; font-weight: 600; }
 @media (prefers-color-scheme: dark) { #told.bad { color: #fb923c; } }
@@ -51,7 +51,7 @@ async function look(picture) {
     const old = image.src;
     image.onload = () => { canvas.hidden = false; show(); };
     image.onerror = async () => {  // a kind of picture that the browser does not show: the server draws it
-      canvas.hidden = true;
+      canvas.hidden = true; image.onload = null;
       const drawn = await fetch("detect?draw=1&min_score=" + least.value, { method: "POST", body: picture });
       image.onerror = null;
       if (drawn.ok && mine === turn) image.src = URL.createObjectURL(await drawn.blob());
@@ -83,9 +83,11 @@ function show() {
   });
   found.replaceChildren(...rows);
   it("table").hidden = !rows.length;
-  const width = image.clientWidth, ratio = window.devicePixelRatio || 1;
-  if (canvas.hidden || !width) return;
-  const factor = width / answer.width, height = answer.height * factor;
+  // As wide as the page, unless the picture would be higher than most of the screen.
+  const factor = Math.min(after.clientWidth / answer.width, .75 * window.innerHeight / answer.height);
+  const width = answer.width * factor, height = answer.height * factor, ratio = window.devicePixelRatio || 1;
+  for (const one of [image, canvas]) { one.style.width = width + "px"; one.style.height = height + "px"; }
+  if (canvas.hidden) return;
   canvas.width = width * ratio; canvas.height = height * ratio;
   const pen = canvas.getContext("2d");
   pen.scale(ratio, ratio);
@@ -143,7 +145,7 @@ def page(title: str, class_names: Sequence[str], scores: tuple[float, float, flo
             "<b>Choose a picture</b>or drop or paste one here. It is not kept.</label>",
             '<p id="told" role="status"></p>',
             '<div id="after" hidden>',
-            f'<label class="least">Least score {slider}<output id="shown"></output></label>',
+            f'<label class="least">Lowest score {slider}<output id="shown"></output></label>',
             '<div id="stage"><img id="image" alt="The picture that was given"><canvas id="boxes"></canvas></div>',
             '<div class="scroll" id="table"><table><thead><tr><th>Class</th><th>Score</th><th>Box: x1, y1, x2, y2</th>'
             '</tr></thead><tbody id="found"></tbody></table></div></div>',

@@ -7,10 +7,17 @@ from collections.abc import AsyncIterator
 
 from fastapi import HTTPException, Request
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from rcnnkit.decoding import TooManyPixels, max_pixels, open_picture
 from rcnnkit.images import read_picture
 from rcnnkit.structures import Array
+
+LEFT = 499  # nginx's number of a client that went away; it is counted, and nobody sees it
+
+
+def went_away() -> HTTPException:
+    return HTTPException(LEFT, "the client went away")
 
 
 async def read_body(request: Request, most: int) -> bytes:
@@ -19,16 +26,19 @@ async def read_body(request: Request, most: int) -> bytes:
     All of them are read, and beyond `most` none is kept: many clients look at an answer only after they have sent all.
 
     Raises:
-        HTTPException: 413, more than `most` bytes.
+        HTTPException: 413, more than `most` bytes; `LEFT`, the client went away.
     """
     kept: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= most:
-            kept.append(chunk)
-        else:
-            kept.clear()
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size <= most:
+                kept.append(chunk)
+            else:
+                kept.clear()
+    except ClientDisconnect:
+        raise went_away() from None
     if size > most:
         raise HTTPException(413, f"the request has {size:,} bytes, more than {most:,}; send fewer or smaller pictures")
     return b"".join(kept)

@@ -234,6 +234,48 @@ def test_a_request_that_does_not_arrive(detector: Detector) -> None:
     )
 
 
+@pytest.mark.parametrize("body_arrives", [True, False])
+def test_a_client_that_goes_away(detector: Detector, monkeypatch: pytest.MonkeyPatch, body_arrives: bool) -> None:
+    """Its picture is left out, and nothing is logged."""
+    from rcnnkit.serving.application import _Service, application
+
+    calls = []
+
+    def slowly(_: object, pictures: list[Any]) -> list[Detections]:
+        calls.append(len(pictures))
+        time.sleep(0.2)
+        return detector(pictures)
+
+    monkeypatch.setattr(_Service, "detect", slowly)
+    app = application(detector, ServerLimits(batch=1, delay=0))
+    scope = {"type": "http", "method": "POST", "path": "/detect", "headers": [], "query_string": b""}
+
+    async def post(leaves: bool) -> int:
+        events = [{"type": "http.request", "body": PICTURE, "more_body": not body_arrives and leaves}]
+        statuses = []
+
+        async def receive() -> dict[str, Any]:
+            if events:
+                return events.pop()
+            await asyncio.sleep(0.1 if leaves else 60)
+            return {"type": "http.disconnect"}
+
+        async def send(event: dict[str, Any]) -> None:
+            statuses.append(event.get("status"))
+
+        await app(scope | {"app": app}, receive, send)  # type: ignore[arg-type]  # as a server calls it
+        return int(statuses[0])
+
+    async def main() -> list[int]:
+        async with app.router.lifespan_context(app):
+            first = asyncio.create_task(post(False))
+            await asyncio.sleep(0.05)
+            return await asyncio.gather(first, post(True), post(False))
+
+    assert asyncio.run(main()) == [200, 499, 200]
+    assert calls == [1, 1]
+
+
 def test_a_search_that_fails(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     from fastapi.testclient import TestClient
 
