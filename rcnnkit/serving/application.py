@@ -42,7 +42,8 @@ BODY = {
         },
     },
 }
-PROBLEMS: dict[int | str, dict[str, Any]] = {
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {}}},
     400: {"model": Problem, "description": "No picture, a damaged one, or a form that cannot be read."},
     408: {"model": Problem, "description": "The request did not arrive in time."},
     413: {"model": Problem, "description": "Too many bytes or pixels."},
@@ -89,7 +90,7 @@ def application(detector: Detector, limits: ServerLimits, root_path: str = "") -
     @app.post(
         "/detect",
         response_model=Answer | Answers,
-        responses={200: {"content": {"image/jpeg": {}}}} | PROBLEMS,
+        responses=ANSWERS,
         openapi_extra={"requestBody": BODY},
     )
     async def detect(

@@ -252,7 +252,7 @@ def test_a_client_that_goes_away(detector: Detector, monkeypatch: pytest.MonkeyP
 
     async def post(leaves: bool) -> int:
         events = [{"type": "http.request", "body": PICTURE, "more_body": not body_arrives and leaves}]
-        statuses = []
+        statuses: list[int] = []
 
         async def receive() -> dict[str, Any]:
             if events:
@@ -261,16 +261,16 @@ def test_a_client_that_goes_away(detector: Detector, monkeypatch: pytest.MonkeyP
             return {"type": "http.disconnect"}
 
         async def send(event: dict[str, Any]) -> None:
-            statuses.append(event.get("status"))
+            statuses.extend([event["status"]] if "status" in event else [])
 
         await app(scope | {"app": app}, receive, send)  # type: ignore[arg-type]  # as a server calls it
-        return int(statuses[0])
+        return statuses[0]
 
     async def main() -> list[int]:
         async with app.router.lifespan_context(app):
             first = asyncio.create_task(post(False))
             await asyncio.sleep(0.05)
-            return await asyncio.gather(first, post(True), post(False))
+            return list(await asyncio.gather(first, post(True), post(False)))
 
     assert asyncio.run(main()) == [200, 499, 200]
     assert calls == [1, 1]
