@@ -59,6 +59,8 @@ def export(
     from rcnnkit.images import read_picture
     from rcnnkit.weights import load
 
+    if calibrate and precision != "int8":
+        raise ValueError(f"--calibrate {calibrate} is for --precision int8; leave it out")
     detector = load(weights, "cpu", for_training=True)
     names = detector.class_names
     data = pictures = None
