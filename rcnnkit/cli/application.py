@@ -28,6 +28,7 @@ from rcnnkit.cli.info import info
 from rcnnkit.cli.options import console
 from rcnnkit.cli.proposals import app as proposals
 from rcnnkit.cli.see import app as see
+from rcnnkit.cli.serve import serve
 from rcnnkit.cli.settings import settings
 from rcnnkit.cli.split import split
 from rcnnkit.cli.suggest import suggest
@@ -62,6 +63,7 @@ app.command()(compare)
 app.command()(detect)
 app.command("import")(import_)
 app.command()(export)
+app.command()(serve)
 app.command(cls=Command)(info)
 app.command()(compress)
 app.command()(svms)

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from rcnnkit.cli.options import Images, TestSplit, Weights, console, split_of
-from rcnnkit.defaults import EXPORTED, OPSET
+from rcnnkit.cli.options import Images, TestSplit, Weights, console, finite, split_of
+from rcnnkit.defaults import EXACT, EXPORTED, MAX_AP_LOSS, OPSET
 from rcnnkit.terminal import progress
 
 
@@ -34,6 +34,24 @@ def export(
     split: TestSplit = None,
     images: Images = None,
     opset: Annotated[int, typer.Option(help="The version of ONNX's operators: 18 to 20.")] = OPSET,
+    precision: Annotated[
+        Literal["float32", "fp16", "bf16", "int8"],
+        typer.Option(
+            help="The type that the layers compute in. With fewer bits, the AP on --verify is compared before and after."
+        ),
+    ] = EXACT,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="For int8: pictures or a data set to measure activations on. By default the train split of --verify."
+        ),
+    ] = None,
+    max_ap_loss: Annotated[
+        float, typer.Option(min=0, callback=finite, help="Layers stay in float32 until the AP falls by less than this.")
+    ] = MAX_AP_LOSS,
+    repository: Annotated[
+        Path | None, typer.Option(help="For ONNX: Triton's folder of models, into which a copy goes.")
+    ] = None,
 ) -> None:
     """Write a detector for another runtime: ONNX, OpenVINO or torch alone.
 
@@ -43,15 +61,36 @@ def export(
     from rcnnkit.benchmark.measure.pictures import read_pictures
     from rcnnkit.exporting.export import SCRIPT
     from rcnnkit.exporting.export import export as write
+    from rcnnkit.exporting.lowered import CALIBRATION
     from rcnnkit.exporting.proof import DATA
+    from rcnnkit.images import read_picture
     from rcnnkit.weights import load
 
+    if calibrate and precision != "int8":
+        raise ValueError(f"--calibrate {calibrate} is for --precision int8; leave it out")
     detector = load(weights, "cpu", for_training=True)
-    data = None
+    names = detector.class_names
+    data = pictures = None
     if verify:
-        data, _ = read_pictures(verify, split_of(verify, split, "test"), detector.class_names, DATA, images)
+        few = DATA if precision == EXACT else 0
+        data, _ = read_pictures(verify, split_of(verify, split, "test"), names, few, images)
+    if precision == "int8" and (source := calibrate or verify):
+        known, _ = read_pictures(source, "train", names, CALIBRATION, images)
+        pictures = [read_picture(record.path) for record in known.records]
     with progress(console, transient=True) as report:
         proof = write(
-            detector, out, format, with_preprocessing=with_preprocessing, verify=data, opset=opset, progress=report
+            detector,
+            out,
+            format,
+            with_preprocessing=with_preprocessing,
+            verify=data,
+            opset=opset,
+            precision=precision,
+            calibration=pictures or (),
+            max_ap_loss=max_ap_loss,
+            repository=repository,
+            progress=report,
         )
     console.print(f"wrote {out}, {proof}, and {out.with_name(SCRIPT)}")
+    if repository:
+        console.print(f"wrote {repository / out.stem} for Triton, and {out.with_suffix('.yaml')} for KServe")

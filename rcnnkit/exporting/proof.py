@@ -120,6 +120,17 @@ def prove(
     return Proof(pictures, detections, ties, ap)
 
 
+def check_runs(detector: Detector, exported: Exported) -> None:
+    """Run a file on the random pictures of `prove`, whose answers nothing is compared with.
+
+    Raises:
+        ValueError: its runtime cannot run it.
+    """
+    assert isinstance(detector, FastRCNN | FasterRCNN)
+    for case in _cases(detector, None):
+        exported(case.pictures, case.proposals)
+
+
 def random_picture(height: int, width: int, generator: np.random.Generator) -> Array:
     """(H, W, 3) uint8: rectangles on a background that changes slowly, and noise."""
     coarse = generator.integers(0, 256, (4, 5, 3), dtype=np.uint8)
@@ -149,10 +160,11 @@ def _cases(detector: FastRCNN | FasterRCNN, data: Dataset | None) -> Iterator[Ca
     yield case("a picture with more than max_detections", [picture], threshold=_lowest(detector))
     yield case("a picture of one colour", [np.full((*SIDES[0], 3), (90, 140, 200), np.uint8)])
     for record in data.records[:DATA] if data else ():
-        yield case(f"data: {record.path.name}", [_read(record)])
+        yield case(f"data: {record.path.name}", [read_record(record)])
 
 
-def _read(record: Record) -> Array:
+def read_record(record: Record) -> Array:
+    """Its picture, as its annotations have it."""
     return read_picture(record.path, record.size if all(record.size) else None)
 
 
@@ -317,7 +329,7 @@ def _prove_windows(detector: RCNN, exported: Exported, data: Dataset | None) -> 
     cases = {f"{count(n, 'random window')}": [random_picture(side, side, generator) for _ in range(n)] for n in WINDOWS}
     cases["a window of one colour"] = [np.full((side, side, 3), (90, 140, 200), np.uint8)]
     for record in data.records[:DATA] if data else ():
-        cases[f"data: {record.path.name}"] = [cv2.resize(_read(record), (side, side))]
+        cases[f"data: {record.path.name}"] = [cv2.resize(read_record(record), (side, side))]
     seen = 0
     for name, windows in cases.items():
         stacked = np.stack(windows)

@@ -284,6 +284,12 @@ def test_the_command(tmp_path: Path, bccd: Path) -> None:
     assert "; AP 0." in told
 
 
+def test_calibration_is_for_int8() -> None:
+    words = ["export", "w.safetensors", "--out", "a.onnx", "--calibrate", "pictures"]
+    result = CliRunner().invoke(app, words)
+    assert str(result.exception) == "--calibrate pictures is for --precision int8; leave it out"
+
+
 def test_it_is_a_name_of_rcnnkit() -> None:
     assert rcnnkit.export is export
     assert Detections is rcnnkit.Detections
