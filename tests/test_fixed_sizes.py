@@ -1,5 +1,6 @@
 """Detecting in tensors of fixed sizes: the same boxes as ever, and one wait for the device."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,15 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rcnnkit import fixed_sizes
-from rcnnkit.detectors.detector import Detector, with_proposals
+from rcnnkit.detectors.detector import with_proposals
+from rcnnkit.detectors.fast_rcnn import FastRCNN
+from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.heads.box_head import BoxHead, HeadSettings
 from rcnnkit.ops import batched_nms
 from rcnnkit.proposals.rpn import RPN, RPNSettings
-from rcnnkit.structures import Detections, ImageBatch, Proposals
+from rcnnkit.structures import ImageBatch, Proposals
 from rcnnkit.suppression import Kept
 from tests.ops.definitions import NASTY_BOXES, random_boxes
 
@@ -195,7 +198,7 @@ def test_a_head_detects_the_same(options: dict[str, Any], forced: Callable[..., 
         arguments = regions[rows], proposals[some], sizes[some]
         with torch.no_grad():
             expected = head.detect(*arguments)
-        waits, found = forced(lambda given=arguments: waits_of(lambda: head.detect(*given)))
+        waits, found = forced(functools.partial(waits_of, functools.partial(head.detect, *arguments)))
         assert waits == ["tolist"]
         for mine, other in zip(found, expected, strict=True):
             for name in Kept._fields:
@@ -203,8 +206,8 @@ def test_a_head_detects_the_same(options: dict[str, Any], forced: Callable[..., 
     assert (sum(len(kept.boxes) for kept in expected) > 3) == (options != {"score_threshold": 0.9999})
 
 
-def a_detector(kind: str, neck: str, pool: str, **more: Any) -> Detector:
-    settings = {
+def a_detector(kind: str, neck: str, pool: str, **more: Any) -> FastRCNN | FasterRCNN:
+    settings: dict[str, Any] = {
         "model": {
             "kind": kind,
             "backbone": "resnet18",
@@ -212,11 +215,11 @@ def a_detector(kind: str, neck: str, pool: str, **more: Any) -> Detector:
             "norm": "batch",
             "fpn_channels": 16,
             "pool": pool,
+            "pool_size": 7 if neck == "fpn" else 6,
         },
         "head": {"hidden": 16, "score_threshold": 0.01},
         "input": {"short_side": 64, "long_side": 96},
     }
-    settings["model"] |= {"pool_size": 7 if neck == "fpn" else 6}
     if kind == "faster_rcnn":
         sizes = [[8], [16], [32], [64], [128]] if neck == "fpn" else [[16, 32, 64]]
         settings |= {"rpn": {"anchor_sizes": sizes, "post_nms": 30}}
@@ -226,11 +229,12 @@ def a_detector(kind: str, neck: str, pool: str, **more: Any) -> Detector:
         settings[section] = settings.get(section, {}) | values
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        detector = build(DetectorSettings.model_validate(settings), ["cat", "dog", "hen"], [17, 18, 16]).eval()
+        detector = build(DetectorSettings.model_validate(settings), ["cat", "dog", "hen"], [17, 18, 16])
+        assert isinstance(detector, FastRCNN | FasterRCNN)
         with torch.no_grad():  # fresh layers answer almost the same everywhere
             detector.head.score_layer.weight.mul_(10)
             detector.head.delta_layer.weight.mul_(10)
-    return detector
+    return detector.eval()
 
 
 DETECTORS: list[tuple[str, str, str, dict[str, Any]]] = [
@@ -256,10 +260,10 @@ def test_a_detector_waits_once_for_a_batch_and_finds_the_same(
             given = [Proposals(random_boxes(20 + i, random, side=40.0), torch.ones(20 + i)) for i in range(len(some))]
             inside = [Proposals(p.boxes.clamp(0, 50), p.scores) for p in given]
             images = with_proposals(images, inside)
-        expected: list[Detections]
-        usual, expected = waits_of(lambda batch=images: detector.detect(batch))
+        detect = functools.partial(detector.detect, images)
+        usual, expected = waits_of(detect)
         assert len(usual) > 1
-        waits, found = forced(lambda batch=images: waits_of(lambda: detector.detect(batch)))
+        waits, found = forced(functools.partial(waits_of, detect))
         assert waits == ["tolist"]
         for mine, other in zip(found, expected, strict=True):
             assert len(other) > 3

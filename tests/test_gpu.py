@@ -51,7 +51,9 @@ def test_a_batch_waits_once_for_the_device(tiny: dict[str, dict[str, Any]], digi
     if find("librcnnkit_ops_cuda.so") is None:
         pytest.skip("rcnnkit was built without its CUDA operators, and torchvision's wait")
     settings = DetectorSettings.model_validate({part: tiny[part] for part in ("model", "rpn", "head", "input")})
-    detector = prepare(build(settings, ["a", "b"]).cuda().eval(), precision)
+    built = build(settings, ["a", "b"]).cuda().eval()
+    assert isinstance(built, FasterRCNN)
+    detector = prepare(built, precision)
     (images,) = detector.batches(sorted((digits / "JPEGImages").iterdir())[:3])
     torch.cuda.set_sync_debug_mode("warn")
     try:
