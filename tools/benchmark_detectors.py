@@ -228,7 +228,8 @@ def torchvisions(
         for part in ("backbone", "rpn.head", "roi_heads.box_head"):  # what lies between asks for sizes
             networks["torchvision compiled"].get_submodule(part).compile()
     for name, network in networks.items():
-        calls[f"{name}, float32"] = functools.partial(in_tf32, False, functools.partial(detect, network))
+        if network is model or device.type == "cpu":  # each type is compiled anew
+            calls[f"{name}, float32"] = functools.partial(in_tf32, False, functools.partial(detect, network))
         if device.type == "cuda":
             calls[f"{name}, tf32"] = functools.partial(in_tf32, True, functools.partial(detect, network))
         calls[f"{name}, bf16 autocast"] = functools.partial(detect_in_bf16, network)

@@ -46,6 +46,7 @@ BUILD = (
     " -DCMAKE_CUDA_ARCHITECTURES=native"
     " && cmake --build {out}/build && cp {out}/build/librcnnkit_ops*.so rcnnkit/ops/"
 )
+NO_SANITIZER = ["-k", "not sanitizer"]  # under it the kernels take minutes
 DIGITS = "from rcnnkit.data.digits import write_digits; write_digits(r'{out}/digits', train=64)"
 CONFIG = "configs/faster_rcnn_resnet18_fpn_bccd.toml"
 DETECTORS = [PYTHON, str(TOOLS / "benchmark_detectors.py")]
@@ -65,11 +66,11 @@ FAMILY = [
 ]
 PARTS: Mapping[str, Part] = {
     "build": Part(["bash", "-c", BUILD], 80),
-    "tests": Part([PYTHON, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", "-p", "no:cacheprovider"], 92),
+    "tests": Part([PYTHON, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", "-p", "no:cacheprovider", *NO_SANITIZER], 75),
     "operators": Part([PYTHON, str(TOOLS / "benchmark_ops.py"), "--rounds", "9", *ON_CUDA], 35),
     "detecting": Part([*DETECTORS, "inference", *ON_CUDA], 50),
     "detecting_batch": Part([*DETECTORS, "inference", "--batch", "8", "--turns", "3", *ON_CUDA], 45),
-    "detecting_compiled": Part([*DETECTORS, "inference", "--compiled", "--turns", "3", *ON_CUDA], 75),
+    "detecting_compiled": Part([*DETECTORS, "inference", "--compiled", "--turns", "3", *ON_CUDA], 92),
     "digits": Part([PYTHON, "-c", DIGITS], 20),
     "training": Part([*DETECTORS, "training", CONFIG, "data.root={out}/digits", *ON_CUDA], 30),
     "windows": Part([*DETECTORS, "windows", "--turns", "3", *ON_CUDA], 18),
