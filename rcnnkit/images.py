@@ -283,7 +283,7 @@ class Preprocessing(Section):
         return height, width
 
     def _normalise(self, unit: Tensor) -> Tensor:
-        mean, std = (torch.tensor(v, device=unit.device)[:, None, None] for v in (self.mean, self.std))
+        mean, std = (torch.tensor(v).to(unit.device, non_blocking=True)[:, None, None] for v in (self.mean, self.std))
         return (unit - mean) / std
 
     def check_normalised(self, low: float, high: float, fix: str) -> None:

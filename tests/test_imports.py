@@ -21,7 +21,7 @@ TIERS = [
     ["mat_files", "matching"],
     ["ops/"],
     ["decoding"],
-    ["images", "suppression"],
+    ["fixed_sizes", "images", "suppression"],
     ["model"],
     ["backbones/"],
     ["proposals/", "heads/"],

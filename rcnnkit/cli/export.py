@@ -42,9 +42,7 @@ def export(
     ] = EXACT,
     calibrate: Annotated[
         Path | None,
-        typer.Option(
-            help="For int8: pictures or a data set to measure activations on. By default the train split of --verify."
-        ),
+        typer.Option(help="For int8: pictures to measure activations on; by default the train split of --verify."),
     ] = None,
     max_ap_loss: Annotated[
         float, typer.Option(min=0, callback=finite, help="Layers stay in float32 until the AP falls by less than this.")

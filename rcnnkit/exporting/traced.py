@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcnnkit.boxes import decode
+from rcnnkit.boxes import clip_each, decode, is_large
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.exporting.placeholders import LOWEST
 from rcnnkit.exporting.resizing import resize
+from rcnnkit.fixed_sizes import rows_of
 from rcnnkit.images import Preprocessing
 
 # (G, N, 4) boxes and (G, N) scores of G groups, an IoU, the most that stay of a group → (M, 2): group and box. Boxes
@@ -179,7 +180,7 @@ class TracedPictures(Traced):
         scores = torch.where(real[..., None], scores, -torch.inf)
         boxes, best, labels, counts = self.detections(scores, moved)
         found = best > LOWEST
-        boxes = torch.where(found[..., None], _clip(boxes / factor, originals), 0.0)
+        boxes = torch.where(found[..., None], clip_each(boxes / factor, originals), 0.0)
         outputs = boxes, torch.where(found, best, 0.0), labels, counts
         if self.inside:
             return (*outputs, pixels, *features, torch.cat([proposals, objectness[..., None]], 2), scores)
@@ -195,15 +196,15 @@ class TracedPictures(Traced):
         for anchor, logit, delta in zip(anchors, logits, deltas, strict=True):
             best = F.pad(logit, (0, before), value=-torch.inf).topk(before, dim=1)  # small maps have fewer
             start = F.pad(anchor, (0, 0, 0, before))[best.indices].reshape(-1, 4)
-            move = _rows_of(F.pad(delta, (0, 0, 0, before)), best.indices).reshape(-1, 4)
-            boxes.append(_clip(decode(move, start).reshape(batch, before, 4), sizes))
+            move = rows_of(F.pad(delta, (0, 0, 0, before)), best.indices).reshape(-1, 4)
+            boxes.append(clip_each(decode(move, start).reshape(batch, before, 4), sizes))
             scores.append(torch.where(best.values > LOWEST, best.values.sigmoid(), -torch.inf))
         of_maps, of_score = torch.stack(boxes, 1), torch.stack(scores, 1)  # (B, maps, N, 4), (B, maps, N)
-        of_score = torch.where(_is_large(of_maps, rpn.settings.min_side), of_score, -torch.inf)
+        of_score = torch.where(is_large(of_maps, rpn.settings.min_side), of_score, -torch.inf)
         kept = self.suppress(of_maps, of_score, rpn.settings.nms_iou, after)
         best = F.pad(kept.flatten(1), (0, after), value=-torch.inf).topk(after, dim=1)
         padded = F.pad(of_maps.reshape(batch, -1, 4), (0, 0, 0, after))
-        return _rows_of(padded, best.indices), best.values
+        return rows_of(padded, best.indices), best.values
 
     def predict(self, features: Sequence[Tensor], proposals: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """What the head says of proposals (B, P, 4): scores (B, P, K), and boxes (B, P, K, 4), both before NMS."""
@@ -212,10 +213,10 @@ class TracedPictures(Traced):
         rois = torch.cat([picture.expand(batch, count, 1), proposals], 2).reshape(-1, 5)
         scores, deltas = head.predict(self.detector.pool.pool_rois(features, rois))
         moved = decode(deltas, rois[:, 1:], head.settings.delta_weights)
-        moved = _clip(moved.reshape(batch, -1, 4), sizes).reshape(batch, count, -1, 4)
+        moved = clip_each(moved.reshape(batch, -1, 4), sizes).reshape(batch, count, -1, 4)
         moved = moved.expand(batch, count, head.num_classes, 4)
         scores = scores.reshape(batch, count, head.num_classes)
-        return torch.where(_is_large(moved, head.min_side), scores, -torch.inf), moved
+        return torch.where(is_large(moved, head.min_side), scores, -torch.inf), moved
 
     def detections(self, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`BoxHead.suppress` of all pictures: boxes (B, D, 4), scores and labels (B, D), counts (B,)."""
@@ -228,7 +229,7 @@ class TracedPictures(Traced):
         best = F.pad(kept, (0, most), value=-torch.inf).topk(most, dim=1)
         real = best.values > LOWEST
         labels = torch.where(real, best.indices % classes, -1)
-        chosen = _rows_of(F.pad(boxes.reshape(boxes.shape[0], -1, 4), (0, 0, 0, most)), best.indices)
+        chosen = rows_of(F.pad(boxes.reshape(boxes.shape[0], -1, 4), (0, 0, 0, most)), best.indices)
         return chosen, best.values, labels, real.sum(1)
 
     def suppress(self, boxes: Tensor, scores: Tensor, iou: float, most: int) -> Tensor:
@@ -302,17 +303,3 @@ def _rows(like: Tensor, size: Sequence[Any]) -> Tensor:
     """(B, 2) float32: (height, width) for each picture."""
     sides = [torch.zeros_like(like[:, 0, 0, 0]) + side for side in size]
     return torch.stack(sides, 1)
-
-
-def _rows_of(values: Tensor, indices: Tensor) -> Tensor:
-    """(B, n, C): the rows of (B, N, C) that (B, n) name."""
-    return values.gather(1, indices[:, :, None].expand(-1, -1, values.shape[2]))
-
-
-def _clip(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """(B, N, 4) boxes cut to pictures of `sizes` (B, 2)."""
-    return torch.minimum(boxes.clamp(min=0), torch.cat([sizes, sizes], 1).flip(1)[:, None])
-
-
-def _is_large(boxes: Tensor, min_side: float) -> Tensor:
-    return ((boxes[..., 2:] - boxes[..., :2]) >= min_side).all(-1)

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
+from rcnnkit import fixed_sizes
 from rcnnkit.backbones.two_fc import RegionSettings
-from rcnnkit.boxes import clip, decode, encode
+from rcnnkit.boxes import clip, clip_each, decode, encode, is_large
 from rcnnkit.matching import Generators, each_generator, match, sample
 from rcnnkit.settings import Count, Factor, MatchSettings, NotNegative, Positive, Share
 from rcnnkit.structures import LossSum, Proposals, Size, Targets, means
@@ -252,9 +253,30 @@ class BoxHead(nn.Module):
             sizes: (height, width) of each image.
         """
         scores, deltas = self.predict(regions)
+        if proposals and fixed_sizes.are_wanted(scores):
+            return self._detect_in_fixed_sizes(proposals, scores, deltas, sizes)
         counts = [len(p) for p in proposals]
         parts = zip(proposals, scores.split(counts), deltas.split(counts), sizes, strict=True)
         return [self.suppress(p.boxes, score, delta, size) for p, score, delta, size in parts]
+
+    def _detect_in_fixed_sizes(
+        self, proposals: Sequence[Proposals], scores: Tensor, deltas: Tensor, sizes: Sequence[Size]
+    ) -> list[Kept]:
+        """The same of all images together; the device is waited for once, at the end."""
+        counts = [len(p) for p in proposals]
+        boxes = fixed_sizes.fill([p.boxes for p in proposals], torch.nan)  # (B, P, 4), whose fillings are not large
+        scores = fixed_sizes.fill(scores.split(counts))  # (B, P, K)
+        deltas = fixed_sizes.fill(deltas.split(counts))  # (B, P, K or 1, 4)
+        moved = decode(deltas.flatten(0, 1), boxes.flatten(0, 1), self.settings.delta_weights).reshape(deltas.shape)
+        moved = clip_each(moved, torch.tensor(sizes, dtype=moved.dtype).to(moved.device, non_blocking=True))
+        candidates = (scores > self.score_threshold) & is_large(moved, self.min_side)
+        scores = torch.where(candidates, scores, fixed_sizes.NOTHING)
+        moved = moved.expand(*scores.shape, 4)
+        left = fixed_sizes.suppress(moved.transpose(1, 2), scores.transpose(1, 2), self.nms_iou)  # (B, K, P)
+        best, places = fixed_sizes.best(left.transpose(1, 2).flatten(1), self.max_detections)
+        chosen, labels = fixed_sizes.rows_of(moved.flatten(1, 2), places), places % self.num_classes
+        found = (best != fixed_sizes.NOTHING).sum(1).tolist()  # here the device is waited for
+        return [Kept(chosen[i, :n], best[i, :n], labels[i, :n]) for i, n in enumerate(found)]
 
     def suppress(self, boxes: Tensor, scores: Tensor, deltas: Tensor, size: Size) -> Kept:
         """The detections among the regions (R, 4) of one image with what `predict` says of them."""

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from rcnnkit.boxes import encode
+from rcnnkit import fixed_sizes
+from rcnnkit.boxes import clip_each, decode, encode, is_large
 from rcnnkit.matching import Generators, each_generator, match, sample
 from rcnnkit.proposals.anchors import cell_anchors, grid_anchors
 from rcnnkit.settings import Count, Factor, MatchSettings, NotNegative, Positive, Share
@@ -137,20 +138,33 @@ class RPN(nn.Module):
         """(h·w·A, 4) xyxy for each map, in the frame of the batch's pixels."""
         height, width = images.pixels.shape[2:]
         return [
-            grid_anchors(cells.to(feature.device), (feature.shape[2], feature.shape[3]), (height, width), stride)
+            grid_anchors(
+                cells.to(feature.device, non_blocking=True),
+                (feature.shape[2], feature.shape[3]),
+                (height, width),
+                stride,
+            )
             for cells, feature, stride in zip(self.cells, features, self.strides, strict=True)
         ]
 
     def propose(
-        self, images: ImageBatch, features: Sequence[Tensor], keep: tuple[int, int] | None = None
+        self,
+        images: ImageBatch,
+        features: Sequence[Tensor],
+        keep: tuple[int, int] | None = None,
+        *,
+        fixed: bool = False,
     ) -> list[Proposals]:
         """The best regions of each image; scores are probabilities.
 
         Args:
             keep: how many of each map before suppression, and of the image after it; by default as the settings say.
+            fixed: of every image as many, the last of which may be fillings: NaN, with a score of −∞. See
+                `rcnnkit.fixed_sizes`.
         """
         logits, deltas = self(features)
-        return self._proposals(self.place_anchors(images, features), logits, deltas, images.sizes, keep or self.keep)
+        anchors = self.place_anchors(images, features)
+        return self._proposals(anchors, logits, deltas, images.sizes, keep or self.keep, fixed)
 
     def losses(
         self,
@@ -203,12 +217,15 @@ class RPN(nn.Module):
         deltas: Sequence[Tensor],
         sizes: Sequence[Size],
         keep: tuple[int, int],
+        fixed: bool = False,
     ) -> list[Proposals]:
         pre_nms, post_nms = keep
         top = [logit.topk(min(pre_nms, logit.shape[1]), dim=1) for logit in logits]  # (B, n) of each map
         scores = torch.cat([best.values for best in top], 1).sigmoid()  # (B, N)
         starts = torch.cat([a[b.indices] for a, b in zip(anchors, top, strict=True)], 1)  # (B, N, 4)
         moves = torch.cat([d.take_along_dim(b.indices[:, :, None], 1) for d, b in zip(deltas, top, strict=True)], 1)
+        if fixed:
+            return self._fixed_proposals(starts, moves, scores, [b.values.shape[1] for b in top], sizes, post_nms)
         maps = torch.cat([torch.full_like(best.indices[0], i) for i, best in enumerate(top)])  # (N,)
         proposals = []
         for start, move, score, size in zip(starts, moves, scores, sizes, strict=True):
@@ -216,3 +233,25 @@ class RPN(nn.Module):
             kept = suppress(start, move, score, maps, size, min_side=min_side, nms_iou=nms_iou, most=post_nms)
             proposals.append(Proposals(kept.boxes, kept.scores))
         return proposals
+
+    def _fixed_proposals(
+        self,
+        starts: Tensor,
+        moves: Tensor,
+        scores: Tensor,
+        counts: Sequence[int],
+        sizes: Sequence[Size],
+        post_nms: int,
+    ) -> list[Proposals]:
+        """The same of all images (B, N) together, where each map has so many of N."""
+        boxes = decode(moves.flatten(0, 1), starts.flatten(0, 1)).reshape(moves.shape)
+        boxes = clip_each(boxes, torch.tensor(sizes, dtype=boxes.dtype).to(boxes.device, non_blocking=True))
+        scores = torch.where(is_large(boxes, self.settings.min_side), scores, fixed_sizes.NOTHING)
+        # Of each map (n, B), so that the rows of maps have one length: (maps, n, B) → (B, maps, n).
+        of_maps = fixed_sizes.fill(scores.T.split(counts), fixed_sizes.NOTHING).permute(2, 0, 1)
+        rivals = fixed_sizes.fill(boxes.transpose(0, 1).split(counts)).permute(2, 0, 1, 3)
+        left = fixed_sizes.suppress(rivals, of_maps, self.settings.nms_iou)
+        best, places = fixed_sizes.best(left.flatten(1), post_nms)  # (B, post_nms)
+        chosen = fixed_sizes.rows_of(rivals.flatten(1, 2), places)
+        chosen = torch.where(best[:, :, None] != fixed_sizes.NOTHING, chosen, torch.nan)
+        return [Proposals(box, score) for box, score in zip(chosen, best, strict=True)]

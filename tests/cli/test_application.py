@@ -1,4 +1,5 @@
 import logging
+import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -99,6 +100,20 @@ def test_help_in_a_process_of_its_own() -> None:
     shown = subprocess.run([sys.executable, "-m", "rcnnkit", "--help"], capture_output=True, text=True, check=True)
     for command in ("train", "evaluate", "detect", "crop", "demo"):
         assert command in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
+)
+def test_threads_that_wait_soon_sleep_unless_the_user_says_otherwise(given: dict[str, str], spins: str) -> None:
+    code = (
+        "import atexit, os; from rcnnkit.cli import main; before = os.environ.get('GOMP_SPINCOUNT');"
+        "atexit.register(lambda: print(before, os.environ.get('GOMP_SPINCOUNT'))); main()"
+    )
+    unset = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    command = [sys.executable, "-c", code, "--version"]
+    done = subprocess.run(command, env=unset | given, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["rcnnkit", __version__, str(given.get("GOMP_SPINCOUNT")), spins]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

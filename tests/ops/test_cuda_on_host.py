@@ -115,8 +115,8 @@ def run_nms(
     keep = np.full(len(boxes), 2, np.uint8)
     kind = KINDS[str(boxes.dtype)]
     count, limit = ctypes.c_int64(len(boxes)), ctypes.c_double(threshold)
-    arguments = pointer(boxes), pointer(groups), pointer(ranks), count, limit, ctypes.c_int64(budget), pointer(keep)
-    kernels.nms(kind, *arguments)
+    arguments = pointer(boxes), pointer(groups), pointer(ranks), pointer(None), ctypes.c_int64(1), count, limit
+    kernels.nms(kind, *arguments, ctypes.c_int64(budget), pointer(keep))
     assert keep.max(initial=0) < 2
     return keep.astype(bool)
 
@@ -146,6 +146,19 @@ def test_groups_never_suppress_each_other(kernels: ctypes.CDLL, budget: int) -> 
     ranks = rng.permutation(300)  # keep[ranks[i]] is the answer for box i
     keep = run_nms(kernels, boxes, 0.25, groups, ranks, budget)[ranks]
     np.testing.assert_array_equal(keep, nms_by_definition(boxes, 0.25, groups))
+
+
+@pytest.mark.parametrize("budget", [1 << 20, 300])
+def test_rows_of_which_the_device_knows_the_length(kernels: ctypes.CDLL, budget: int) -> None:
+    rng = np.random.default_rng(1)
+    counts = np.array([130, 0, 64, 1, 65])
+    boxes = np.stack([random_boxes(rng, 130, "float32") for _ in counts])
+    keep = np.zeros((len(counts), 130), np.uint8)
+    sizes = ctypes.c_int64(len(counts)), ctypes.c_int64(130), ctypes.c_double(0.25), ctypes.c_int64(budget)
+    kernels.nms(KINDS["float32"], pointer(boxes), pointer(None), pointer(None), pointer(counts), *sizes, pointer(keep))
+    for found, row, count in zip(keep.astype(bool), boxes, counts, strict=True):
+        np.testing.assert_array_equal(found[:count], nms_by_definition(row[:count], 0.25))
+        assert not found[count:].any()
 
 
 def test_many_small_groups(kernels: ctypes.CDLL) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from rcnnkit import ops
 from rcnnkit.ops import library
+from rcnnkit.ops.nms import nms_sorted
 from tests.ops.definitions import NASTY_BOXES, random_boxes, random_rois
 
 pytestmark = pytest.mark.gpu
@@ -68,6 +69,14 @@ def test_suppression_is_the_cpus(count, dtype):
         assert found.cpu().equal(ops.nms(boxes, scores, threshold))
         found = ops.batched_nms(boxes.cuda(), scores.cuda(), groups.cuda(), threshold)
         assert found.cpu().equal(ops.batched_nms(boxes, scores, groups, threshold))
+
+
+@pytest.mark.parametrize(("rows", "count"), [(1, 4000), (5, 1000), (700, 300), (3, 40_000)])
+def test_rows_that_are_sorted_are_the_cpus(rows, count):
+    random = generator(rows)
+    boxes = torch.stack([random_boxes(count, random, side=500.0) for _ in range(rows)])
+    counts = torch.randint(count + 1, (rows,), generator=random)
+    assert nms_sorted(boxes.cuda(), counts.cuda(), 0.5).cpu().equal(nms_sorted(boxes, counts, 0.5))
 
 
 def test_many_boxes():
@@ -174,6 +183,7 @@ def test_compute_sanitizer_finds_nothing():
         "from tests.ops.test_on_gpu import *\n"
         "for name in REGION_OPS: test_values_and_gradients_are_the_cpus(name, LAYOUTS[0], DTYPES[2])\n"
         "for count in (0, 65, 500): test_suppression_is_the_cpus(count, DTYPES[2])\n"
+        "test_rows_that_are_sorted_are_the_cpus(5, 1000)\n"
     )
     for tool in ("memcheck", "racecheck"):
         done = subprocess.run(
