@@ -37,7 +37,7 @@ def export(
     precision: Annotated[
         Literal["float32", "fp16", "bf16", "int8"],
         typer.Option(
-            help="The type that the layers compute in. With fewer bits, the AP on --verify is compared before and after."
+            help="What the layers compute in. With fewer bits, the AP on --verify is measured before and after."
         ),
     ] = EXACT,
     calibrate: Annotated[
