@@ -36,6 +36,8 @@ th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); tex
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
 th:first-child, td:first-child { white-space: normal; min-width: 6.5rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17.5rem), 1fr)); gap: 1rem; }
+.plots > * { max-width: 28rem; }
+.even { table-layout: fixed; min-width: 0; width: 100%; max-width: 28rem; }
 svg { width: 100%; height: auto; font: 11px system-ui, sans-serif; fill: currentColor; }
 figure { margin: 0; } figcaption { font-size: .8rem; color: var(--soft); }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 9.5rem), 1fr)); gap: .7rem;

@@ -99,8 +99,8 @@ def comparison_table(result: Comparison, shown: int = 10) -> Group:
         lines.append(f"they differ most in these pictures ({len(result.pictures):,} in all):")
         for i, change in result.pictures[:shown]:
             which = "second" if change > 0 else "first"
-            fewer = count(abs(change), "mistake")
-            lines.append(f"  {result.first.pictures[i]['file']}: the {which} makes {fewer} fewer")
+            fewer = count(abs(change), "fewer mistake")
+            lines.append(f"  {result.first.pictures[i]['file']}: the {which} makes {fewer}")
     return Group(*lines)
 
 

@@ -254,7 +254,7 @@ def _intervals(
     voc = voc_hits(evaluation.detections, [record.targets for record in dataset.records], dataset.class_names)
 
     def numbers(weights: Floats) -> dict[str | int, float]:
-        values: dict[str | int, float] = {**coco_numbers(strata, evaluation.crowded, weights)}
+        values: dict[str | int, float] = dict(coco_numbers(strata, evaluation.crowded, weights).items())
         curves = [each.curve(weights) for each in voc if each.npos @ weights]
         values["voc_11"] = known_mean(np.array([average_precision_11(*curve) for curve in curves]))
         values["voc_area"] = known_mean(np.array([average_precision_area(*curve) for curve in curves]))

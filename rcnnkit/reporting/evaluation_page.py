@@ -159,8 +159,8 @@ def _numbers(analysis: Analysis) -> str:
     result = analysis.evaluation
     rows = [["", "%, with the range", "IoU", "area, pixels", "detections"]]
     for name, (overlap, area, detections) in NUMBERS.items():
-        value = percent(result.numbers[name], analysis.intervals[name])
-        rows.append([name, value, overlap, area, f"≤ {detections}"])
+        shown = percent(result.numbers[name], analysis.intervals[name])
+        rows.append([name, shown, overlap, area, f"≤ {detections}"])
     for name, (overlap, area) in UNCAPPED.items():
         if result.crowded:
             rows.append([name, percent(result.numbers[name], analysis.intervals[name]), overlap, area, "all"])

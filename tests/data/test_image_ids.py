@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from rcnnkit.data.image_ids import ids_of, read_image_ids
+from rcnnkit.data.image_ids import Ids, ids_of, read_image_ids
 
 
 def test_the_longest_end_of_a_path_gives_the_id() -> None:
-    ids = {"a.jpg": 1, "val/a.jpg": 2, "b.jpg": "b"}
+    ids: Ids = {"a.jpg": 1, "val/a.jpg": 2, "b.jpg": "b"}
     pictures = [Path("/data/val/a.jpg"), Path("a.jpg"), Path("train/a.jpg"), Path("x/b.jpg")]
     assert ids_of(pictures, ids) == [2, 1, 1, "b"]
     with pytest.raises(ValueError, match=r"no id is known of 2 pictures: c.jpg, d.jpg; leave them out"):

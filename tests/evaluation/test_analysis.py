@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from rcnnkit.data.records import Dataset
 from rcnnkit.evaluation.analysis import Analysis, analyse, hits_from_json, hits_to_json
 from rcnnkit.evaluation.coco import area_matches, coco_metrics
 from rcnnkit.evaluation.comparison import compare, read_evaluated
@@ -19,7 +20,7 @@ from rcnnkit.tables import comparison_table
 from tests.evaluation.made import made, without_ties
 
 
-def analysed(detections: list[Detections], dataset) -> Analysis:  # type: ignore[no-untyped-def]
+def analysed(detections: list[Detections], dataset: Dataset) -> Analysis:
     result = judge([Found(dict(enumerate(detections)), [1.0])], dataset)
     return analyse(result, dataset, probabilities=True, min_score=0.5)
 

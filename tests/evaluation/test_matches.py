@@ -109,7 +109,7 @@ def test_a_picture_that_counts_twice_is_two_pictures() -> None:
     detections, dataset = made(1, pictures=12)
     detections = without_ties(detections)  # so that the copies of a detection follow each other
     times = np.array([0, 1, 2, 3, 1, 1, 0, 2, 1, 1, 1, 0])
-    order = np.repeat(np.arange(12), times)
+    order = np.repeat(np.arange(12), times).tolist()
     records = [replace(dataset.records[i], id=f"p{number}") for number, i in enumerate(order)]
     drawn = matched([detections[i] for i in order], replace(dataset, records=records))
     weighted = matched(detections, dataset).hits().ap(weights=times.astype(float))

@@ -23,7 +23,7 @@ def run(tmp_path: Path, analysis: Analysis) -> Path:
     folder = tmp_path / 'run <script>"'
     folder.mkdir()
     pictures = RunPage(folder, 100)
-    lines = [
+    lines: list[dict[str, float | None]] = [
         {"iteration": i, "loss": 2 / i, "head_loss": 1 / i, "lr": 0.1, "images_per_second": 7.0, "seconds": 60.0 * i}
         for i in range(10, 60, 10)
     ]
