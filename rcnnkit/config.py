@@ -38,6 +38,12 @@ class Settings(DetectorSettings):
         ):
             if given and self.alternating.enabled:
                 raise ValueError(f"{name} = true is what steps of alternating training set themselves; leave it away")
+        for name, without in (
+            ("alternating.enabled", self.alternating.enabled),
+            ("train.rpn_only", self.train.rpn_only),
+        ):
+            if self.rpn.box_gradient and without:
+                raise ValueError(f"rpn.box_gradient = true is for joint training, not for {name} = true; leave one out")
         if self.train.freeze_backbone and self.model.kind == "rcnn":
             raise ValueError("train.freeze_backbone = true is not for R-CNN; rcnn.fine_tune = false leaves it as it is")
         by_steps = self.alternating.enabled or self.model.kind == "rcnn"

@@ -9,4 +9,6 @@ OCCLUDED = 8  # copies of a picture, each with a square before it
 EXPORTED: Final = "onnx"  # the format of exported files
 OPSET = 18  # of exported ONNX files: the oldest with all operators
 CHANNELS = 16  # that a sheet shows
+LOOKS = 40  # windows that a sheet shows
+ATTACK: Final = "fgsm"  # the fastest way to adversarial pictures
 FORMAT: Final = "auto"  # of a data set: recognised

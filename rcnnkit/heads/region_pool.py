@@ -51,7 +51,7 @@ class RegionPool(nn.Module):
         """The same of rows (R, 5): picture, x1, y1, x2, y2. Tensors alone, so that R stays open in an export."""
         if len(self.strides) == 1:
             return self._pool(features[0], rois, self.strides[0])
-        level = self.level(rois[:, 1:])
+        level = self.level(rois[:, 1:].detach())
         rows_of_map = [torch.where(level == i)[0] for i in range(len(self.strides))]
         maps = features[: len(self.strides)]  # there may be one more, for the RPN alone
         pooled = (self._pool(f, rois[rows], s) for f, rows, s in zip(maps, rows_of_map, self.strides, strict=True))
