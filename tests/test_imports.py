@@ -30,7 +30,7 @@ TIERS = [
     ["inference"],
     ["weights"],
     ["about", "compression", "drawing/", "data/", "evaluation/", "exporting/", "importing/"],
-    ["checking/"],
+    ["attacks/", "checking/"],
     ["detecting", "tables", "terminal"],
     ["training.schedule", "training.windows"],
     ["training.features"],

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from rcnnkit import __version__
+from rcnnkit.cli.attack import attack
 from rcnnkit.cli.benchmark import benchmark
 from rcnnkit.cli.check import check
 from rcnnkit.cli.compress import compress
@@ -58,6 +59,7 @@ app.command()(settings)
 app.command()(check)
 app.command()(evaluate)
 app.command()(detect)
+app.command()(attack)
 app.command("import")(import_)
 app.command()(export)
 app.command(cls=Command)(info)
