@@ -3,9 +3,10 @@
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
-from rcnnkit.attacks.dense import _targets, dense_adversary
+from rcnnkit.attacks.dense import _logits, _targets, dense_adversary
 from rcnnkit.attacks.victim import Victim
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.kinds import build
@@ -38,19 +39,21 @@ def test_targets_are_dense_and_every_class_has_another_one(tiny: dict[str, dict[
         assert attacked.detector.rpn.settings.nms_iou == 0.7  # type: ignore[union-attr]
 
 
-def test_fewer_targets_are_called_right_with_a_wide_ball(tiny: dict[str, dict[str, Any]]) -> None:
+def test_fewer_targets_are_called_right_with_a_wide_ball(
+    tiny: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rcnnkit.attacks.dense.STEP", 5.0)
     attacked = victim(tiny, 3, 60)
     targets = _targets(attacked, attacked.images(attacked.clean))
     assert targets is not None
     boxes, labels, _ = targets
-    from rcnnkit.attacks.dense import _logits
 
     def right(pixels: torch.Tensor) -> int:
         with torch.no_grad():
             return int((_logits(attacked.detector, attacked.images(pixels), boxes).argmax(1) == labels).sum())  # type: ignore[arg-type]
 
     attacked.generator.manual_seed(0)
-    changed = dense_adversary(attacked, 40)
+    changed = dense_adversary(attacked, 8)
     assert right(changed) < right(attacked.clean)
     assert (changed - attacked.clean).abs().max() <= 60
 
