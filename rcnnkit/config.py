@@ -36,6 +36,9 @@ class Settings(DetectorSettings):
         for name, is_set in (("train.rpn_only", rpn_only), ("train.freeze_backbone", self.train.freeze_backbone)):
             if is_set and alternating:
                 raise ValueError(f"{name} = true is set by the steps of alternating training themselves; leave it out")
+        for name, is_set in (("alternating.enabled", alternating), ("train.rpn_only", rpn_only)):
+            if self.rpn.box_gradient and is_set:
+                raise ValueError(f"rpn.box_gradient = true is for joint training, not for {name} = true; leave one out")
         in_stages = self.model.kind == "rcnn"
         if self.train.freeze_backbone and in_stages:
             raise ValueError("train.freeze_backbone = true is not for R-CNN; set rcnn.fine_tune = false instead")

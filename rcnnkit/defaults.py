@@ -12,4 +12,6 @@ EXACT: Final = "float32"  # the precision of exported files
 MAX_AP_LOSS = 0.005  # of exported files in fewer bits
 OPSET = 18  # of exported ONNX files: the oldest with all operators
 CHANNELS = 16  # that a sheet shows
+LOOKS = 40  # windows that a sheet shows
+ATTACK: Final = "fgsm"  # the fastest way to adversarial pictures
 FORMAT: Final = "auto"  # of a data set: recognised

@@ -7,6 +7,7 @@ import math
 from rich.console import Group
 from rich.table import Table
 
+from rcnnkit.attacks.attack import Attacked
 from rcnnkit.checking.check import Checked
 from rcnnkit.checking.findings import SEVERITIES, by_kind
 from rcnnkit.evaluation.accuracy import Accuracy
@@ -133,6 +134,21 @@ def coverage_table(result: Coverage) -> Table:
             table.add_row(objects, f"{first:,}", _number(there_are, 0), *values)
             objects = ""
         table.add_section()
+    return table
+
+
+def attack_table(result: Attacked) -> Table:
+    """A row for each version of the pictures, in percent; the shares are of objects, and the last of detections."""
+    title = f"{result.method}, at most {count(result.eps, 'grey level')}, %"
+    caption = f"shares: of detections that score {result.min_score:g} or more"
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("pictures")
+    for column in ("largest change", "AP", "AP50", "vanished", "changed class", "invented"):
+        table.add_column(column, justify="right")
+    names = {"clean": "as they are", "random": "random signs", "attacked": "attacked"}
+    for version, each in result.versions.items():
+        shares = (each.outcomes.vanished, each.outcomes.renamed, each.outcomes.invented)
+        table.add_row(names[version], str(each.largest), *map(percent, (each.ap, each.ap50, *shares)))
     return table
 
 

@@ -80,6 +80,11 @@ nms_iou = 0.3
 max_detections = 7
 min_side = 1
 
+[transformer]
+kind = "affine"
+hidden = 16
+localisation_lr = 0.5
+
 [classifier]
 resize = 72
 crop = 64
@@ -512,6 +517,7 @@ def test_everything_survives_writing_and_reading(tmp_path: Path) -> None:
         for name in type(getattr(settings, section)).model_fields:
             if f"{section}.{name}" in LEFT_OUT or (section, name) in (
                 ("head", "svms"),
+                ("rpn", "box_gradient"),
                 ("head", "convs"),
                 ("train", "epochs"),
                 ("data", "val_share"),
@@ -529,6 +535,13 @@ def test_convolutions_in_the_head_go_with_a_pyramid(file: Path) -> None:
     assert read_settings(file, ["head.convs=4"]).head.convs == 4
     assert 'head.convs = 4 goes with model.neck = "fpn", not "c4"' in complaint(file, "head.convs=4", "model.neck=c4")
     assert "head.convs = 4 has no layers to split" in complaint(file, "head.convs=4", "head.fc6_rank=5")
+
+
+@pytest.mark.parametrize("key", sorted(LEFT_OUT))
+def test_a_gradient_of_boxes_is_for_joint_training(file: Path, key: str) -> None:
+    assert read_settings(file, ["rpn.box_gradient=true", "model.pool=roi_align"]).rpn.box_gradient
+    said = complaint(file, "rpn.box_gradient=true", "model.pool=roi_align", f"{key}=true")
+    assert f"rpn.box_gradient = true is for joint training, not for {key} = true; leave one out" in said
 
 
 @pytest.mark.parametrize("key", sorted(LEFT_OUT))

@@ -21,6 +21,8 @@ from rcnnkit import weights
 from rcnnkit.backbones.names import ARCHITECTURES
 from rcnnkit.config import Settings
 from rcnnkit.config_files import check_settings, read_settings
+from rcnnkit.data.coco import write_coco
+from rcnnkit.data.records import Dataset, Record
 from rcnnkit.detecting import DetectedFile
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
@@ -329,6 +331,12 @@ def desk(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     detector(windows | {"rcnn": {"size": 32, "context": 4}}, folder / "runs/rcnn/best.safetensors")
     classes = {"model": {"backbone": "resnet18", "norm": "batch", "kind": "classifier"}}
     detector(classes, folder / "runs/classifier/best.safetensors")
+    (folder / "annotated" / "images").mkdir(parents=True)
+    shutil.copy(picture, folder / "annotated" / "images" / "blood.jpg")
+    objects = Targets(torch.tensor([[9.0, 9, 40, 40]]), torch.tensor([1]))
+    record = Record(1, folder / "annotated" / "images" / "blood.jpg", (96, 96), objects)
+    cells = Dataset("cells", [record], ["RBC", "WBC"], [1, 2])
+    write_coco(cells, folder / "annotated" / "annotations" / "instances_test.json")
     store = Store.create(folder / "proposals" / "cells", "selective-search", {})
     store.write("BloodImage_00001", Proposals(torch.tensor([[1.0, 2, 30, 40]]), torch.ones(1)), (480, 640))
     return folder

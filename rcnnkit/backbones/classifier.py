@@ -78,6 +78,7 @@ class Classifier(Model):
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.transformer: nn.Module = nn.Identity()  # or a `SpatialTransformer` of the pixels
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
         self.score_layer = nn.Linear(backbone.widths["fc7"], len(self.class_names))
         nn.init.normal_(self.score_layer.weight, std=0.01)
@@ -122,7 +123,7 @@ class Classifier(Model):
 
     def logits(self, pixels: Tensor) -> Tensor:
         """(N, 3, S, S) normalised → (N, K) float32, before the softmax."""
-        return self.score_layer(self.backbone(pixels)["fc7"]).float()
+        return self.score_layer(self.backbone(self.transformer(pixels))["fc7"]).float()
 
     def losses(self, pixels: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """`class`: log loss of pixels (N, 3, S, S) with labels (N,). Nothing is drawn.

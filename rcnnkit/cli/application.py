@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from rcnnkit import __version__
+from rcnnkit.cli.attack import attack
 from rcnnkit.cli.benchmark import benchmark
 from rcnnkit.cli.check import check
 from rcnnkit.cli.compare import compare
@@ -61,6 +62,7 @@ app.command()(check)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(detect)
+app.command()(attack)
 app.command("import")(import_)
 app.command()(export)
 app.command()(serve)

@@ -99,7 +99,7 @@ class FastRCNN(Detector):
         return self.in_pictures(kept, images)
 
     def score_proposals(self, images: ImageBatch) -> Tensor:
-        return self.head.score(self.head.layers(self.regions(images, images.proposals)).float())
+        return self.head.score(self.head.class_features(self.regions(images, images.proposals)))
 
     def regions(self, images: ImageBatch, proposals: Sequence[Proposals]) -> Tensor:
         """What `detect` sees of proposals that are known already, in the frame of `images.pixels`."""

@@ -14,7 +14,7 @@ from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.images import Preprocessing
 from rcnnkit.matching import Generators
 from rcnnkit.proposals.rpn import RPN
-from rcnnkit.structures import Detections, ImageBatch, LossSum, Targets, means
+from rcnnkit.structures import Detections, ImageBatch, LossSum, Proposals, Targets, means
 
 
 class FasterRCNN(Detector):
@@ -103,6 +103,10 @@ class FasterRCNN(Detector):
         kept = self.head.detect(regions, proposals, images.sizes)  # boxes (N, 4), scores (N,) and classes (N,) of each
         return self.in_pictures(kept, images)
 
+    def regions(self, images: ImageBatch, proposals: Sequence[Proposals]) -> Tensor:
+        """What the head sees of boxes that are known already, (R, C, s, s), in the frame of `images.pixels`."""
+        return self.pool(self.backbone(images.pixels), proposals)
+
     def score_proposals(self, images: ImageBatch) -> Tensor:
-        regions = self.pool(self.backbone(images.pixels), images.proposals)
-        return self.head.score(self.head.layers(regions).float())
+        regions = self.regions(images, images.proposals)
+        return self.head.score(self.head.class_features(regions))

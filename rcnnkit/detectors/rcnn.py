@@ -120,6 +120,7 @@ class RCNN(Detector):
     ) -> None:
         super().__init__()
         self.backbone, self.settings = backbone, settings
+        self.transformer: nn.Module = nn.Identity()  # or a `SpatialTransformer` of the windows
         self.preprocessing = preprocessing.model_copy(update={"divisor": 1})  # windows are cut from unpadded pictures
         self.proposer, self.train_count, self.count = proposal_method(proposals), proposals.train_count, proposals.count
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
@@ -171,7 +172,7 @@ class RCNN(Detector):
 
     def window_loss_sums(self, windows: Tensor, labels: Tensor) -> dict[str, LossSum]:
         """`class`: log loss over K classes and background, of windows (R, 3, S, S) with labels (R,)."""
-        logits = self.score_layer(self.backbone(windows)["fc7"]).float()
+        logits = self.score_layer(self.backbone(self.transformer(windows))["fc7"]).float()
         return {"class": LossSum(F.cross_entropy(logits, labels, reduction="sum"), len(labels))}
 
     def label(self, matched: Tensor, targets: Targets) -> Tensor:
@@ -209,8 +210,18 @@ class RCNN(Detector):
         )
 
     def compute_features(self, picture: Tensor, boxes: Tensor) -> dict[str, Tensor]:
-        """{layer: (R, D) float32} of regions (R, 4) of a picture (3, h, w): all that detecting needs."""
-        parts = [self.backbone(self.warp(picture, part), self.last_layer) for part in boxes.split(self.settings.batch)]
+        """{layer: (R, D) float32} of regions (R, 4) of a picture (3, h, w): all that detecting needs.
+
+        With a spatial transformer, pool5 is of the windows as they were cut: boxes are regressed from it, and stay in
+        their frame.
+        """
+        parts = []
+        for part in boxes.split(self.settings.batch):
+            windows = self.warp(picture, part)
+            features = self.backbone(self.transformer(windows), self.last_layer)
+            if not isinstance(self.transformer, nn.Identity) and self.settings.box_regression:
+                features |= {"pool5": self.backbone(windows, "pool5")["pool5"]}
+            parts.append(features)
         return {name: torch.cat([part[name].float() for part in parts]) for name in parts[0]}
 
     def score(self, features: dict[str, Tensor]) -> Tensor:

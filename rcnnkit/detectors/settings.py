@@ -9,6 +9,7 @@ from pydantic import ValidationError, model_validator
 from rcnnkit.backbones.architecture import NetworkSettings
 from rcnnkit.backbones.classifier import ClassifierSettings
 from rcnnkit.backbones.names import architecture
+from rcnnkit.backbones.spatial_transformer import TransformerSettings
 from rcnnkit.detectors.rcnn import RCNNSettings
 from rcnnkit.heads.box_head import HeadSettings
 from rcnnkit.heads.region_pool import PoolSettings
@@ -74,6 +75,7 @@ class DetectorSettings(Section):
     head: HeadSettings = HeadSettings()
     rcnn: RCNNSettings = RCNNSettings()
     classifier: ClassifierSettings = ClassifierSettings()
+    transformer: TransformerSettings = TransformerSettings()
     input: Preprocessing = Preprocessing()
 
     @model_validator(mode="before")
@@ -114,6 +116,15 @@ class DetectorSettings(Section):
         return self
 
     @model_validator(mode="after")
+    def _boxes_have_a_gradient(self) -> Self:
+        if self.rpn.box_gradient and (self.model.kind != "faster_rcnn" or self.model.pool != "roi_align"):
+            raise ValueError(
+                'rpn.box_gradient = true goes with model.kind = "faster_rcnn" and model.pool = "roi_align", not'
+                f' "{self.model.kind}" and "{self.model.pool}"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _convolutions_have_a_pyramid(self) -> Self:
         if self.head.convs and self.model.neck != "fpn":
             raise ValueError(f'head.convs = {self.head.convs} goes with model.neck = "fpn", not "{self.model.neck}"')
@@ -131,6 +142,11 @@ class DetectorSettings(Section):
             raise ValueError(f'rcnn.layer = "fc6" is not in {name}, which has "pool5" and "fc7"')
         if size < network.smallest:
             raise ValueError(f"rcnn.size = {size} is less than the {network.smallest} pixels that {name} can look at")
+        if self.transformer.kind != "none" and self.rcnn.layer == "pool5" and self.rcnn.box_regression:
+            raise ValueError(
+                'rcnn.layer = "pool5" does not go with a transformer: boxes are regressed from pool5 of what is not'
+                ' transformed; set rcnn.layer = "fc7", or rcnn.box_regression = false'
+            )
         if 2 * context >= size:
             raise ValueError(f"rcnn.context = {context} leaves nothing of a window of rcnn.size = {size} pixels")
         return self

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import rcnnkit
+from rcnnkit.backbones.spatial_transformer import SpatialTransformer
 from rcnnkit.data.records import Dataset
 from rcnnkit.defaults import EXACT, EXPORTED, MAX_AP_LOSS, OPSET
 from rcnnkit.detectors.detector import Detector
@@ -117,6 +118,10 @@ def export(
         raise ValueError(
             "a detector that only detects cannot be exported; give the one that it was made from, such as"
             " rcnnkit.load(file, for_training=True)"
+        )
+    if any(isinstance(part, SpatialTransformer) for part in detector.modules()):
+        raise ValueError(
+            'a detector with a spatial transformer cannot be exported; train one with transformer.kind = "none"'
         )
     check_runtime(kind.suffix)
     own = copy.deepcopy(detector).to("cpu").eval().requires_grad_(False)

@@ -101,6 +101,7 @@ class BoxHead(nn.Module):
     ) -> None:
         super().__init__()
         self.layers = layers
+        self.transformer: nn.Module = nn.Identity()  # or a `SpatialTransformer` of what classes are told from
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
         self.score_layer = nn.Linear(width, self.num_classes + 1 + settings.unnamed)
         self.delta_layer = nn.Linear(width, 4 * (1 if settings.class_agnostic else self.num_classes))
@@ -125,8 +126,19 @@ class BoxHead(nn.Module):
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (R, K + 1 + unnamed) and deltas (R, K or 1, 4), float32, of regions (R, C, s, s)."""
-        hidden = self.layers(regions).float()
-        return self.score_layer(hidden).float(), self._regress(hidden)
+        of_classes, of_boxes = self._features(regions)
+        return self.score_layer(of_classes).float(), self._regress(of_boxes)
+
+    def class_features(self, regions: Tensor) -> Tensor:
+        """(R, width) float32: what classes are told from."""
+        return self.layers(self.transformer(regions)).float()
+
+    def _features(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """What classes and what boxes are told from: the same, unless a transformer turns what classes see. A box that
+        was told from that would be in another frame."""
+        of_boxes = self.layers(regions).float()
+        same = isinstance(self.transformer, nn.Identity)
+        return (of_boxes if same else self.class_features(regions)), of_boxes
 
     def _regress(self, hidden: Tensor) -> Tensor:
         return self.delta_layer(hidden).float().unflatten(1, (-1, 4))
@@ -176,7 +188,6 @@ class BoxHead(nn.Module):
         self.target_mean.copy_(torch.where(known, mean, 0))
         self.target_std.copy_(torch.where(known, std, 1))
 
-    @torch.no_grad()
     def sample(
         self,
         proposals: Sequence[Proposals],
@@ -186,8 +197,8 @@ class BoxHead(nn.Module):
         """The regions to learn from: proposals and the objects themselves, sampled.
 
         Returns:
-            The sampled proposals of each image; labels (R,) int64, K for background;
-            goals (R, 4), the normalised deltas to the matched object, 0 for background.
+            The sampled proposals of each image, with the gradient that they came with; labels (R,) int64, K for
+            background; goals (R, 4), the normalised deltas to the matched object, 0 for background.
         """
         sampled, labels, goals = [], [], []
         each = each_generator(generators, len(targets))
@@ -197,28 +208,36 @@ class BoxHead(nn.Module):
                 torch.cat([proposal.boxes, objects]),
                 torch.cat([proposal.scores, proposal.scores.new_ones(len(objects))]),
             )
-            matched = match(
-                proposal.boxes,
-                target,
-                self.settings.foreground_iou,
-                self.settings.background_iou,
-                background_low=self.settings.background_low,
-            )
-            rows = sample(matched, self.settings.samples, self.settings.foreground_share, generator)
-            proposal, matched = proposal[rows], matched[rows]
-            foreground = matched >= 0
-            label = torch.full_like(matched, self.num_classes)
-            label[foreground] = target.labels[matched[foreground]]
-            goal = torch.zeros_like(proposal.boxes)
-            deltas = encode(target.boxes[matched[foreground]], proposal.boxes[foreground], self.settings.delta_weights)
-            if self.settings.measured_targets:
-                column = self._column(label[foreground])
-                deltas = (deltas - self.target_mean[column]) / self.target_std[column]
-            goal[foreground] = deltas
-            sampled.append(proposal)
+            with torch.no_grad():  # a target that came with a gradient would run after its box
+                rows, label, goal = self._assign(proposal.boxes, target, generator)
+            sampled.append(proposal[rows])
             labels.append(label)
             goals.append(goal)
         return sampled, torch.cat(labels), torch.cat(goals)
+
+    def _assign(
+        self, boxes: Tensor, targets: Targets, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Which of (N, 4) boxes of one image are learnt from, (R,), with their labels (R,) and goals (R, 4)."""
+        matched = match(
+            boxes,
+            targets,
+            self.settings.foreground_iou,
+            self.settings.background_iou,
+            background_low=self.settings.background_low,
+        )
+        rows = sample(matched, self.settings.samples, self.settings.foreground_share, generator)
+        boxes, matched = boxes[rows], matched[rows]
+        foreground = matched >= 0
+        label = torch.full_like(matched, self.num_classes)
+        label[foreground] = targets.labels[matched[foreground]]
+        goal = torch.zeros_like(boxes)
+        deltas = encode(targets.boxes[matched[foreground]], boxes[foreground], self.settings.delta_weights)
+        if self.settings.measured_targets:
+            column = self._column(label[foreground])
+            deltas = (deltas - self.target_mean[column]) / self.target_std[column]
+        goal[foreground] = deltas
+        return rows, label, goal
 
     def losses(self, regions: Tensor, labels: Tensor, goals: Tensor) -> dict[str, Tensor]:
         """`class` (log loss) and `box` (smooth L1), both divided by the number of regions (equation 1, λ = 1)."""
@@ -239,11 +258,11 @@ class BoxHead(nn.Module):
 
     def predict(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (R, K) and deltas (R, K or 1, 4) of regions (R, C, s, s), float32, as `suppress` takes them."""
-        hidden = self.layers(regions).float()
-        deltas = self._regress(hidden)
+        of_classes, of_boxes = self._features(regions)
+        deltas = self._regress(of_boxes)
         if self.settings.measured_targets:
             deltas = deltas * self.target_std + self.target_mean
-        return self.score(hidden), deltas
+        return self.score(of_classes), deltas
 
     def detect(self, regions: Tensor, proposals: Sequence[Proposals], sizes: Sequence[Size]) -> list[Kept]:
         """What is found in each image, in the frame of the network's pixels.

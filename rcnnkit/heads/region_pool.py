@@ -53,7 +53,7 @@ class RegionPool(nn.Module):
         """The same of rows (R, 5): picture, x1, y1, x2, y2. Tensors alone, so that R stays open in an export."""
         if len(self.strides) == 1:
             return self._pool(features[0], rois, self.strides[0])
-        level = self.level(rois[:, 1:])
+        level = self.level(rois[:, 1:].detach())
         if fixed_sizes.are_wanted(rois) and not torch.is_grad_enabled():
             by_map = zip(features, self.strides, strict=False)  # there may be one map more, for the RPN alone
             return sum_in_place(self._pool(f, only(rois, level == i), s) for i, (f, s) in enumerate(by_map))

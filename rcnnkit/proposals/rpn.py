@@ -63,6 +63,10 @@ class RPNSettings(MatchSettings):
     """How anchors are placed. torchvision: their corners are rounded to whole pixels, and they lie picture size ÷ map
     size apart. detectron2: corners are not rounded, and anchors lie one stride apart."""
 
+    box_gradient: bool = False
+    """The head's losses also move the proposals that it sees: exact joint training (Faster R-CNN 3.2, iii). false: the
+    paper's approximate joint training. Only with `model.pool = "roi_align"`, as RoI pooling has no such gradient."""
+
     def sizes(self, strides: Sequence[int]) -> list[list[float]]:
         """`anchor_sizes`, or what stands for them, for maps of these strides.
 
@@ -163,8 +167,9 @@ class RPN(nn.Module):
                 `rcnnkit.fixed_sizes`.
         """
         logits, deltas = self(features)
-        anchors = self.place_anchors(images, features)
-        return self._proposals(anchors, logits, deltas, images.sizes, keep or self.keep, fixed)
+        with torch.no_grad():
+            anchors = self.place_anchors(images, features)
+            return self._proposals(anchors, logits, deltas, images.sizes, keep or self.keep, fixed)
 
     def losses(
         self,
@@ -175,7 +180,9 @@ class RPN(nn.Module):
     ) -> tuple[dict[str, Tensor], list[Proposals]]:
         """The losses `rpn_objectness` and `rpn_box`, and the proposals to train the next stage with.
 
-        Proposals carry no gradient: the paper's approximate joint training (3.2).
+        Proposals carry a gradient with `settings.box_gradient` alone: exact joint training (3.2, iii). Which ones they
+        are counts as fixed, and so does what the next stage is to make of them. Otherwise training is the paper's
+        approximate one.
         """
         sums, proposals = self.loss_sums(images, features, targets, generators)
         return means(sums), proposals
@@ -190,7 +197,9 @@ class RPN(nn.Module):
         """What `losses` divides by the number of sampled anchors, and the same proposals."""
         logits, deltas = self(features)
         anchors = self.place_anchors(images, features)
-        proposals = self._proposals(anchors, logits, deltas, images.sizes, self.train_keep)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.settings.box_gradient):
+            fixed = [each.detach() for each in logits]
+            proposals = self._proposals(anchors, fixed, deltas, images.sizes, self.train_keep)
 
         boxes = torch.cat(anchors)  # (N, 4), of all maps
         sampled_logits, labels, sampled_deltas, goals = [], [], [], []
@@ -209,7 +218,6 @@ class RPN(nn.Module):
         box = F.smooth_l1_loss(torch.cat(sampled_deltas), torch.cat(goals), beta=self.settings.beta, reduction="sum")
         return {"rpn_objectness": LossSum(objectness, count), "rpn_box": LossSum(box, count)}, proposals
 
-    @torch.no_grad()
     def _proposals(
         self,
         anchors: Sequence[Tensor],

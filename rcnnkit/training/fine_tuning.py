@@ -18,7 +18,7 @@ from rcnnkit.images import Preprocessing
 from rcnnkit.matching import BACKGROUND, match
 from rcnnkit.structures import LossSum
 from rcnnkit.training.gradient import seed_of
-from rcnnkit.training.optimizers import Part
+from rcnnkit.training.optimizers import Part, transformer_parts
 from rcnnkit.training.run import Run
 from rcnnkit.training.schedule import STATED_BATCH, learning_rate
 from rcnnkit.training.task import Task
@@ -51,7 +51,7 @@ class FineTuning(Task[Dataset]):
             (self.model.backbone, self.options.backbone_lr),
             (self.model.score_layer, self.run.settings.rcnn.classifier_lr),
         ]
-        return [(list(layer.parameters()), factor) for layer, factor in layers]
+        return [(list(layer.parameters()), factor) for layer, factor in layers] + transformer_parts(self.model)
 
     def learning_rate(self, iteration: int) -> float:
         """Stated for a batch of windows: it is not scaled with a number of pictures."""

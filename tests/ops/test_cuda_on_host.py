@@ -280,6 +280,44 @@ def test_roi_align(kernels: ctypes.CDLL, kind: str, channels_last: bool, ratio: 
         np.testing.assert_allclose(found, gradient, atol=10 * TOLERANCES["float32"], rtol=0)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("ratio", "aligned"), [(2, False), (0, True), (0, False), (3, True)])
+def test_roi_align_boxes(kernels: ctypes.CDLL, kind: str, channels_last: bool, ratio: int, aligned: bool) -> None:
+    bins, scale, step = (3, 4), 0.5, 1e-6
+    rois = ROIS + np.random.default_rng(2).uniform(-0.4, 0.4, 5) * [0, 1, 1, 1, 1]  # no sample on a cell's centre
+    input, grad = maps(0, kind), maps(1, kind, (len(rois), CHANNELS, *bins))
+    expected = np.zeros((len(rois), 5))
+    for r in np.flatnonzero(IS_THERE):
+        sides = [[rois[r, 2], rois[r, 4], bins[0], HEIGHT], [rois[r, 1], rois[r, 3], bins[1], WIDTH]]
+
+        def value(rows: list, columns: list, r: int = r) -> float:
+            weights = [
+                align_weights(low, high, scale, n, cells, ratio, aligned) for low, high, n, cells in (rows, columns)
+            ]
+            return float((weights[0] @ input[int(rois[r, 0])].astype(float) @ weights[1].T * grad[r]).sum())
+
+        for axis, side in np.ndindex(2, 2):  # the map is linear between two cells, and so is the value
+            moved = [list(each) for each in sides]
+            moved[axis][side] += step
+            expected[r, 1 + 2 * side + (1 - axis)] = (value(*moved) - value(*sides)) / step
+    found = np.full(rois.shape, np.nan, computed_in(kind))
+    input, grad = (laid_out(stored(values, kind), channels_last) for values in (input, grad))
+    regions = rois.astype(computed_in(kind))
+    kernels.roi_align_boxes(
+        KINDS[kind],
+        *as_map(grad),
+        *as_map(input),
+        pointer(regions),
+        ctypes.c_double(scale),
+        ratio,
+        aligned,
+        pointer(found),
+    )
+    assert np.abs(expected).max() > 0.5
+    np.testing.assert_allclose(found, expected, atol=1e-6 if kind == "float64" else 2e-4, rtol=1e-5)
+
+
 def pool_cells(low: float, high: float, scale: float, bins: int, cells: int, number: Any) -> list[range]:
     """RoI pooling along one axis, in the type of the kernel: the cells of each bin."""
     limit = 2**28  # a corner so far out moves no bin onto the map

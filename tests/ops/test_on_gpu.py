@@ -57,6 +57,24 @@ def test_values_and_gradients_are_the_cpus(name, layout, dtype):
         torch.testing.assert_close(mine, expected, rtol=tolerance, atol=tolerance * 4)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["roi_align", "roi_align, adaptive"])
+def test_gradients_of_boxes_are_the_cpus(name, layout, dtype):
+    random = generator()
+    feature = torch.randn(2, 37, 20, 24, generator=random).to(dtype).contiguous(memory_format=layout)
+    rois = torch.cat([random_rois(40, 2, random), torch.tensor([[1.0, *box] for box in NASTY_BOXES])])
+    results = []
+    for device in ("cpu", "cuda"):
+        leaf = rois.to(device).requires_grad_()
+        found = REGION_OPS[name](feature.to(device), leaf)
+        grad = torch.randn(found.shape, generator=generator(1)).to(found)
+        grads = [torch.autograd.grad(found, leaf, grad, retain_graph=True)[0] for _ in range(2)]
+        assert grads[0].equal(grads[1])
+        results.append(grads[0].cpu())
+    torch.testing.assert_close(results[1], results[0], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 500, 5000])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_suppression_is_the_cpus(count, dtype):

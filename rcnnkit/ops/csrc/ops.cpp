@@ -14,6 +14,9 @@ STABLE_TORCH_LIBRARY(rcnnkit, m) {
       " SymInt height, SymInt width, int sampling_ratio, bool aligned, bool channels_last,"
       " bool deterministic) -> Tensor");
   m.def(
+      "roi_align_backward_boxes(Tensor grad, Tensor input, Tensor rois, float spatial_scale, int sampling_ratio,"
+      " bool aligned) -> Tensor");
+  m.def(
       "roi_pool(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width,"
       " bool with_argmax) -> (Tensor, Tensor)");
   m.def(

@@ -91,6 +91,15 @@ void roi_align_backward(int kind, const void* grad, const int64_t* grad_dims, co
   });
 }
 
+void roi_align_boxes(int kind, const void* grad, const int64_t* grad_dims, const void* input,
+                     const int64_t* input_dims, const void* rois, double scale, int ratio, bool aligned, void* into) {
+  dispatch(kind, [&]<class S, class T>(S, T) {
+    launch({2}, kBoxThreads, rcnnkit::roi_align_boxes<S, T>, map_of<const S>(grad, grad_dims),
+           map_of<const S>(input, input_dims), static_cast<const T*>(rois), AlignOptions<T>{T(scale), ratio, aligned},
+           static_cast<T*>(into));
+  });
+}
+
 void roi_pool(int kind, const void* input, const int64_t* input_dims, const void* rois, double scale, void* output,
               const int64_t* output_dims, int32_t* argmax) {
   dispatch(kind, [&]<class S, class T>(S, T) {
@@ -218,6 +227,10 @@ void check_regions(bool channels_last) {
     for (bool aligned : {false, true}) {
       roi_align(0, input.data(), input_dims.numbers, rois.data(), 0.7, ratio, aligned, output.data(),
                 output_dims.numbers);
+      std::vector<float> sides(rois.size(), NAN);
+      roi_align_boxes(0, grad.data(), output_dims.numbers, input.data(), input_dims.numbers, rois.data(), 0.7, ratio,
+                      aligned, sides.data());
+      for (float side : sides) expect(std::isfinite(side), "roi_align_boxes");
       compare("roi_align", [&](bool deterministic, float* sums) {
         roi_align_backward(0, grad.data(), output_dims.numbers, rois.data(), 0.7, ratio, aligned, deterministic, sums,
                            input_dims.numbers);
