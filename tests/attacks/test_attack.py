@@ -42,7 +42,7 @@ def detector(names: Any, **sections: Any) -> Detector:
 
 
 SLIDING = {"model": {"kind": "fast_rcnn"}, "proposals": {"method": "sliding_windows", "count": 10}}
-SOFTMAX = SLIDING | {"model": {"kind": "rcnn"}, "rcnn": {"scores": "softmax", "size": 95, "samples": 8}}
+SOFTMAX = SLIDING | {"model": {"kind": "rcnn"}, "rcnn": {"scorer": "softmax", "size": 95, "samples": 8}}
 
 
 @pytest.mark.parametrize(
