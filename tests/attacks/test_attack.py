@@ -104,8 +104,9 @@ def test_what_cannot_be_attacked(data: Dataset, tmp_path: Path) -> None:
         (model, none, {}, "none has no pictures; there is nothing to attack"),
     ]
     for victim, pictures, options, words in cases:
+        given: dict[str, Any] = {"method": "fgsm", "eps": 2} | options
         with pytest.raises(ValueError, match=words.replace("(", r"\(")):
-            attack(victim, pictures, tmp_path / "out", **({"method": "fgsm", "eps": 2} | options))
+            attack(victim, pictures, tmp_path / "out", **given)
         assert not (tmp_path / "out").exists()
     with pytest.raises(FileExistsError, match="full is not an empty folder"):
         attack(model, data, tmp_path / "full", method="fgsm", eps=2)

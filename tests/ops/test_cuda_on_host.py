@@ -291,7 +291,7 @@ def test_roi_align_boxes(kernels: ctypes.CDLL, kind: str, channels_last: bool, r
     for r in np.flatnonzero(IS_THERE):
         sides = [[rois[r, 2], rois[r, 4], bins[0], HEIGHT], [rois[r, 1], rois[r, 3], bins[1], WIDTH]]
 
-        def value(rows: list, columns: list, r: int = r) -> float:
+        def value(rows: list, columns: list, r: Any = r) -> float:
             weights = [
                 align_weights(low, high, scale, n, cells, ratio, aligned) for low, high, n, cells in (rows, columns)
             ]
@@ -300,7 +300,7 @@ def test_roi_align_boxes(kernels: ctypes.CDLL, kind: str, channels_last: bool, r
         for axis, side in np.ndindex(2, 2):  # the map is linear between two cells, and so is the value
             moved = [list(each) for each in sides]
             moved[axis][side] += step
-            expected[r, 1 + 2 * side + (1 - axis)] = (value(*moved) - value(*sides)) / step
+            expected[r, 1 + 2 * side + (1 - axis)] = (value(moved[0], moved[1]) - value(sides[0], sides[1])) / step
     found = np.full(rois.shape, np.nan, computed_in(kind))
     input, grad = (laid_out(stored(values, kind), channels_last) for values in (input, grad))
     regions = rois.astype(computed_in(kind))

@@ -264,7 +264,12 @@ def test_the_map_is_kept_only_for_boxes_that_ask():
     random = generator(5)
     feature, rois = torch.randn(1, 4, 9, 9, generator=random, requires_grad=True), random_rois(3, 1, random)
     kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+
+    def keep(tensor):
+        kept.append(tensor.shape)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         ops.roi_align(feature, rois, 2, 0.1)
         assert kept == [rois.shape]
         ops.roi_align(feature, rois.requires_grad_(), 2, 0.1)
