@@ -140,7 +140,7 @@ def detector_rows(folder: Path, variant: str, seed: int, iterations: int) -> dic
     quiet = Console(quiet=True)
     start = train(check_settings(settings, "the tool"), folder / f"classifier-{variant}-{seed}", console=quiet)
     held = read_class_folders(crops, "val", skip_bad=False)
-    right = evaluate_classifier(load_classifier(start, "cpu"), held, batch_size=128).top1
+    right = evaluate_classifier(load_classifier(start, "cpu"), held, batch_size=128, precision="float32").top1
     settings = {
         "model": common["model"] | {"kind": "rcnn"},
         "transformer": common["transformer"],
