@@ -64,6 +64,12 @@ def covered(boxes: Tensor, others: Tensor) -> Tensor:
     return torch.where(shared > 0, shared / area(boxes)[:, None], 0)
 
 
+def placed(values: Sequence[float], like: Tensor) -> Tensor:
+    """These numbers on the device of `like`, in its type. A GPU that is at work is not waited for, as by
+    `Tensor.new_tensor`."""
+    return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
+
+
 def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, 4) boxes cut to a picture of `size` (height, width)."""
     height, width = size
@@ -71,15 +77,21 @@ def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], dim=1)
 
 
+def clip_each(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """(B, …, 4) boxes cut to B pictures of `sizes` (B, 2), each (height, width), of the boxes' type."""
+    most = torch.cat([sizes, sizes], 1).flip(1)  # (B, 4): width, height, width, height
+    return torch.minimum(boxes.clamp(min=0), most.reshape(-1, *([1] * (boxes.ndim - 2)), 4))
+
+
 def scale(boxes: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
     """(N, 4) boxes of a picture of size `old` (height, width), after it was resized to `new`."""
     y, x = new[0] / old[0], new[1] / old[1]
-    return boxes * boxes.new_tensor([x, y, x, y])
+    return boxes * placed([x, y, x, y], boxes)
 
 
 def is_large(boxes: Tensor, min_side: float) -> Tensor:
-    """(N,) bool: both sides are at least `min_side` pixels."""
-    return ((boxes[:, 2:] - boxes[:, :2]) >= min_side).all(dim=1)
+    """(…) bool of (…, 4) boxes: both sides are at least `min_side` pixels."""
+    return ((boxes[..., 2:] - boxes[..., :2]) >= min_side).all(dim=-1)
 
 
 def encode(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = UNWEIGHTED) -> Tensor:
@@ -106,7 +118,7 @@ def encode(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = UNWEIGHTED
     size, anchor_size = boxes[:, 2:] - boxes[:, :2], anchors[:, 2:] - anchors[:, :2]
     shift = (boxes[:, :2] + size / 2) - (anchors[:, :2] + anchor_size / 2)
     deltas = torch.cat([shift / anchor_size, (size / anchor_size).log()], dim=1)
-    return deltas * deltas.new_tensor(weights)
+    return deltas * placed(weights, deltas)
 
 
 def decode(deltas: Tensor, anchors: Tensor, weights: Sequence[float] = UNWEIGHTED) -> Tensor:
@@ -125,7 +137,7 @@ def decode(deltas: Tensor, anchors: Tensor, weights: Sequence[float] = UNWEIGHTE
     """
     anchors = anchors.reshape(anchors.shape[0], *([1] * (deltas.ndim - 2)), 4)
     anchor_size = anchors[..., 2:] - anchors[..., :2]
-    deltas = deltas / deltas.new_tensor(weights)
+    deltas = deltas / placed(weights, deltas)
     centre = deltas[..., :2] * anchor_size + (anchors[..., :2] + anchor_size / 2)
     half = deltas[..., 2:].clamp(max=MAX_LOG_SCALE).exp() * anchor_size / 2
     return torch.cat([centre - half, centre + half], dim=-1)

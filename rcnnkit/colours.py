@@ -19,7 +19,7 @@ HUES: tuple[Colour, ...] = (
 def class_colour(label: int) -> Colour:
     """RGB, 0-255, of a class: always the same for a label; 21 colours, then from the start again.
 
-    Seven hues, then each of them darker, then lighter. More cannot be told apart at a glance;
+    Seven hues, then each of them darker, then lighter. More cannot be distinguished at a glance;
     the name beside the box does the rest.
     """
     shade, hue = divmod(label % (3 * len(HUES)), len(HUES))

@@ -33,7 +33,7 @@ def compress(path: Path | str, ranks: Mapping[str, int], out: Path | str) -> tup
     Args:
         path: the weights file; left as it is.
         ranks: of "fc6", "fc7" or both; the paper takes 1024 and 256 for VGG16. What it costs in accuracy,
-            `rcnnkit evaluate` tells.
+            `rcnnkit evaluate` shows.
         out: the new weights file, which must not be there yet.
 
     Returns:

@@ -56,6 +56,9 @@ def read_settings(file: Path, overrides: Sequence[str] = ()) -> Settings:
         raise SettingsError(f"{file} is not UTF-8 text ({error}); save it as UTF-8") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{file} is not TOML: {error}") from None
+    for old, section in Settings.renamed.items():
+        if old in values and section not in values:  # both are an error, which is found below
+            values[section] = values.pop(old)
     _rebase(values, file)
     changed = override(values, overrides, str(file))
     return check_settings(values, str(file), changed)
@@ -71,15 +74,16 @@ def override(values: dict[str, Any], overrides: Sequence[str], source: str) -> s
         SettingsError: one is not of that form.
     """
     changed: set[str] = set()
-    for each in overrides:
+    for assignment in overrides:
         try:
-            each.encode()
+            assignment.encode()
         except UnicodeEncodeError:  # a path of other bytes
-            raise SettingsError(f"{each} is not UTF-8, as the run's settings.toml has to be; rename it") from None
-        key, equals, text = each.partition("=")
+            raise SettingsError(f"{assignment} is not UTF-8, as the run's settings.toml has to be; rename it") from None
+        key, equals, text = assignment.partition("=")
         section, _, name = key.strip().partition(".")
+        section = Settings.renamed.get(section, section)
         if not (equals and section and name) or "." in name:
-            raise SettingsError(f"{each!r} is not of the form section.key=value, such as train.batch=8")
+            raise SettingsError(f"{assignment!r} is not of the form section.key=value, such as train.batch=8")
         if not isinstance(values.setdefault(section, {}), dict):
             raise SettingsError(f"{source}: {section} must be a section, [{section}]")
         renamed = _renamed(section)
@@ -97,15 +101,15 @@ def override(values: dict[str, Any], overrides: Sequence[str], source: str) -> s
 def _rebase(values: dict[str, Any], file: Path) -> None:
     """Turn paths that are relative to a settings file into paths from the current folder."""
     for section, name in PATHS:
-        given = values[section].get(name) if isinstance(values.get(section), dict) else None
-        if not isinstance(given, str) or not given or Path(given).is_absolute():
+        value = values[section].get(name) if isinstance(values.get(section), dict) else None
+        if not isinstance(value, str) or not value or Path(value).is_absolute():
             continue
-        path = _tidy(file.parent / given)
-        if not is_there(path) and is_there(Path(given)):  # where earlier versions looked, also from the folders of runs
+        path = _tidy(file.parent / value)
+        if not is_there(path) and is_there(Path(value)):  # where earlier versions looked, also from the folders of runs
             log.warning(
-                '%s: %s.%s = "%s" is not beside this file, but in the current folder, where it is read from; paths in a'
-                " settings file are relative to that file",
-                *(file, section, name, given),
+                '%s: %s.%s = "%s" was found in the current folder, not beside this file, and is read from there; write'
+                " paths in a settings file relative to that file",
+                *(file, section, name, value),
             )
         else:
             values[section][name] = str(path)
@@ -121,7 +125,7 @@ def _not_a_folder(folder: Path) -> str:
     """What to do instead of naming a folder where settings are read from."""
     if (folder / "settings.toml").is_file():
         return (
-            f"{folder} is the folder of a run; to go on with it: rcnnkit train {folder / 'settings.toml'}"
+            f"{folder} is the folder of a run; to continue it: rcnnkit train {folder / 'settings.toml'}"
             f" train.resume={folder}"
         )
     return (

@@ -14,7 +14,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from rcnnkit.backbones.fpn import Lateral
 from rcnnkit.backbones.two_fc import TwoFC
 from rcnnkit.heads.convs_fc import ConvsFC
-from rcnnkit.ops.conv2d import LANES, conv2d, conv2d_weights, multiplies_in_tiles
+from rcnnkit.ops.conv2d import LANES, conv2d, conv2d_weights, multiplies_in_tiles, padded
 from rcnnkit.ops.conv3x3 import conv3x3, winograd_weights
 from rcnnkit.ops.max_pool2d import max_pool2d
 
@@ -52,9 +52,8 @@ class Convolution(nn.Module):
             weight, self.stride, self.padding = weight[:, :, None, None], 1, 0
         self.outputs, _, *size = weight.shape
         self.size = (size[0], size[1])
-        more = -self.outputs % LANES
-        weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, more))
-        self.weight, self.bias = conv2d_weights(weight, dtype), F.pad(bias.float(), (0, more))
+        weight = padded(weight, -4, LANES)
+        self.weight, self.bias = conv2d_weights(weight, dtype), padded(bias.float(), -1, LANES)
         small = (self.size, self.stride, self.padding, weight.shape[1] % LANES) == ((3, 3), 1, 1, 0)
         fast = dtype == torch.bfloat16 and multiplies_in_tiles()  # four times the products cost less than transforming
         self.coefficients = winograd_weights(weight, dtype) if small and not fast else None

@@ -17,7 +17,7 @@ from rcnnkit.data.records import Dataset
 from rcnnkit.detectors.kinds import DETECTORS
 from rcnnkit.drawing import draw
 from rcnnkit.evaluation.report import Evaluation, evaluate
-from rcnnkit.files import is_free
+from rcnnkit.files import check_free
 from rcnnkit.proposals import selective_search
 from rcnnkit.proposals.recall import coverage
 from rcnnkit.tables import evaluation_table
@@ -27,7 +27,7 @@ from rcnnkit.training.log import write_evaluation
 from rcnnkit.training.train import train
 from rcnnkit.weights import load, pick_device
 
-TRAINING_PICTURES = 512
+TRAINING_PICTURES, VALIDATION_PICTURES = 512, 64
 SHOWN = 8  # pictures with detections
 CLOSE = 0.01  # AP50 that makes no difference in use
 MIN_SIDE = 8  # pixels of the proposals; the digits are small
@@ -51,7 +51,7 @@ def settings_for(name: str, out: Path, device: str, init: Path | None = None) ->
         "model": {"kind": name.replace("-", "_"), "backbone": "resnet18", "norm": "batch"},
         "proposals": {"folder": str(out / "proposals"), "min_side": MIN_SIDE},
         "data": {"root": str(out / "data"), "val": ""},  # evaluated below
-        "augment": {"flip": 0.0},  # a mirrored 2 is no 2
+        "augment": {"flip": 0.0},  # a mirrored 2 is not a 2
         "train": {
             "schedule": "cosine",
             "warmup": 100,
@@ -100,11 +100,10 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
     began, console = time.perf_counter(), safe(console)
     if only is not None and only not in DETECTORS:
         raise ValueError(f"--only {only} is not one of {', '.join(DETECTORS)}")
-    if not is_free(out):
-        raise FileExistsError(f"{out} is not empty; choose another --out, nothing is overwritten")
+    check_free(out)
     pick_device(device)  # before there is anything in the folder
     console.print(f"Drawing handwritten digits into {out}/data, as Pascal VOC and as COCO data")
-    write_digits(out / "data", train=TRAINING_PICTURES)
+    write_digits(out / "data", train=TRAINING_PICTURES, val=VALIDATION_PICTURES)
     held_out = read_data(out / "data", "val")
     outcomes: dict[str, Outcome] = {}
     for name, title in DETECTORS.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -13,6 +14,7 @@ from pathlib import Path
 import cv2
 
 from rcnnkit.data.checks import pictures_in
+from rcnnkit.data.image_ids import Ids, ids_of
 from rcnnkit.defaults import BATCH
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.drawing import draw, save_picture
@@ -37,6 +39,13 @@ class DetectedFile:
     drawn: Path | None = None  # the new picture, with boxes
     error: Exception | None = None  # why one of these is missing
 
+    def summary(self, min_score: float) -> str:
+        """What was found from this score on, for people: "street.jpg: 2 car, 1 dog"."""
+        names = self.detections.above(min_score).names if self.detections is not None else ()
+        counts = ", ".join(f"{number} {name}" for name, number in Counter(names).items())
+        as_png = f"; drawn in {self.drawn}" if self.drawn and self.drawn.suffix != ".jpg" else ""
+        return f"{self.path}: {counts or f'nothing that scores {min_score:g}'}{as_png}"
+
 
 def detect_files(
     detector: Detector,
@@ -45,6 +54,7 @@ def detect_files(
     *,
     min_score: float | None = None,
     batch: int = BATCH,
+    image_ids: Ids | None = None,
     report: Callable[[DetectedFile], object] | None = None,
 ) -> list[DetectedFile]:
     """Detections in picture files and in folders of them, and their sub-folders.
@@ -58,6 +68,7 @@ def detect_files(
             format with each picture's path as its image_id; None writes nothing.
         min_score: boxes are drawn from this score on; by default `detector.min_score`.
         batch: pictures at a time.
+        image_ids: file name → what to write as image_id in place of the path, as `read_image_ids` gives it.
         report: is called with each picture when it is done; by default errors are logged.
 
     Returns:
@@ -68,7 +79,7 @@ def detect_files(
         FileNotFoundError: a folder has no picture.
         OSError: there is no room left for the results.
         RuntimeError: the detector is in training mode.
-        ValueError: `batch` is below 1.
+        ValueError: `batch` is below 1, or a picture is not among `image_ids`.
     """
     if batch < 1:
         raise ValueError(f"batch = {batch}; give 1 or more pictures at a time")
@@ -76,6 +87,7 @@ def detect_files(
     paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
     out = None if out is None else Path(out)
     pictures = list(dict.fromkeys(pictures_in(paths, out)))
+    ids = dict(zip(pictures, map(str, pictures) if image_ids is None else ids_of(pictures, image_ids), strict=True))
     places = {} if out is None else _places(pictures, out, [path for path in paths if path.is_dir()])
     least, report = detector.min_score if min_score is None else min_score, report or _log
     done: list[DetectedFile] = []
@@ -90,9 +102,9 @@ def detect_files(
                 done.append(picture)
             report(done[-1])
     finally:  # also of what a Ctrl-C leaves undone
-        searched = [(str(each.path), each.detections) for each in done if each.detections is not None]
+        searched = [(ids[each.path], each.detections) for each in done if each.detections is not None]
         if out and searched:  # else a corrected call shall find nothing in its way
-            results = [entry for path, detections in searched for entry in detections.to_coco(path)]
+            results = [entry for image_id, detections in searched for entry in detections.to_coco(image_id)]
             with whole(out / RESULTS) as half:
                 half.write_text(json.dumps(results), encoding="utf-8")
     return done
@@ -140,11 +152,11 @@ def _search(detector: Detector, paths: Sequence[Path], batch: int) -> Iterator[t
                 said = isinstance(error, OSError | ValueError)  # by name
                 errors[path] = error if said else RuntimeError(f"{path}: {_reason(error)}")
         try:
-            found = dict(zip(arrays, detector(list(arrays.values())), strict=True))
+            answers = dict(zip(arrays, detector(list(arrays.values())), strict=True))
         except FAILURES:
-            found = {}  # one of them may be at fault: each alone
+            answers = {}  # one of them may be at fault: each alone
         for path in some:
-            detections = found.get(path)
+            detections = answers.get(path)
             if path in arrays and detections is None:
                 try:
                     detections = detector(arrays[path])

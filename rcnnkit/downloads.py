@@ -44,8 +44,8 @@ def fetch(weights: WeightsEnum) -> Path:
                 torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=hash_of(weights))
         except (OSError, RuntimeError) as error:  # torch's own of a wrong hash
             raise OSError(
-                f"{weights} cannot be downloaded from {weights.url} ({error}); fetch that file where there is a"
-                f" network, and put it into {path.parent}"
+                f"{weights} cannot be downloaded from {weights.url} ({error}); download that file on a machine"
+                f" with a network, and put it into {path.parent}"
             ) from None
     if not (found := sha256(path)).startswith(hash_of(weights)):
         raise OSError(

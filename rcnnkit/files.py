@@ -1,8 +1,9 @@
-"""Files: that nothing is in the way of new ones, that they appear whole or not at all, and what tells their bytes."""
+"""Files: that nothing is in the way of new ones, that they appear atomically, and a digest of their bytes."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -64,6 +66,12 @@ def is_free(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
+def check_free(folder: Path) -> None:
+    """Raise FileExistsError unless new files can have the folder to themselves; for before anything is computed."""
+    if not is_free(folder):
+        raise FileExistsError(f"{folder} is not an empty folder; choose another, nothing is overwritten")
+
+
 def free_folder(wanted: Path) -> Path:
     """`wanted`, or `wanted`-2, -3, …: the first that holds nothing yet."""
     folders = chain([wanted], (wanted.with_name(f"{wanted.name}-{number}") for number in count(2)))
@@ -93,6 +101,12 @@ def whole(path: Path) -> Iterator[Path]:
         raise OSError(f"{path} cannot be written ({reason}); fix that, or choose another folder") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a plain value as JSON for people to read. Raises as `whole`."""
+    with whole(path) as half:
+        half.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 def remove_halves(folder: Path, *, alone: bool = False) -> None:

@@ -229,7 +229,7 @@ class Preprocessing(Section):
     """Pixels of a picture's shorter side after resizing, unless the longer one would exceed `long_side`. 800 is
     torchvision's and detectron2's, the papers have 600 (Fast R-CNN 5.2). 0: as it is."""
     long_side: Annotated[int, Field(gt=0)] = 1333
-    """The most pixels of the longer side; the papers have 1000."""
+    """The most pixels that the longer side may have; the papers have 1000."""
     scales: tuple[Annotated[int, Field(gt=0)], ...] = ()
     """Several shorter sides, pixels: training draws one for each picture, and Fast R-CNN detects at all of them (Fast
     R-CNN 2.4). Empty: `short_side` alone."""
@@ -239,7 +239,7 @@ class Preprocessing(Section):
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     """Standard deviation of the pixels, red, green, blue, each in units of [0, 1]; they are divided by it."""
     divisor: Annotated[int, Field(gt=0)] = 64
-    """The padded sides of a batch are multiples of so many pixels, so that the cells of the coarsest map keep their
+    """The padded sides of a batch are multiples of this many pixels, so that the cells of the coarsest map keep their
     places."""
     resizing: Literal["opencv", "torchvision", "detectron2"] = "opencv"
     """Whose bilinear rule pictures of 8 bits are resized by. opencv: on 8 bits, sides rounded down. torchvision: on
@@ -283,7 +283,7 @@ class Preprocessing(Section):
         return height, width
 
     def _normalise(self, unit: Tensor) -> Tensor:
-        mean, std = (torch.tensor(v, device=unit.device)[:, None, None] for v in (self.mean, self.std))
+        mean, std = (torch.tensor(v).to(unit.device, non_blocking=True)[:, None, None] for v in (self.mean, self.std))
         return (unit - mean) / std
 
     def check_normalised(self, low: float, high: float, fix: str) -> None:

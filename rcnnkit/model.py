@@ -25,6 +25,7 @@ class Model(nn.Module):
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     origin: Mapping[str, str] | None = None  # of weights from elsewhere: their source, licence, url, sha256
+    takes_proposals = False  # the call does, made beforehand
     only_detects = False  # made by `rcnnkit.inference.prepare`, as `rcnnkit.load` does
 
     @property

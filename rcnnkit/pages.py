@@ -36,10 +36,13 @@ th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); tex
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
 th:first-child, td:first-child { white-space: normal; min-width: 6.5rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17.5rem), 1fr)); gap: 1rem; }
+.plots > * { max-width: 28rem; }
+.even { table-layout: fixed; min-width: 0; width: 100%; max-width: 28rem; }
 svg { width: 100%; height: auto; font: 11px system-ui, sans-serif; fill: currentColor; }
 figure { margin: 0; } figcaption { font-size: .8rem; color: var(--soft); }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 9.5rem), 1fr)); gap: .7rem;
   margin: 0 0 1.2rem; }
+.wide { grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); }
 .pictures img { display: block; width: 100%; height: auto; border-radius: .25rem; }
 details { margin: .5rem 0; padding: .5rem .7rem; background: var(--plate); border-radius: .5rem; }
 summary { cursor: pointer; } details ul { margin: .4rem 0; padding-left: 1.2rem; font-size: .88rem; }
@@ -54,16 +57,17 @@ h1, li, summary, figcaption, .card { overflow-wrap: anywhere; }
   figure, tr, .card, .name, .bar, .plots, section { break-inside: avoid; }
   .scroll { overflow: visible; } table { font-size: 7.5pt; } th, td { padding-right: .4rem; white-space: normal; }
   .pictures, .cards { grid-template-columns: repeat(4, 1fr); } .plots { grid-template-columns: repeat(3, 1fr); }
+  .wide { grid-template-columns: repeat(2, 1fr); }
 }
 """
 
 
-def whole_page(title: str, parts: Iterable[str]) -> str:
-    """A page of these parts, each of which is HTML; empty ones are left out."""
+def whole_page(title: str, parts: Iterable[str], head: str = "") -> str:
+    """A page of these parts, each of which is HTML; empty ones are left out. `head` is HTML, too."""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{text(title)}</title><style>{STYLE}</style></head>\n"
+        f"<title>{text(title)}</title>{head}<style>{STYLE}</style></head>\n"
         f"<body>{chr(10).join(filter(None, parts))}\n</body></html>\n"
     )
 

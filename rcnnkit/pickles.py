@@ -92,7 +92,7 @@ class _Dtype(_Standin):
             what = (
                 f"{self.order}{self.code}" if isinstance(self.order, str) and isinstance(self.code, str) else "things"
             )
-            raise ValueError(f"it holds an array of {what[:20]}, which are no numbers")
+            raise ValueError(f"it holds an array of {what[:20]}, which are not numbers")
         return np.dtype(self.order + self.code)
 
 
@@ -174,7 +174,7 @@ def _array(data: Any, dtype: _Dtype, shape: Any, fortran: Any) -> np.ndarray:
     real = dtype.real()
     # Checked before it is printed or multiplied: it may be anything.
     if len(shape) > DIMENSIONS or not all(isinstance(n, int) and 0 <= n < 2**63 for n in shape):
-        raise ValueError("it holds an array whose shape is none")
+        raise ValueError("it holds an array without a valid shape")
     if math.prod(shape) * real.itemsize != len(data):
         raise ValueError(f"it holds an array of shape {shape} that does not fit its {len(data)} bytes")
     return np.ndarray(shape, real, data, order="F" if fortran else "C")
@@ -214,7 +214,7 @@ class _Plain:
         if isinstance(value, np.ndarray):
             return value, 1 + value.nbytes, 0
         if not isinstance(value, dict | list | tuple):
-            raise ValueError("it holds something that is no number, text, array or container")
+            raise ValueError("it holds something that is not a number, text, array or container")
         if depth > DEEPEST:  # a circle, for one
             return None, 1, 1
         if isinstance(value, list | tuple) and set(map(type, value)) <= {int, float}:  # most of what is large

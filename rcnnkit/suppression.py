@@ -36,7 +36,7 @@ def suppress(
 ) -> Kept:
     """The best boxes of one picture: threshold → decode → clip → drop small ones → NMS → the best `most`.
 
-    The candidates have any shape S, such as (R,) or (R, K).
+    The candidates have any shape S, such as (R,) or (R, K). The boxes that are left have the gradient of their deltas.
 
     Args:
         boxes: (…, 4) xyxy where they start from, in the frame of the network's pixels; broadcast to (*S, 4).
@@ -58,5 +58,5 @@ def suppress(
     boxes = clip(boxes if deltas is None else decode(deltas, boxes, weights), size)
     large = is_large(boxes, min_side)
     boxes, scores, groups = boxes[large], scores[large], groups[large]
-    kept = batched_nms(boxes, scores, groups, nms_iou)[: most or None]
+    kept = batched_nms(boxes.detach(), scores.detach(), groups, nms_iou)[: most or None]
     return Kept(boxes[kept], scores[kept], groups[kept])

@@ -7,13 +7,20 @@ import math
 from rich.console import Group
 from rich.table import Table
 
+from rcnnkit.attacks.attack import Attacked
 from rcnnkit.checking.check import Checked
 from rcnnkit.checking.findings import SEVERITIES, by_kind
 from rcnnkit.evaluation.accuracy import Accuracy
 from rcnnkit.evaluation.coco import NUMBERS, UNCAPPED
+from rcnnkit.evaluation.comparison import Comparison, Difference
 from rcnnkit.evaluation.report import Evaluation
 from rcnnkit.proposals.recall import SELECTIONS, Coverage
 from rcnnkit.text import count
+
+
+def result_table(result: Evaluation | Accuracy) -> Group | Table:
+    """What `rcnnkit evaluate` prints."""
+    return accuracy_table(result) if isinstance(result, Accuracy) else evaluation_table(result)
 
 
 def evaluation_table(result: Evaluation) -> Group:
@@ -67,6 +74,37 @@ def coco_table(result: Evaluation) -> Table:
     return table
 
 
+def comparison_table(result: Comparison, shown: int = 10) -> Group:
+    """The numbers and classes of both in percent, the difference in points, and the pictures where they differ most."""
+    table = Table(title=f"{result.first.dataset}: the second beside the first, %", title_justify="left")
+    table.add_column("", overflow="fold")
+    for column in ("first", "second", "difference", "95 % range", "p"):
+        table.add_column(column, justify="right")
+
+    def add(each: Difference) -> None:
+        low, high = (f"{100 * value:+.1f}" for value in each.interval)
+        known = not math.isnan(each.difference)
+        cells = [f"{100 * each.difference:+.1f}", f"{low} – {high}"] if known else ["–", "–"]
+        chance = "" if math.isnan(each.chance) else f"{each.chance:.3f}"
+        table.add_row(each.name, percent(each.first), percent(each.second), *cells, chance)
+
+    for each in result.numbers:
+        add(each)
+    table.add_section()
+    for each in sorted(
+        result.classes, key=lambda each: -abs(each.difference if each.difference == each.difference else 0)
+    ):
+        add(each)
+    lines: list[Table | str] = [table, "", result.verdict]
+    if result.pictures:
+        lines.append(f"they differ most in these pictures ({len(result.pictures):,} in all):")
+        for i, change in result.pictures[:shown]:
+            which = "second" if change > 0 else "first"
+            fewer = count(abs(change), "fewer mistake")
+            lines.append(f"  {result.first.pictures[i]['file']}: the {which} makes {fewer}")
+    return Group(*lines)
+
+
 def accuracy_table(result: Accuracy) -> Table:
     """One row per class, then the mean of these, then all pictures."""
     table = Table(title=f"{result.dataset}: accuracy, %", title_justify="left")
@@ -99,6 +137,21 @@ def coverage_table(result: Coverage) -> Table:
     return table
 
 
+def attack_table(result: Attacked) -> Table:
+    """A row for each version of the pictures, in percent; the shares are of objects, and the last of detections."""
+    title = f"{result.method}, at most {count(result.eps, 'grey level')}, %"
+    caption = f"shares: of detections that score {result.min_score:g} or more"
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("pictures")
+    for column in ("largest change", "AP", "AP50", "vanished", "changed class", "invented"):
+        table.add_column(column, justify="right")
+    names = {"clean": "as they are", "random": "random signs", "attacked": "attacked"}
+    for version, each in result.versions.items():
+        shares = (each.outcomes.vanished, each.outcomes.renamed, each.outcomes.invented)
+        table.add_row(names[version], str(each.largest), *map(percent, (each.ap, each.ap50, *shares)))
+    return table
+
+
 def percent(value: float) -> str:
     return "–" if math.isnan(value) else f"{100 * value:.1f}"
 
@@ -118,12 +171,12 @@ def checked_table(checked: Checked, shown: int = 3) -> Group:
         classes = len(objects.dataset.class_names)
         table.add_row(split, *(f"{number:,}" for number in (len(objects.dataset), empty, len(objects), classes)))
     lines: list[Table | str] = [table]
-    for found in by_kind(checked.findings):
-        kind = found[0].kind
-        lines += ["", f"{kind.severity}: {kind.title} ({len(found):,}, {kind.name})"]
-        lines += [f"  {finding}" for finding in found[:shown]]
-        if len(found) > shown:
-            lines.append(f"  … and {len(found) - shown:,} more")
+    for findings in by_kind(checked.findings):
+        kind = findings[0].kind
+        lines += ["", f"{kind.severity}: {kind.title} ({len(findings):,}, {kind.name})"]
+        lines += [f"  {finding}" for finding in findings[:shown]]
+        if len(findings) > shown:
+            lines.append(f"  … and {len(findings) - shown:,} more")
         lines.append(f"  {kind.fix}")
     totals = ", ".join(count(checked.count(severity), severity) for severity in SEVERITIES)
     return Group(*lines, "", totals)

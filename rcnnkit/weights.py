@@ -146,14 +146,14 @@ def _built(settings: str, class_names: tuple[str, ...]) -> dict[str, Tensor]:
 
 def _differences(one: Mapping[str, Tensor], first: str, other: Mapping[str, Tensor], second: str) -> str:
     """Which tensors of two detectors are not alike in name, shape or type; "" where all are."""
-    told = [f"{name} is in {first} alone" for name in one if name not in other]
-    told += [f"{name} is in {second} alone" for name in other if name not in one]
-    told += [
+    lines = [f"{name} is in {first} alone" for name in one if name not in other]
+    lines += [f"{name} is in {second} alone" for name in other if name not in one]
+    lines += [
         f"{name} is {_kind(one[name])} in {first} and {_kind(other[name])} in {second}"
         for name in one
         if name in other and _kind(one[name]) != _kind(other[name])
     ]
-    return ", ".join(told[:2]) + (f", and {len(told) - 2} other tensors" if len(told) > 2 else "")
+    return ", ".join(lines[:2]) + (f", and {len(lines) - 2} other tensors" if len(lines) > 2 else "")
 
 
 def _kind(tensor: Tensor) -> str:
@@ -218,7 +218,7 @@ def load(
             `into` is another detector than the file's, or missing where the file has no settings.
     """
     if max_detections is not None and (type(max_detections) is not int or max_detections < 0):
-        raise ValueError(f"max_detections is {max_detections!r}; give a whole number from 1 on, or 0 for no limit")
+        raise ValueError(f"max_detections is {max_detections!r}; give a whole number of 1 or more, or 0 for no limit")
     if for_training and precision != PRECISION:
         raise ValueError(
             f"precision={precision!r} is for detecting, and for_training=True gives float32 weights; leave one of them"
@@ -270,12 +270,13 @@ def _fill(detector: Detector, about: dict[str, Any], tensors: dict[str, Tensor],
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} does not describe its detector (it has no {error}); save it again") from None
     weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(TRAINING)}
-    told = [
+    differences = [
         f"{name} {other} in the detector and {one} in the file" for name, (one, other) in pairs.items() if one != other
     ]
-    told += filter(None, [_differences(detector.state_dict(), "the detector", weights, "the file")])
-    if told:
-        raise ValueError(f"{path} holds another detector than `into`: {'; '.join(told)}; build it as it was saved")
+    differences += filter(None, [_differences(detector.state_dict(), "the detector", weights, "the file")])
+    if differences:
+        listed = "; ".join(differences)
+        raise ValueError(f"{path} holds another detector than `into`: {listed}; build it as it was saved")
     detector.load_state_dict(weights)
     detector.origin = about.get("origin")
     return detector

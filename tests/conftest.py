@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # tests beside each other, also in processes of their own: one thread each
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests run in parallel, also in processes of their own: one thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest

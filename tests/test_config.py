@@ -59,7 +59,7 @@ background_iou = 0.2
 samples = 64
 foreground_share = 0.3
 beta = 1.0
-anchors = "detectron2"
+anchor_layout = "detectron2"
 
 [head]
 hidden = 48
@@ -80,6 +80,11 @@ nms_iou = 0.3
 max_detections = 7
 min_side = 1
 
+[transformer]
+kind = "affine"
+hidden = 16
+localisation_lr = 0.5
+
 [classifier]
 resize = 72
 crop = 64
@@ -92,7 +97,7 @@ size = 64
 context = 4
 square = true
 layer = "pool5"
-scores = "softmax"
+scorer = "softmax"
 box_regression = false
 fine_tune = false
 samples = 20
@@ -115,7 +120,7 @@ score_threshold = -0.5
 nms_iou = 0.4
 max_detections = 50
 
-[features]
+[feature_store]
 folder = "somewhere"
 disk_gb = 1.5
 memory_gb = 0
@@ -343,7 +348,7 @@ def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
     written = tmp_path / "settings.toml"
     written.touch()
     assert complaint(tmp_path) == (
-        f"{tmp_path} is the folder of a run; to go on with it: rcnnkit train {written} train.resume={tmp_path}"
+        f"{tmp_path} is the folder of a run; to continue it: rcnnkit train {written} train.resume={tmp_path}"
     )
 
 
@@ -435,7 +440,7 @@ CLASSIFIER = "model.kind=classifier"
     [
         (["classifier.area=[0.5, 0.1]"], "classifier.area = [0.5, 0.1] goes from large to small"),
         (["classifier.area=[0, 1]"], "classifier.area.0 = 0: input should be greater than 0"),
-        (["classifier.crop=300"], "classifier.crop = 300 is more than resize = 256 leaves of a picture"),
+        (["classifier.crop=300"], "classifier.crop = 300 is larger than resize = 256; set crop lower"),
         (["classifier.crop=32", "model.backbone=alexnet"], "classifier.crop = 32 is less than the 63 pixels"),
         (["input.short_side=256"], "input.short_side is a detector's; a classifier has classifier.resize"),
         (["augment.scale=[1, 2]"], "augment.scale is for pictures with boxes"),
@@ -514,6 +519,7 @@ def test_everything_survives_writing_and_reading(tmp_path: Path) -> None:
         for name in type(getattr(settings, section)).model_fields:
             if f"{section}.{name}" in LEFT_OUT or (section, name) in (
                 ("head", "svms"),
+                ("rpn", "box_gradient"),
                 ("head", "convs"),
                 ("train", "epochs"),
                 ("data", "val_share"),
@@ -531,6 +537,13 @@ def test_convolutions_in_the_head_go_with_a_pyramid(file: Path) -> None:
     assert read_settings(file, ["head.convs=4"]).head.convs == 4
     assert 'head.convs = 4 goes with model.neck = "fpn", not "c4"' in complaint(file, "head.convs=4", "model.neck=c4")
     assert "head.convs = 4 has no layers to split" in complaint(file, "head.convs=4", "head.fc6_rank=5")
+
+
+@pytest.mark.parametrize("key", sorted(LEFT_OUT))
+def test_a_gradient_of_boxes_is_for_joint_training(file: Path, key: str) -> None:
+    assert read_settings(file, ["rpn.box_gradient=true", "model.pool=roi_align"]).rpn.box_gradient
+    said = complaint(file, "rpn.box_gradient=true", "model.pool=roi_align", f"{key}=true")
+    assert f"rpn.box_gradient = true is for joint training, not for {key} = true; leave one out" in said
 
 
 @pytest.mark.parametrize("key", sorted(LEFT_OUT))
@@ -556,7 +569,7 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.
     elsewhere.mkdir()
     file.write_text(
         '[data]\nroot = "../data"\nimages = "/pictures"\n[train]\ninit = "start.safetensors"\n'
-        '[proposals]\nfolder = "kept"\n[features]\nfolder = "kept too"\n'
+        '[proposals]\nfolder = "kept"\n[feature_store]\nfolder = "kept too"\n'
     )
     monkeypatch.chdir(tmp_path)
     near = Path("project/settings")
@@ -566,7 +579,7 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.
         assert read.data.root == base.parent / "data"
         assert read.data.images == Path("/pictures")
         assert read.train.init == base / "start.safetensors"
-        assert (read.proposals.folder, read.features.folder) == (base / "kept", base / "kept too")
+        assert (read.proposals.folder, read.feature_store.folder) == (base / "kept", base / "kept too")
         assert read.train.resume == Path("runs/one")  # of the command line: relative to the current folder
     write_settings(read, elsewhere / "settings.toml")
     monkeypatch.chdir(elsewhere)  # a run goes on wherever it is started
@@ -594,8 +607,8 @@ def test_paths_of_earlier_versions_are_found_in_the_current_folder(
     monkeypatch.chdir(tmp_path)
     assert read_settings(file).data.root == Path("cells")
     assert caplog.messages == [
-        f'{file}: data.root = "cells" is not beside this file, but in the current folder, where it is read from; paths'
-        " in a settings file are relative to that file"
+        f'{file}: data.root = "cells" was found in the current folder, not beside this file, and is read from there;'
+        " write paths in a settings file relative to that file"
     ]
     (tmp_path / "runs" / "cells").mkdir()
     assert read_settings(file).data.root == tmp_path / "runs" / "cells"
@@ -650,6 +663,24 @@ def test_learning_rates_go_by_their_old_names_too(tmp_path: Path) -> None:
     assert complaint(file, "train.lr=fast").startswith("the command line: train.lr_for_16 = 'fast': ")
     file.write_text('[data]\nroot = "here"\n[train]\nlr = 0.5\nlr_for_16 = 0.5\n')
     assert complaint(file) == (f"{file}: train.lr_for_16 and lr, its old name, are both given; keep lr_for_16")
+
+
+def test_a_section_and_its_settings_go_by_their_old_names_too(tmp_path: Path) -> None:
+    file = tmp_path / "old.toml"
+    old = '[data]\nroot = "d"\n[features]\nfolder = "kept"\n[rpn]\nanchors = "detectron2"\n[rcnn]\nscores = "softmax"\n'
+    file.write_text(old)
+    read = read_settings(file)
+    assert read.feature_store.folder == tmp_path / "kept"  # relative to the file, as by the new name
+    assert (read.rpn.anchor_layout, read.rcnn.scorer) == ("detectron2", "softmax")
+    write_settings(read, tmp_path / "new.toml")
+    assert read_settings(tmp_path / "new.toml") == read
+    for section in ("features", "feature_store"):
+        for path in (file, tmp_path / "new.toml"):
+            assert read_settings(path, [f"{section}.disk_gb=3"]).feature_store.disk_gb == 3
+    assert complaint(file, "features.disk_gb=-3").startswith("the command line: feature_store.disk_gb = -3: ")
+    assert check_settings({"data": {"root": "d"}, "features": {"disk_gb": 3}}, "a.toml").feature_store.disk_gb == 3
+    file.write_text(f"{old}[feature_store]\ndisk_gb = 3\n")
+    assert complaint(file) == f"{file}: feature_store and features, its old name, are both given; keep feature_store"
 
 
 def test_every_kind_is_in_the_table() -> None:

@@ -15,7 +15,7 @@ from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.backbones.names import ARCHITECTURES
 from rcnnkit.backbones.timm import TimmArchitecture
 from rcnnkit.detectors.detector import Detector, with_proposals
-from rcnnkit.detectors.kinds import build
+from rcnnkit.detectors.kinds import KINDS, build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.inference import prepare
 from rcnnkit.structures import Detections, Proposals, Targets
@@ -26,6 +26,7 @@ NETWORKS = [*{re.sub(r"\d+$", "", name): name for name in reversed(ARCHITECTURES
 NECKS = {name: ARCHITECTURES[name].necks if name in ARCHITECTURES else TimmArchitecture.necks for name in NETWORKS}
 SIZES = [(57, 61), (63, 49)]  # height, width; each is padded to 64 × 64
 PICTURES = [np.random.default_rng(i).integers(0, 256, (*size, 3), dtype=np.uint8) for i, size in enumerate(SIZES)]
+DETECTORS = {kind: entry for kind, entry in KINDS.items() if issubclass(entry.model, Detector)}
 # Of 8 to 52 pixels, so that with a `CANONICAL_SIDE` of 24 each map of a pyramid has a region.
 BOXES = torch.tensor([[1.0, 1, 48, 56], [3, 2, 40, 30], [20, 11, 44, 37], [30, 31, 44, 46], [5, 40, 14, 48]])
 PROPOSALS = [Proposals(BOXES, torch.linspace(1, 0.5, len(BOXES)))] * 2
@@ -98,12 +99,12 @@ def check_same(one: Detections, other: Detections, pixels: float = 1e-2, scores:
     torch.testing.assert_close(one.boxes, other.boxes, atol=pixels, rtol=0)
 
 
-@cases("rcnn", necks=False)
-def test_rcnn(chosen: tuple[str, ...], tmp_path: Path) -> None:
+@cases(*(kind for kind, entry in DETECTORS.items() if entry.network == "whole"), necks=False)
+def test_windows(chosen: tuple[str, ...], tmp_path: Path) -> None:
     check_detector(chosen, tmp_path)
 
 
-@cases("fast_rcnn", "faster_rcnn", necks=True)
+@cases(*(kind for kind, entry in DETECTORS.items() if entry.network == "regions"), necks=True)
 def test_shared_features(chosen: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rcnnkit.heads.region_pool.CANONICAL_SIDE", 24)
     check_detector(chosen, tmp_path)

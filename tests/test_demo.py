@@ -13,7 +13,7 @@ from rcnnkit import demo
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two iterations of each detector on six pictures."""
+    """Two iterations of each detector on six pictures, evaluated on eight."""
     settings_for = demo.settings_for
 
     def shortened(*arguments: Any) -> dict[str, Any]:
@@ -22,6 +22,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(demo, "settings_for", shortened)
     monkeypatch.setattr(demo, "TRAINING_PICTURES", 6)
+    monkeypatch.setattr(demo, "VALIDATION_PICTURES", 8)
 
 
 @pytest.mark.usefixtures("short")
@@ -33,7 +34,7 @@ def test_the_demo_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "VOC 11-point" in printed
     for name, title in demo.DETECTORS.items():
         evaluation = json.loads((out / name / "evaluation.json").read_text())
-        assert evaluation["pictures"] == 64
+        assert evaluation["pictures"] == 8
         assert evaluation["coco"]["AP50"] == ap50[name]
         assert f"│ {title} " in printed
     drawn = sorted((out / "detections").iterdir())

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import rcnnkit
-from rcnnkit import DetectedFile, detect_files
+from rcnnkit import DetectedFile, Detections, detect_files
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
@@ -27,6 +27,17 @@ def detector() -> FasterRCNN:
         detector = build(DetectorSettings.model_validate(values), ["cat", "dog"])
     assert isinstance(detector, FasterRCNN)
     return detector.eval()
+
+
+def test_what_was_found_in_words() -> None:
+    boxes = torch.tensor([[0.0, 0, 9, 9]]).repeat(4, 1)
+    scores, labels = torch.tensor([0.9, 0.8, 0.7, 0.4]), torch.tensor([1, 0, 1, 0])
+    detections = Detections(boxes, scores, labels, ("cat", "dog"), (1, 2))
+    found = DetectedFile(Path("a.jpg"), detections, Path("out/a.jpg"))
+    assert found.summary(0.5) == "a.jpg: 2 dog, 1 cat"
+    assert found.summary(0.95) == "a.jpg: nothing that scores 0.95"
+    as_png = DetectedFile(Path("a.jpg"), detections, Path("out/a.png"))
+    assert as_png.summary(0.85) == "a.jpg: 1 dog; drawn in out/a.png"
 
 
 @pytest.fixture

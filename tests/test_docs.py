@@ -21,13 +21,17 @@ from rcnnkit import weights
 from rcnnkit.backbones.names import ARCHITECTURES
 from rcnnkit.config import Settings
 from rcnnkit.config_files import check_settings, read_settings
+from rcnnkit.data.coco import write_coco
+from rcnnkit.data.records import Dataset, Record
 from rcnnkit.detecting import DetectedFile
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
+from rcnnkit.evaluation.report import Found, judge
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Detections, Proposals, Targets
 from tests import documents
 from tests.documents import DOCUMENTS, NOTEBOOKS, NOW, PAGES, ROOT, anchors, blocks, name, spans
+from tests.evaluation.made import made
 
 GENERATED = documents.generated()
 SECTIONS = Settings.model_fields
@@ -334,6 +338,12 @@ def desk(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     detector(windows | {"rcnn": {"size": 32, "context": 4}}, folder / "runs/rcnn/best.safetensors")
     classes = {"model": {"backbone": "resnet18", "norm": "batch", "kind": "classifier"}}
     detector(classes, folder / "runs/classifier/best.safetensors")
+    (folder / "annotated" / "images").mkdir(parents=True)
+    shutil.copy(picture, folder / "annotated" / "images" / "blood.jpg")
+    objects = Targets(torch.tensor([[9.0, 9, 40, 40]]), torch.tensor([1]))
+    record = Record(1, folder / "annotated" / "images" / "blood.jpg", (96, 96), objects)
+    cells = Dataset("cells", [record], ["RBC", "WBC"], [1, 2])
+    write_coco(cells, folder / "annotated" / "annotations" / "instances_test.json")
     store = Store.create(folder / "proposals" / "cells", "selective-search", {})
     store.write("BloodImage_00001", Proposals(torch.tensor([[1.0, 2, 30, 40]]), torch.ones(1)), (480, 640))
     return folder
@@ -355,6 +365,10 @@ def test_examples_run(document: Path, desk: Path, monkeypatch: pytest.MonkeyPatc
     names: dict[str, Any] = {"__name__": "example"} | GIVEN.get(name(document), {})
     if document.name == "import_weights.md":
         names["torchvision_model"] = small_torchvision()
+    if document.name == "read_evaluation.md":
+        monkeypatch.setattr("rcnnkit.evaluation.intervals.samples_of", lambda pictures: 10)
+        detections, names["dataset"] = made(0)
+        names["result"] = judge([Found(dict(enumerate(detections)), [1.0])], names["dataset"])
     for code in blocks(read(document), "python"):
         exec(compile(code, name(document), "exec"), names)
     shutil.rmtree(desk / "found", ignore_errors=True)

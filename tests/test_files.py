@@ -1,4 +1,4 @@
-"""A file appears whole or not at all."""
+"""A file appears atomically."""
 
 import errno
 import os
@@ -9,7 +9,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rcnnkit.files import check_new, check_regular, free_folder, is_free, remove_halves, sha256, whole
+from rcnnkit.files import (
+    check_free,
+    check_new,
+    check_regular,
+    free_folder,
+    is_free,
+    remove_halves,
+    sha256,
+    whole,
+    write_json,
+)
 
 
 def test_nothing_is_in_the_way_of_a_new_file(tmp_path: Path) -> None:
@@ -23,6 +33,22 @@ def test_nothing_is_in_the_way_of_a_new_file(tmp_path: Path) -> None:
         path.touch()
         with pytest.raises(FileExistsError, match=f"{path} is there already; choose another file, nothing is overw"):
             check_new(path)
+
+
+def test_nothing_is_in_a_new_folder(tmp_path: Path) -> None:
+    check_free(tmp_path / "none")
+    check_free(tmp_path)
+    (tmp_path / "a.txt").touch()
+    for path in (tmp_path, tmp_path / "a.txt"):
+        with pytest.raises(FileExistsError, match=f"{path} is not an empty folder; choose another, nothing is overw"):
+            check_free(path)
+
+
+def test_json_is_for_people(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"AP": [0.5, None]})
+    assert (tmp_path / "a.json").read_text() == '{\n "AP": [\n  0.5,\n  null\n ]\n}'
+    with pytest.raises(OSError, match=r"none/a\.json cannot be written"):
+        write_json(tmp_path / "none" / "a.json", {})
 
 
 def write(path: Path, error: BaseException | None = None) -> None:

@@ -1,5 +1,6 @@
 """The whole way on a GPU: train, resume, evaluate, detect. Run with `python -m pytest -m gpu`."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,11 @@ from rcnnkit import weights
 from rcnnkit.config_files import check_settings
 from rcnnkit.data.reading import read_data
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.kinds import build
+from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.evaluation.report import evaluate
+from rcnnkit.inference import prepare
+from rcnnkit.ops.library import find
 from rcnnkit.training.train import train
 
 pytestmark = pytest.mark.gpu
@@ -39,6 +44,27 @@ def test_twenty_steps_resumed_evaluated_and_detected(
     found = detector(path)
     assert found.boxes.is_cuda
     assert len(found) > 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_batch_waits_once_for_the_device(tiny: dict[str, dict[str, Any]], digits: Path, precision: str) -> None:
+    if find("librcnnkit_ops_cuda.so") is None:
+        pytest.skip("rcnnkit was built without its CUDA operators, and torchvision's wait")
+    settings = DetectorSettings.model_validate({part: tiny[part] for part in ("model", "rpn", "head", "input")})
+    built = build(settings, ["a", "b"]).cuda().eval()
+    assert isinstance(built, FasterRCNN)
+    detector = prepare(built, precision)
+    (images,) = detector.batches(sorted((digits / "JPEGImages").iterdir())[:3])
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        for _ in range(2):  # what is set up once may wait
+            with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                detector.detect(images)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    waits = [str(each.message) for each in caught if "synchronizing" in str(each.message)]
+    assert len(waits) == 1, waits
 
 
 def test_the_same_answer_as_on_the_cpu(

@@ -213,13 +213,13 @@ def nested(depth, times=1):
         (b"]" * 100_000 + b"a" * 99_999 + b".", "its lists or dicts lie more than 100 deep within each other"),
         (b"]2a.", "its lists or dicts lie more than 100 deep within each other"),  # within itself
         # Not printed, multiplied or compared: a shape, a byte order and a type that are such
-        (NUMPY + PAIR + DOUBLED + DTYPE + b"I00\nS'x'\ntb.", "it holds an array whose shape is none"),
+        (NUMPY + PAIR + DOUBLED + DTYPE + b"I00\nS'x'\ntb.", "it holds an array without a valid shape"),
         (
             NUMPY + b"(I1\nt" + DTYPE + b"(I3\n" + PAIR + DOUBLED + b"NNNI-1\nI-1\nI0\ntbI00\nS'x'\ntb.",
-            "which are no num",
+            "which are not num",
         ),
-        (NUMPY + b"(I1\ntcnumpy\ndtype\n(" + PAIR + DOUBLED + b"I0\nI1\ntRI00\nS'x'\ntb.", "which are no numbers"),
-        (NUMPY + b"(" + b"I9999999\n" * 33 + b"t" + DTYPE + b"I00\nS'x'\ntb.", "an array whose shape is none"),
+        (NUMPY + b"(I1\ntcnumpy\ndtype\n(" + PAIR + DOUBLED + b"I0\nI1\ntRI00\nS'x'\ntb.", "which are not numbers"),
+        (NUMPY + b"(" + b"I9999999\n" * 33 + b"t" + DTYPE + b"I00\nS'x'\ntb.", "an array without a valid shape"),
     ],
 )
 def test_what_unfolds_to_more_than_it_is(text, words):

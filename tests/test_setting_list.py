@@ -29,7 +29,7 @@ class Base(Section):
 
 class MadeUp(Base):
     """[made_up]: to see how settings
-    are told.
+    are shown.
     """
 
     root: Path
@@ -52,7 +52,7 @@ class MadeUp(Base):
 
 def test_settings_in_words() -> None:
     assert SECTIONS.keys() == Settings.model_fields.keys()
-    assert summary(MadeUp) == "To see how settings are told."
+    assert summary(MadeUp) == "To see how settings are shown."
     assert list_settings(MadeUp) == [
         Setting("root", "path", "must be given", "A folder."),
         Setting("share", "number from 0 to 1", "0.333333", "Of the base."),

@@ -1,4 +1,4 @@
-"""Weights files: whole or not at all, and nothing in them is run."""
+"""Weights files: written atomically, and nothing in them is run."""
 
 import json
 import os
@@ -20,6 +20,7 @@ from rcnnkit.backbones.two_fc import TwoFC
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.kinds import build
+from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.heads.box_head import BoxHead, HeadSettings
 from rcnnkit.heads.region_pool import PoolSettings, RegionPool
@@ -367,6 +368,26 @@ def test_files_of_format_2_still_load(tmp_path: Path, values: dict[str, dict], l
     assert again.keys() == tensors.keys()
     assert all(again[name].equal(value) for name, value in tensors.items())
     (weights.load_classifier if "classifier" in layers and "svm" not in layers else load)(file, "cpu")
+
+
+def test_settings_in_files_go_by_their_old_names_too(tmp_path: Path) -> None:
+    small = {"head": {"hidden": 8}, "proposals": {"method": "precomputed"}}
+    pyramid = {"backbone": "resnet18", "norm": "batch", "fpn_channels": 8}
+    for name, old, new, sections in (
+        ("rpn", "anchors", "anchor_layout", {"model": pyramid, "rpn": {"anchor_layout": "detectron2"}}),
+        ("rcnn", "scores", "scorer", {"model": {"kind": "rcnn", "backbone": "alexnet"}, "rcnn": {"scorer": "softmax"}}),
+    ):
+        settings, file = DetectorSettings.model_validate(small | sections), tmp_path / f"{name}.safetensors"
+        save(build(settings, ["cat", "dog"]), settings, file)
+        about, tensors = read(file)
+        about["settings"][name][old] = about["settings"][name].pop(new)
+        save_file(tensors, file, {"rcnnkit": json.dumps(about)})
+        loaded = load(file, "cpu", for_training=True)
+        if isinstance(loaded, FasterRCNN):
+            assert loaded.rpn.settings.anchor_layout == "detectron2"
+        else:
+            assert isinstance(loaded, RCNN)
+            assert loaded.settings.scorer == "softmax"
 
 
 def test_files_of_format_1_still_load(detector: FasterRCNN, file: Path) -> None:

@@ -1,12 +1,15 @@
 """How fast detectors are, beside torchvision's and beside what the machine can multiply.
 
-    python tools/benchmark_detectors.py inference [--picture FILE] [--threads N]
+    python tools/benchmark_detectors.py inference [--picture FILE] [--batch N] [--threads N …]
     python tools/benchmark_detectors.py training CONFIG [section.key=value …]
     python tools/benchmark_detectors.py windows [--backbone resnet18] [--regions 2000]
 
-`inference` on a CPU also runs ONNX Runtime and OpenVINO, as far as they are installed:
+`inference` on a CPU also runs ONNX Runtime and OpenVINO on one picture, as far as they are installed:
 
     pip install onnx onnxruntime openvino
+
+On a GPU every contender says in what it multiplies; float32 is not TF32 there. `--compiled` has torch compile
+torchvision's networks, which takes a minute. `--batch 8` gives all 8 pictures at once, and ours one at a time too.
 
 What is compared runs in turns, so that a machine that drifts favours none; medians, and the range in brackets.
 FLOP/s are those of convolutions and matrix products as they are written down, two for a product and its sum, whatever
@@ -16,6 +19,7 @@ a cleverer algorithm saves; `matmul` is what the machine reaches on 2048 × 2048
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import statistics
 import tempfile
@@ -52,6 +56,7 @@ from rcnnkit.images import read_picture
 from rcnnkit.importing.torchvision_detectors import from_torchvision
 from rcnnkit.inference import prepare
 from rcnnkit.precision import autocast
+from rcnnkit.text import count
 from rcnnkit.training.detection import Detection, read_splits
 from rcnnkit.training.loop import step
 from rcnnkit.training.run import Run
@@ -161,30 +166,92 @@ def inference(options: argparse.Namespace) -> None:
         picture = torch.from_numpy(read_picture(options.picture)).permute(2, 0, 1)
     else:
         picture = torch.randint(0, 256, (3, 375, 500), dtype=torch.uint8)
-    as_float = (picture / 255).to(device)
-    plain, half = prepare(ours, "float32"), prepare(ours, "bf16")
-
-    def with_autocast() -> Any:
-        with autocast(device, torch.bfloat16):
-            return model([as_float])
+    pictures = [picture] * options.batch
+    as_floats = [(each / 255).to(device) for each in pictures]
 
     with torch.inference_mode():
-        work = flops(lambda: model([as_float]))
-        calls: dict[str, Callable[[], Any]] = {
-            "torchvision, float32": lambda: model([as_float]),
-            "torchvision, bf16 autocast": with_autocast,
-            **(peers(model, as_float) if device.type == "cpu" else {}),
-            "rcnnkit, float32": lambda: plain(picture),
-            "rcnnkit, bf16": lambda: half(picture),
-        }
+        work = flops(lambda: model(as_floats))
+        calls: dict[str, Callable[[], Any]] = {}
+        for threads in options.threads or [torch.get_num_threads()]:
+            torch.set_num_threads(threads)
+            contenders = {
+                **torchvisions(model, as_floats, device, options.compiled),
+                **(peers(model, as_floats[0]) if device.type == "cpu" and options.batch == 1 else {}),
+                **rcnnkits(ours, pictures, device),
+            }
+            suffix = f", {count(threads, 'thread')}" if len(options.threads or []) > 1 else ""
+            for name, call in contenders.items():
+                calls[name + suffix] = functools.partial(with_threads, threads, call)
         every = {name: float(work) for name in calls}
-        for name, dtype in (("matmul, float32", torch.float32), ("matmul, bf16", torch.bfloat16)):
-            calls[name], every[name] = matmul(dtype, device), 2.0 * 2048**3
+        products = {"float32": matmul(torch.float32, device), "bf16": matmul(torch.bfloat16, device)}
+        if device.type == "cuda":
+            products["tf32"] = functools.partial(in_tf32, True, products["float32"])
+        for name, product in products.items():
+            calls[f"matmul, {name}"] = product if name == "tf32" else functools.partial(in_tf32, False, product)
+            every[f"matmul, {name}"] = 2.0 * 2048**3
         seconds = in_turns(calls, options.turns, device)
-    title = (
-        f"Faster R-CNN, ResNet-50 FPN, {picture.shape[2]} × {picture.shape[1]} → 800, {torch.get_num_threads()} threads"
+    shown = f"{picture.shape[2]} × {picture.shape[1]} → 800" + (
+        f", {options.batch} at once" if options.batch > 1 else ""
     )
-    report(title, seconds, "torchvision, float32", every, options)
+    threads_shown = " and ".join(map(str, options.threads or [torch.get_num_threads()]))
+    report(f"Faster R-CNN, ResNet-50 FPN, {shown}, {threads_shown} threads", seconds, next(iter(calls)), every, options)
+
+
+def with_threads(threads: int, call: Callable[[], Any]) -> Any:
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    return call()
+
+
+def in_tf32(wanted: bool, call: Callable[[], Any]) -> Any:
+    """A call whose float32 products are made in TF32, or are not."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
+    return call()
+
+
+def torchvisions(
+    model: nn.Module, pictures: list[torch.Tensor], device: torch.device, compiled: bool
+) -> dict[str, Callable[[], Any]]:
+    """torchvision's detector, eager and, where that is wanted, with its networks compiled."""
+
+    def detect(network: nn.Module) -> Any:
+        return network(pictures)
+
+    def detect_in_bf16(network: nn.Module) -> Any:
+        with autocast(device, torch.bfloat16):
+            return network(pictures)
+
+    calls: dict[str, Callable[[], Any]] = {}
+    networks = {"torchvision": model}
+    if compiled:
+        networks["torchvision compiled"] = copy.deepcopy(model)
+        for part in ("backbone", "rpn.head", "roi_heads.box_head"):  # what lies between asks for sizes
+            networks["torchvision compiled"].get_submodule(part).compile()
+    for name, network in networks.items():
+        if network is model or device.type == "cpu":  # each type is compiled anew
+            calls[f"{name}, float32"] = functools.partial(in_tf32, False, functools.partial(detect, network))
+        if device.type == "cuda":
+            calls[f"{name}, tf32"] = functools.partial(in_tf32, True, functools.partial(detect, network))
+        calls[f"{name}, bf16 autocast"] = functools.partial(detect_in_bf16, network)
+    return calls
+
+
+def rcnnkits(detector: Detector, pictures: list[torch.Tensor], device: torch.device) -> dict[str, Callable[[], Any]]:
+    """Our detector in every precision, and of several pictures one at a time too."""
+    calls: dict[str, Callable[[], Any]] = {}
+    for precision in ("float32", "tf32", "bf16") if device.type == "cuda" else ("float32", "bf16"):
+        ready = prepare(detector, precision.replace("tf32", "float32"))
+
+        def one_at_a_time(ready: Detector = ready) -> list[Any]:
+            return [ready(picture) for picture in pictures]
+
+        at_once = functools.partial(ready, pictures)
+        calls[f"rcnnkit, {precision}"] = functools.partial(in_tf32, precision == "tf32", at_once)
+        if len(pictures) > 1:
+            calls[f"rcnnkit, {precision}, one at a time"] = functools.partial(
+                in_tf32, precision == "tf32", one_at_a_time
+            )
+    return calls
 
 
 def torchvision_as_configured(settings: Settings, classes: int) -> TorchvisionFasterRCNN:
@@ -310,19 +377,23 @@ def main() -> None:
     parts = parser.add_subparsers(dest="part", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--turns", type=int, default=5)
-    common.add_argument("--threads", type=int)
     common.add_argument("--device", default="auto")
     common.add_argument("--json", type=Path, help="write every time here")
     part = parts.add_parser("inference", parents=[common])
     part.add_argument("--picture", type=Path, help="by default noise of 500 × 375")
+    part.add_argument("--batch", type=int, default=1, help="so many pictures at once")
+    part.add_argument("--threads", type=int, nargs="+", help="one number, or several to compare")
+    part.add_argument("--compiled", action="store_true", help="torchvision's networks compiled too")
     part = parts.add_parser("training", parents=[common])
+    part.add_argument("--threads", type=int)
     part.add_argument("config", type=Path)
     part.add_argument("settings", nargs="*", metavar="section.key=value")
     part = parts.add_parser("windows", parents=[common])
+    part.add_argument("--threads", type=int)
     part.add_argument("--backbone", default="resnet18")
     part.add_argument("--regions", type=int, default=2000)
     options = parser.parse_args()
-    if options.threads:
+    if options.part != "inference" and options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     {"inference": inference, "training": training, "windows": windows}[options.part](options)

@@ -123,6 +123,18 @@ def region_cases(device: torch.device, generator: torch.Generator, layout: torch
                 floors[1],
             )
         )
+        if op == "roi_align":
+            asking = rois.clone().requires_grad_()
+            with_boxes = ops.roi_align(leaf, asking, *arguments)
+            cases.append(
+                Case(
+                    "  its backward, boxes too; theirs: without",
+                    partial(torch.autograd.grad, with_boxes, (leaf, asking), grad, retain_graph=True),
+                    partial(torch.autograd.grad, outputs[0], leaf, grad, retain_graph=True),
+                    2 * feature.nbytes + result,
+                    1 / 1.5,
+                )
+            )
     return cases
 
 

@@ -30,7 +30,7 @@ from rich.table import Table
 ROOT = Path(__file__).parents[1]
 PYTHON = sys.executable
 TOOLS = ROOT / "tools"
-SHOWN = 6  # rows of a part in the last table
+SHOWN = 12  # rows of a part in the last table
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,10 @@ class Part:
 
 BUILD = (
     f"cmake -S . -B {{out}}/build -G Ninja -DRCNNKIT_CUDA=ON -DPython_EXECUTABLE={PYTHON}"
+    " -DCMAKE_CUDA_ARCHITECTURES=native"
     " && cmake --build {out}/build && cp {out}/build/librcnnkit_ops*.so rcnnkit/ops/"
 )
+NO_SANITIZER = ["-k", "not sanitizer"]  # under it the kernels take minutes
 DIGITS = "from rcnnkit.data.digits import write_digits; write_digits(r'{out}/digits', train=64)"
 CONFIG = "configs/faster_rcnn_resnet18_fpn_bccd.toml"
 DETECTORS = [PYTHON, str(TOOLS / "benchmark_detectors.py")]
@@ -63,18 +65,16 @@ FAMILY = [
     "{out}/digits",
 ]
 PARTS: Mapping[str, Part] = {
-    "build": Part(["bash", "-c", BUILD], 150),
-    "tests": Part([PYTHON, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", "-p", "no:cacheprovider"], 110),
-    "operators": Part([PYTHON, str(TOOLS / "benchmark_ops.py"), "--rounds", "9", *ON_CUDA], 40),
-    "detecting": Part([*DETECTORS, "inference", *ON_CUDA], 60),
+    "build": Part(["bash", "-c", BUILD], 80),
+    "tests": Part([PYTHON, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", "-p", "no:cacheprovider", *NO_SANITIZER], 75),
+    "operators": Part([PYTHON, str(TOOLS / "benchmark_ops.py"), "--rounds", "9", *ON_CUDA], 35),
+    "detecting": Part([*DETECTORS, "inference", *ON_CUDA], 50),
     "detecting_batch": Part([*DETECTORS, "inference", "--batch", "8", "--turns", "3", *ON_CUDA], 45),
-    "digits": Part([PYTHON, "-c", DIGITS], 15),
+    "detecting_compiled": Part([*DETECTORS, "inference", "--compiled", "--turns", "3", *ON_CUDA], 92),
+    "digits": Part([PYTHON, "-c", DIGITS], 20),
     "training": Part([*DETECTORS, "training", CONFIG, "data.root={out}/digits", *ON_CUDA], 30),
-    "windows": Part([*DETECTORS, "windows", "--turns", "3", *ON_CUDA], 20),
-    "family": Part(
-        [PYTHON, "-m", "rcnnkit", "benchmark", "--out", "{out}/family", *FAMILY],
-        40,
-    ),
+    "windows": Part([*DETECTORS, "windows", "--turns", "3", *ON_CUDA], 18),
+    "family": Part([PYTHON, "-m", "rcnnkit", "benchmark", "--out", "{out}/family", *FAMILY], 35),
 }
 
 

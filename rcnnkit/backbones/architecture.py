@@ -23,7 +23,7 @@ class NetworkSettings(Section):
 
     backbone: str = "resnet50"
     """The network: alexnet, caffenet, zfnet, vgg_cnn_m_1024, vgg16, vgg19, googlenet, googlenet_lrn, resnet18,
-    resnet34, resnet50, resnet101, resnet152, or timm/NAME for a network of timm."""
+    resnet34, resnet50, resnet101, resnet152, or timm/NAME for one of timm's networks."""
     neck: Neck = "fpn"
     """What lies between the network and the head. fpn: a pyramid of maps with strides 4 to 32 (FPN, arXiv:1612.03144).
     c4: one map of stride 16, and a ResNet's stage 4 for each region (arXiv:1512.03385). none: one map of stride 16, and
@@ -31,8 +31,8 @@ class NetworkSettings(Section):
     and none for the others."""
     norm: Norm = "frozen"
     """The backbone's normalisation. frozen: batch norm with the statistics and scales of the pretrained weights. batch:
-    batch norm that learns, for training from scratch. sync: the same, but over the pictures of all processes that train
-    together, which needs GPUs; the model's other batch norms are then computed so too. group: group norm
+    batch norm that learns, for training from scratch. sync: the same, with statistics over the pictures of all
+    processes that train together; it needs GPUs, and also holds for the model's other batch norms. group: group norm
     (arXiv:1803.08494), for ResNets. none: for networks without normalisation. Not given: the backbone's own, which is
     frozen for ResNets."""
     norm_eps: NotNegative = 1e-5

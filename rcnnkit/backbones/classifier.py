@@ -27,17 +27,17 @@ class ClassifierSettings(Section):
     """
 
     resize: Positive = 256
-    """Pixels of a picture's shorter side, before its middle is cut out."""
+    """Pixels of a picture's shorter side after resizing, before its middle is cut out."""
     crop: Positive = 224
     """Sides of that middle, pixels; the network sees nothing else."""
     area: tuple[PositiveShare, PositiveShare] = (0.08, 1.0)
-    """Training cuts out a random part in place of the middle. This is its share of the picture's area, from and to
-    (GoogLeNet, arXiv:1409.4842, section 6)."""
+    """Training cuts out a random part in place of the middle. Its share of the picture's area lies between these
+    two (GoogLeNet, arXiv:1409.4842, section 6)."""
     ratio: tuple[Factor, Factor] = (3 / 4, 4 / 3)
-    """Width ÷ height of that part, from and to."""
+    """Width ÷ height of that part lies between these two."""
     label_smoothing: Share = 0.0
-    """The probability that the loss shares out equally among all classes, the right one included (arXiv:1512.00567,
-    section 7)."""
+    """Label smoothing: the probability that the loss spreads evenly over all classes, including the right one
+    (arXiv:1512.00567, section 7)."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -46,7 +46,9 @@ class ClassifierSettings(Section):
             if low > high:
                 raise ValueError(f"{name} = {[low, high]} goes from large to small; write the smaller first")
         if self.crop > self.resize:
-            raise ValueError(f"crop = {self.crop} is more than resize = {self.resize} leaves of a picture")
+            raise ValueError(
+                f"crop = {self.crop} is larger than resize = {self.resize}; set crop lower, or resize higher"
+            )
         return self
 
 
@@ -76,6 +78,7 @@ class Classifier(Model):
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.transformer: nn.Module = nn.Identity()  # or a `SpatialTransformer` of the pixels
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
         self.score_layer = nn.Linear(backbone.widths["fc7"], len(self.class_names))
         nn.init.normal_(self.score_layer.weight, std=0.01)
@@ -120,7 +123,7 @@ class Classifier(Model):
 
     def logits(self, pixels: Tensor) -> Tensor:
         """(N, 3, S, S) normalised → (N, K) float32, before the softmax."""
-        return self.score_layer(self.backbone(pixels)["fc7"]).float()
+        return self.score_layer(self.backbone(self.transformer(pixels))["fc7"]).float()
 
     def losses(self, pixels: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """`class`: log loss of pixels (N, 3, S, S) with labels (N,). Nothing is drawn.

@@ -47,7 +47,7 @@ def first_version(name: str) -> torchvision.models.WeightsEnum:
     """The entry of torchvision's ImageNet weights that are taken. Raises ValueError if it has no such network."""
     if name not in torchvision.models.list_models(torchvision.models):
         raise ValueError(
-            f"torchvision has no ImageNet weights of {name}; start from weights that were trained here (train.init), or"
-            " from scratch"
+            f"torchvision has no ImageNet weights for {name}; start from weights that were trained here (train.init),"
+            " or from scratch"
         )
     return torchvision.models.get_model_weights(name).IMAGENET1K_V1

@@ -60,16 +60,16 @@ class TimmMaps(nn.Module):
         if not stages:
             return []
         ends = [info["module"] for info in self.net.feature_info.info]
-        end, parent, found = ends[min(stages, len(ends)) - 1], self.net, []
+        end, parent, parts = ends[min(stages, len(ends)) - 1], self.net, []
         if hasattr(parent, flat := end.replace(".", "_")):  # as timm calls it where it takes a network apart itself
             end = flat
         for name in end.split("."):
             children = dict(parent.named_children())
             if name not in children:
                 raise ValueError(f"model.frozen_stages = {stages}: timm does not say where this network's stages end")
-            found += [children[each] for each in list(children)[: list(children).index(name)]]
+            parts += [children[each] for each in list(children)[: list(children).index(name)]]
             parent = children[name]
-        return [*found, parent]
+        return [*parts, parent]
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """(B, 3, H, W) → the maps, (B, channels, H / stride, W / stride)."""
@@ -127,7 +127,7 @@ class TimmArchitecture(Architecture):
     def _pretrained(self) -> Any:
         config = _timm().get_pretrained_cfg(self.timm_name)
         if config is None or not config.has_weights:
-            raise ValueError(f"timm has no weights of {self.timm_name}; start from scratch, or from train.init")
+            raise ValueError(f"timm has no weights for {self.timm_name}; start from scratch, or from train.init")
         return config
 
 

@@ -19,7 +19,7 @@ class RegionSettings(Section):
     has 4. 0: fc6 and fc7."""
     fc6_rank: Count = 0
     """Rank of fc6's weights after truncated SVD, which makes two thin layers of it (Fast R-CNN 3.1). `rcnnkit compress`
-    sets it. 0: one whole layer."""
+    sets it. 0: fc6 stays one layer."""
     fc7_rank: Count = 0
     """Rank of fc7's weights after truncated SVD, as `fc6_rank`."""
 

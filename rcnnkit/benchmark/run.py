@@ -28,7 +28,7 @@ from rcnnkit.benchmark.report.write import terminal, write_report
 from rcnnkit.benchmark.results import MeasuredContender, Pictures, Results, Step, Summary, picture_file, write
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.evaluation.coco import coco_metrics
-from rcnnkit.files import is_free
+from rcnnkit.files import check_free
 from rcnnkit.images import read_picture
 from rcnnkit.precision import DTYPES, pick_dtype
 from rcnnkit.structures import Detections
@@ -72,8 +72,7 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
         FileNotFoundError, ValueError: pictures, weights or a device that cannot be used, or too little memory.
         KeyboardInterrupt: after the report of what was measured until then was written.
     """
-    if not is_free(out):
-        raise FileExistsError(f"{out} is not empty; choose another --out, nothing is overwritten")
+    check_free(out)
     device, console = pick_device(options.device), safe(console)
     dtype = pick_dtype(options.precision, device)
     precision = next(name for name, known in DTYPES.items() if known == dtype)
@@ -114,7 +113,7 @@ def _reported(journal: Journal, console: Console) -> Iterator[None]:
             raise
         journal.add(stopped="too little memory")
         raise ValueError(
-            f"the memory of {journal.results.options.device} did not suffice ({str(error).splitlines()[0]}); lower"
+            f"{journal.results.options.device} ran out of memory ({str(error).splitlines()[0]}); lower"
             f" --batch or --max-proposals; what was measured is in {out}"
         ) from None
     finally:
@@ -122,7 +121,7 @@ def _reported(journal: Journal, console: Console) -> Iterator[None]:
             journal.save()
             page = write_report(out)
             console.print(terminal(journal.results))
-            console.print(f"wrote {page}" + ("" if journal.results.complete else ", of what was measured until now"))
+            console.print(f"wrote {page}" + ("" if journal.results.complete else ", with what was measured so far"))
         else:
             _clear(out)
 
@@ -171,7 +170,7 @@ def _prepare(journal: Journal, contenders: Sequence[Contender]) -> list[ReadyCon
             try:
                 ready.append(torchvision_contender(contender, options))
                 places["torchvision"] = MeasuredContender(ready[-1].title, "the same")
-                journal.note("torchvision: its Faster R-CNN, eager, with the weights of this one.")
+                journal.note("torchvision: its Faster R-CNN, eager, with the same weights.")
             except ValueError as error:
                 journal.note(f"No contender from torchvision: {error}.")
     for file in exported(options.also, contenders[0].class_names, options.threads):

@@ -30,7 +30,7 @@ def doubles(objects: Objects) -> list[tuple[int, int]]:
 
 
 def check_boxes(objects: Objects, split: str) -> Iterator[Finding]:
-    """What boxes alone tell."""
+    """What boxes alone show."""
     for i, j in doubles(objects):
         same = np.array_equal(objects.boxes[i], objects.boxes[j])
         how = "the same as" if same else f"nearly the same as {objects.written(i)} of"
@@ -38,11 +38,11 @@ def check_boxes(objects: Objects, split: str) -> Iterator[Finding]:
         yield Finding(OBJECT_TWICE, split, objects.file(j), objects.name(j), message, objects.box(j))
     first, second, overlap = objects.overlaps
     same_class = objects.labels[first] == objects.labels[second]
-    for kind, found in (
+    for kind, mask in (
         (TWO_CLASSES, (overlap >= SAME) & ~same_class),
         (OBJECTS_ALIKE, (overlap >= ALIKE) & (overlap < SAME) & same_class),
     ):
-        for i, j, share in zip(first[found].tolist(), second[found].tolist(), overlap[found].tolist(), strict=True):
+        for i, j, share in zip(first[mask].tolist(), second[mask].tolist(), overlap[mask].tolist(), strict=True):
             message = f"its box, {objects.written(j)}, overlaps {objects.name(i)} with an IoU of {share:.2f}"
             yield Finding(kind, split, objects.file(j), objects.name(j), message, objects.box(j))
     sides = objects.boxes[:, 2:] - objects.boxes[:, :2]

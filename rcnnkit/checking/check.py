@@ -10,11 +10,12 @@ from typing import Any
 
 from rcnnkit.checking.boxes import check_boxes
 from rcnnkit.checking.classes import check_classes
-from rcnnkit.checking.findings import KINDS, READER, SEVERITIES, STOPS_TRAINING, Finding, Severity
+from rcnnkit.checking.findings import KINDS, READER, SEVERITIES, STOPS_TRAINING, UNUSABLE_SPLIT, Finding, Kind, Severity
 from rcnnkit.checking.looks import look_at_all
+from rcnnkit.checking.mistakes import check_mistakes
 from rcnnkit.checking.network import check_numbers, check_sizes
 from rcnnkit.checking.objects import Objects
-from rcnnkit.checking.pictures import check_pictures, check_twins
+from rcnnkit.checking.pictures import check_pictures, check_twins, check_unused
 from rcnnkit.checking.twins import Twin, find_twins
 from rcnnkit.data.checks import Findings
 from rcnnkit.data.reading import read_findings
@@ -79,6 +80,8 @@ def check_data(
     format: str = FORMAT,
     images: Path | None = None,
     class_names: Sequence[str] | None = None,
+    fix: bool = False,
+    mistakes: Path | None = None,
     report: Report = silent,
 ) -> Checked:
     """Check the splits of a data set, each by itself and beside the others.
@@ -88,10 +91,12 @@ def check_data(
         splits: name → the split, or several that are learnt from together, as `read_data` takes them. The first is
             what is learnt from.
         settings: of the detector that is to be trained.
+        fix: correct what is bad and has one clear answer, for `write_fixed`. The findings are the same.
+        mistakes: report.json of an evaluation, whose most confident mistakes are findings too.
         report: is called with how many pictures were looked at.
 
     Raises:
-        FileNotFoundError, ValueError: none of the splits can be read at all.
+        FileNotFoundError, ValueError: none of the splits can be read at all; or `mistakes` as of `check_mistakes`.
     """
     findings: list[Finding] = []
     read: dict[str, Objects] = {}
@@ -101,13 +106,13 @@ def check_data(
         datasets = []
         for part in [parts] if isinstance(parts, str) else parts:
             try:
-                dataset, problems = read_findings(root, part, images=images, class_names=names, format=format)
+                dataset, problems = read_findings(root, part, images=images, class_names=names, format=format, fix=fix)
             except (OSError, ValueError) as error:
                 failed = error
-                findings.append(Finding(STOPS_TRAINING, split, str(root), f"split {part!r}", str(error)))
+                findings.append(Finding(UNUSABLE_SPLIT, split, str(root), f"split {part!r}", str(error)))
                 continue
             datasets.append(dataset)
-            findings += _of_reader(problems, split)
+            findings += _of_reader(problems, split, STOPS_TRAINING if dataset.records else UNUSABLE_SPLIT)
             if dataset.class_names:
                 names = list(dataset.class_names)
         if datasets:
@@ -115,6 +120,9 @@ def check_data(
     if failed and not read:
         raise failed
     records = [record for objects in read.values() for record in objects.dataset.records]
+    findings += check_unused(images or (root.parent if root.is_file() else root), records, list(read), findings)
+    place = [split for split, objects in read.items() for _ in objects.dataset.records]
+    findings += check_mistakes(mistakes, records, place) if mistakes else []
     looks = look_at_all([record.path for record in records], report)
     start = 0
     for split, objects in read.items():
@@ -126,7 +134,6 @@ def check_data(
         findings += check_sizes(objects, settings, split, training)
         findings += check_numbers(objects, settings, split, training)
     findings += check_classes(read)
-    place = [split for split, objects in read.items() for _ in objects.dataset.records]
     numbers = {split: number for number, split in enumerate(read)}
     twins = find_twins(looks, [numbers[split] for split in place])
     findings += check_twins(twins, records, looks, place)
@@ -135,13 +142,16 @@ def check_data(
     return Checked(str(root), settings, read, twins, findings)
 
 
-def _of_reader(problems: Findings, split: str) -> list[Finding]:
-    found = [Finding(STOPS_TRAINING, split, each.file, each.where, each.message) for each in problems]
+def _of_reader(problems: Findings, split: str, kind: Kind) -> list[Finding]:
+    findings = [
+        Finding(kind, split, each.file, each.where, each.message, fixed=problems.fixed.get(each, ""))
+        for each in problems
+    ]
     for what, (number, first) in problems.warnings.items():
         if what not in SAID_OF_EACH:
             also = f" (there are {number:,}, of which this is the first)" if number > 1 else ""
-            found.append(Finding(READER, split, first.file, first.where, f"{what}{also}: {first.message}"))
-    return found
+            findings.append(Finding(READER, split, first.file, first.where, f"{what}{also}: {first.message}"))
+    return findings
 
 
 def _together(parts: Sequence[Dataset]) -> Dataset:

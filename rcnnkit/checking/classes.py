@@ -37,16 +37,16 @@ def spellings(names: Sequence[str], counts: Sequence[int]) -> list[Spelling]:
         names: of K classes.
         counts: objects of each.
     """
-    found = []
+    pairs = []
     for a, b in combinations(range(len(names)), 2):
         rare, frequent = sorted((a, b), key=lambda label: (counts[label], -label))
         if how := _certainly(names[a], names[b]):
-            found.append(Spelling(rare, frequent, True, how))
+            pairs.append(Spelling(rare, frequent, True, how))
         elif _plural(names[a], names[b]):
-            found.append(Spelling(rare, frequent, False, "an s at the end"))
+            pairs.append(Spelling(rare, frequent, False, "an s at the end"))
         elif _slip(names[a], names[b]) and counts[rare] <= RARE * counts[frequent]:
-            found.append(Spelling(rare, frequent, False, "one letter"))
-    return found
+            pairs.append(Spelling(rare, frequent, False, "one letter"))
+    return pairs
 
 
 def _certainly(one: str, other: str) -> str:
@@ -79,7 +79,7 @@ def _slip(one: str, other: str) -> bool:
 
 
 def check_classes(splits: Mapping[str, Objects]) -> Iterator[Finding]:
-    """What the classes of all splits tell; the first split is what is learnt from."""
+    """What the classes of all splits show; the first split is what is learnt from."""
     training, *others = splits
     learnt = splits[training]
     names = list(learnt.dataset.class_names)
@@ -120,16 +120,16 @@ def check_classes(splits: Mapping[str, Objects]) -> Iterator[Finding]:
         yield Finding(CLASS_WITHOUT_OBJECTS, training, learnt.dataset.name, f"class {name!r}", message)
 
 
-def chance(found: tuple[int, int], of: tuple[int, int]) -> float:
+def chance(counts: tuple[int, int], totals: tuple[int, int]) -> float:
     """The probability that two shares differ so much by chance: the likelihood-ratio test, one degree of freedom.
 
     Args:
-        found: pictures with the class in either split.
-        of: pictures in either split.
+        counts: pictures with the class in either split.
+        totals: pictures in either split.
     """
-    share = sum(found) / sum(of)
+    share = sum(counts) / sum(totals)
     ratio = 0.0
-    for number, size in zip(found, of, strict=True):
+    for number, size in zip(counts, totals, strict=True):
         for seen, expected in ((number, size * share), (size - number, size * (1 - share))):
             ratio += 2 * seen * math.log(seen / expected) if seen else 0.0
     return math.erfc(math.sqrt(max(ratio, 0.0) / 2))

@@ -25,8 +25,12 @@ def drawn(record: Record, box: Box | None) -> bytes:
     canvas.outline(boxes, [class_colour(label) for label in record.targets.labels.tolist()], canvas.pixels(2))
     if box is not None:
         canvas.outline(torch.tensor([box]), [STRONG], canvas.pixels(5))
-    picture = canvas.image
-    picture.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
+    return small_jpeg(canvas.image)
+
+
+def small_jpeg(picture: Image.Image, widest: int = WIDEST) -> bytes:
+    """A picture as a JPEG for a page; it is made no wider or higher than that many pixels."""
+    picture.thumbnail((widest, widest), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()

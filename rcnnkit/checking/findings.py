@@ -39,6 +39,7 @@ class Finding:
     where: str  # "object 7 (cat)", or "" for the whole file
     message: str  # what is wrong, with the values
     box: Box | None = None  # x1, y1, x2, y2 in pixels of the picture, where it can be drawn
+    fixed: str = ""  # what a fixed copy has in its place, where that is clear
 
     def __str__(self) -> str:
         place = f"{self.file}: {self.where}" if self.where else self.file
@@ -61,18 +62,24 @@ class Finding:
 
 def by_kind(findings: Sequence[Finding]) -> list[list[Finding]]:
     """The findings of each kind, and of each severity of it, in their order."""
-    found: dict[Kind, list[Finding]] = {}
+    groups: dict[Kind, list[Finding]] = {}
     for finding in findings:
-        found.setdefault(finding.kind, []).append(finding)
-    return list(found.values())
+        groups.setdefault(finding.kind, []).append(finding)
+    return list(groups.values())
 
 
 # What training refuses
 STOPS_TRAINING = Kind(
     "stops-training",
     "error",
-    "Training stops at these",
-    "Correct them. Or leave them out with data.skip_bad = true; then the objects become background.",
+    "Faults that stop training",
+    "Correct them, or leave them out with data.skip_bad = true. Objects that are left out become background.",
+)
+UNUSABLE_SPLIT = Kind(
+    "unusable-split",
+    "error",
+    "Nothing of a split can be used",
+    "Correct what the messages name. data.skip_bad does not help here, as it would leave nothing.",
 )
 # Pictures
 SAME_PICTURE = Kind(
@@ -88,13 +95,13 @@ SAME_IN_TWO_SPLITS = Kind(
     "same-in-two-splits",
     "warning",
     "A file is in two splits",
-    "Delete it in the training split. Otherwise the evaluation measures what was learnt by heart.",
+    "Delete it in the training split. Otherwise the evaluation measures what the detector has memorised.",
 )
 SIMILAR_IN_TWO_SPLITS = Kind(
     "similar-in-two-splits",
     "warning",
     "Pictures of two splits are nearly the same",
-    "Move them into one split. Otherwise the evaluation measures what was learnt by heart.",
+    "Move them into one split. Otherwise the evaluation measures what the detector has memorised.",
 )
 SIXTEEN_BITS = Kind(
     "16-bit",
@@ -112,14 +119,20 @@ BLANK = Kind("blank-picture", "warning", "Pictures have one colour only", "Delet
 TURNED = Kind(
     "turned-picture",
     "warning",
-    "EXIF turns a picture, and its boxes may be of the unturned one",
-    "Look at the drawn boxes. Write the picture upright without EXIF, and correct the boxes if they do not fit.",
+    "EXIF rotates a picture, and its boxes may be those of the unrotated one",
+    "Look at the drawn boxes. Save the picture upright without EXIF, and correct the boxes if they do not fit.",
 )
 NO_OBJECTS = Kind(
     "no-objects",
     "note",
     "Pictures have no object",
     "Annotate them if they show objects of the classes. Otherwise they are good negatives.",
+)
+IN_NO_SPLIT = Kind(
+    "in-no-split",
+    "note",
+    "Pictures are in no split",
+    "Annotate them and add them to a split, or leave them: nothing looks at them.",
 )
 # Objects
 OBJECT_TWICE = Kind("object-twice", "warning", "An object is annotated twice", "Delete one of the two.")
@@ -147,7 +160,13 @@ ONE_CORNER = Kind(
     "All boxes are in the upper left of their pictures",
     "They may be in percent, or of smaller copies of the pictures. Multiply them by the factor between the two.",
 )
-READER = Kind("odd-annotation", "warning", "The reader found something odd", "See what it says.")
+READER = Kind("odd-annotation", "warning", "The reader found something odd", "Read its message.")
+CONFIDENT_MISTAKE = Kind(
+    "confident-mistake",
+    "note",
+    "A detector is sure of something that is not annotated so",
+    "Look at the box. Annotate the object, or correct its class or box. Leave it if the detector is wrong.",
+)
 # Classes
 SPELT_TWICE = Kind(
     "class-spelt-twice", "warning", "A class may be spelt in two ways", "Give the objects of both one name."
@@ -156,19 +175,19 @@ NOT_IN_TRAINING = Kind(
     "class-not-in-training",
     "warning",
     "A class is in other splits and not in the training split",
-    "Divide the pictures anew, so that each split has pictures of each class.",
+    "Split the pictures again, so that each split has pictures of each class.",
 )
 CLASS_WITHOUT_OBJECTS = Kind(
     "class-without-objects",
     "note",
     "Classes have no object",
-    "Annotate some, or take the class out of the list. It will not be found.",
+    "Annotate some, or remove the class from the list. A detector cannot learn it.",
 )
 SHIFT = Kind(
     "class-shift",
     "warning",
     "A class is much more frequent in one split than in another",
-    "Divide the pictures anew, by chance. Keep pictures of one scene together.",
+    "Split the pictures again, at random. Keep pictures of one scene together.",
 )
 # Objects at the network's input
 UNREACHED = Kind(
@@ -183,7 +202,7 @@ TINY = Kind(
     "Objects are smaller than a cell of the finest map",
     "Raise input.short_side and input.long_side, or cut the pictures into tiles.",
 )
-TOO_MANY = Kind("too-many-objects", "warning", "Pictures hold more objects than a setting lets through", "Raise it.")
+TOO_MANY = Kind("too-many-objects", "warning", "Pictures hold more objects than a setting allows", "Raise it.")
 CROWDED = Kind(
     "crowded-objects",
     "note",

@@ -12,10 +12,17 @@ import torch
 from rcnnkit.checking.boxes import doubles
 from rcnnkit.checking.check import Checked
 from rcnnkit.checking.classes import per_class, spellings
-from rcnnkit.checking.findings import OBJECT_TWICE, SAME_IN_TWO_SPLITS, SAME_PICTURE, SPELT_TWICE, STOPS_TRAINING
+from rcnnkit.checking.findings import (
+    OBJECT_TWICE,
+    SAME_IN_TWO_SPLITS,
+    SAME_PICTURE,
+    SPELT_TWICE,
+    STOPS_TRAINING,
+    UNUSABLE_SPLIT,
+)
 from rcnnkit.data.coco import write_coco
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.files import is_free
+from rcnnkit.files import check_free
 from rcnnkit.progress import Report, reported, silent
 from rcnnkit.structures import Array
 from rcnnkit.text import visible
@@ -36,20 +43,25 @@ class Changes:
 def write_fixed(checked: Checked, out: Path, report: Report = silent) -> Changes:
     """Write a copy into the folder `out`: annotations/instances_SPLIT.json, the pictures of each split, changes.txt.
 
-    What stops training is left out, and so are the second ones of objects and pictures that are there twice. A picture
-    in two splits leaves the one that is learnt from. Classes that differ in case, spaces or hyphens alone become
-    one. Nothing else is changed: for that a person has to look.
+    What stops training is corrected where there is one clear answer: boxes that reach beyond their picture are cut to
+    it, corners in the wrong order are swapped, and the picture's own size replaces another one. Otherwise it is left
+    out, and so are the second ones of objects and pictures that are there twice. A picture in two splits leaves the one
+    that is learnt from. Classes that differ in case, spaces or hyphens alone become one. Nothing else is changed: for
+    that a person has to look.
+
+    Args:
+        checked: made with `check_data(…, fix=True)`.
 
     Raises:
         FileExistsError: `out` holds something already.
         ValueError: nothing is left of a split.
     """
-    if not is_free(out):
-        raise FileExistsError(f"{out} holds something already; choose another folder, nothing is overwritten")
+    check_free(out)
     changes = Changes()
     for finding in checked.findings:
-        if finding.kind.name == STOPS_TRAINING.name:
-            changes.add(finding.kind.name, f"left out: {finding}")
+        if finding.kind.name in (STOPS_TRAINING.name, UNUSABLE_SPLIT.name):
+            line = f"corrected: {finding}; now {finding.fixed}" if finding.fixed else f"left out: {finding}"
+            changes.add(finding.kind.name, line)
     dropped = _dropped_pictures(checked, changes)
     labels, names, ids = _one_spelling(checked, changes)
     start = 0

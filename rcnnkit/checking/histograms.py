@@ -9,6 +9,7 @@ import numpy as np
 
 from rcnnkit.checking.check import Checked
 from rcnnkit.checking.network import input_sides
+from rcnnkit.detectors.kinds import KINDS
 from rcnnkit.structures import Array
 
 BARS = 32
@@ -33,7 +34,7 @@ def histograms(checked: Checked) -> list[Histogram]:
     numbers = np.concatenate([np.zeros(0), *(objects.counts for objects in splits)])
     sizes = np.concatenate([np.zeros((0, 2)), *(objects.sizes for objects in splits)])
     anchors: list[float] = []
-    if settings.model.kind == "faster_rcnn":
+    if KINDS[settings.model.kind].has_rpn:
         anchors = sorted({size for of_map in settings.rpn.sizes(settings.model.strides) for size in of_map})
     marked = " (dashed: anchors)" if anchors else ""
     return [

@@ -64,15 +64,15 @@ def look_at_all(paths: Sequence[Path], report: Report = silent) -> list[Look]:
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     name = "pictures looked at"
     report(name, 0, len(paths))
-    found: list[Look] = []
+    every_look: list[Look] = []
     workers = min(8, os.cpu_count() or 1) if len(paths) > FEW else 0
     advice = "close other programs"
     ahead = map_ahead(_look_at_chunk, iter(chunks), workers, "looks at pictures", advice)
     with closing(ahead if workers else (_look_at_chunk(chunk) for chunk in chunks)) as results:
         for looks in results:
-            found += looks
-            report(name, len(found), len(paths))
-    return found
+            every_look += looks
+            report(name, len(every_look), len(paths))
+    return every_look
 
 
 def _look_at_chunk(paths: Sequence[Path]) -> list[Look]:

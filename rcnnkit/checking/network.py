@@ -12,7 +12,7 @@ from rcnnkit.checking.boxes import SAME
 from rcnnkit.checking.findings import CROWDED, TINY, TOO_MANY, UNREACHED, Finding
 from rcnnkit.checking.objects import Objects
 from rcnnkit.detectors.detector import Detector, Limit
-from rcnnkit.detectors.kinds import build
+from rcnnkit.detectors.kinds import KINDS, build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.proposals.fit import REACHED, fit_anchors, reach
 from rcnnkit.structures import Array
@@ -38,7 +38,7 @@ def input_sides(objects: Objects, settings: DetectorSettings) -> Tensor:
 def check_sizes(objects: Objects, settings: DetectorSettings, split: str, training: bool) -> Iterator[Finding]:
     """Objects that fall between the cells of the finest map; in training, those that no anchor reaches, too."""
     sides = input_sides(objects, settings)
-    if not len(sides) or settings.model.kind not in ("fast_rcnn", "faster_rcnn"):
+    if not len(sides) or KINDS[settings.model.kind].network == "whole":
         return
     finest = settings.model.strides[0]
     places = np.flatnonzero(~objects.crowd)[(sides < finest).all(dim=1).numpy()].tolist()
@@ -52,7 +52,7 @@ def check_sizes(objects: Objects, settings: DetectorSettings, split: str, traini
             f" {objects.written(least)}"
         )
         yield Finding(kind, split, objects.file(least), objects.name(least), message, objects.box(least))
-    if training and settings.model.kind == "faster_rcnn":
+    if training and KINDS[settings.model.kind].has_rpn:
         yield from _unreached(objects, sides, settings, split)
 
 
@@ -66,7 +66,7 @@ def _unreached(objects: Objects, sides: Tensor, settings: DetectorSettings, spli
     worst = int(np.flatnonzero(~objects.crowd)[int(surely.argmin()) * every])
     width, height = sides[int(surely.argmin()) * every].tolist()
     better = fit_anchors(sides[::every], strides)
-    advice = "other anchors would reach hardly more"
+    advice = "other anchors would reach hardly more objects"
     if better.share > share + 0.01:
         advice = (
             f"rpn.anchor_sizes = {_plain(better.sizes)} with rpn.anchor_ratios = {_plain(better.ratios)} reach"
@@ -75,7 +75,7 @@ def _unreached(objects: Objects, sides: Tensor, settings: DetectorSettings, spli
     if side := _other_side(sides[::every], settings, share):
         advice += f"; or with these anchors {side}"
     message = (
-        f"no anchor reaches {1 - share:.0%} of {count(len(sides), 'object')} with an IoU of {REACHED:g} at the"
+        f"{1 - share:.0%} of {count(len(sides), 'object')} are reached by no anchor with an IoU of {REACHED:g} at the"
         f" network's input; this one is {width:.0f} × {height:.0f} pixels there; {advice}"
     )
     kind = UNREACHED.at("warning") if 1 - share >= MANY and len(sides) >= ENOUGH else UNREACHED
@@ -149,6 +149,6 @@ def _crowded(objects: Objects, settings: DetectorSettings, split: str) -> Iterat
     i = int(second[dropped][overlap[dropped].argmax()])
     message = (
         f"objects that overlap another of their class by an IoU above {name} = {limit:g}, so that one of the two is not"
-        f" found: {len(lost):,} of {len(objects):,}; this one the most, by {overlap[dropped].max():.2f}"
+        f" found: {len(lost):,} of {len(objects):,}; this one overlaps the most, by {overlap[dropped].max():.2f}"
     )
     yield Finding(kind, split, objects.file(i), objects.name(i), message, objects.box(i))

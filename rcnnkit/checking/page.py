@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from rcnnkit.checking.findings import SEVERITIES, Finding, Severity, by_kind
 from rcnnkit.checking.histograms import Histogram, histograms
 from rcnnkit.colours import HUES
 from rcnnkit.data.records import Record
-from rcnnkit.files import check_new, is_free, whole
+from rcnnkit.files import check_free, check_new, whole, write_json
 from rcnnkit.pages import jpeg_source, table, text, whole_page
 from rcnnkit.progress import Report, reported, silent
 from rcnnkit.text import count
@@ -42,8 +41,8 @@ def check_outputs(out: Path | None, json_file: Path | None, fix: Path | None) ->
         check_new(json_file)
     if out and (out / PAGE).exists():
         check_new(out / PAGE)
-    if fix and not is_free(fix):
-        raise FileExistsError(f"{fix} holds something already; choose another folder, nothing is overwritten")
+    if fix:
+        check_free(fix)
 
 
 def write_reports(checked: Checked, out: Path | None, json_file: Path | None, report: Report = silent) -> list[Path]:
@@ -54,8 +53,7 @@ def write_reports(checked: Checked, out: Path | None, json_file: Path | None, re
     """
     written = []
     if json_file:
-        with whole(json_file) as half:
-            half.write_text(json.dumps(checked.to_json(), indent=1), encoding="utf-8")
+        write_json(json_file, checked.to_json())
         written.append(json_file)
     if out:
         out.mkdir(parents=True, exist_ok=True)
@@ -94,17 +92,17 @@ def _square(severity: Severity) -> str:
 def _findings(checked: Checked) -> Iterator[str]:
     if not checked.findings:
         yield "<p>Nothing.</p>"
-    for found in by_kind(checked.findings):
-        kind = found[0].kind
+    for findings in by_kind(checked.findings):
+        kind = findings[0].kind
         items = "".join(
             f"<li>{text(finding.file)}{': ' + text(finding.where) if finding.where else ''}"
             f"{' (' + text(finding.split) + ')' if finding.split else ''}: {text(finding.message)}</li>"
-            for finding in found[:LISTED]
+            for finding in findings[:LISTED]
         )
-        more = f'<p class="soft">… and {len(found) - LISTED:,} more</p>' if len(found) > LISTED else ""
+        more = f'<p class="soft">… and {len(findings) - LISTED:,} more</p>' if len(findings) > LISTED else ""
         yield (
             f"<details{' open' if kind.severity != 'note' else ''}>"
-            f"<summary>{_square(kind.severity)}{kind.severity}: {text(kind.title)} <b>{len(found):,}</b>"
+            f"<summary>{_square(kind.severity)}{kind.severity}: {text(kind.title)} <b>{len(findings):,}</b>"
             f" <code>{kind.name}</code></summary>"
             f"<p>{text(kind.fix)}</p><ul>{items}</ul>{more}</details>"
         )

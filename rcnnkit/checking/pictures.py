@@ -1,14 +1,17 @@
-"""What pictures themselves tell: twins, depth, colours, orientation, and that they have no objects."""
+"""What pictures themselves show: twins, depth, colours, orientation, and that they have no objects."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from rcnnkit.checking.findings import (
     BLANK,
     CMYK,
+    IN_NO_SPLIT,
     NO_OBJECTS,
     SAME_IN_TWO_SPLITS,
     SAME_PICTURE,
@@ -20,13 +23,14 @@ from rcnnkit.checking.findings import (
 )
 from rcnnkit.checking.looks import Look
 from rcnnkit.checking.twins import Twin, is_blank
-from rcnnkit.data.records import Dataset, Record
+from rcnnkit.data.checks import is_picture
+from rcnnkit.data.records import Dataset, Record, few
 from rcnnkit.structures import Targets
 from rcnnkit.text import count
 
 
 def check_pictures(dataset: Dataset, looks: Sequence[Look], split: str) -> Iterator[Finding]:
-    """What each picture tells by itself."""
+    """What each picture shows by itself."""
     for record, look in zip(dataset.records, looks, strict=True):
         file = str(record.path)
         if look.highest:
@@ -43,18 +47,36 @@ def check_pictures(dataset: Dataset, looks: Sequence[Look], split: str) -> Itera
             yield Finding(NO_OBJECTS, split, file, "", "it has no object")
 
 
+def check_unused(
+    folder: Path, records: Sequence[Record], splits: Sequence[str], findings: Sequence[Finding]
+) -> Iterator[Finding]:
+    """Pictures below a folder that are in none of the splits, without those that were left out for a problem."""
+    used = {os.path.realpath(record.path) for record in records}
+    unused = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if is_picture(path) and not path.name.startswith(".") and os.path.realpath(path) not in used
+    ]
+    told = "\n".join(f"{finding.file} {finding.where} {finding.message}" for finding in findings) if unused else ""
+    left = [path for path in unused if path.stem not in told]
+    if left:
+        where = f"{count(len(left), 'picture')} below {folder}"
+        message = f"in none of {few(list(splits))}: {where}; this is the first"
+        yield Finding(IN_NO_SPLIT, "", str(left[0]), "", message)
+
+
 def _turn(record: Record, look: Look) -> str:
     """What is doubtful about how EXIF turns a picture, or nothing."""
     height, width = look.stored
     if look.turn == 1:
         return ""
     if look.turn < 5 or height == width:
-        how = {2: "mirrors it", 3: "turns it by 180°", 4: "mirrors it"}.get(look.turn, "turns it by 90°")
-        return f"EXIF {how}, and the annotated size does not tell whether boxes are of the picture as it is shown"
+        how = {2: "mirrors it", 3: "rotates it by 180°", 4: "mirrors it"}.get(look.turn, "rotates it by 90°")
+        return f"EXIF {how}, and the annotated size does not show whether the boxes are rotated too"
     if record.size == look.stored:
         return (
-            f"EXIF turns it by 90°, and the annotation says {width} wide and {height} high as it is stored; boxes are"
-            " taken for those of the unturned picture"
+            f"EXIF rotates it by 90°, and the annotation has the size before that, {width} wide and {height} high; the"
+            " boxes are taken to be those of the unrotated picture"
         )
     return ""
 
@@ -62,7 +84,7 @@ def _turn(record: Record, look: Look) -> str:
 def check_twins(
     twins: Sequence[Twin], records: Sequence[Record], looks: Sequence[Look], splits: Sequence[str]
 ) -> Iterator[Finding]:
-    """What pictures tell beside each other.
+    """What comparing pictures shows.
 
     Args:
         twins: by their places in …
@@ -73,9 +95,10 @@ def check_twins(
         across = splits[first] != splits[second]
         kind = (SAME_IN_TWO_SPLITS if same else SIMILAR_IN_TWO_SPLITS) if across else None
         kind = kind or (SAME_PICTURE if same else SIMILAR_PICTURE)
-        what = "it is" if same else "it is nearly"
+        what = "it has the same bytes as" if same else "it looks like"
         place = f"{one.path} of {splits[first]}" if across else f"{one.path}"
-        size = "" if same else f" ({_size(looks[second])}, and that one {_size(looks[first])})"
+        mine, others = _size(looks[second]), _size(looks[first])
+        size = "" if same else f" (both {mine})" if mine == others else f" ({mine}, and that one {others})"
         boxes = "their objects are the same" if _same_objects(one.targets, other.targets) else "their objects differ"
         yield Finding(kind, splits[second], str(other.path), "", f"{what} {place}{size}; {boxes}")
 

@@ -107,9 +107,9 @@ def _candidates(codes: Array, group: Array) -> tuple[Array, Array]:
     """Pairs i < j of codes (N, 8) that differ in few bits: of each j the `CLOSEST` in its group and in the others."""
     whole = np.ascontiguousarray(codes).view(np.uint64).reshape(-1)
     ones = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.int64)
-    found = _same_codes(whole, group)
+    candidates = _same_codes(whole, group)
     for a, b in combinations(range(8), 2):
-        pairs = [found]
+        pairs = [candidates]
         key = codes[:, a].astype(np.uint16) << 8 | codes[:, b]
         order = np.lexsort((whole, key))
         sorted_keys = key[order]
@@ -120,8 +120,8 @@ def _candidates(codes: Array, group: Array) -> tuple[Array, Array]:
             i, j = order[places], order[places + step]
             close = ones[codes[i] ^ codes[j]].sum(axis=1) <= BITS
             pairs.append(_pairs(i[close], j[close], len(codes)))
-        found = np.unique(np.concatenate(pairs))
-    i, j = np.divmod(found, max(1, len(codes)))
+        candidates = np.unique(np.concatenate(pairs))
+    i, j = np.divmod(candidates, max(1, len(codes)))
     bits = ones[codes[i] ^ codes[j]].sum(axis=1)
     own = group[i] == group[j]
     order = np.lexsort((i, bits, own, j))

@@ -12,8 +12,10 @@ import typer
 from typer.core import TyperCommand
 
 from rcnnkit import __version__
+from rcnnkit.cli.attack import attack
 from rcnnkit.cli.benchmark import benchmark
 from rcnnkit.cli.check import check
+from rcnnkit.cli.compare import compare
 from rcnnkit.cli.compress import compress
 from rcnnkit.cli.convert import convert
 from rcnnkit.cli.crop import crop
@@ -28,6 +30,7 @@ from rcnnkit.cli.options import console
 from rcnnkit.cli.pack import pack
 from rcnnkit.cli.proposals import app as proposals
 from rcnnkit.cli.see import app as see
+from rcnnkit.cli.serve import serve
 from rcnnkit.cli.settings import settings
 from rcnnkit.cli.split import split
 from rcnnkit.cli.suggest import suggest
@@ -58,9 +61,12 @@ app.command()(suggest)
 app.command()(settings)
 app.command()(check)
 app.command()(evaluate)
+app.command()(compare)
 app.command()(detect)
+app.command()(attack)
 app.command("import")(import_)
 app.command()(export)
+app.command()(serve)
 app.command(cls=Command)(info)
 app.command()(compress)
 app.command()(svms)
@@ -92,6 +98,10 @@ def rcnnkit(
 def main() -> None:
     """Run the command; what the user can fix is said in words, without a stack trace."""
     escape_what_streams_lack()
+    if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:  # OpenMP reads this when torch loads it
+        # Threads that wait spin for 0.1 ms, in place of some 10, and sleep then. If they spin on a busy machine, they
+        # keep a core from the thread that they wait for.
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     handler: logging.Handler
     if sys.stderr.isatty():
         from rich.logging import RichHandler
@@ -117,7 +127,7 @@ def _run() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        from rcnnkit.training.loop import NonFiniteLoss
+        from rcnnkit.training.gradient import NonFiniteLoss
         from rcnnkit.training.stopping import Interrupted
 
         if isinstance(error, Interrupted):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,25 +16,38 @@ def check(
     data: Annotated[
         Path,
         typer.Argument(
-            help="A data set's folder or annotation file; or a settings file (.toml), whose section data is taken."
+            help="The folder or annotation file of a data set; or a settings file (.toml), for its section [data]."
         ),
     ],
     split: Annotated[
         list[str] | None,
-        typer.Option(help="As data.train and data.val name it, the training split first; found by itself if left out."),
+        typer.Option(
+            help="A split, named as in data.train and data.val; may be repeated, with the training split first. By"
+            " default all splits."
+        ),
     ] = None,
     data_format: DataFormat = FORMAT,
     images: Images = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="Settings whose input, anchors and limits objects are compared with; else the defaults."),
+        typer.Option(
+            help="A settings file; the objects are compared with its input size, anchors and limits. By default with"
+            " those of the default settings."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write a page with plots and pictures into this folder.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write a page with plots and pictures into this folder; an earlier page is not overwritten."),
+    ] = None,
     json_file: JsonFile = None,
     fix: Annotated[
         Path | None, typer.Option(help="Write a fixed copy, in COCO's format, into this new folder.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 for warnings, too.")] = False,
+    mistakes: Annotated[
+        Path | None,
+        typer.Option(help="Include the most confident mistakes from report.json of `rcnnkit evaluate --report`."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 on warnings, too.")] = False,
 ) -> None:
     """Say what is wrong with a data set before anything is trained on it, how bad it is, and what to do.
 
@@ -52,22 +64,28 @@ def check(
     check_outputs(out, json_file, fix)
     settings: DetectorSettings = read_settings(config) if config else DetectorSettings()
     root, class_names = data, None
-    splits: dict[str, str | Sequence[str]] = {name: name for name in split or []}
+    splits: dict[str, str | list[str]] = {name: name for name in split or []}
     if data.suffix == ".toml":
         read = read_settings(data)
         settings = settings if config else read
         root, images, class_names = read.data.root, images or read.data.images, read.data.class_names
         data_format = read.data.format if data_format == FORMAT else data_format
-        if not splits:
-            splits = {"train": read.data.train, "val": read.data.val}
-            splits = {name: each for name, each in splits.items() if each}
+        splits = splits or read.data.splits
     elif not splits:
         layout = find_layout(root, data_format)
         root, splits = layout.root, dict(layout.splits)
         console.print(f"read as {layout.title}: {', '.join(splits)}")
     with progress(console, transient=True) as report:
         checked = check_data(
-            root, splits, settings, format=data_format, images=images, class_names=class_names, report=report
+            root,
+            splits,
+            settings,
+            format=data_format,
+            images=images,
+            class_names=class_names,
+            fix=fix is not None,
+            mistakes=mistakes,
+            report=report,
         )
         written = write_reports(checked, out, json_file, report)
         changes = write_fixed(checked, fix, report) if fix else None

@@ -12,7 +12,8 @@ from rcnnkit.cli.options import NewWeights, Weights, console
 def compress(
     weights: Weights,
     ranks: Annotated[
-        list[str], typer.Option("--rank", metavar="LAYER=RANK…", help="fc6=1024 fc7=256 are the paper's, for VGG16.")
+        list[str],
+        typer.Option("--rank", metavar="LAYER=RANK…", help="The new ranks; the paper has fc6=1024 fc7=256 for VGG16."),
     ],
     out: NewWeights,
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,  # what follows the first after --rank
@@ -26,7 +27,7 @@ def compress(
         if not rank.isdecimal():
             raise ValueError(f"--rank {text} is not of the form LAYER=RANK, such as fc6=1024")
         if layer in pairs:
-            raise ValueError(f"--rank {layer} is given twice: {pairs[layer]} and {rank}; which one?")
+            raise ValueError(f"--rank {layer} is given twice: {pairs[layer]} and {rank}; leave one out")
         pairs[layer] = int(rank)
     before, after = compress(weights, pairs, out)
     for name, cost in (("before", before), ("after", after)):

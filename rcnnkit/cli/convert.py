@@ -13,12 +13,12 @@ from rcnnkit.defaults import FORMAT
 
 def convert(
     data: Data,
-    to: Annotated[str, typer.Option(help="coco, voc or yolo.")],
+    to: Annotated[str, typer.Option(help="The new format: coco, voc or yolo.")],
     out: Annotated[Path, typer.Option(help="A new folder.")],
     format: DataFormat = FORMAT,
     images: Images = None,
     link: Annotated[
-        str | None, typer.Option(help="hard or symbolic: links to the pictures in place of copies.")
+        str | None, typer.Option(help="hard or symbolic: link to the pictures instead of copying them.")
     ] = None,
     skip_bad: SkipBad = False,
 ) -> None:
@@ -26,19 +26,17 @@ def convert(
     from rcnnkit.data import convert
     from rcnnkit.data.layout import TITLES, find_layout
     from rcnnkit.data.reading import read_layout
-    from rcnnkit.files import is_free
+    from rcnnkit.files import check_free
     from rcnnkit.text import count
 
     for name, value, known in (("--to", to, convert.PICTURES), ("--link", link, convert.LINKS)):
         if value is not None and value not in known:
             raise ValueError(f"{name} {value} is not one of {', '.join(known)}")
-    if not is_free(out):
-        raise FileExistsError(f"{out} is not an empty folder; choose another --out, nothing is overwritten")
+    check_free(out)
     splits = read_layout(find_layout(data, format), images=images, skip_bad=skip_bad)
     done = convert.convert(splits, to, out, link)
-    for split, each in done.splits.items():
-        objects = sum(len(record.targets) for record in each.records)
-        console.print(f"{split}: {count(len(each), 'picture')}, {count(objects, 'object')}")
+    for split, dataset in done.splits.items():
+        console.print(f"{split}: {dataset.summary}")
     for note in done.notes:
         console.print(f"note: {note}")
-    console.print(f"wrote {out} as {TITLES[to]}, of {count(len(each.class_names), 'class')}")
+    console.print(f"wrote {out} as {TITLES[to]}, with {count(len(dataset.class_names), 'class')}")

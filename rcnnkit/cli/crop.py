@@ -18,7 +18,7 @@ def crop(
     images: Images = None,
     format: DataFormat = FORMAT,
     context: Annotated[
-        float, typer.Option(min=0, help="Shown around an object on each side, in sides of its box.")
+        float, typer.Option(min=0, help="Margin around an object on each side, as a multiple of the box's side.")
     ] = 0,
     skip_bad: SkipBad = False,
 ) -> None:

@@ -12,10 +12,8 @@ from rcnnkit.defaults import DEVICE
 
 
 def demo(
-    out: Annotated[Path | None, typer.Option(help="A new folder; by default rcnnkit-demo in this one.")] = None,
-    only: Annotated[
-        str | None, typer.Option(help="One detector: rcnn, fast-rcnn or faster-rcnn; by default all three.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A new folder; by default rcnnkit-demo.")] = None,
+    only: Annotated[str | None, typer.Option(help="Train one detector only: rcnn, fast-rcnn or faster-rcnn.")] = None,
     device: Device = DEVICE,
 ) -> None:
     """Make pictures of handwritten digits, train the three detectors on them, and compare what they find."""

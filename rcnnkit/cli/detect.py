@@ -17,26 +17,39 @@ def detect(
     weights: Weights,
     files: Files,
     out: Annotated[
-        Path, typer.Option(help="Folder for the pictures with boxes, in the same sub-folders, and detections.json.")
+        Path,
+        typer.Option(
+            help="The folder for the pictures with boxes, in the same sub-folders, and for detections.json; existing"
+            " files are not overwritten."
+        ),
     ],
     min_score: Annotated[
         float | None,
-        typer.Option(callback=finite, help="Draw boxes from this score on; by default 0.5, of SVMs' margins 0."),
+        typer.Option(
+            callback=finite,
+            help="The least score of boxes that are drawn; by default 0.5, or 0 for the margins of SVMs.",
+        ),
     ] = None,
     max_detections: MaxDetections = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option(help="A file in COCO's format with the pictures' ids, which the results get."),
+    ] = None,
     batch: Batch = BATCH,
     device: Device = DEVICE,
     precision: Precision = PRECISION,
 ) -> None:
     """Find things: pictures with boxes, and one JSON file in COCO's results format.
 
-    A result's image_id is the path of its picture as it was given. A picture that cannot be read,
-    searched or drawn is named, the others are done, and the exit status is 1. Other files in the
-    folders are counted in one line.
+    A result's image_id is the path of its picture as it was given, or its id with --ids. A picture
+    that cannot be read, searched or drawn is reported, the others are finished, and the exit status
+    is 1. Other files in the folders are counted in one line.
     """
+    from rcnnkit.data.image_ids import read_image_ids
     from rcnnkit.detecting import RESULTS, DetectedFile, detect_files
     from rcnnkit.weights import load
 
+    known = read_image_ids(ids) if ids else None
     detector = load(weights, device, precision, max_detections)
     if min_score is not None and not (detector.scores_are_margins or 0 <= min_score <= 1):
         raise ValueError(f"--min-score {min_score:g}: the scores of {weights} are probabilities; give 0 to 1")
@@ -45,13 +58,10 @@ def detect(
     def report(picture: DetectedFile) -> None:
         if picture.error:
             complain(picture.error)
-        elif picture.detections is not None:
-            names = picture.detections.above(least).names
-            counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
-            as_png = "" if not picture.drawn or picture.drawn.suffix == ".jpg" else f"; drawn in {picture.drawn}"
-            console.print(f"{picture.path}: {counts or f'nothing that scores {least:g}'}{as_png}")
+        else:
+            console.print(picture.summary(least))
 
-    done = detect_files(detector, files, out, min_score=least, batch=batch, report=report)
+    done = detect_files(detector, files, out, min_score=least, batch=batch, image_ids=known, report=report)
     if found := [len(picture.detections) for picture in done if picture.detections is not None]:
         drawn = sum(picture.drawn is not None for picture in done)
         console.print(f"wrote {count(drawn, 'picture')} and {count(sum(found), 'detection')} in {out / RESULTS}")

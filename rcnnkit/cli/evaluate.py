@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import RenderableType
 
 from rcnnkit.cli.options import (
     DATA_HELP,
@@ -25,6 +23,7 @@ from rcnnkit.cli.options import (
     console,
     split_of,
 )
+from rcnnkit.cli.results import show
 from rcnnkit.defaults import BATCH, CHECK_PICTURES, DEVICE, FORMAT, PRECISION
 from rcnnkit.terminal import progress
 
@@ -34,22 +33,35 @@ def evaluate(
     data: Annotated[
         Path,
         typer.Argument(
-            help=f"{DATA_HELP} Of a classifier: a folder of splits. Or a run's folder: what that was evaluated on."
+            help=f"{DATA_HELP} For a classifier, the folder of its splits. Or a run's folder, for the pictures that"
+            " the run was evaluated on."
         ),
     ],
     split: Annotated[
         str | None,
         typer.Option(
-            help=f"{SPLIT_HELP} Of a classifier: the folder in DATA.",
+            help=f"{SPLIT_HELP} For a classifier, the folder in DATA.",
             show_default="test",
         ),
     ] = None,
     images: Images = None,
     format: DataFormat = FORMAT,
     proposals: Annotated[
-        Path | None, typer.Option(help="R-CNN, Fast R-CNN: a folder of `rcnnkit proposals compute`.")
+        Path | None, typer.Option(help="For R-CNN and Fast R-CNN: a folder from `rcnnkit proposals compute`.")
     ] = None,
     json_file: JsonFile = None,
+    report_folder: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write a page that shows what went wrong, and its numbers, into this folder."),
+    ] = None,
+    worst: Annotated[
+        Path | None,
+        typer.Option(help="Write the pictures with most mistakes, and a CSV row for each picture, into this folder."),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Write all detections here, in COCO's results format, with the ids of the data set."),
+    ] = None,
     batch: Batch = BATCH,
     max_detections: MaxDetections = None,
     skip_bad: SkipBad = False,
@@ -59,65 +71,70 @@ def evaluate(
 ) -> None:
     """Average precision on annotated pictures: COCO's twelve numbers and Pascal VOC's, class by class.
 
-    Of a classifier: its accuracy on a folder of class folders.
+    For a classifier, its accuracy on a folder of class folders.
     """
     from rcnnkit.data.class_folders import read_class_folders
     from rcnnkit.data.reading import read_data
     from rcnnkit.evaluation.accuracy import Accuracy, evaluate_classifier
-    from rcnnkit.evaluation.report import Evaluation
+    from rcnnkit.evaluation.analysis import analyse
+    from rcnnkit.evaluation.report import Evaluation, results_of
     from rcnnkit.evaluation.report import evaluate as evaluate_detector
-    from rcnnkit.files import check_new, whole
-    from rcnnkit.precision import autocast, pick_dtype
+    from rcnnkit.files import check_free, check_new, write_json
     from rcnnkit.proposals.store import Store
-    from rcnnkit.tables import accuracy_table, evaluation_table
+    from rcnnkit.reporting.write import write_report, write_worst
+    from rcnnkit.tables import result_table
     from rcnnkit.training.detection import read_validation
     from rcnnkit.training.run_folder import is_run
     from rcnnkit.weights import load, load_classifier, read_shapes
 
-    if json_file:
-        check_new(json_file)
+    for file in filter(None, (json_file, results)):
+        check_new(file)
+    for folder in filter(None, (report_folder, worst)):
+        check_free(folder)
     if split is not None and is_run(data):
         raise ValueError(f"--split {split} is for data sets, and {data} is a run's folder; leave it out")
     split = split_of(data, split, "test")
     result: Evaluation | Accuracy
-    table: RenderableType
     if read_shapes(weights)[0]["kind"] == "classifier":
-        options = {"--proposals": proposals, "--images": images, "--max-detections": max_detections}
-        if given := [name for name, value in options.items() if value is not None]:
+        of_detectors = {"--proposals": proposals, "--images": images, "--max-detections": max_detections}
+        of_detectors |= {"--report": report_folder, "--worst": worst, "--results": results}
+        for flag in (flag for flag, value in of_detectors.items() if value is not None):
             raise ValueError(
-                f"{weights} holds a classifier, which looks at whole pictures in class folders; leave {given[0]} out"
+                f"{weights} holds a classifier, which looks at whole pictures in class folders; leave {flag} out"
             )
         classifier = load_classifier(weights, device)
         folders = read_class_folders(data, split, classifier.class_names, skip_bad=skip_bad)
-        dtype = pick_dtype(precision, classifier.device)
-        with autocast(classifier.device, dtype), progress(console, transient=True) as report:
-            result = evaluate_classifier(classifier, folders, batch_size=batch, progress=report)
-        table = accuracy_table(result)
+        with progress(console, transient=True) as report:
+            result = evaluate_classifier(classifier, folders, batch_size=batch, precision=precision, progress=report)
     else:
         store = Store.open(proposals) if proposals else None
         detector = load(weights, device, precision, max_detections)
+        names = detector.class_names
         if store and not detector.takes_proposals:
             raise ValueError(f"{weights} holds a detector that makes its own proposals; leave --proposals out")
         if is_run(data):
-            dataset = read_validation(data, detector.class_names)
+            dataset = read_validation(data, names)
         else:
             dataset = read_data(
                 data,
                 split,
                 format=format,
                 images=images,
-                class_names=detector.class_names,
+                class_names=names,
                 skip_bad=skip_bad,
                 check_pictures=check_pictures,
             )
         with progress(console, transient=True) as report:
             result = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=report)
-        table = evaluation_table(result)
-    try:
-        if json_file:
-            with whole(json_file) as half:
-                half.write_text(json.dumps(result.to_json(), indent=1), encoding="utf-8")
-    finally:  # where the file cannot be written, the numbers are seen all the same
-        console.print(table)
-    if json_file:
-        console.print(f"wrote {json_file}")
+    show([result_table(result)], result.to_json(), json_file)
+    if isinstance(result, Evaluation) and results:
+        write_json(results, results_of(result, dataset))
+        console.print(f"wrote {results}")
+    if isinstance(result, Evaluation) and (report_folder or worst):
+        margins, least = detector.scores_are_margins, detector.min_score
+        with progress(console, transient=True) as report:
+            analysis = analyse(result, dataset, probabilities=not margins, min_score=least, report=report)
+            written = write_report(analysis, report_folder, str(weights), report) if report_folder else []
+            written += write_worst(analysis, worst, report) if worst else []
+        for path in written:
+            console.print(f"wrote {path}")

@@ -13,18 +13,22 @@ from rcnnkit.cli.options import NewWeights, console, finite
 
 def import_(
     source: Annotated[
-        str, typer.Argument(help="torchvision's name of its weights, or a file: .pth, .pt, .ckpt, .pkl, .safetensors.")
+        str, typer.Argument(help="The name of torchvision's weights, or a file: .pth, .pt, .ckpt, .pkl, .safetensors.")
     ],
     out: NewWeights,
     classes: Annotated[
         str | None,
-        typer.Option(help='Where the source does not say them: "cat,dog,…", or a file with a name in each line.'),
+        typer.Option(
+            help='The class names, if the source has none: "cat,dog,…", or a file with one name in each line.'
+        ),
     ] = None,
-    licence: Annotated[str | None, typer.Option(help="Of the weights; kept in the file.")] = None,
+    licence: Annotated[str | None, typer.Option(help="The licence of the weights; it is kept in the file.")] = None,
     norm_eps: Annotated[
         float | None,
         typer.Option(
-            min=0, callback=finite, help="Of batch norms: 0 for your own training from torchvision's COCO_V1."
+            min=0,
+            callback=finite,
+            help="What batch norms add to the variance; 0 for weights that you trained from torchvision's COCO_V1.",
         ),
     ] = None,
 ) -> None:
@@ -45,10 +49,10 @@ def _class_names(classes: str) -> list[str]:
         try:
             lines = Path(classes).read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
-            raise ValueError(f"--classes {classes} is not UTF-8 ({error}); save it as that") from None
+            raise ValueError(f"--classes {classes} is not UTF-8 text ({error}); save it as UTF-8") from None
         return [line.strip() for line in lines if line.strip()]
     if "," not in classes and re.search(r"[/\\]|\.\w+$", classes):
-        raise FileNotFoundError(f"--classes {classes}: no such file; give a file with a name in each line, or a,b,…")
+        raise FileNotFoundError(f"--classes {classes}: no such file; give a file with one name in each line, or a,b,…")
     names = [name.strip() for name in classes.split(",")]
     if "" in names:
         raise ValueError(f'--classes "{classes}" has an empty name; give one between every two commas')

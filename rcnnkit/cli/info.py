@@ -12,13 +12,14 @@ from rcnnkit.cli.options import Weights, console
 
 def info(
     weights: Weights,
-    as_json: Annotated[bool, typer.Option("--as-json", help="Everything, as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--as-json", help="Print everything as one JSON object.")] = False,
 ) -> None:
     """Say what a weights file is: network, classes, input, training, origin and licence."""
-    from rcnnkit.about import about, summary
+    from rcnnkit.info import describe, summary
 
-    told = about(weights)
+    description = describe(weights)
     if as_json:
-        print(json.dumps(told, indent=1).replace("\x7f", "\\u007f"))  # ASCII, which JSON escapes but for this one
+        text = json.dumps(description, indent=1)
+        print(text.replace("\x7f", "\\u007f"))  # of ASCII, JSON escapes all but this one
     else:
-        console.print(*summary(told), sep="\n")
+        console.print(*summary(description), sep="\n")

@@ -37,52 +37,63 @@ def check_picture(out: Path) -> None:
     check_new(out)
 
 
-Weights = Annotated[Path, typer.Argument(help="A .safetensors file of rcnnkit.")]
+Weights = Annotated[Path, typer.Argument(help="A .safetensors file that rcnnkit wrote.")]
 Files = Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures, with their sub-folders.")]
-NewWeights = Annotated[Path, typer.Option("--out", help="The new weights file.")]
-NewPicture = Annotated[Path, typer.Option("--out", help="The new picture: .png, .jpg, …")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")]
+NewWeights = Annotated[Path, typer.Option("--out", help="A new weights file; an existing one is not overwritten.")]
+NewPicture = Annotated[
+    Path, typer.Option("--out", help="A new picture: .png, .jpg, …; an existing one is not overwritten.")
+]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write everything into a new JSON file; an existing one is not overwritten."),
+]
 
 DATA_HELP = "The folder of a data set in any format, or an annotation file."
 Data = Annotated[Path, typer.Argument(help=DATA_HELP)]
 DataFormat = Annotated[
     str,
     typer.Option(
-        "--data-format", help="What the annotations are written in, where a folder has several; see the docs."
+        "--data-format", help="The format of the annotations, for a folder that has several formats; see the docs."
     ),
 ]
-SPLIT_HELP = "Of a folder: train, val or test, or a list of VOC, a split of data.yaml, a file."
+SPLIT_HELP = "The split of a folder: train, val or test; or the name of a VOC list, a split in data.yaml, or a file."
 Split = Annotated[str | None, typer.Option(help=SPLIT_HELP, show_default="train")]
 TestSplit = Annotated[str | None, typer.Option(help=SPLIT_HELP, show_default="test")]
-Images = Annotated[Path | None, typer.Option(help="The folder of the pictures, where they are not found.")]
-SkipBad = Annotated[bool, typer.Option(help="Leave bad annotations and pictures out, and say how many.")]
+Images = Annotated[Path | None, typer.Option(help="The folder of the pictures, if they are not found.")]
+SkipBad = Annotated[bool, typer.Option(help="Leave out bad annotations and pictures, and say how many there are.")]
 CheckPictures = Annotated[
     bool, typer.Option(help="Look for damage in every picture; leave it out where a network drive is slow.")
 ]
 ProposalsOut = Annotated[
-    Path, typer.Option("--out", help="A folder; each method and choice of settings gets its own in it.")
+    Path, typer.Option("--out", help="A folder; each method, with its settings, gets a folder of its own in it.")
 ]
 
 MaxDetections = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Of a picture, in place of what the weights say (often 100), with proposals enough; 0: no limit."
+        min=0,
+        help="Most detections per picture, in place of the weights' own limit (often 100); 0: no limit. A higher limit"
+        " raises the number of proposals too.",
     ),
 ]
 Given = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[SECTION.KEY=VALUE]…", help="Settings that override the file's, or are not to be chosen."),
+    typer.Argument(
+        metavar="[SECTION.KEY=VALUE]…", help="Settings that override those of the file, or those that would be chosen."
+    ),
 ]
 Start = Annotated[
     str | None,
     typer.Option(
-        help="With a data set: the weights to start from: coco, imagenet, none or a file; by default the first of these"
-        " that can be had."
+        help="With a data set, the weights to start from: coco, imagenet, none or a file; by default the first of these"
+        " that is available."
     ),
 ]
 Minutes = Annotated[
     float | None,
-    typer.Option(min=0.1, callback=finite, help="With a data set: how long to train; by default what such data need."),
+    typer.Option(
+        min=0.1, callback=finite, help="With a data set, how long to train; by default as long as such data need."
+    ),
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Pictures at a time.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]

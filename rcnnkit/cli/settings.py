@@ -28,9 +28,9 @@ def settings(
     width = min(console.width, WIDEST)
     for name in sections if section is None else [section]:
         console.print(f"[{name}]", *textwrap.wrap(summary(sections[name]), width), "", sep="\n")
-        for each in list_settings(sections[name]):
-            given = each.default not in (MUST_BE_GIVEN, NOT_GIVEN)
-            head = f"{name}.{each.name} = {each.default}" if given else f"{name}.{each.name}, {each.default}"
-            texts = (each.values, each.meaning)
+        for setting in list_settings(sections[name]):
+            sign = ", " if setting.default in (MUST_BE_GIVEN, NOT_GIVEN) else " = "
+            head = f"{name}.{setting.name}{sign}{setting.default}"
+            texts = (setting.values, setting.meaning)
             body = [line for text in texts for line in textwrap.wrap(text, width - 4, break_on_hyphens=False)]
             console.print(head, *(f"    {line}" for line in body), "", sep="\n")

@@ -3,62 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rcnnkit.cli.options import Data, DataFormat, Images, SkipBad, console
 from rcnnkit.defaults import FORMAT
 
-if TYPE_CHECKING:
-    from rcnnkit.data.records import Dataset
-
 
 def split(
     data: Data,
-    out: Annotated[Path, typer.Option(help="A new folder, for annotations alone.")],
-    val: Annotated[float, typer.Option(help="The share of validation, such as 0.2.")],
-    test: Annotated[float, typer.Option(help="The share of test; 0: as it is.")] = 0.0,
+    out: Annotated[Path, typer.Option(help="A new folder, for the annotations only.")],
+    val: Annotated[float, typer.Option(help="The share of the pictures for validation, such as 0.2.")],
+    test: Annotated[
+        float, typer.Option(help="The share of the pictures for testing; 0: the test split stays as it is.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same splits.")] = 0,
     group_by: Annotated[
         str | None,
-        typer.Option(metavar="PATTERN", help="A regular expression: pictures with the same text there stay together."),
+        typer.Option(
+            metavar="PATTERN", help="A regular expression; pictures whose names match the same text stay together."
+        ),
     ] = None,
     format: DataFormat = FORMAT,
     images: Images = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Divide pictures into training and validation, so that each class has its share in both.
+    """Divide pictures into training and validation, with the classes in the same proportions.
 
-    The pictures stay where they are. OUT gets a COCO .json file for each split. Splits of DATA that are not made anew,
-    such as its test pictures, are taken over.
+    The pictures stay where they are. OUT gets a COCO .json file for each split. Other splits of DATA, such as its test
+    pictures, are copied as they are.
     """
     from rcnnkit.data.coco import write_coco
     from rcnnkit.data.layout import find_layout
     from rcnnkit.data.reading import read_layout
-    from rcnnkit.data.splitting import groups_of, join_splits, split_dataset
-    from rcnnkit.files import is_free
+    from rcnnkit.data.splitting import class_shares, groups_of, join_splits, split_dataset
+    from rcnnkit.files import check_free
     from rcnnkit.text import count
 
-    if not is_free(out):
-        raise FileExistsError(f"{out} is not an empty folder; choose another --out, nothing is overwritten")
-    given = read_layout(find_layout(data, format), images=images, skip_bad=skip_bad)
-    kept = {name: each for name, each in given.items() if name == "test" and not test and len(given) > 1}
-    pool = join_splits([each for name, each in given.items() if name not in kept])
+    check_free(out)
+    splits = read_layout(find_layout(data, format), images=images, skip_bad=skip_bad)
+    kept = {"test": splits.pop("test")} if "test" in splits and len(splits) > 1 and not test else {}
+    pool = join_splits(list(splits.values()))
     made = split_dataset(pool, val=val, test=test, seed=seed, group_by=group_by)
     if group_by is not None:
         console.print(f"{count(len(groups_of(pool, group_by)), 'group')} of pictures, none divided")
-    for name, each in (made | kept).items():
-        write_coco(each, out / "annotations" / f"instances_{name}.json")
-        objects = sum(len(record.targets) for record in each.records)
-        said = "as it was" if name in kept else _shares(pool, each)
-        console.print(f"{name}: {count(len(each), 'picture')}, {count(objects, 'object')} ({said})")
+    for name, dataset in (made | kept).items():
+        write_coco(dataset, out / "annotations" / f"instances_{name}.json")
+        console.print(f"{name}: {dataset.summary} ({'as it was' if name in kept else class_shares(dataset, pool)})")
     console.print(f"wrote {out}; rcnnkit train and rcnnkit convert take it")
-
-
-def _shares(pool: Dataset, part: Dataset) -> str:
-    """The share of the objects of each class that a split has."""
-    from rcnnkit.data.records import few
-
-    total, inside = pool.objects_of(), part.objects_of()
-    return few([f"{name} {100 * inside[name] / total[name]:.1f} %" for name in pool.class_names if total[name]])

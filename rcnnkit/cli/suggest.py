@@ -18,7 +18,7 @@ def suggest(
 ) -> None:
     """Choose settings for a data set and this machine, and print them as a file of settings, each with its reason.
 
-    `rcnnkit train DATA` trains with the same.
+    `rcnnkit train DATA` trains with the same settings.
     """
     from rcnnkit.training.suggest import suggest as suggest_settings
 

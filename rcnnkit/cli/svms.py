@@ -15,16 +15,16 @@ from rcnnkit.terminal import progress
 def svms(
     weights: Weights,
     data: Data,
-    proposals: Annotated[Path, typer.Option(help="A folder of `rcnnkit proposals compute`.")],
+    proposals: Annotated[Path, typer.Option(help="A folder from `rcnnkit proposals compute`.")],
     out: NewWeights,
     split: Split = None,
     images: Images = None,
     format: DataFormat = FORMAT,
-    use_difficult: Annotated[bool, typer.Option(help="VOC's difficult objects are positives too.")] = False,
+    use_difficult: Annotated[bool, typer.Option(help="Take VOC's difficult objects as positives too.")] = False,
     skip_bad: SkipBad = False,
     device: Device = DEVICE,
 ) -> None:
-    """Train SVMs in place of a Fast R-CNN's softmax, as R-CNN has them: hard negatives, mined among the proposals."""
+    """Train SVMs in place of a Fast R-CNN's softmax, with hard negatives from the proposals, as in R-CNN."""
     from rcnnkit.data.proposals import cores
     from rcnnkit.data.reading import read_data
     from rcnnkit.proposals.store import Store

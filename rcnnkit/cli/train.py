@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rcnnkit.cli.options import CheckPictures, Given, Minutes, Start, console
 from rcnnkit.defaults import CHECK_PICTURES
-
-if TYPE_CHECKING:
-    from rcnnkit.config import Settings
 
 UNCHECKED = "data.check_pictures=false"
 
@@ -20,52 +16,42 @@ UNCHECKED = "data.check_pictures=false"
 def train(
     config: Annotated[
         Path,
-        typer.Argument(help="A data set, for which settings are chosen as by `suggest`; or a TOML file of settings."),
+        typer.Argument(help="A data set, for which settings are chosen as `suggest` does; or a TOML file of settings."),
     ],
     settings: Given = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder; by default a new one in runs/, named after CONFIG.")
+        Path | None, typer.Option(help="A new folder for the run; by default one in runs/, named after CONFIG.")
     ] = None,
     start: Start = None,
     minutes: Minutes = None,
     check_pictures: CheckPictures = CHECK_PICTURES,
     only_check: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be trained, and whether it fits; write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Say what would be trained, and whether it fits into memory; write nothing."),
     ] = False,
 ) -> None:
-    """Train a detector, or a classifier to start one from; weights, settings and log go into a folder of its own.
+    """Train a detector, or a classifier to start a detector from. Weights, settings and log go into the run's folder.
 
     Under torchrun, on one machine or several, all processes train one model.
     """
     from rcnnkit.training.ranks import joined
     from rcnnkit.training.run_folder import checkpoint_of
+    from rcnnkit.training.suggest import settings_of
     from rcnnkit.training.train import dry_run, run_folder
     from rcnnkit.training.train import train as train_model
 
     with joined() as ranks:
         console.quiet = not ranks.first
-        read, notes = _settings(config, [*(settings or []), *([] if check_pictures else [UNCHECKED])], start, minutes)
+        given = [*(settings or []), *([] if check_pictures else [UNCHECKED])]
+        read, suggestion = settings_of(config, given, start=start, minutes=minutes)
+        if suggestion:
+            console.print(*suggestion.toml.splitlines(), "", sep="\n")
         run = out or run_folder(read, config)
         if read.train.resume and run.resolve() != (folder := checkpoint_of(read.train.resume).parent).resolve():
             raise ValueError(f"train.resume continues in {folder}; leave out --out {out}")
+        notes = suggestion.notes if suggestion else {}
         if only_check:
-            dry_run(read, run, console=console)
+            dry_run(read, run, console=console, notes=notes)
         else:
+            notes = suggestion.notes if suggestion else {}
             console.print(f"wrote {train_model(read, run, console=console, notes=notes)}")
-
-
-def _settings(
-    config: Path, given: list[str], start: str | None, minutes: float | None
-) -> tuple[Settings, Mapping[str, str]]:
-    """Those of a file, or those that are chosen for a data set, which are shown."""
-    from rcnnkit.config_files import read_settings
-    from rcnnkit.training.suggest import is_data, suggest
-
-    if is_data(config):
-        suggestion = suggest(config, given, start=start, minutes=minutes)
-        console.print(*suggestion.toml.splitlines(), "", sep="\n")
-        return suggestion.settings, suggestion.notes
-    for flag, value, setting in (("--start", start, "train.init"), ("--minutes", minutes, "train.iterations")):
-        if value is not None:
-            raise ValueError(f"{flag} {value} is for a data set, and {config} is not one; set {setting} instead")
-    return read_settings(config, given), {}

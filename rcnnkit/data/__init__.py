@@ -11,6 +11,7 @@ __all__ = [
     "digits",
     "flat",
     "hold_out",
+    "image_ids",
     "json_files",
     "label_studio",
     "labelme",

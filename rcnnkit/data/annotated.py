@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from rcnnkit.data.checks import Box, Findings, Shares, check_box, check_size, is_picture, picture_sizes
+from rcnnkit.data.checks import Box, Findings, Shares, check_size, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.flat import GrowingRecords
 from rcnnkit.data.records import Dataset, Record, few
@@ -80,10 +80,12 @@ def to_dataset(
         if isinstance(size, str):
             findings.add(paths[key], "", size)
             continue
-        if picture.size and (wrong := check_size(paths[key], picture.size, size)):
-            findings.add(file, picture.where, wrong)
-            continue
         annotated = picture.size or size
+        if picture.size and (wrong := check_size(paths[key], picture.size, size)):
+            plain = [each.corners for each in picture.objects if not callable(each.corners)]
+            if not findings.size(wrong, picture.size, size, plain, file, picture.where):
+                continue
+            annotated = size
         boxes: list[Box] = []
         good: list[Annotation] = []
         seen: dict[tuple[object, ...], str] = {}
@@ -95,7 +97,7 @@ def to_dataset(
                 box = each.corners(annotated) if callable(each.corners) else each.corners
                 if not callable(each.corners) and shares.take(box, annotated, file, each.where, each.written):
                     continue
-                box = check_box(box, annotated, each.written)
+                box = findings.box(box, annotated, each.written, file, each.where)
             except ValueError as error:
                 findings.add(file, each.where, str(error))
                 continue
@@ -196,6 +198,6 @@ def _leave_out_twice(
     for path in [path for path, number in used.items() if number > 1]:
         keys = [key for key, other in paths.items() if other == path]
         several = few([pictures[key].where for key in keys])
-        findings.add(source, several, f"these are all of the picture {path}; give them together, once")
+        findings.add(source, several, f"these are all the same picture, {path}; list it once, with all its objects")
         for key in keys:
             del paths[key]

@@ -1,4 +1,4 @@
-"""What both readers check: boxes and pictures. Everything wrong is collected, to be told at once."""
+"""What both readers check: boxes and pictures. Everything wrong is collected, to be reported at once."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,21 @@ ROUNDING = 1.0  # pixels outside the picture that a tool's rounding explains; mo
 READERS = 8  # threads: opening many small files waits for the disk more than for the processor
 PART = 500  # pictures that a process looks at in one go
 
+MOSTLY = 0.5  # share of a box's area that lies in its picture where the box only needs its edges cut
+ALIKE = 0.02  # relative difference of two pictures' shapes, of which one may be a resized copy of the other
+
 Box = tuple[float, float, float, float]
+_fixing: ContextVar[bool] = ContextVar("fixing", default=False)
+
+
+@contextmanager
+def fixing() -> Iterator[None]:
+    """Within it, readers correct mistakes that have one clear answer, besides saying that they are there."""
+    token = _fixing.set(True)
+    try:
+        yield
+    finally:
+        _fixing.reset(token)
 
 
 class Findings(list[Problem]):
@@ -51,9 +66,41 @@ class Findings(list[Problem]):
         self.objects = 0  # left out of pictures that are kept
         self.pictures = 0  # left out with all their objects
         self.warnings: dict[str, tuple[int, Problem]] = {}  # what is odd -> how often, and the first
+        self.fixing = _fixing.get()
+        self.fixed: dict[Problem, str] = {}  # what was corrected, within `fixing`, and what it is now
 
     def add(self, file: Path, where: str, message: str) -> None:
         self.append(Problem(str(file), where, message))
+
+    def fix(self, file: Path, where: str, message: str, now: str) -> None:
+        """Something is wrong, as of `add`, and the data set that is read has it corrected."""
+        self.add(file, where, message)
+        self.fixed[self[-1]] = now
+
+    def box(self, box: Sequence[float], size: Size, written: str, file: Path, where: str) -> Box:
+        """`check_box`; within `fixing`, a bad box is corrected where it is clear how, and its problem is added."""
+        try:
+            return check_box(box, size, written)
+        except ValueError as error:
+            fixed = fixed_box(box, size) if self.fixing else None
+            if fixed is None:
+                raise
+            self.fix(file, where, str(error), "x1 {:g}, y1 {:g}, x2 {:g}, y2 {:g}".format(*fixed))
+            return fixed
+
+    def size(self, wrong: str, annotated: Size, shown: Size, boxes: Iterable[Box], file: Path, where: str) -> bool:
+        """Add what is wrong with a picture's annotated size; True where, within `fixing`, the picture's own counts.
+
+        That is clear where all boxes lie in the picture and it is not a resized copy, whose boxes need resizing too.
+        """
+        height, width = shown
+        resized = math.isclose(annotated[0] * width, annotated[1] * height, rel_tol=ALIKE)
+        inside = all(min(x1, y1) >= 0 and x2 <= width and y2 <= height for x1, y1, x2, y2 in boxes)
+        if not self.fixing or resized or not inside:
+            self.add(file, where, wrong)
+            return False
+        self.fix(file, where, wrong, f"{width} wide and {height} high")
+        return True
 
     def add_stranger(self, source: Path, name: str, number: int, first: str, known: Sequence[str]) -> None:
         """So many objects, of which the `first` is there, have a class that is not one of the `known`."""
@@ -141,6 +188,21 @@ def check_box(box: Sequence[float], size: Size, written: str) -> Box:
     return x1, y1, x2, y2
 
 
+def fixed_box(box: Sequence[float], size: Size) -> Box | None:
+    """A bad box as it was certainly meant: corners in their order, and cut to the picture where most of it lies there.
+
+    None where that is not clear.
+    """
+    x1, x2 = sorted((box[0], box[2]))
+    y1, y2 = sorted((box[1], box[3]))
+    height, width = size
+    cut = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+    area, left = (x2 - x1) * (y2 - y1), max(cut[2] - cut[0], 0) * max(cut[3] - cut[1], 0)
+    if not (math.isfinite(area) and left > 0 and left >= MOSTLY * area):
+        return None
+    return check_box(cut, size, "")
+
+
 def is_picture(path: Path) -> bool:
     """Whether the file's name ends like a picture's."""
     return path.suffix.lower() in PICTURE_SUFFIXES
@@ -204,8 +266,8 @@ def picture_size(path: Path) -> Size | str:
         check_regular(path)
     except PermissionError:
         return "the picture may not be read (permission denied); change its permissions, or ask its owner to do so"
-    except ValueError as error:
-        return str(error)
+    except ValueError:
+        return "the picture is not a regular file; copy what it gives into one"
     try:
         data = read_file(path)
         if not len(data):
@@ -217,6 +279,8 @@ def picture_size(path: Path) -> Size | str:
                 picture.load()  # raises where pixels are missing
     except FileNotFoundError:
         return "there is no such picture"
+    except IsADirectoryError:
+        return "the picture is a folder; put a picture file in its place"
     except TooManyPixels as error:
         return f"the picture {error}"
     except Exception as error:  # PIL raises many kinds

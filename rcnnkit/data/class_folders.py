@@ -16,7 +16,7 @@ from PIL import Image
 from rcnnkit.data.checks import Findings, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.records import BadData, Dataset, Record, few
-from rcnnkit.files import is_free
+from rcnnkit.files import check_free
 from rcnnkit.images import read_picture
 from rcnnkit.structures import Array
 from rcnnkit.text import count, visible
@@ -111,7 +111,7 @@ def read_class_folders(
         else:
             records.append(record)
     if findings and (not skip_bad or not records):
-        raise BadData(name, findings, thing="problem", skip_bad=skip_bad)
+        raise BadData(name, findings, thing="problem", nothing_left=not records)
     if findings:
         log.warning(
             "%s: left out %s, for %s", name, count(findings.pictures, "picture"), count(len(findings), "problem")
@@ -132,7 +132,7 @@ def read_class_splits(
     """The pictures to learn from and those to validate on ("": none), checked, with the same classes.
 
     Raises:
-        As `read_class_folders`; BadData lists what is bad in either, so that all can be mended at once. And
+        As `read_class_folders`; BadData lists what is bad in either, so that all can be fixed at once. And
         ValueError: a class has no picture to learn from.
     """
     bad: list[BadData] = []
@@ -144,13 +144,13 @@ def read_class_splits(
             class_names = found[-1].class_names
         except BadData as error:
             bad.append(error)
-            if class_names is None:  # what is bad with the names in `val` is told as well
+            if class_names is None:  # what is bad with the names in `val` is reported as well
                 class_names = sorted(
                     {composed(folder.name) for split in parts for folder in _class_folders(root, split)}
                 )
     if bad:
         problems = [problem for e in bad for problem in e.problems]
-        raise BadData(" and ".join(e.name for e in bad), problems, thing="problem", skip_bad=skip_bad)
+        raise BadData(" and ".join(e.name for e in bad), problems, nothing_left=any(e.nothing_left for e in bad))
     training, validation = found[0], found[1] if val else None
     if missing := _without_pictures(training):
         raise ValueError(
@@ -158,7 +158,7 @@ def read_class_splits(
             " these out of data.class_names and delete their folders"
         )
     if validation is not None and (missing := _without_pictures(validation)):
-        log.warning("%s has no picture of %s; it does not tell how well these are known", validation.name, few(missing))
+        log.warning("%s has no picture of %s; the accuracy says nothing about them", validation.name, few(missing))
     return training, validation
 
 
@@ -166,7 +166,7 @@ def write_class_folders(dataset: Dataset, out: Path, context: float = 0.0) -> di
     """Cut the objects of annotated pictures out, each into the folder of its class: out/CLASS/PICTURE_OBJECT.png.
 
     Crowds and difficult objects are left out. What is cut are whole pixels, all that the box touches. The folder is
-    there whole or not at all.
+    written atomically.
 
     Args:
         out: a folder that does not exist or is empty, such as cells/train.
@@ -181,8 +181,7 @@ def write_class_folders(dataset: Dataset, out: Path, context: float = 0.0) -> di
         ValueError: a negative context, a class whose name cannot be a folder's, two pictures with one stem, no object
             at all, or a picture that cannot be read.
     """
-    if not is_free(out):
-        raise FileExistsError(f"{out} is not an empty folder; objects are only written into a new or empty one")
+    check_free(out)
     if not (context >= 0 and math.isfinite(context)):
         raise ValueError(f"context = {context:g}; it is a share of the box's sides, 0 or more")
     for name in dataset.class_names:

@@ -21,7 +21,18 @@ import numpy as np
 
 from rcnnkit.archives import is_folder, names_in
 from rcnnkit.data.checks import Findings, check_size, picture_sizes
-from rcnnkit.data.coco_objects import Classes, Entry, generic, is_whole, kind_of, read_objects, short, some
+from rcnnkit.data.coco_objects import (
+    Classes,
+    Entry,
+    boxes_by_image,
+    generic,
+    is_whole,
+    kind_of,
+    other_type,
+    read_objects,
+    short,
+    some,
+)
 from rcnnkit.data.decimals import shortest
 from rcnnkit.data.file_names import StoredNames, composed, is_there
 from rcnnkit.data.flat import flat_records
@@ -104,6 +115,7 @@ def read_coco(
     trusted = () if check_pictures else [entries[key].size for key in paths]
     shown = dict(zip(paths, picture_sizes(paths.values(), trusted), strict=True))
 
+    drawn = boxes_by_image(content["annotations"]) if findings.fixing else {}
     sizes: dict[int | str, Size] = {}
     for key, path in paths.items():
         size = shown[key]
@@ -113,8 +125,10 @@ def read_coco(
             continue
         annotated = entries[key].size or size
         if wrong := check_size(path, annotated, size):
-            findings.add(file, where, wrong)
-            continue
+            boxes = [*drawn.get(key, ()), *drawn.get(other_type(key), ())]
+            if not findings.size(wrong, annotated, size, boxes, file, where):
+                continue
+            annotated = size
         sizes[key] = annotated
     kept = [key for key in entries if key in sizes]
     places = dict.fromkeys({*entries, *rejected}, -1) | {key: place for place, key in enumerate(kept)}

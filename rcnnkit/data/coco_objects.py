@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,10 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from rcnnkit.data.checks import ROUNDING, Findings, Shares, check_box
+from rcnnkit.data.checks import ROUNDING, Box, Findings, Shares
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.flat import OBJECT
-from rcnnkit.structures import Array
+from rcnnkit.structures import Array, Size
 from rcnnkit.text import count
 
 Entry = dict[str, Any]  # one entry of a part, as the file has it
@@ -43,6 +43,7 @@ class _Annotation(msgspec.Struct, gc=False):
 
 _annotation = msgspec.json.Decoder(_Annotation)
 
+FAR = 1.1  # times the picture's side; less is an edge that was not drawn exactly
 DOUBTFUL = 20  # boxes; of fewer, all may have a shape by chance
 # Odd numbers without a pattern: sums of multiples, modulo 2 ** 64, tell objects apart but for chance.
 MIXING = np.random.default_rng(0).integers(1, 2**62, 6) * 2 + 1
@@ -72,7 +73,7 @@ class Corners:
             between = (c - a) * (d - b)
             told = fit & (areas > 0) & ~_close(between, c * d, 0.01)
             self.boxes, self.fit = len(boxes), int(fit.sum())
-            self.beyond = int((fit & ((a + c > 1.1 * width) | (b + d > 1.1 * height))).sum())
+            self.beyond = int((fit & ((a + c > FAR * width) | (b + d > FAR * height))).sum())
             self.areas, self.between = int(told.sum()), int((told & _close(areas, between, 0.001)).sum())
 
     def problem(self) -> str | None:
@@ -183,16 +184,22 @@ def read_objects(
 
     boxes, good = _checked(written, size)
     known = code >= 0
-    for row, entry, where, text in each(known & ~good):
-        x, y, width, height = entry["bbox"]
-        try:
-            boxes[row] = check_box((x, y, x + width, y + height), tuple(size[row].tolist()), text)
-            good[row] = True
-        except (ValueError, OverflowError) as error:  # overflow: whole numbers of hundreds of digits
-            wrong[int(index[row])] = (where, str(error))
+    doubtful = {int(index[row]): (row, *others) for row, *others in each(known & ~good)}
+    for place in sorted({*wrong, *doubtful}):
+        if place in doubtful:
+            row, entry, where, text = doubtful[place]
+            before = len(findings)
+            try:
+                boxes[row] = _box(entry["bbox"], tuple(size[row].tolist()), text, file, where, findings)
+            except (ValueError, OverflowError) as error:  # overflow: whole numbers of hundreds of digits
+                wrong[place] = where, str(error)
+            else:
+                good[row] = True
+                if len(findings) > before:  # corrected
+                    area[row] = math.nan
+                continue
+        findings.add(file, *wrong[place])
     good &= known
-    for _, (where, message) in sorted(wrong.items()):
-        findings.add(file, where, message)
     findings.objects += len(wrong) + int((~known).sum())
 
     shares = Shares()
@@ -201,7 +208,7 @@ def read_objects(
     for row, entry, where, text in each(in_shares):
         shares.take(entry["bbox"], tuple(size[row].tolist()), file, where, text)
     good &= ~in_shares
-    for _, _, where, text in each(good & (written[:, 2:].min(axis=1, initial=np.inf) <= 1)):
+    for _, _, where, text in each(good & (np.abs(written[:, 2:]).min(axis=1, initial=np.inf) <= 1)):
         message = f"{text}; delete it unless it is meant"
         findings.warn("a box that is at most 1 pixel wide or high", file, where, message)
     _warn_of_repeats(entries, rows, np.flatnonzero(good), boxes, file, findings)
@@ -240,7 +247,7 @@ def _gather(
         try:
             found = _one(given)
             if (place := places.get(found.image_id)) is None:
-                place = places.get(_other_type(found.image_id))
+                place = places.get(other_type(found.image_id))
             if place is None:
                 raise ValueError(
                     f"image_id {short(found.image_id)} is not the id of an image; correct it or delete the annotation"
@@ -277,7 +284,7 @@ def _one(given: Any) -> _Annotation:
 
 
 def _checked(written: Array, size: Array) -> tuple[Array, Array]:
-    """What `check_box` makes of all boxes, (N, 4) float32, and of which it raises no error, (N,) bool.
+    """What `check_box` makes of all boxes, (N, 4) float32, and which of them are good for certain, (N,) bool.
 
     Args:
         written: (N, 4) x, y, width, height.
@@ -293,7 +300,42 @@ def _checked(written: Array, size: Array) -> tuple[Array, Array]:
         boxes[:, :2] = np.maximum(boxes[:, :2], 0)
         boxes[:, 2:] = np.minimum(boxes[:, 2:], edges)
         good &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        good &= (corners[:, 2:] <= FAR * edges).all(axis=1)  # a box that reaches farther may be corners
         return boxes, good
+
+
+def _box(box: Sequence[float], size: Size, written: str, file: Path, where: str, findings: Findings) -> Box:
+    """`Findings.box` of x, y, width, height. Raises ValueError also where they seem to be corners."""
+    if hint := _are_corners(box, size):
+        raise ValueError(f"{written} {hint}")
+    x, y, width, height = box
+    return findings.box((x, y, x + width, y + height), size, written, file, where)
+
+
+def _are_corners(box: Sequence[float], size: Size) -> str:
+    """What to say of a box that reaches beyond a picture of this (height, width), and would lie in it as corners."""
+    a, b, c, d = box
+    height, width = size
+    beyond = a + c > FAR * width or b + d > FAR * height
+    if not (beyond and 0 <= a < c <= width and 0 <= b < d <= height):
+        return ""
+    return (
+        f"reaches beyond the picture, which is {width} wide and {height} high, but would lie in it as x1, y1, x2, y2;"
+        " if it is that, write x2 - x1 and y2 - y1, or else correct the box"
+    )
+
+
+def boxes_by_image(annotations: Sequence[Any]) -> dict[int | str, list[Box]]:
+    """Those that can be read, by the image id that they are written with."""
+    boxes: dict[int | str, list[Box]] = defaultdict(list)
+    for given in annotations:
+        try:
+            found = _one(given)
+        except (ValueError, OverflowError):
+            continue
+        x, y, width, height = found.bbox
+        boxes[found.image_id].append((x, y, x + width, y + height))
+    return boxes
 
 
 def _warn_of_repeats(
@@ -328,7 +370,7 @@ def _repeats(keys: Array, rows: Array) -> list[tuple[int, int]]:
     return sorted(zip(rows[order[~new]].tolist(), rows[first[~new]].tolist(), strict=True))
 
 
-def _other_type(key: int | str) -> int | str:
+def other_type(key: int | str) -> int | str:
     """An id as text where it is a number, and as a number where it is text: VGG's annotator (VIA) writes both."""
     if isinstance(key, int):
         return str(key)

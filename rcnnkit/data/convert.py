@@ -18,7 +18,7 @@ from rcnnkit.data.file_names import composed
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.data.voc import write_voc
 from rcnnkit.data.yolo import write_yolo
-from rcnnkit.files import is_free
+from rcnnkit.files import check_free
 from rcnnkit.structures import Targets
 from rcnnkit.text import count
 
@@ -53,8 +53,7 @@ def convert(splits: Mapping[str, Dataset], to: str, out: Path, link: str | None 
         FileExistsError: `out` holds something already.
         OSError: a picture cannot be copied or linked.
     """
-    if not is_free(out):
-        raise FileExistsError(f"{out} is not an empty folder; choose another --out, nothing is overwritten")
+    check_free(out)
     there = out.exists()
     kept = {split: _what_is_kept(data, to) for split, data in splits.items()}
     notes = _notes(splits, to)

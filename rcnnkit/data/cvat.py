@@ -99,7 +99,7 @@ def _tree(file: Path) -> ET.Element:
     try:
         tree = ET.fromstring(file.read_bytes())
     except (ET.ParseError, ValueError) as error:
-        raise ValueError(f"{file} is not XML ({error}); export it anew") from None
+        raise ValueError(f"{file} is not XML ({error}); export it again") from None
     if tree.tag != "annotations":
         raise ValueError(f"{file}: the outermost element is <{tree.tag}>, expected CVAT's <annotations>")
     if tree.find("track") is not None:

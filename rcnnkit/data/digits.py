@@ -24,7 +24,7 @@ from sklearn.datasets import load_digits
 from rcnnkit.data.coco import write_coco
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.data.voc import write_voc
-from rcnnkit.files import is_free
+from rcnnkit.files import check_free
 from rcnnkit.structures import Array, Size, Targets
 
 # Without 1, 2, 5, 8 and 9: at 8 x 8 pixels their scans are often taken for 7, 3, 3, 3 and 4, even by eye.
@@ -34,7 +34,7 @@ TRAINING_SHARE = 0.75  # of each class's scans
 
 OBJECTS = (2, 8)  # a picture, both included
 SIDE = (16.0, 60.0)  # pixels of a digit's longer side, drawn log-uniformly
-TURN = 20.0  # degrees to either side; more would turn a 6 towards a 9
+TURN = 20.0  # degrees to either side, at most; beyond 90 a 6 would become a 9
 MAX_COVERED = 0.25  # of a digit's pixels, by digits drawn later
 NEAR = 0.25  # how often a digit is put beside another on purpose, so that boxes overlap
 TRIES = 30  # places tried for one digit before the picture does without it
@@ -63,6 +63,7 @@ def write_digits(
     val: int = 64,
     size: Size = (160, 160),
     classes: Sequence[int] = CLASSES,
+    turn: float = TURN,
     seed: int = 0,
 ) -> None:
     """Draw pictures of digits and write them with annotations in both formats; same seed, same bytes.
@@ -77,21 +78,24 @@ def write_digits(
         val: pictures held out.
         size: (height, width) of each picture, at least 96 pixels either way.
         classes: the digits to draw, each 0…9.
+        turn: degrees by which digits are turned to either side, at most.
         seed: of everything that is drawn.
 
     Raises:
         FileExistsError: `root` is not empty.
-        ValueError: a number of pictures below 1, a size below 96, or classes other than 0…9 once each.
+        ValueError: a number of pictures below 1, a size below 96, classes other than 0…9 once each, or a turn that is
+            not between 0 and 180.
     """
     root = Path(root)
-    if not is_free(root):
-        raise FileExistsError(f"{root} is not an empty folder; digits are only written into a new or empty one")
+    check_free(root)
     if train < 1 or val < 1:
         raise ValueError(f"train = {train} and val = {val} pictures; each must be at least 1")
     if min(size) < 96:
         raise ValueError(f"size = {tuple(size)} is too small for digits of up to 60 pixels; give at least 96")
     if not classes or len(set(classes)) < len(classes) or not set(classes) <= set(range(10)):
         raise ValueError(f"classes = {tuple(classes)}; expected different digits, each 0…9")
+    if not 0 <= turn <= 180:
+        raise ValueError(f"turn = {turn} degrees; give 0 to 180")
 
     classes = sorted(classes)
     folder = root / "JPEGImages"
@@ -102,7 +106,7 @@ def write_digits(
         for _ in range(pictures):
             number += 1
             # A generator for each picture: it stays the same whatever the number of pictures before it.
-            scene = draw_scene(np.random.default_rng((seed, number)), scan_indices(split, classes), size)
+            scene = draw_scene(np.random.default_rng((seed, number)), scan_indices(split, classes), size, turn)
             path = folder / f"{number:06d}.jpg"
             Image.fromarray(scene.pixels).save(path, quality=95)
             labels = [classes.index(digit) for digit in scene.digits]
@@ -131,13 +135,14 @@ def scan_indices(split: str, classes: Sequence[int] = CLASSES) -> dict[int, list
     return indices
 
 
-def draw_scene(rng: np.random.Generator, scans: dict[int, list[int]], size: Size) -> Scene:
+def draw_scene(rng: np.random.Generator, scans: dict[int, list[int]], size: Size, turn: float = TURN) -> Scene:
     """A cluttered background with 2 to 8 digits on it.
 
     Args:
         rng: the source of everything random.
         scans: for each class to draw, the indices into `load_digits` to choose from.
         size: (height, width) of the picture.
+        turn: degrees by which digits are turned to either side, at most.
     """
     canvas = _background(rng, size)
     masks: list[Array] = []
@@ -149,7 +154,7 @@ def draw_scene(rng: np.random.Generator, scans: dict[int, list[int]], size: Size
         tries += 1
         digit = int(rng.choice(list(scans)))
         scan = int(rng.choice(scans[digit]))
-        opacity = _place(rng, _ink(scan, _log_uniform(rng, *SIDE), rng.uniform(-TURN, TURN)), size, masks)
+        opacity = _place(rng, _ink(scan, _log_uniform(rng, *SIDE), rng.uniform(-turn, turn)), size, masks)
         if opacity is None or not _all_seen([*masks, opacity > VISIBLE]):
             continue
         colour = _colour(rng, canvas[_rectangle(opacity > 0)].reshape(-1, 3))
@@ -187,7 +192,7 @@ def _ink(scan: int, side: float, degrees: float) -> Array:
     step = (max(picture.shape) - 2 * BORDER) / side  # scan pixels for each pixel drawn
     turn = np.deg2rad(degrees)
     along, across = step * np.cos(turn), step * np.sin(turn)
-    edge = int(side * 1.4) + 8  # the diagonal of a square digit turned by 20 degrees is 1.29 sides
+    edge = int(side * 1.4) + 8  # a square digit turned by 45 degrees is 1.41 sides wide
     x, y = picture.shape[1] / 2, picture.shape[0] / 2
     start = (x - (along - across) * edge / 2, y - (across + along) * edge / 2)
     warped = Image.fromarray(picture.astype(np.float32)).transform(

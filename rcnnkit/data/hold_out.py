@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 
 from rcnnkit.data.records import Dataset
+from rcnnkit.text import count
 
 
 def hold_out(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
@@ -25,7 +26,8 @@ def hold_out(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
         ValueError: there is one picture, or none.
     """
     if len(data) < 2:
-        raise ValueError(f"{data.name} has {len(data)} pictures, of which none can be held out; set data.val_share = 0")
+        number = count(len(data), "picture")
+        raise ValueError(f"{data.name} has {number}, so none can be held out; set data.val_share = 0")
     records = data.flat
     keys = [hashlib.sha256(f"{seed}/{key}".encode()).digest() for key in records.ids]
     order = sorted(range(len(data)), key=keys.__getitem__)
@@ -41,6 +43,6 @@ def hold_out(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
     out = np.isin(np.arange(len(data)), list(held))
     training, validation = (
         Dataset(name, records[part], data.class_names, data.category_ids)
-        for name, part in ((data.name, ~out), (f"{data.name}, held out", out))
+        for name, part in ((data.name, ~out), (f"{data.name} (held out)", out))
     )
     return training, validation

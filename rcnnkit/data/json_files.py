@@ -20,6 +20,8 @@ def read_json(file: Path) -> Any:
     check_regular(file)
     if not file.is_file():
         raise FileNotFoundError(f"there is no {file}")
+    if not file.stat().st_size:
+        raise ValueError(f"{file} is empty (0 bytes); export it again, or delete it")
     try:
         return json.loads(file.read_bytes())
     except UnicodeDecodeError as error:

@@ -21,6 +21,7 @@ from rcnnkit.data.json_files import is_number, numbers, read_json, short
 from rcnnkit.data.records import Dataset
 from rcnnkit.data.shapes import around_ellipse, around_points, around_rectangle
 from rcnnkit.structures import Size
+from rcnnkit.text import count
 
 AREAS = ("rectangle", "polygon", "ellipse")  # each alone, or with "labels" behind
 OTHERS = ("brush", "keypoint", "vector", "bitmask")
@@ -34,7 +35,8 @@ def read_label_studio(
 
     Of a polygon, an ellipse and a turned rectangle the upright box around it counts. Brush strokes and key points are
     left out, with one warning. Predictions are not read. Where a picture was annotated several times, the annotation
-    that is marked as ground truth counts, else the last that was not cancelled.
+    that is marked as ground truth counts, else the last that was not cancelled. Tasks that were skipped, or that nobody
+    has annotated, are left out, with one warning for each kind: their pictures may show objects.
 
     Args:
         file: the JSON or JSON_MIN export.
@@ -48,7 +50,7 @@ def read_label_studio(
 
     Raises:
         FileNotFoundError: none of its pictures is found.
-        ValueError: it is not such a file.
+        ValueError: it is not such a file, or none of its tasks is annotated.
     """
     tasks = read_json(file)
     if not isinstance(tasks, list) or not tasks:
@@ -62,6 +64,9 @@ def read_label_studio(
             findings.add(file, where, "it names no picture; export pictures only, or delete the task")
             findings.pictures += 1
             continue
+        if odd := _not_annotated(task):
+            findings.warn(f"{odd}, so its picture is left out", file, where, "annotate it, also where nothing is in it")
+            continue
         picture = Annotated(_name(address), where)
         if pictures.setdefault(picture.key(), picture) is not picture:
             message = f"its picture {picture.name} is that of {pictures[picture.key()].where} too; delete one task"
@@ -69,6 +74,8 @@ def read_label_studio(
             findings.pictures += 1
             continue
         _add_objects(_results(task, where, file, findings), picture, file, findings)
+    if not pictures and not findings:
+        raise ValueError(f"{file}: none of its {count(len(tasks), 'task')} is annotated; annotate some in Label Studio")
     _as_uploaded(pictures, file, images)
     known = list(class_names) if class_names is not None else names_of(pictures)
     name = f"{file.resolve().parent.name}/{file.stem}"
@@ -103,6 +110,14 @@ def _as_uploaded(pictures: dict[str, Annotated], file: Path, images: Path | None
             picture.name = plain
 
 
+def _not_annotated(task: dict[str, Any]) -> str:
+    """What is odd about a task without an annotation; "" for others. JSON_MIN has annotated ones alone."""
+    several = task.get("annotations", task.get("completions"))
+    if not isinstance(several, list) or any(isinstance(e, dict) and not e.get("was_cancelled") for e in several):
+        return ""
+    return "a task that was skipped" if several else "a task that is not annotated"
+
+
 def _results(task: dict[str, Any], where: str, file: Path, findings: Findings) -> list[Any]:
     """What was drawn on a task's picture, each with its `value`."""
     if "annotations" not in task and "completions" not in task:  # JSON_MIN has a list for each control of the page
@@ -113,7 +128,7 @@ def _results(task: dict[str, Any], where: str, file: Path, findings: Findings) -
     several = [each for each in several if isinstance(each, dict)] if isinstance(several, list) else []
     done = [each for each in several if not each.get("was_cancelled")]
     if len(done) > 1:
-        message = "one that is marked as ground truth counts, else the last; delete the others"
+        message = "one that is marked as ground truth is used, otherwise the last; delete the others"
         findings.warn("a picture that is annotated several times", file, where, message)
     chosen = next((each for each in done if each.get("ground_truth")), done[-1] if done else {})
     result = chosen.get("result")
@@ -146,7 +161,7 @@ def _add_objects(results: list[Any], picture: Annotated, file: Path, findings: F
             if not names or not isinstance(names[0], str):
                 raise ValueError(f"the {shape} has no label; give it one")
             if len(names) > 1:
-                message = f"it has the labels {', '.join(map(str, names))}, of which the first counts"
+                message = f"it has the labels {', '.join(map(str, names))}, of which the first is used"
                 findings.warn("an object with several labels", file, where, message)
             size = _size(result)
             if size and picture.size and size != picture.size:
@@ -180,7 +195,7 @@ def _corners(shape: str, value: dict[str, Any], where: str, file: Path, findings
         raise ValueError(f"rotation is {short(rotation)}, expected degrees; correct it")
     angle = math.radians(rotation)
     if angle:
-        message = f"its rotation is {rotation:g} degrees; the upright box around it counts"
+        message = f"its rotation is {rotation:g} degrees; the upright box around it is used"
         findings.warn(f"a turned {shape}", file, where, message)
     if shape == "rectangle":
         names = ("x", "y", "width", "height")

@@ -14,7 +14,7 @@ from typing import Any
 from rcnnkit.data.annotated import Annotated, Annotation, names_of, to_dataset
 from rcnnkit.data.checks import Box, Findings, is_picture
 from rcnnkit.data.json_files import is_number, read_json, short
-from rcnnkit.data.records import SPLIT_NAMES, Dataset, few
+from rcnnkit.data.records import SPLIT_NAMES, UNDIVIDED, Dataset, few
 from rcnnkit.data.shapes import around_ellipse, around_points
 from rcnnkit.structures import Size
 from rcnnkit.text import count
@@ -49,10 +49,8 @@ def read_labelme(
     base = root / wanted[0] if wanted else root
     files = sorted(base.rglob("*.json")) if wanted or (split == "train" and not tops) else []
     if not files:
-        raise FileNotFoundError(
-            f"{root} holds no annotation for the split {split!r}; its folders of splits are"
-            f" {few(tops) or 'none, so all pictures are train'}"
-        )
+        there = f"its folders of splits are {few(tops)}" if tops else UNDIVIDED
+        raise FileNotFoundError(f"{root} holds no annotation for the split {split!r}; {there}")
     findings = Findings()
     pictures: dict[str, Annotated] = {}
     for file in files:
@@ -70,6 +68,8 @@ def _picture(file: Path, findings: Findings) -> Annotated | None:
     """What a file says; None where it cannot be used, or is none of LabelMe's."""
     try:
         content = read_json(file)
+        if content in ({}, []):
+            raise ValueError(f"{file} holds nothing; annotate its picture anew, or delete this file")
         if not isinstance(content, dict) or "shapes" not in content:
             return None
         shapes, size = content["shapes"], _size(content)

@@ -1,4 +1,4 @@
-"""Which format a data set on disk has, and which splits: what is in its folder tells.
+"""Which format a data set on disk has, and which splits: what is in its folder decides.
 
 Files are recognised by how they begin, so that large ones are not read whole; only CVAT's is, for its subsets.
 """
@@ -17,15 +17,16 @@ from typing import Literal, get_args
 import yaml
 
 from rcnnkit.data.checks import is_picture
+from rcnnkit.data.createml import splits_of
 from rcnnkit.data.cvat import read_subsets
 from rcnnkit.data.records import SPLIT_NAMES, few
 from rcnnkit.data.tables import DESCRIPTIONS, is_table
-from rcnnkit.data.yolo import yolo_file
+from rcnnkit.data.yolo import CLASSES, has_labels, split_folders, yolo_file
 from rcnnkit.defaults import FORMAT
 from rcnnkit.files import check_regular
 from rcnnkit.text import count
 
-Format = Literal["auto", "voc", "coco", "yolo", "cvat", "label_studio", "via", "labelme", "table"]
+Format = Literal["auto", "voc", "coco", "yolo", "cvat", "label_studio", "via", "labelme", "createml", "table"]
 TITLES = {
     "voc": "Pascal VOC",
     "coco": "COCO",
@@ -34,19 +35,21 @@ TITLES = {
     "label_studio": "Label Studio",
     "via": "VIA",
     "labelme": "LabelMe",
+    "createml": "Create ML",
     "table": "a table",
 }
 LOOKED_FOR = {  # format -> what a folder of it has
     "voc": "ImageSets/Main with lists, or XML files (LabelImg)",
     "coco": "a .json file with images, annotations and categories",
-    "yolo": "a data.yaml",
+    "yolo": "a data.yaml, or label files (.txt) with a classes.txt",
     "cvat": "an .xml file of CVAT",
     "label_studio": "a .json file of Label Studio",
     "via": "a .json or .csv file of VIA",
     "labelme": "a .json file of LabelMe for each picture",
+    "createml": "a .json file of Create ML",
     "table": "a .csv or .parquet file with the columns image, x1, y1, x2, y2, class",
 }
-NAMED = ("voc", "yolo", "labelme")  # their splits have names; those of the others are files
+NAMED = ("voc", "yolo", "labelme", "createml")  # their splits have names; those of the others are files
 HEAD = 1 << 18  # bytes of a file that are looked at
 ENOUGH = 50  # files of a kind in one folder that are looked at; the others are like them
 DEEPEST = 4  # folders, counted from the data set's own
@@ -134,12 +137,19 @@ def several_formats(root: Path, formats: Sequence[str] | Mapping[str, object]) -
 
 def nothing_there(root: Path, format: str = FORMAT) -> str:
     """The error for a folder of no format: what was looked for, and what is there."""
-    wanted = [format] if format != FORMAT else list(TITLES)
-    looked_for = "; ".join(f"{TITLES[name]}: {LOOKED_FOR[name]}" for name in wanted)
+    if empty := [message for file in _annotation_files(root) if (message := holds_nothing(file))]:
+        return f"{'. '.join(empty)}. Nothing else in {root} has annotations in a format that is known"
+    if format == FORMAT:
+        formats = ", ".join(list(TITLES.values())[:-1])
+        missing, fix = f"holds no annotations in a format that is known ({formats} or a table)", "convert them"
+    else:
+        missing = f'holds no annotations of the format "{format}" ({LOOKED_FOR[format]})'
+        fix = "leave the format out, so that it is recognised"
     kinds = Counter(path.suffix.lower() or "without an ending" for path in sorted(root.iterdir()) if path.is_file())
     folders = [f"{path.name}/" for path in sorted(root.iterdir()) if path.is_dir()]
     there = [f"{number} {kind}" for kind, number in kinds.most_common()] + folders
-    return f"{root} has no format that is known. Looked for {looked_for}. There is {few(there) or 'nothing'}"
+    held = f"It holds {few(there)}" if there else "It is empty"
+    return f"{root} {missing}. {held}. Give the folder that has the annotations, or {fix}"
 
 
 def find_formats(root: Path, format: str = FORMAT) -> dict[str, list[str]]:
@@ -149,16 +159,22 @@ def find_formats(root: Path, format: str = FORMAT) -> dict[str, list[str]]:
     """
     files = list(_annotation_files(root))
     by_format: dict[str, list[Path]] = defaultdict(list)
-    weak = []
+    weak, empty = [], []
     for file in files:
         kind = recognise(file)
         if kind == "coco" and not _has_all_parts(file):
             weak.append(file)  # such as COCO's captions
         elif kind:
             by_format[kind].append(file)
-    if weak and not by_format:
-        by_format["coco"] = weak
+        elif holds_nothing(file):
+            empty.append(file)
     found: dict[str, list[str]] = {}
+    if yaml_file := yolo_file(root):
+        found["yolo"] = _yolo_splits(yaml_file)
+    elif has_labels(root):
+        found["yolo"] = list(split_folders(root))
+    if weak and not by_format and not found:
+        by_format["coco"] = weak
     lists = root / "ImageSets" / "Main"
     if lists.is_dir():
         found["voc"] = sorted(path.stem for path in lists.glob("*.txt"))
@@ -166,14 +182,35 @@ def find_formats(root: Path, format: str = FORMAT) -> dict[str, list[str]]:
         found["voc"] = _folders_of_splits(root, by_format["voc"])
     if by_format["labelme"]:
         found["labelme"] = _folders_of_splits(root, by_format["labelme"])
-    if (yaml_file := yolo_file(root)) and _is_yolo(yaml_file):
-        found["yolo"] = _yolo_splits(yaml_file)
+    if by_format["createml"]:
+        found["createml"] = splits_of(root)
     for kind in ("coco", "cvat", "label_studio", "via", "table"):
         if by_format[kind]:
             found[kind] = [path.relative_to(root).as_posix() for path in by_format[kind]]
     if len(found.get("cvat", [])) == 1 and len(subsets := read_subsets(by_format["cvat"][0])) > 1:
         found["cvat"] = [f"{found['cvat'][0]}/{subset}" for subset in subsets]
+    _check_empty(root, empty, [split for kind in found if kind not in NAMED for split in found[kind]])
     return {kind: splits for kind, splits in found.items() if format in (FORMAT, kind) and splits}
+
+
+def holds_nothing(file: Path) -> str:
+    """What to say of a file without any annotation, not even an empty list of its format; "" for others."""
+    if file.suffix.lower() not in SUFFIXES or not file.is_file() or (size := file.stat().st_size) > 16:
+        return ""
+    content = file.read_text(encoding="utf-8-sig", errors="replace").strip()
+    if content not in ("", "[]", "{}"):
+        return ""
+    return f"{file} is empty ({count(size, 'byte')}); export the annotations again, or delete the file"
+
+
+def _check_empty(root: Path, empty: Sequence[Path], splits: Sequence[str]) -> None:
+    """Raise ValueError for empty files that are called like a split, where other splits are files of their kind."""
+    suffixes = {PurePosixPath(split).suffix.lower() for split in splits}
+    there = {split_named(split) for split in splits}
+    for file in empty:
+        named = split_named(file.relative_to(root).as_posix())
+        if named and named not in there and file.suffix.lower() in suffixes:
+            raise ValueError(holds_nothing(file))
 
 
 def recognise(file: Path) -> str | None:
@@ -250,6 +287,8 @@ def _words(name: str) -> list[str]:
 
 def _layout_of_file(file: Path, format: str) -> Layout:
     check_regular(file)
+    if said := holds_nothing(file):
+        raise ValueError(said)
     if file.suffix.lower() in (".yaml", ".yml"):
         kind: str | None = "yolo"
     else:
@@ -280,7 +319,8 @@ def _only_folder(root: Path) -> Path | None:
     """The only thing that a folder holds beside texts, where that is a folder that is not a split."""
     things = [path for path in root.iterdir() if not path.name.startswith(".")]
     folders = [path for path in things if path.is_dir()]
-    others = [path for path in things if path.suffix.lower() in (*SUFFIXES, ".yaml", ".yml") or is_picture(path)]
+    suffixes = (*SUFFIXES, ".yaml", ".yml")
+    others = [path for path in things if path.suffix.lower() in suffixes or path.name == CLASSES or is_picture(path)]
     if len(folders) != 1 or others or folders[0].name == "ImageSets" or split_named(folders[0].name):
         return None
     return folders[0]
@@ -301,17 +341,6 @@ def _folders_of_splits(root: Path, files: Sequence[Path]) -> list[str]:
     return [name for name in names if name in tops] or ["train"]
 
 
-def _is_yolo(file: Path) -> bool:
-    """Whether it is data.yaml by its name, or another .yaml with names of classes."""
-    if file.stem in ("data", "dataset"):
-        return True
-    try:
-        about = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
-        return False
-    return isinstance(about, dict) and "names" in about
-
-
 def _yolo_splits(file: Path) -> list[str]:
     known = [name for names in SPLIT_NAMES.values() for name in names]
     try:
@@ -329,6 +358,8 @@ def _json_format(head: str) -> str | None:
         if "shapes" in outer:
             return "labelme"
         return "coco" if outer & {"images", "annotations", "categories"} else None
+    if {"annotations", "annotation"} & inner and {"image", "imagefilename"} & inner and "data" not in inner:
+        return "createml"
     minimal = {"annotation_id", "annotator"} & inner and {"label", "id"} & inner
     return "label_studio" if minimal or ({"annotations", "completions"} & inner and "data" in head) else None
 

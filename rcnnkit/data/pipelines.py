@@ -61,12 +61,12 @@ def read_pipeline(file: Path) -> list[A.BasicTransform]:
 def _described(values: Any, file: Path) -> Iterator[dict[str, Any]]:
     """Every transform in a description, also those within others."""
     if not isinstance(values, dict) or not isinstance(values.get("__class_fullname__"), str):
-        raise ValueError(f"{file} lists something that is no transform; write it with albumentations.save")
+        raise ValueError(f"{file} lists something that is not a transform; write it with albumentations.save")
     yield values
     if "transforms" in values:
         if not isinstance(values["transforms"], list):
             raise ValueError(
-                f"{file}: the transforms of {_name(values)} are no list; write it with albumentations.save"
+                f"{file}: the transforms of {_name(values)} are not a list; write it with albumentations.save"
             )
         for each in values["transforms"]:
             yield from _described(each, file)
@@ -83,4 +83,4 @@ def _check_name(values: dict[str, Any], file: Path) -> None:
     own = full == name or full.startswith("albumentations.")
     is_transform = isinstance(kind, type) and (issubclass(kind, A.BasicTransform) or name in CONTAINERS)
     if not own or not is_transform or name in OWN_FILES or name == "Lambda":
-        raise ValueError(f"{file} names {full}, which is no transform of albumentations that a file may have")
+        raise ValueError(f"{file} names {full}, which is not a transform of albumentations that a file may have")

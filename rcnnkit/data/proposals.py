@@ -149,6 +149,11 @@ def check_proposals(dataset: Dataset, store: Store) -> None:
         )
 
 
+def is_complete(dataset: Dataset, store: Store) -> bool:
+    """Whether the store has the proposals of every picture. Raises ValueError as `check_proposals`."""
+    return all(_is_in(store, record) for record in dataset.records)
+
+
 def read_proposals(dataset: Dataset, store: Store) -> Iterator[Proposals]:
     """The proposals of each picture in turn, in its pixels, best first. Raises what `Store.read` does."""
     return (store.read(record.id, record.size, record.path) for record in dataset.records)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated, Self
@@ -12,8 +13,9 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from rcnnkit.data.cache import Reading, load_dataset, save_dataset
-from rcnnkit.data.checks import Findings
+from rcnnkit.data.checks import Findings, fixing
 from rcnnkit.data.coco import read_coco
+from rcnnkit.data.createml import read_createml
 from rcnnkit.data.cvat import read_cvat
 from rcnnkit.data.flat import Records
 from rcnnkit.data.label_studio import read_label_studio
@@ -34,7 +36,7 @@ from rcnnkit.data.tables import read_table
 from rcnnkit.data.via import read_via
 from rcnnkit.data.voc import read_voc, read_xml
 from rcnnkit.data.yolo import read_yolo, yolo_file
-from rcnnkit.defaults import CHECK_PICTURES, FORMAT
+from rcnnkit.defaults import CHECK_PICTURES, FORMAT, WORKERS
 from rcnnkit.files import check_regular
 from rcnnkit.settings import Count, Section
 from rcnnkit.text import count
@@ -49,36 +51,36 @@ class DataSettings(Section):
     """
 
     root: Path
-    """The folder of the data set: a Pascal VOC folder, a folder with YOLO's data.yaml, or the folder that annotation
-    files (.json, .xml, .csv, .parquet) or a classifier's class folders lie under."""
+    """The folder of the data set: a Pascal VOC folder, a folder with YOLO's data.yaml or classes.txt, or the folder
+    that annotation files (.json, .xml, .csv, .parquet) or a classifier's class folders lie under."""
     format: Format = FORMAT
     """What the annotations are written in. "auto" recognises it; name it where a folder has several. "table" is a .csv
     or .parquet file."""
     train: str | Annotated[list[str], Field(min_length=1)] = "train"
     """What is learnt from. VOC: a list in ImageSets/Main, also of a folder below root ("VOC2007/trainval"), or without
-    lists a folder of XML files. YOLO: a key of data.yaml. LabelMe: a folder. Other formats: a file below root; "train",
-    "val" and "test" find those with such names. A classifier: a folder. Several with the same classes, given as a list,
-    are learnt from together."""
+    lists a folder of XML files. YOLO: a key of data.yaml, or without one a folder of pictures. LabelMe and Create ML: a
+    folder. Other formats: a file below root; "train", "val" and "test" find those with such names. A classifier: a
+    folder. Several with the same classes, given as a list, are learnt from together."""
     val: str = "val"
     """What the weights are evaluated on while training, written as `train`. "": nothing."""
     val_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Where there are no pictures to evaluate on (val = ""): the share of the training pictures that is taken out of
     training for that. 0: none."""
     split_seed: Count = 0
-    """Which pictures `val_share` takes: the same ones with the same seed."""
+    """Seed of the choice of pictures for `val_share`; the same seed takes the same pictures."""
     images: Path | None = None
-    """The folder of the pictures, where they are not found by themselves. Not for VOC and YOLO."""
+    """The folder of the pictures, if they are not found by themselves. Not for VOC and YOLO."""
     class_names: list[str] | None = None
     """The classes, in the order of their labels. Not given: all names in the annotations."""
     use_difficult: bool = False
     """Learn from VOC's difficult objects too, as R-CNN and Fast R-CNN do; Faster R-CNN does not."""
     skip_bad: bool = False
-    """Leave bad annotations and pictures out and say how many, in place of stopping."""
+    """Leave out bad annotations and pictures and say how many there are, instead of stopping."""
     check_pictures: bool = CHECK_PICTURES
-    """Look for damage in every picture before training. Pictures that are many are remembered until they change. False,
-    for a slow network drive: COCO's and VOC's pictures are not opened beforehand where the annotations say their
-    sizes."""
-    workers: Annotated[int, Field(ge=-1)] = -1
+    """Look for damage in every picture before training. Of 1,000 pictures or more, the good ones are remembered until
+    they change. False, for a slow network drive: the pictures of COCO and VOC are not opened beforehand if the
+    annotations give their sizes."""
+    workers: Annotated[int, Field(ge=-1)] = WORKERS
     """Processes that read pictures; 0: the training reads them itself. -1: one for each core, at most 8."""
 
     @model_validator(mode="after")
@@ -90,6 +92,11 @@ class DataSettings(Section):
             )
         return self
 
+    @property
+    def splits(self) -> dict[str, str | list[str]]:
+        """What is learnt from, and what is evaluated on where there is such."""
+        return {"train": self.train} | ({"val": self.val} if self.val else {})
+
 
 def read_data(
     root: Path,
@@ -100,6 +107,7 @@ def read_data(
     class_names: Sequence[str] | None = None,
     skip_bad: bool = False,
     check_pictures: bool = CHECK_PICTURES,
+    announce: bool = True,
 ) -> Dataset:
     """A split of a data set, checked. What its format is, and how much was read, is logged.
 
@@ -109,8 +117,8 @@ def read_data(
         root: the data set's folder, or an annotation file or YOLO's data.yaml itself.
         split: what names the part of the data that is read:
             Pascal VOC: a list in ImageSets/Main, or without lists a folder of XML files;
-            YOLO: a key of data.yaml;
-            LabelMe: a folder, or "train" where there are no folders of splits;
+            YOLO: a key of data.yaml, or without one a folder of pictures;
+            LabelMe and Create ML: a folder, or "train" where there are no folders of splits;
             others: a file below `root`, or "train", "val" or "test" where one file is called so; of CVAT's projects
             also a subset, "annotations.xml/Train".
             "VOC2007/trainval" is of a data set below `root`. Where `root` is an annotation file, it is not looked at.
@@ -118,7 +126,8 @@ def read_data(
         images: the folder of the pictures, where they are not found by themselves.
         class_names: in the order of the labels, where it is not the data set's own.
         skip_bad: leave out what is bad, and log how much, instead of raising.
-        check_pictures: look at every picture; False: at none of COCO's and VOC's whose size the annotations say.
+        check_pictures: look at every picture; False: at none of COCO's and VOC's whose size the annotations give.
+        announce: log the format, and how much was read; warnings are logged in any case.
 
     Raises:
         FileNotFoundError: nothing is there, or it has no format that is known; the message lists what is there.
@@ -131,7 +140,7 @@ def read_data(
     for what, (number, first) in findings.warnings.items():
         log.warning("%s: %s (%s); the first: %s", data.name, what, count(number, "time"), first)
     if findings and (not skip_bad or not data.records):
-        raise BadData(data.name, findings, skip_bad=skip_bad)
+        raise BadData(data.name, findings, nothing_left=not data.records, class_names=data.class_names)
     if findings:
         log.warning(
             "%s: left out %s and %s, for %s",
@@ -142,15 +151,9 @@ def read_data(
         )
         for problem in findings:
             log.info("%s: left out: %s", data.name, problem)
-    objects = len(data.flat.objects)
-    log.info(
-        "%s: read as %s: %s, %s, %s",
-        data.name,
-        TITLES[kind],
-        count(len(data), "picture"),
-        count(objects, "object"),
-        count(len(data.class_names), "class"),
-    )
+    if announce:
+        classes = count(len(data.class_names), "class")
+        log.info("%s: read as %s: %s, %s", data.name, TITLES[kind], data.summary, classes)
     return data
 
 
@@ -161,12 +164,15 @@ def read_findings(
     images: Path | None = None,
     class_names: Sequence[str] | None = None,
     format: str = FORMAT,
+    fix: bool = False,
 ) -> tuple[Dataset, Findings]:
     """What `read_data` reads, without what is bad, and everything that is wrong with it; nothing is logged.
 
-    Args, FileNotFoundError and ValueError are those of `read_data`.
+    Args, FileNotFoundError and ValueError are those of `read_data`; besides
+        fix: what is bad and has one clear answer is corrected in the data set, and `Findings.fixed` says so.
     """
-    return _read_split(Path(root), split, images, class_names, format)[1:]
+    with fixing() if fix else nullcontext():
+        return _read_split(Path(root), split, images, class_names, format)[1:]
 
 
 def _read_split(
@@ -212,7 +218,8 @@ def read_layout(layout: Layout, *, images: Path | None = None, skip_bad: bool = 
             bad.append(error)
     if bad:
         problems = [problem for error in bad for problem in error.problems]
-        raise BadData(" and ".join(error.name for error in bad), problems, skip_bad=skip_bad)
+        nothing_left = any(error.nothing_left for error in bad)
+        raise BadData(" and ".join(error.name for error in bad), problems, nothing_left=nothing_left)
     ids: dict[str, int] = {}
     for data in read.values():
         for name, key in zip(data.class_names, data.category_ids, strict=True):
@@ -222,7 +229,7 @@ def read_layout(layout: Layout, *, images: Path | None = None, skip_bad: bool = 
 
 
 def _locate(root: Path, split: str, format: str) -> tuple[str, Path, str]:
-    """The format of a split; the file, or of VOC, YOLO and LabelMe the folder; and the split's name there."""
+    """The format of a split; the file, or of formats in `NAMED` the folder; and the split's name there."""
     if not root.exists():
         raise FileNotFoundError(f"the data set {root} does not exist")
     check_regular(root)
@@ -269,9 +276,9 @@ def _read(reading: Reading) -> tuple[Dataset, Findings]:
     if kind == "labelme":
         return read_labelme(place if place.is_dir() else place.parent, split, images, class_names)
     if kind == "yolo":
-        file = place if place.is_file() else yolo_file(place)
-        assert file is not None
-        return read_yolo(file, split, class_names)
+        return read_yolo(place if place.is_file() else yolo_file(place) or place, split, class_names)
+    if kind == "createml":
+        return read_createml(place, split, images, class_names)
     if (place / "ImageSets" / "Main").is_dir():
         return read_voc(place, split, class_names, check_pictures=check_pictures)
     folder = place if place.is_dir() else place.parent

@@ -13,6 +13,8 @@ from rcnnkit.data.flat import Records
 from rcnnkit.structures import Array
 from rcnnkit.text import count, visible
 
+# What to say of a folder of annotations without folders of splits, where another split than train was asked for.
+UNDIVIDED = "it has no folders of splits, so all pictures are train; divide them with `rcnnkit split`"
 # What tools call the folders or keys of splits.
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
@@ -46,6 +48,16 @@ class Dataset:
             return replace(self, category_ids=ids)
         records = self.flat.with_labels([names.index(name) for name in self.class_names])
         return Dataset(self.name, records, names, ids)
+
+    @property
+    def objects(self) -> int:
+        """How many are annotated, of all kinds."""
+        return len(self.flat.objects)
+
+    @property
+    def summary(self) -> str:
+        """For people, such as "4 pictures, 12 objects"."""
+        return f"{count(len(self), 'picture')}, {count(self.objects, 'object')}"
 
     def objects_of(self) -> Counter[str]:
         """Class → its objects, of all kinds."""
@@ -101,7 +113,8 @@ class BadData(ValueError):
 
     Args:
         thing: what they are, each.
-        skip_bad: they were left out already, and nothing remained.
+        nothing_left: no picture remains without them, so that leaving them out does not help.
+        class_names: of the data set, as far as it could be read; other splits have to have the same.
     """
 
     def __init__(
@@ -110,19 +123,21 @@ class BadData(ValueError):
         problems: Sequence[Problem],
         thing: str = "problem",
         *,
-        skip_bad: bool,
+        nothing_left: bool,
+        class_names: Sequence[str] = (),
     ) -> None:
-        self.name, self.problems = name, tuple(problems)
+        self.name, self.problems, self.nothing_left = name, tuple(problems), nothing_left
+        self.class_names = tuple(class_names)
         lines = [f"{name} has {count(len(problems), thing)}:"]
         lines += [f"  {visible(str(problem))}" for problem in problems[:SHOWN]]
         if len(problems) > SHOWN:
             lines.append(f"  … and {len(problems) - SHOWN} more")
-        if skip_bad:
-            lines.append("Nothing is left without them.")
+        if nothing_left:
+            lines.append("Fix them: without them, no picture is left.")
         else:
             lines.append(
-                "Fix them, or leave these pictures and objects out: data.skip_bad = true in settings, --skip-bad on the"
-                " command line."
+                "Fix them, or leave these pictures and objects out: data.skip_bad=true with rcnnkit train, --skip-bad"
+                " with other commands."
             )
         super().__init__("\n".join(lines))
 

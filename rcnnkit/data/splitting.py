@@ -8,6 +8,7 @@ that brings the shares nearer, since the last ones dealt cannot make up for all 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import Counter
@@ -18,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rcnnkit.data.reading import join_data
-from rcnnkit.data.records import Dataset
+from rcnnkit.data.records import Dataset, few
 from rcnnkit.text import count
 
+log = logging.getLogger("rcnnkit")
 SPLITS = ("train", "val", "test")
 PASSES = 10  # over all pictures at most; two or three are usual
 
@@ -29,6 +31,8 @@ def split_dataset(
     data: Dataset, *, val: float, test: float = 0.0, seed: int = 0, group_by: str | None = None
 ) -> dict[str, Dataset]:
     """Divide pictures into "train", "val" and, where it has a share, "test".
+
+    Classes of which no object is left for training are logged by name.
 
     Args:
         data: all pictures.
@@ -48,7 +52,8 @@ def split_dataset(
     shares = {"train": 1 - val - test, "val": val, "test": test}
     if not (0 < val < 1 and 0 <= test < 1 and shares["train"] > 1e-9):
         raise ValueError(
-            f"--val {val:g} and --test {test:g} are shares of the pictures: --val is to be above 0, their sum below 1"
+            f"--val {val:g} and --test {test:g} are shares of the pictures: --val must be above 0, and their sum"
+            " below 1"
         )
     names = [name for name in SPLITS if shares[name] > 0]
     groups = groups_of(data, group_by)
@@ -63,7 +68,19 @@ def split_dataset(
     for number, name in enumerate(names):
         wanted = sorted(i for group, split in zip(members, chosen, strict=True) if split == number for i in group)
         splits[name] = replace(data, name=f"{data.name}: {name}", records=data.flat[wanted])
+    total, learnt = data.objects_of(), splits["train"].objects_of()
+    if lost := [name for name in data.class_names if total[name] and not learnt[name]]:
+        log.warning(
+            "%s: no object of %s is in train, so %s cannot be learnt; give smaller shares to val and test%s",
+            *(data.name, few(lost), "it" if len(lost) == 1 else "they", ", or another --group-by" if group_by else ""),
+        )
     return splits
+
+
+def class_shares(part: Dataset, whole: Dataset) -> str:
+    """The share of the objects of each class that a split has, for people: "cat 20.3 %, dog 19.8 %"."""
+    total, inside = whole.objects_of(), part.objects_of()
+    return few([f"{name} {100 * inside[name] / total[name]:.1f} %" for name in whole.class_names if total[name]])
 
 
 def join_splits(parts: Sequence[Dataset]) -> Dataset:

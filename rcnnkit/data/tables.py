@@ -8,6 +8,7 @@ those of Open Images (`ImageID`, `LabelName`, `XMin`, …) are shares of the pic
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -89,13 +90,27 @@ def _csv(file: Path, findings: Findings) -> tuple[dict[str, Annotated], bool]:
     separator = max(",;\t", key=first.count)
     place, header, shares_are_meant = _columns(next(csv.reader([first], delimiter=separator), []), file)
 
-    def rows() -> Iterator[tuple[str, dict[str, str]]]:
-        for number, words in enumerate(csv.reader(lines, delimiter=separator), start=1):
-            if not any(word.strip() for word in words) or (header and number == 1 + lines.index(first)):
-                continue
-            yield f"line {number}", {column: words[i] if i < len(words) else "" for column, i in place.items()}
+    rows = []
+    for number, words in enumerate(csv.reader(lines, delimiter=separator), start=1):
+        if not any(word.strip() for word in words) or (header and number == 1 + lines.index(first)):
+            continue
+        rows.append((f"line {number}", {column: words[i] if i < len(words) else "" for column, i in place.items()}))
+    if _are_decimal([row[corner].strip() for _, row in rows for corner in CORNERS]):
+        for where, row in rows:
+            commas = {corner: row[corner].replace(",", ".") for corner in CORNERS if "," in row[corner]}
+            for corner, point in list(commas.items())[:1]:
+                message = f"{corner} {row[corner].strip()} is read as {point.strip()}"
+                findings.warn("decimal commas", file, where, message)
+            row |= commas
+    return _pictures(iter(rows), shares_are_meant, file, findings), shares_are_meant
 
-    return _pictures(rows(), shares_are_meant, file, findings), shares_are_meant
+
+def _are_decimal(numbers: Sequence[str]) -> bool:
+    """Whether the commas in numbers are decimal points, and certainly not between thousands."""
+    commas = [number for number in numbers if "," in number]
+    if any("." in number for number in numbers) or not all(re.fullmatch(r"-?\d+,\d+", each) for each in commas):
+        return False
+    return not all(re.fullmatch(r"-?[1-9]\d{0,2},\d{3}", each) for each in commas)
 
 
 def _parquet(file: Path, findings: Findings) -> tuple[dict[str, Annotated], bool]:
@@ -108,7 +123,7 @@ def _parquet(file: Path, findings: Findings) -> tuple[dict[str, Annotated], bool
     try:
         names = pyarrow.parquet.read_schema(file).names
     except pyarrow.ArrowException as error:
-        raise ValueError(f"{file} is not a Parquet file ({str(error).splitlines()[0]}); write it anew") from None
+        raise ValueError(f"{file} is not a Parquet file ({str(error).splitlines()[0]}); write it again") from None
     place, _, shares_are_meant = _columns(names, file)
     wanted = {column: names[i] for column, i in place.items()}
     columns = pyarrow.parquet.read_table(file, columns=list(dict.fromkeys(wanted.values()))).to_pydict()
@@ -140,7 +155,9 @@ def _pictures(
         try:
             x1, y1, x2, y2 = (float(found[column]) for column in CORNERS)
         except ValueError:
-            findings.add(file, where, f"{written}: a corner is no number; correct it")
+            commas = any("," in found[column] for column in CORNERS)
+            how = "write decimals with a point, and thousands without a comma" if commas else "correct it"
+            findings.add(file, where, f"{written}: a corner is no number; {how}")
             findings.objects += 1
             continue
         if not found["class"]:
@@ -182,7 +199,7 @@ def _columns(names: Sequence[str], file: Path) -> tuple[dict[str, int], bool, bo
 
 def _are_numbers(words: Sequence[str]) -> bool:
     try:
-        return bool([float(word or 0) for word in words])
+        return bool([float(word.replace(",", ".") or 0) for word in words])
     except ValueError:
         return False
 

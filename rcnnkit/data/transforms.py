@@ -37,7 +37,7 @@ class AugmentSettings(Section):
     flip_vertical: Share = 0.0
     """Probability that a picture is turned upside down."""
     crop: Share = 0.0
-    """Probability that a random part is cut out, which cuts no object."""
+    """Probability that a picture is cropped at random, without cutting any object."""
     brightness: NotNegative = 0.0
     """Brightness is multiplied by a random factor from 1 − this to 1 + this."""
     contrast: NotNegative = 0.0
@@ -47,7 +47,7 @@ class AugmentSettings(Section):
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Hues are turned by a random share of the colour circle, up to this either way."""
     scale: tuple[Factor, Factor] = (1.0, 1.0)
-    """The sides of the network's input are multiplied by a random factor, from and to."""
+    """The sides of the network's input are multiplied by a random factor between these two."""
     mosaic: Share = 0.0
     """Probability that a picture is made of parts of four, itself and three others (YOLOv4, arXiv:2004.10934)."""
     mixup: Share = 0.0

@@ -156,7 +156,7 @@ def _csv_entries(file: Path, findings: Findings) -> list[_Entry]:
             shape = json.loads(row["region_shape_attributes"] or "{}")
             attributes = json.loads(row["region_attributes"] or "{}")
         except ValueError as error:
-            findings.add(file, f"line {number}", f"its attributes are not JSON ({error}); export it anew")
+            findings.add(file, f"line {number}", f"its attributes are not JSON ({error}); export it again")
             findings.objects += 1
             continue
         if shape:  # pictures without regions have a line too

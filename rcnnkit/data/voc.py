@@ -20,11 +20,11 @@ from pathlib import Path
 
 import torch
 
-from rcnnkit.data.checks import Findings, Shares, check_box, check_size, is_picture, picture_sizes
+from rcnnkit.data.checks import Box, Findings, Shares, check_size, is_picture, picture_sizes
 from rcnnkit.data.decimals import shortest
 from rcnnkit.data.file_names import StoredNames, composed
 from rcnnkit.data.flat import GrowingRecords, Records
-from rcnnkit.data.records import SPLIT_NAMES, Dataset, Record, few
+from rcnnkit.data.records import SPLIT_NAMES, UNDIVIDED, Dataset, Record, few
 from rcnnkit.defaults import CHECK_PICTURES
 from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, Targets
@@ -107,10 +107,9 @@ def read_xml(
     """
     base = xml_folder(root, split)
     if base is None:
-        raise FileNotFoundError(
-            f"{root} holds no annotation for the split {split!r}; its folders of splits are"
-            f" {', '.join(_split_folders(root)) or 'none, so all pictures are train'}"
-        )
+        tops = _split_folders(root)
+        there = f"its folders of splits are {', '.join(tops)}" if tops else UNDIVIDED
+        raise FileNotFoundError(f"{root} holds no annotation for the split {split!r}; {there}")
     findings = Findings()
     files = {file.relative_to(root).with_suffix("").as_posix(): file for file in sorted(base.rglob("*.xml"))}
     parsed = {name: tree for name, file in files.items() if (tree := _parse(file, findings)) is not None}
@@ -191,8 +190,9 @@ def _records(
             findings.add(files[name], "", str(error))
             continue
         if wrong := check_size(paths[name], annotated, size):
-            findings.add(files[name], "", wrong)
-            continue
+            if not findings.size(wrong, annotated, size, _boxes(parsed[name]), files[name], ""):
+                continue
+            annotated = size
         targets = _targets(parsed[name], annotated, labels, files[name], findings, strangers, shares)
         records.append(Record(id=name, path=paths[name], size=annotated, targets=targets))
     if shares.tell(source, findings):
@@ -375,9 +375,9 @@ def _parse(file: Path, findings: Findings) -> ET.Element | None:
         findings.add(file, "", "there is no such annotation; a picture without objects needs one as well")
     except ET.ParseError as error:
         where = f"line {error.position[0]}"
-        findings.add(file, where, f"this is not XML ({error}); restore or annotate the picture anew")
+        findings.add(file, where, f"this is not XML ({error}); restore it, or annotate the picture again")
     except (LookupError, UnicodeError) as error:
-        findings.add(file, "", f"its letters cannot be read ({error}); save it as UTF-8, and declare no other encoding")
+        findings.add(file, "", f"its text cannot be decoded ({error}); save it as UTF-8, and declare no other encoding")
     except OSError as error:
         findings.add(file, "", f"it cannot be read ({error.strerror}); make it readable, or restore it")
     except ValueError as error:
@@ -473,9 +473,13 @@ def _targets(
             xmin, ymin, xmax, ymax = thing.corners
             written = ", ".join(f"{name} {value:g}" for name, value in zip(CORNERS, thing.corners, strict=True))
             # By VOC's letter equal corners are one pixel wide; in practice they are a slip of the mouse.
-            _check_order("xmin", xmin, "xmax", xmax)
-            _check_order("ymin", ymin, "ymax", ymax)
-            box = check_box((xmin - 1, ymin - 1, xmax, ymax), size, written)
+            if findings.fixing and xmin != xmax and ymin != ymax and (wrong := _order(*thing.corners)):
+                xmin, xmax, ymin, ymax = *sorted((xmin, xmax)), *sorted((ymin, ymax))
+                now = f"xmin {xmin:g}, ymin {ymin:g}, xmax {xmax:g}, ymax {ymax:g}"
+                findings.fix(file, f"object {index}", wrong, now)
+            if wrong := _order(xmin, ymin, xmax, ymax):
+                raise ValueError(wrong)
+            box = findings.box((xmin - 1, ymin - 1, xmax, ymax), size, written, file, f"object {index}")
         except ValueError as error:
             findings.add(file, f"object {index}", str(error))
             findings.objects += 1
@@ -529,12 +533,31 @@ def _parse_object(element: ET.Element) -> _Object:
     return _Object(name, (xmin, ymin, xmax, ymax), **flags)
 
 
-def _check_order(low_name: str, low: float, high_name: str, high: float) -> None:
-    if high <= low:
-        raise ValueError(
-            f"{low_name} {low:g} {'=' if high == low else '>'} {high_name} {high:g}: the box has no"
-            f" {'width' if low_name == 'xmin' else 'height'}; correct it or delete the object"
-        )
+def _order(xmin: float, ymin: float, xmax: float, ymax: float) -> str:
+    """What is wrong with the order of a box's corners, or nothing."""
+    for low_name, low, high_name, high, side in (
+        ("xmin", xmin, "xmax", xmax, "width"),
+        ("ymin", ymin, "ymax", ymax, "height"),
+    ):
+        if high <= low:
+            equal = "=" if high == low else ">"
+            return (
+                f"{low_name} {low:g} {equal} {high_name} {high:g}: the box has no {side}; correct it or delete the"
+                " object"
+            )
+    return ""
+
+
+def _boxes(tree: ET.Element) -> list[Box]:
+    """The boxes of an annotation that can be read, in 0-based pixels."""
+    boxes = []
+    for element in tree.findall("object"):
+        try:
+            xmin, ymin, xmax, ymax = _parse_object(element).corners
+        except ValueError:
+            continue
+        boxes.append((xmin - 1, ymin - 1, xmax, ymax))
+    return boxes
 
 
 def _tree(record: Record, class_names: Sequence[str]) -> ET.ElementTree[ET.Element]:

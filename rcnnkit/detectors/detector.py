@@ -45,7 +45,6 @@ class Detector(Model):
     shares_features = True  # all regions of a picture take theirs from the same maps
     pool: RegionPool
     count: int  # proposals of a picture, at most, when detecting
-    takes_proposals = False  # the call's
     proposer: ProposalMethod | None = None  # asked for regions that did not come with the pictures
     half_precision = (
         'to detect in half precision, call rcnnkit.load(file, precision="bf16" or "fp16") or'
@@ -202,7 +201,7 @@ class Detector(Model):
         if self.training:
             raise RuntimeError("the detector is in training mode; call detector.eval() before detecting")
         if proposals is not None and not self.takes_proposals:
-            raise ValueError(f"{type(self).__name__} makes its own proposals; leave yours away")
+            raise ValueError(f"{type(self).__name__} makes its own proposals; leave yours out")
         listed = list_pictures(pictures)
         if listed is None:
             if proposals is not None and not isinstance(proposals, Proposals):

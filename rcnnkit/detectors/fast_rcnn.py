@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rcnnkit import fixed_sizes
 from rcnnkit.backbones.backbone import Backbone
 from rcnnkit.boxes import area, scale
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.heads.box_head import BoxHead
-from rcnnkit.heads.region_pool import CANONICAL_SIDE, RegionPool
+from rcnnkit.heads.region_pool import CANONICAL_SIDE, RegionPool, only, sum_in_place
 from rcnnkit.images import Picture, Preprocessing
 from rcnnkit.matching import Generators
 from rcnnkit.ops.regions import as_rois
@@ -98,7 +99,7 @@ class FastRCNN(Detector):
         return self.in_pictures(kept, images)
 
     def score_proposals(self, images: ImageBatch) -> Tensor:
-        return self.head.score(self.head.layers(self.regions(images, images.proposals)).float())
+        return self.head.score(self.head.class_features(self.regions(images, images.proposals)))
 
     def regions(self, images: ImageBatch, proposals: Sequence[Proposals]) -> Tensor:
         """What `detect` sees of proposals that are known already, in the frame of `images.pixels`."""
@@ -124,9 +125,14 @@ class FastRCNN(Detector):
         boxes = [[scale(p.boxes, size, at.resized(original)) for p, size, original in framed] for at in scales]
         off = [(area(torch.cat(of_images)) - CANONICAL_SIDE**2).abs() for of_images in boxes]
         nearest = torch.stack(off).argmin(dim=0)
+        maps = (self.backbone(at(images.pictures, images.pixels.device).pixels) for at in scales)
+        if fixed_sizes.are_wanted(nearest):
+            return sum_in_place(
+                self.pool.pool_rois(features, only(as_rois(features[0], boxes[number]), nearest == number))
+                for number, features in enumerate(maps)
+            )
         parts, rows = [], []
-        for number, at in enumerate(scales):
-            features = self.backbone(at(images.pictures, images.pixels.device).pixels)
+        for number, features in enumerate(maps):
             rows.append(torch.where(nearest == number)[0])
             parts.append(self.pool.pool_rois(features, as_rois(features[0], boxes[number])[rows[-1]]))
         return torch.cat(parts)[torch.cat(rows).argsort()]

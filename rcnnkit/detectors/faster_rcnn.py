@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from rcnnkit import fixed_sizes
 from rcnnkit.backbones.backbone import Backbone
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.heads.box_head import BoxHead
@@ -13,7 +14,7 @@ from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.images import Preprocessing
 from rcnnkit.matching import Generators
 from rcnnkit.proposals.rpn import RPN
-from rcnnkit.structures import Detections, ImageBatch, LossSum, Targets, means
+from rcnnkit.structures import Detections, ImageBatch, LossSum, Proposals, Targets, means
 
 
 class FasterRCNN(Detector):
@@ -96,11 +97,16 @@ class FasterRCNN(Detector):
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""
         features = self.backbone(images.pixels)  # of each stride (B, C, H / stride, W / stride)
-        proposals = self.rpn.propose(images, features)  # of each image (N, 4), R in all
+        fixed = fixed_sizes.are_wanted(images.pixels)
+        proposals = self.rpn.propose(images, features, fixed=fixed)  # of each image (N, 4), R in all
         regions = self.pool(features, proposals)  # (R, C, 7, 7)
         kept = self.head.detect(regions, proposals, images.sizes)  # boxes (N, 4), scores (N,) and classes (N,) of each
         return self.in_pictures(kept, images)
 
+    def regions(self, images: ImageBatch, proposals: Sequence[Proposals]) -> Tensor:
+        """What the head sees of boxes that are known already, (R, C, s, s), in the frame of `images.pixels`."""
+        return self.pool(self.backbone(images.pixels), proposals)
+
     def score_proposals(self, images: ImageBatch) -> Tensor:
-        regions = self.pool(self.backbone(images.pixels), images.proposals)
-        return self.head.score(self.head.layers(regions).float())
+        regions = self.regions(images, images.proposals)
+        return self.head.score(self.head.class_features(regions))

@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import nn
+
 from rcnnkit.backbones.architecture import RegionNetwork
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.backbones.fpn import FPN
 from rcnnkit.backbones.names import architecture
+from rcnnkit.backbones.spatial_transformer import SpatialTransformer
 from rcnnkit.backbones.two_fc import TwoFC
 from rcnnkit.backbones.window import WindowNetwork
 from rcnnkit.detectors.fast_rcnn import FastRCNN
@@ -22,6 +25,7 @@ from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.model import Model
 from rcnnkit.proposals.rpn import RPN
 
+PICTURE = 3  # channels of pictures and windows
 Classes = tuple[Sequence[str], Sequence[int]]  # names, and the data set's own ids for them
 
 
@@ -31,13 +35,21 @@ class Kind:
 
     title: str
     paper: str
-    network: Literal["whole", "regions"]  # a whole network sees each window; or a backbone sees the picture once
+    model: type[Model]
     build: Callable[[DetectorSettings, Classes], Model]
+    network: Literal["whole", "regions"]  # a whole network sees each window; or a backbone sees the picture once
+    trainer: str = "detection.train_detector"  # in rcnnkit.training, which is above this file: imported to train one
+
+    @property
+    def has_rpn(self) -> bool:
+        return issubclass(self.model, FasterRCNN)
 
 
 def rcnn(settings: DetectorSettings, classes: Classes) -> RCNN:
     options = settings.rcnn.model_copy(update={"size": settings.window_size})
-    return RCNN(window_network(settings), *classes, settings.input, settings.proposals, options)
+    detector = RCNN(window_network(settings), *classes, settings.input, settings.proposals, options)
+    detector.transformer = spatial_transformer(settings, PICTURE, settings.window_size)
+    return detector
 
 
 def fast_rcnn(settings: DetectorSettings, classes: Classes) -> FastRCNN:
@@ -53,16 +65,20 @@ def faster_rcnn(settings: DetectorSettings, classes: Classes) -> FasterRCNN:
 
 
 def classifier(settings: DetectorSettings, classes: Classes) -> Classifier:
-    return Classifier(window_network(settings), *classes, settings.input, settings.classifier)
+    classifier = Classifier(window_network(settings), *classes, settings.input, settings.classifier)
+    classifier.transformer = spatial_transformer(settings, PICTURE, settings.window_size)
+    return classifier
 
 
 KINDS = {
-    RCNN.kind: Kind("R-CNN", "arXiv:1311.2524", "whole", rcnn),
-    FastRCNN.kind: Kind("Fast R-CNN", "arXiv:1504.08083", "regions", fast_rcnn),
-    FasterRCNN.kind: Kind("Faster R-CNN", "arXiv:1506.01497", "regions", faster_rcnn),
-    Classifier.kind: Kind("classifier", "arXiv:1311.2524", "whole", classifier),
+    kind.model.kind: kind
+    for kind in (
+        Kind("R-CNN", "arXiv:1311.2524", RCNN, rcnn, "whole", "rcnn_stages.train_rcnn"),
+        Kind("Fast R-CNN", "arXiv:1504.08083", FastRCNN, fast_rcnn, "regions"),
+        Kind("Faster R-CNN", "arXiv:1506.01497", FasterRCNN, faster_rcnn, "regions"),
+        Kind("classifier", "arXiv:1311.2524", Classifier, classifier, "whole", "classification.train_classifier"),
+    )
 }
-
 
 # Detectors by their names in folders and options, in the order of their papers.
 DETECTORS = {name.replace("_", "-"): kind.title for name, kind in KINDS.items() if name != Classifier.kind}
@@ -103,7 +119,16 @@ def region_parts(settings: DetectorSettings, classes: Classes) -> tuple[RegionNe
     """What Fast and Faster R-CNN share: the backbone with what sees each region, the pooling, and the head."""
     network = region_network(settings)
     pool = RegionPool(network.backbone.strides[:4], network.size, settings.model)  # P6 serves the RPN alone
-    return network, pool, BoxHead(network.layers, network.width, *classes, settings.head)
+    head = BoxHead(network.layers, network.width, *classes, settings.head)
+    head.transformer = spatial_transformer(settings, network.backbone.channels[0], network.size)
+    return network, pool, head
+
+
+def spatial_transformer(settings: DetectorSettings, channels: int, size: int) -> nn.Module:
+    """Of maps (N, channels, size, size), or what leaves them as they are where there is none."""
+    if settings.transformer.kind == "none":
+        return nn.Identity()
+    return SpatialTransformer(channels, size, settings.transformer)
 
 
 def region_network(settings: DetectorSettings) -> RegionNetwork:

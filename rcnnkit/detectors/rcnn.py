@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,8 @@ class RCNNSettings(SVMSettings):
     code's.
     """
 
+    renamed: ClassVar = {"scores": "scorer"}
+
     size: Count = 0
     """Sides of a warped window, pixels (R-CNN 2.1). 0: 227 with alexnet and caffenet, 224 with the others."""
     context: Count = 16
@@ -38,13 +40,13 @@ class RCNNSettings(SVMSettings):
     A)."""
     layer: Layer = "fc7"
     """The layer whose features the SVMs see (R-CNN 3.2)."""
-    scores: Literal["svm", "softmax"] = "svm"
+    scorer: Literal["svm", "softmax"] = "svm"
     """What scores a region. svm: the margins of the SVMs. softmax: the probabilities of the fine-tuned network (R-CNN
     appendix B)."""
     box_regression: bool = True
     """Move each detection's box by a ridge regression on pool5 (R-CNN appendix C)."""
     fine_tune: bool = True
-    """Train the network on windows of the training pictures before the SVMs (R-CNN 2.3). false: take it as it is."""
+    """Train the network on windows of the training pictures before the SVMs (R-CNN 2.3). false: leave it as it is."""
     samples: Positive = 128
     """Windows in a batch of fine-tuning (R-CNN 2.3); `train.batch` is not used."""
     foreground_share: Share = 0.25
@@ -54,7 +56,7 @@ class RCNNSettings(SVMSettings):
     classifier_lr: Factor = 10.0
     """Learning rate of the new last layer, as a multiple of the other layers' (released code)."""
     mining: bool = True
-    """Train the SVMs on hard negatives of all pictures (R-CNN 2.3). false: the first picture's negatives are all."""
+    """Train the SVMs on hard negatives of all pictures (R-CNN 2.3). false: on the first picture's only."""
     passes: Positive = 1
     """How many times the hard negatives are searched for in all pictures (released code)."""
     near_iou: Annotated[float, Field(ge=0, lt=1)] = 0.6
@@ -64,7 +66,7 @@ class RCNNSettings(SVMSettings):
     batch: Positive = 128
     """Windows that go through the network at a time."""
     score_threshold: float = -1.0
-    """The least score of a detection: an SVM's margin, or with scores = "softmax" a probability. -1 is that of the
+    """The least score of a detection: an SVM's margin, or with scorer = "softmax" a probability. -1 is that of the
     released demo."""
     nms_iou: Share = 0.3
     """A detection is dropped if a better one of its class overlaps it by a larger IoU (released code)."""
@@ -118,6 +120,7 @@ class RCNN(Detector):
     ) -> None:
         super().__init__()
         self.backbone, self.settings = backbone, settings
+        self.transformer: nn.Module = nn.Identity()  # or a `SpatialTransformer` of the windows
         self.preprocessing = preprocessing.model_copy(update={"divisor": 1})  # windows are cut from unpadded pictures
         self.proposer, self.train_count, self.count = proposal_method(proposals), proposals.train_count, proposals.count
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
@@ -137,7 +140,7 @@ class RCNN(Detector):
 
     @property
     def scores_are_margins(self) -> bool:
-        return self.settings.scores == "svm"
+        return self.settings.scorer == "svm"
 
     def limits(self, training: bool = False) -> list[Limit]:
         known = Limit("rcnn.max_detections", self.max_detections, of_class=True), Limit("proposals.count", self.count)
@@ -146,7 +149,7 @@ class RCNN(Detector):
     @property
     def last_layer(self) -> Layer:
         """The last one that detecting needs."""
-        return "fc7" if self.settings.scores == "softmax" else self.settings.layer
+        return "fc7" if self.settings.scorer == "softmax" else self.settings.layer
 
     def batches(self, pictures: Sequence[Picture]) -> list[ImageBatch]:
         return self.preprocessing.one_by_one(pictures, self.device)
@@ -169,7 +172,7 @@ class RCNN(Detector):
 
     def window_loss_sums(self, windows: Tensor, labels: Tensor) -> dict[str, LossSum]:
         """`class`: log loss over K classes and background, of windows (R, 3, S, S) with labels (R,)."""
-        logits = self.score_layer(self.backbone(windows)["fc7"]).float()
+        logits = self.score_layer(self.backbone(self.transformer(windows))["fc7"]).float()
         return {"class": LossSum(F.cross_entropy(logits, labels, reduction="sum"), len(labels))}
 
     def label(self, matched: Tensor, targets: Targets) -> Tensor:
@@ -207,14 +210,24 @@ class RCNN(Detector):
         )
 
     def compute_features(self, picture: Tensor, boxes: Tensor) -> dict[str, Tensor]:
-        """{layer: (R, D) float32} of regions (R, 4) of a picture (3, h, w): all that detecting needs."""
-        parts = [self.backbone(self.warp(picture, part), self.last_layer) for part in boxes.split(self.settings.batch)]
+        """{layer: (R, D) float32} of regions (R, 4) of a picture (3, h, w): all that detecting needs.
+
+        With a spatial transformer, pool5 is of the windows as they were cut: boxes are regressed from it, and stay in
+        their frame.
+        """
+        parts = []
+        for part in boxes.split(self.settings.batch):
+            windows = self.warp(picture, part)
+            features = self.backbone(self.transformer(windows), self.last_layer)
+            if not isinstance(self.transformer, nn.Identity) and self.settings.box_regression:
+                features |= {"pool5": self.backbone(windows, "pool5")["pool5"]}
+            parts.append(features)
         return {name: torch.cat([part[name].float() for part in parts]) for name in parts[0]}
 
     def score(self, features: dict[str, Tensor]) -> Tensor:
         """(R, K): margins, or probabilities; in float32, as scores a little apart must not become ties."""
         with torch.autocast(self.device.type, enabled=False):
-            if self.settings.scores == "softmax":
+            if self.settings.scorer == "softmax":
                 return self.score_layer(features["fc7"]).softmax(dim=1)[:, :-1]
             return F.linear(features[self.settings.layer], self.svm_weight, self.svm_bias)
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError, model_validator
 from rcnnkit.backbones.architecture import NetworkSettings
 from rcnnkit.backbones.classifier import ClassifierSettings
 from rcnnkit.backbones.names import architecture
+from rcnnkit.backbones.spatial_transformer import TransformerSettings
 from rcnnkit.detectors.rcnn import RCNNSettings
 from rcnnkit.heads.box_head import HeadSettings
 from rcnnkit.heads.region_pool import PoolSettings
@@ -57,7 +58,7 @@ class ModelSettings(PoolSettings, NetworkSettings):
             raise ValueError(
                 f'fpn_channels = {self.fpn_channels} cannot be cut into the 32 groups of fpn_norm = "group"'
             )
-        by_region = network.last_stage if self.neck != "fpn" and self.kind in ("fast_rcnn", "faster_rcnn") else ""
+        by_region = network.last_stage if self.neck != "fpn" and self.kind not in ("rcnn", "classifier") else ""
         most = network.stages - bool(by_region)
         if self.frozen_stages > most:
             would = f"would freeze {by_region}, the per-region head" if by_region else "are more stages than there are"
@@ -74,12 +75,13 @@ class DetectorSettings(Section):
     head: HeadSettings = HeadSettings()
     rcnn: RCNNSettings = RCNNSettings()
     classifier: ClassifierSettings = ClassifierSettings()
+    transformer: TransformerSettings = TransformerSettings()
     input: Preprocessing = Preprocessing()
 
     @model_validator(mode="before")
     @classmethod
     def _pretrained_weights_bring_their_normalisation(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or not isinstance(given := values.get("input", {}), dict):
+        if not isinstance(values, dict) or not isinstance(pixels := values.get("input", {}), dict):
             return values
         try:
             model = ModelSettings.model_validate(values.get("model", {}))
@@ -88,7 +90,7 @@ class DetectorSettings(Section):
         if not model.pretrained:
             return values
         mean, std = architecture(model.backbone).normalisation()
-        return values | {"input": {"mean": mean, "std": std} | given}
+        return values | {"input": {"mean": mean, "std": std} | pixels}
 
     @model_validator(mode="after")
     def _pretrained_weights_keep_it(self) -> Self:
@@ -114,6 +116,15 @@ class DetectorSettings(Section):
         return self
 
     @model_validator(mode="after")
+    def _boxes_have_a_gradient(self) -> Self:
+        if self.rpn.box_gradient and (self.model.kind != "faster_rcnn" or self.model.pool != "roi_align"):
+            raise ValueError(
+                'rpn.box_gradient = true goes with model.kind = "faster_rcnn" and model.pool = "roi_align", not'
+                f' "{self.model.kind}" and "{self.model.pool}"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _convolutions_have_a_pyramid(self) -> Self:
         if self.head.convs and self.model.neck != "fpn":
             raise ValueError(f'head.convs = {self.head.convs} goes with model.neck = "fpn", not "{self.model.neck}"')
@@ -131,6 +142,11 @@ class DetectorSettings(Section):
             raise ValueError(f'rcnn.layer = "fc6" is not in {name}, which has "pool5" and "fc7"')
         if size < network.smallest:
             raise ValueError(f"rcnn.size = {size} is less than the {network.smallest} pixels that {name} can look at")
+        if self.transformer.kind != "none" and self.rcnn.layer == "pool5" and self.rcnn.box_regression:
+            raise ValueError(
+                'rcnn.layer = "pool5" does not go with a transformer: boxes are regressed from pool5 of what is not'
+                ' transformed; set rcnn.layer = "fc7", or rcnn.box_regression = false'
+            )
         if 2 * context >= size:
             raise ValueError(f"rcnn.context = {context} leaves nothing of a window of rcnn.size = {size} pixels")
         return self

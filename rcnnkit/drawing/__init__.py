@@ -8,17 +8,21 @@ from rcnnkit.drawing.occlusion import Occlusion, draw_occlusion, occlusion
 from rcnnkit.drawing.segments import draw_segments
 from rcnnkit.drawing.sheets import draw_sheet
 from rcnnkit.drawing.strongest import strongest_examples
+from rcnnkit.drawing.transformed import Look, draw_looks, looks
 
 __all__ = [
+    "Look",
     "Occlusion",
     "Projection",
     "class_colour",
     "deconvnet",
     "draw",
+    "draw_looks",
     "draw_occlusion",
     "draw_proposals",
     "draw_segments",
     "draw_sheet",
+    "looks",
     "occlusion",
     "save_picture",
     "strongest_examples",

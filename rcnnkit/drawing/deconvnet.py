@@ -102,7 +102,7 @@ def layers(backbone: nn.Module) -> dict[str, list[nn.Module]]:
             "a deconvnet goes back through convolutions in a row, as AlexNet, ZFNet and VGG have them; the ways through"
             f" a {type(body).__name__} part and meet"
         )
-    found: dict[str, list[nn.Module]] = {}
+    modules_of: dict[str, list[nn.Module]] = {}
     name = ""
     waiting: list[nn.Module] = []  # for the next convolution
     for number, stage in enumerate(body.stages, start=1):
@@ -111,14 +111,14 @@ def layers(backbone: nn.Module) -> dict[str, list[nn.Module]]:
         count = 0
         for module in modules:
             if isinstance(module, nn.ReLU) and name and not waiting:
-                found[name].append(module)
+                modules_of[name].append(module)
                 continue
             waiting.append(module)
             if isinstance(module, nn.Conv2d):
                 count += 1
                 name = f"conv{number}_{count}" if several else f"conv{number}"
-                found[name], waiting = waiting, []
-    return found
+                modules_of[name], waiting = waiting, []
+    return modules_of
 
 
 def check_layer(backbone: nn.Module, layer: str, channels: Iterable[int] = ()) -> None:

@@ -80,8 +80,8 @@ def occlusion(
         raise RuntimeError("the detector is in training mode; call detector.eval() first")
     if min(square, stride) < 0 or batch < 1:
         raise ValueError(
-            f"square = {square}, stride = {stride} and batch = {batch} are pixels and pictures: none is negative, and"
-            " batch is 1 or more"
+            f"square = {square}, stride = {stride}, batch = {batch}; square and stride must be 0 pixels or more, and"
+            " batch 1 picture or more"
         )
     names = detector.class_names
     if name is not None and name not in names:
@@ -112,29 +112,29 @@ def occlusion(
     return Occlusion(plain, box, names[label], float(unhidden[label]), scores, square, stride)
 
 
-def draw_occlusion(found: Occlusion) -> Image.Image:
+def draw_occlusion(occlusion: Occlusion) -> Image.Image:
     """The picture with the box; and in grey, with heat where the square takes most of the score.
 
     The bar beside them says which score with the square a colour stands for: from that without it, which has no heat,
     to the lowest. Where the square raises the score there is no heat either. Small pictures are drawn larger.
     """
-    lowest = min(found.score, float(found.scores.min()))
-    lost = (found.score - found.scores).clip(min=0) / max(found.score - lowest, 1e-12)
-    height, width = found.picture.shape[:2]
-    rows, columns = found.scores.shape
-    heat = cv2.resize(lost, (columns * found.stride, rows * found.stride), interpolation=cv2.INTER_LINEAR)
+    lowest = min(occlusion.score, float(occlusion.scores.min()))
+    lost = (occlusion.score - occlusion.scores).clip(min=0) / max(occlusion.score - lowest, 1e-12)
+    height, width = occlusion.picture.shape[:2]
+    rows, columns = occlusion.scores.shape
+    heat = cv2.resize(lost, (columns * occlusion.stride, rows * occlusion.stride), interpolation=cv2.INTER_LINEAR)
     factor = max(1, math.ceil(SMALLEST / max(height, width)))
-    heated = _heated(found.picture.mean(axis=2), heat[:height, :width])
-    panels = [Canvas(pixels.repeat(factor, axis=0).repeat(factor, axis=1)) for pixels in (found.picture, heated)]
+    heated = _heated(occlusion.picture.mean(axis=2), heat[:height, :width])
+    panels = [Canvas(pixels.repeat(factor, axis=0).repeat(factor, axis=1)) for pixels in (occlusion.picture, heated)]
     for canvas in panels:
-        (frame,) = canvas.outline(torch.tensor([found.box]) * factor, [HUES[1]], canvas.pixels(2))
+        (frame,) = canvas.outline(torch.tensor([occlusion.box]) * factor, [HUES[1]], canvas.pixels(2))
     assert frame  # the box has pixels in the picture
-    panels[0].write(frame, f"{found.name} {found.score:.2f}", HUES[1])
-    panels[1].write((0, 0, 0, 0), f"with a grey square of {found.square} pixels there", (255, 255, 255))
+    panels[0].write(frame, f"{occlusion.name} {occlusion.score:.2f}", HUES[1])
+    panels[1].write((0, 0, 0, 0), f"with a grey square of {occlusion.square} pixels there", (255, 255, 255))
     margin = panels[0].font_size
     font = ImageFont.load_default(margin)
     width, height = panels[0].image.size
-    labels = [f"{score:.2f}" for score in np.linspace(lowest, found.score, 5)]
+    labels = [f"{score:.2f}" for score in np.linspace(lowest, occlusion.score, 5)]
     room = max(math.ceil(font.getlength(label)) for label in labels)
     sheet = Image.new("RGB", (2 * width + room + 4 * margin, height + 2 * margin), "white")
     for number, canvas in enumerate(panels):
@@ -166,11 +166,11 @@ def _scores(detector: Detector, pictures: Sequence[Array], box: Corners) -> Tens
 
 def _checked(box: Sequence[float], width: int, height: int) -> Corners:
     """The box, cut to the picture. Raises ValueError for one that has nothing in it or reaches out by over a pixel."""
-    given = np.array(box, dtype=float)
-    x1, y1, x2, y2 = cut = given.clip(0, [width, height, width, height])
-    if not (x1 < x2 and y1 < y2 and np.abs(given - cut).max() <= 1):  # NaN is not either
+    corners = np.array(box, dtype=float)
+    x1, y1, x2, y2 = cut = corners.clip(0, [width, height, width, height])
+    if not (x1 < x2 and y1 < y2 and np.abs(corners - cut).max() <= 1):  # NaN is not either
         raise ValueError(
-            f"box {given.tolist()} is no box in the picture, which is {width} wide and {height} high; give x1, y1, x2"
-            " and y2 in its pixels, the smaller ones first"
+            f"box {corners.tolist()} does not lie in the picture, which is {width} wide and {height} high; give x1, y1,"
+            " x2 and y2 in its pixels, the smaller ones first"
         )
     return float(x1), float(y1), float(x2), float(y2)

@@ -99,17 +99,17 @@ def strongest_examples(
     if not pictures:
         raise ValueError("no pictures to look through; give at least one")
     check_layer(network.get_submodule("backbone"), layer, channels or ())
-    found: dict[int, list[Activation]] = {}
+    by_channel: dict[int, list[Activation]] = {}
     for number, picture in enumerate(reported(pictures, "pictures", progress)):
         for activation in _strong(network, picture, number, layer):
             if channels is None or activation.channel in channels:
-                found.setdefault(activation.channel, []).append(activation)
-        found = {channel: sorted(some, key=lambda a: -a.value)[:each] for channel, some in found.items()}
-    if channels is None and not found:
+                by_channel.setdefault(activation.channel, []).append(activation)
+        by_channel = {channel: sorted(some, key=lambda a: -a.value)[:each] for channel, some in by_channel.items()}
+    if channels is None and not by_channel:
         raise NoActivations(f"no channel of {layer} is active in these pictures; try other ones, or another layer")
     if channels is None:
-        channels = sorted(found, key=lambda channel: (-found[channel][0].value, channel))[:count]
-    chosen = {channel: found.get(channel, []) for channel in channels}
+        channels = sorted(by_channel, key=lambda channel: (-by_channel[channel][0].value, channel))[:count]
+    chosen = {channel: by_channel.get(channel, []) for channel in channels}
     by_view: dict[View, list[Activation]] = {}
     for activation in chain(*chosen.values()):
         by_view.setdefault(activation.view, []).append(activation)
@@ -131,7 +131,7 @@ def _strong(network: Network, picture: Picture, number: int, layer: str) -> list
         traced = trace(network.get_submodule("backbone"), _pixels(network, images, view), layer)
         maps = traced.activations.float()
         if not maps.isfinite().all():
-            raise NoActivations(f"activations of {layer} are not finite; weights like these come of a failed training")
+            raise NoActivations(f"activations of {layer} are not finite; such weights come from a failed training")
         columns = maps.shape[2]
         peaks = torch.where(maps == F.max_pool2d(maps, 3, stride=1, padding=1), maps, 0).flatten(1)
         best, cell = peaks.topk(1 if view.region else min(PEAKS, peaks.shape[1]))
@@ -189,10 +189,10 @@ def _receptive_fields(traced: Trace, cells: Tensor) -> Tensor:
 
 
 def _example(activation: Activation, pixels: Tensor, traced: Trace) -> Example:
-    found = project(traced, activation.channel, activation.cell)
-    x1, y1, x2, y2 = found.box
+    projection = project(traced, activation.channel, activation.cell)
+    x1, y1, x2, y2 = projection.box
     x, y = _within(x1, x2, pixels.shape[2]), _within(y1, y2, pixels.shape[1])
-    return Example(activation, pixels[:, y, x].cpu(), found.pixels[:, y, x].cpu())
+    return Example(activation, pixels[:, y, x].cpu(), projection.pixels[:, y, x].cpu())
 
 
 def _within(start: int, stop: int, length: int) -> slice:

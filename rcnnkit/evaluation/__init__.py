@@ -1,3 +1,3 @@
-"""How good detections are: COCO's numbers, Pascal VOC's, and a classifier's accuracy."""
+"""How good detections are, and why: COCO's numbers, Pascal VOC's, a classifier's accuracy, mistakes, comparisons."""
 
-__all__ = ["accuracy", "coco", "report", "voc"]
+__all__ = ["accuracy", "analysis", "coco", "comparison", "errors", "matches", "operating", "report", "voc"]

@@ -16,6 +16,7 @@ from rcnnkit.data.checks import READERS
 from rcnnkit.data.class_folders import ClassFolders, Example
 from rcnnkit.evaluation.report import in_eval_mode, or_none
 from rcnnkit.images import read_picture
+from rcnnkit.precision import autocast, pick_dtype
 from rcnnkit.progress import Report, silent
 
 
@@ -82,10 +83,22 @@ def accuracy(scores: Tensor, labels: Tensor, class_names: Sequence[str], dataset
 
 
 def evaluate_classifier(
-    classifier: Classifier, data: ClassFolders, *, batch_size: int, progress: Report = silent
+    classifier: Classifier,
+    data: ClassFolders,
+    *,
+    batch_size: int,
+    precision: str,
+    progress: Report = silent,
 ) -> Accuracy:
-    """Run `classifier` over every picture of `data`, whose classes are its own. Raises as `score` and `accuracy`."""
-    return accuracy_of(score(classifier, data, batch_size=batch_size, progress=progress), data)
+    """Run `classifier` over every picture of `data`, whose classes are its own.
+
+    Args:
+        precision: what it computes in, as `rcnnkit.precision.pick_dtype` takes it.
+
+    Raises as `pick_dtype`, `score` and `accuracy`.
+    """
+    with autocast(classifier.device, pick_dtype(precision, classifier.device)):
+        return accuracy_of(score(classifier, data, batch_size=batch_size, progress=progress), data)
 
 
 def accuracy_of(scores: Sequence[Tensor], data: ClassFolders) -> Accuracy:

@@ -19,13 +19,13 @@ def warn_of_limits(dataset: Dataset, limits: Sequence[Limit], fix: Callable[[Lim
 
     Args:
         limits: of the detector that is to find the objects, or to learn them.
-        fix: what to do about one of them, told how many objects there are at most.
+        fix: what to do about one of them, given the largest number of objects.
     """
     for limit in limits:
         if limit.most and (found := _exceeding(dataset, limit.most, limit.of_class)):
             pictures, most, where = found
             log.warning(
-                "%s: %s more objects%s than %s = %d lets through (%s in %s); %s",
+                "%s: %s more objects%s than %s = %d allows (%s in %s); %s",
                 dataset.name,
                 f"{pictures:,} of {len(dataset):,} pictures hold{'s' * (pictures == 1)}",
                 " of one class" * limit.of_class,

@@ -1,21 +1,21 @@
-"""Running a detector over a data set, and telling how well it did."""
+"""Running a detector over a data set, and measuring how well it does."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from rcnnkit.data.loading import Draw, Unreadable, read_ahead
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.defaults import BATCH
+from rcnnkit.defaults import BATCH, WORKERS
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.evaluation.classes import in_classes
 from rcnnkit.evaluation.coco import CocoResult, coco_metrics
@@ -24,7 +24,7 @@ from rcnnkit.evaluation.voc import VocResult, voc_ap
 from rcnnkit.images import read_picture
 from rcnnkit.progress import Report, silent
 from rcnnkit.proposals.store import Store
-from rcnnkit.structures import Detections, Proposals
+from rcnnkit.structures import Array, Detections
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,8 +35,9 @@ class Evaluation:
     pictures: int
     coco: CocoResult
     voc: VocResult
-    seconds_per_image: float  # decoding the picture included; NaN where nothing was timed
+    seconds_per_image: float  # with the wait for the picture; NaN where nothing was timed
     slowest_batch: float  # seconds; the first one often pays for start-up
+    detections: Sequence[Detections] = ()  # of each picture, with the data set's labels, on the CPU
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -58,7 +59,7 @@ class Evaluation:
         return "AP_all" in self.coco.numbers
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the curves, as plain values; fractions, and null (None) where undefined."""
+        """The numbers, as plain values; fractions, and null (None) where undefined."""
         classes = [
             {
                 "name": coco.name,
@@ -87,12 +88,21 @@ class Evaluation:
         }
 
 
+def results_of(evaluation: Evaluation, dataset: Dataset) -> list[dict[str, object]]:
+    """What was found in `dataset`, as COCO's results format has it, with its own ids of pictures and classes."""
+    entries = []
+    for record, found in zip(dataset.records, evaluation.detections, strict=True):
+        entries += replace(found, category_ids=dataset.category_ids).to_coco(record.id)
+    return entries
+
+
 def evaluate(
     detector: nn.Module,
     dataset: Dataset,
     *,
     proposals: Store | None = None,
     batch_size: int = BATCH,
+    workers: int = WORKERS,
     progress: Report = silent,
     warn: bool = True,
 ) -> Evaluation:
@@ -111,11 +121,13 @@ def evaluate(
         proposals: made beforehand, for R-CNN and Fast R-CNN, which search the pictures that are not in it themselves.
             Reading them is not part of the seconds.
         batch_size: pictures per call.
+        workers: processes that read pictures ahead (-1: one a core, at most 8; 0: this one reads them).
         progress: called with what is done so far.
         warn: False where training has warned already.
 
     Raises:
         FileNotFoundError, ValueError: a picture cannot be read.
+        ChildProcessError: a process that reads was killed.
         ValueError: `proposals` has those of another picture.
         ValueError: `dataset` is empty, `batch_size` is not positive, or the detections do not
             fit (`in_classes`); this is found after the first batch, not at the end.
@@ -123,7 +135,7 @@ def evaluate(
     if warn:
         warn_of_limits(dataset, detector.limits() if isinstance(detector, Detector) else [], _raise_limit)
         warn_of_cocos_maximum(dataset)
-    found = look(detector, dataset, proposals=proposals, batch_size=batch_size, progress=progress)
+    found = look(detector, dataset, proposals=proposals, batch_size=batch_size, workers=workers, progress=progress)
     return judge([found], dataset)
 
 
@@ -149,6 +161,7 @@ def judge(found: Sequence[Found], dataset: Dataset) -> Evaluation:
         voc=voc_ap(detections, [record.targets for record in dataset.records], dataset.class_names),
         seconds_per_image=sum(seconds) / len(dataset),
         slowest_batch=max(seconds),
+        detections=detections,
     )
 
 
@@ -158,6 +171,7 @@ def look(
     *,
     proposals: Store | None = None,
     batch_size: int = BATCH,
+    workers: int = WORKERS,
     progress: Report = silent,
     turns: slice = slice(None),
 ) -> Found:
@@ -174,16 +188,23 @@ def look(
     seconds = []
     height, width = dataset.flat.sizes.T
     order = np.argsort(width / height, kind="stable").tolist()
+    batches = _batches(order, dataset.records, proposals, batch_size)[turns]
+    pictures = read_ahead(
+        _Pictures(dataset.records),
+        ([(i, 0) for i in batch] for batch in batches),
+        list,
+        start=0,
+        workers=workers if len(batches) > 1 else 0,
+    )
     # no_grad and not inference_mode: what a detector caches meanwhile must serve training too.
-    with in_eval_mode(detector), torch.no_grad():
+    with in_eval_mode(detector), torch.no_grad(), closing(pictures):
         progress(dataset.name, 0, len(dataset))
-        for batch, regions in islice(
-            _batches(order, dataset.records, proposals, batch_size), turns.start, turns.stop, turns.step
-        ):
+        for batch in batches:
             records = [dataset.records[i] for i in batch]
+            stored = proposals if proposals and records[0].id in proposals else None
+            regions = [[stored.read(record.id, record.size, record.path) for record in records]] if stored else []
             began = time.perf_counter()
-            # Not the paths: only the record knows the orientation that its boxes speak of.
-            answers = detector([read_picture(record.path, record.size, checked=True) for record in records], *regions)
+            answers = detector(next(pictures), *regions)
             answers = [answer.to("cpu") for answer in answers]  # this waits for a GPU, so it belongs to the time
             seconds.append(time.perf_counter() - began)
             if len(answers) != len(batch):
@@ -193,6 +214,21 @@ def look(
     return Found(by_index, seconds)
 
 
+class _Pictures:
+    """What the processes read, as `rcnnkit.data.loading.Source`."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = records
+
+    def __getitem__(self, draw: Draw) -> Array | Exception:
+        record = self.records[draw[0]]
+        try:
+            # Not the path alone: only the record knows the orientation that its boxes speak of.
+            return read_picture(record.path, record.size, checked=True)
+        except Unreadable as error:
+            return error
+
+
 def _raise_limit(limit: Limit, most: int) -> str:
     """What to do about a limit of weights that are there."""
     return f"evaluate with --max-detections {most} (in Python: load(…, max_detections={most})), or more"
@@ -200,16 +236,12 @@ def _raise_limit(limit: Limit, most: int) -> str:
 
 def _batches(
     order: Sequence[int], records: Sequence[Record], store: Store | None, batch_size: int
-) -> Iterator[tuple[Sequence[int], list[list[Proposals]]]]:
-    """Which pictures to look at together, and what the detector takes besides: their proposals, or nothing."""
+) -> list[Sequence[int]]:
+    """Which pictures to look at together: all of a batch have stored proposals, or none has."""
     stored = [i for i in order if store and records[i].id in store]
     known = set(stored)
     others = [i for i in order if i not in known]
-    for start in range(0, len(stored), batch_size):
-        batch = stored[start : start + batch_size]
-        yield batch, [[store.read(records[i].id, records[i].size, records[i].path) for i in batch if store]]
-    for start in range(0, len(others), batch_size):
-        yield others[start : start + batch_size], []
+    return [some[start : start + batch_size] for some in (stored, others) for start in range(0, len(some), batch_size)]
 
 
 @contextmanager

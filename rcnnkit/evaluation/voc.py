@@ -50,6 +50,28 @@ class VocClass:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class VocHits:
+    """The detections of one class that count, best first, and its objects."""
+
+    pictures: npt.NDArray[np.int64]  # (D,) the picture of each
+    true_positive: npt.NDArray[np.bool_]  # (D,)
+    npos: npt.NDArray[np.int64]  # (P,) objects that count in each picture
+
+    def curve(self, weights: Curve | None = None) -> tuple[Curve, Curve]:
+        """Recall and precision after each detection; recall is NaN where no object counts.
+
+        Args:
+            weights: (P,) how often each picture counts; each once by default.
+        """
+        weights = np.ones(len(self.npos)) if weights is None else weights
+        hits = np.cumsum(self.true_positive * weights[self.pictures])
+        looked_at = np.cumsum(weights[self.pictures])
+        npos = float(self.npos @ weights)
+        recall = hits / npos if npos else np.full(len(hits), np.nan)
+        return recall, np.divide(hits, looked_at, out=np.zeros(len(hits)), where=looked_at > 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class VocResult:
     """VOC average precision of each class, in the order of the class names."""
 
@@ -93,6 +115,23 @@ def voc_ap(
     Source: VOC2012 development kit; Everingham et al., "The Pascal Visual Object Classes
     Challenge", IJCV 2010, 4.2.
     """
+    classes = []
+    for name, hits in zip(class_names, voc_hits(detections, targets, class_names, iou_threshold), strict=True):
+        recall, precision = hits.curve()
+        npos = int(hits.npos.sum())
+        ap_11 = average_precision_11(recall, precision) if npos else float("nan")
+        ap_area = average_precision_area(recall, precision) if npos else float("nan")
+        classes.append(VocClass(name, ap_11, ap_area, npos, recall, precision))
+    return VocResult(tuple(classes), iou_threshold)
+
+
+def voc_hits(
+    detections: Sequence[Detections],
+    targets: Sequence[Targets],
+    class_names: Sequence[str],
+    iou_threshold: float = 0.5,
+) -> list[VocHits]:
+    """What average precision is made of, class by class. Arguments and errors as of `voc_ap`."""
     if len(detections) != len(targets):
         raise ValueError(
             f"{len(detections)} pictures with detections but {len(targets)} with targets; give one of each per picture"
@@ -100,12 +139,12 @@ def voc_ap(
     # One row per detection of the whole set: score, label, its best object (numbered through
     # the whole set), the overlap with it, and whether that object is difficult.
     scores, labels, objects, overlaps, ignored = [], [], [], [], []
-    npos = np.zeros(len(class_names), dtype=np.int64)
+    npos = np.zeros((len(targets), len(class_names)), dtype=np.int64)
     objects_before = 0
-    for answer, target in zip(detections, targets, strict=True):
+    for i, (answer, target) in enumerate(zip(detections, targets, strict=True)):
         answer, truth = in_classes(answer, class_names), target.to("cpu")
         difficult = (truth.difficult | truth.crowd).numpy()
-        npos += np.bincount(truth.labels.numpy()[~difficult], minlength=len(class_names))
+        npos[i] = np.bincount(truth.labels.numpy()[~difficult], minlength=len(class_names))
         scores.append(answer.scores.double().numpy())
         labels.append(answer.labels.numpy())
         if len(truth):
@@ -127,23 +166,18 @@ def voc_ap(
     hit = overlap >= iou_threshold
     skip = hit & (np.concatenate(ignored) if ignored else np.zeros(0, dtype=bool))
 
+    lengths = np.array([len(each) for each in labels], dtype=np.int64)
+    pictures = np.repeat(np.arange(len(targets)), lengths)
+
     classes = []
-    for k, name in enumerate(class_names):
+    for k in range(len(class_names)):
         # Ignored detections move neither recall nor precision, so they leave the list at once.
         rank = np.flatnonzero((label == k) & ~skip)
         rank = rank[np.argsort(-score[rank], kind="stable")]
         hits = rank[hit[rank]]
         _, first = np.unique(obj[hits], return_index=True)  # the best-scored hit of each object
-        true_positive = np.isin(rank, hits[first])
-        recall, precision = _curve(true_positive, int(npos[k]))
-        ap_11, ap_area = float("nan"), float("nan")
-        if npos[k]:
-            ap_11, ap_area = (
-                average_precision_11(recall, precision),
-                average_precision_area(recall, precision),
-            )
-        classes.append(VocClass(name, ap_11, ap_area, int(npos[k]), recall, precision))
-    return VocResult(tuple(classes), iou_threshold)
+        classes.append(VocHits(pictures[rank], np.isin(rank, hits[first]), npos[:, k]))
+    return classes
 
 
 def average_precision_11(recall: Curve, precision: Curve) -> float:
@@ -180,13 +214,6 @@ def average_precision_area(recall: Curve, precision: Curve) -> float:
     _check_curve(recall, precision)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     return float(np.sum(np.diff(recall, prepend=0) * envelope))
-
-
-def _curve(true_positive: npt.NDArray[np.bool_], npos: int) -> tuple[Curve, Curve]:
-    """Recall and precision after each detection, best first; recall is NaN when npos is 0."""
-    hits = np.cumsum(true_positive).astype(np.float64)
-    recall = hits / npos if npos else np.full(len(hits), np.nan)
-    return recall, hits / np.arange(1, len(hits) + 1)
 
 
 def _check_curve(recall: Curve, precision: Curve) -> None:

@@ -1,6 +1,9 @@
-"""Find things with an exported detector. This needs numpy, Pillow and the runtime of the file, and nothing else.
+"""Detect objects with an exported detector. This needs numpy, Pillow and the runtime of the file, and nothing else.
 
     python detect.py FILE PICTURE…
+
+It prints a line for each detection: picture, class, score, and x1, y1, x2, y2 in the picture's pixels. Weak detections
+are printed too: leave out those with low scores.
 
 FILE is .onnx (onnxruntime), .xml (openvino) or .pt2 (torch and torchvision). A Fast R-CNN takes the regions of
 picture.jpg, (N, 4) x1, y1, x2, y2 in its pixels, from picture.npy. An R-CNN takes each picture for a window.
@@ -125,4 +128,6 @@ def main(file: str, *names: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import rcnnkit
+from rcnnkit.backbones.spatial_transformer import SpatialTransformer
 from rcnnkit.data.records import Dataset
-from rcnnkit.defaults import EXPORTED, OPSET
+from rcnnkit.defaults import EXACT, EXPORTED, MAX_AP_LOSS, OPSET
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.exporting import detect
-from rcnnkit.exporting.proof import Proof, prove
+from rcnnkit.exporting.lowered import TYPES, Lowered, check_lowered, half_files, int8_files, keep_enough
+from rcnnkit.exporting.proof import Proof, check_runs, prove
+from rcnnkit.exporting.repository import check_repository, write_repository
 from rcnnkit.exporting.runtimes import Exported, check_runtime
 from rcnnkit.exporting.to_onnx import to_onnx, with_threshold
-from rcnnkit.exporting.to_openvino import to_openvino
+from rcnnkit.exporting.to_openvino import from_onnx, to_openvino
 from rcnnkit.exporting.to_torch import program_with_threshold, to_aoti, to_torch
 from rcnnkit.files import check_new, whole
 from rcnnkit.progress import Report, silent
+from rcnnkit.structures import Array
 
 SCRIPT = "detect.py"
 
@@ -35,15 +40,19 @@ class Format:
     write: Callable[..., None]
     beside: tuple[str, ...] = ()  # endings of the files that it writes besides
     takes_opset: bool = False
+    from_onnx: Callable[[Path, Path], object] | None = None  # makes the file of an ONNX file
     with_threshold: Callable[[Path, Path, float], None] | None = None  # writes a file once more, with another one
 
 
 FORMATS = {
-    "onnx": Format(".onnx", to_onnx, takes_opset=True, with_threshold=with_threshold),
-    "openvino": Format(".xml", to_openvino, beside=(".bin",), takes_opset=True),
+    "onnx": Format(".onnx", to_onnx, takes_opset=True, from_onnx=shutil.copyfile, with_threshold=with_threshold),
+    "openvino": Format(".xml", to_openvino, beside=(".bin",), takes_opset=True, from_onnx=from_onnx),
     "torch": Format(".pt2", to_torch, with_threshold=program_with_threshold),
     "aoti": Format(".pt2", to_aoti),
 }
+
+INT8 = "int8"
+PRECISIONS = (EXACT, *TYPES, INT8)
 
 
 def export(
@@ -54,8 +63,12 @@ def export(
     with_preprocessing: bool = False,
     verify: Dataset | None = None,
     opset: int = OPSET,
+    repository: Path | str | None = None,
+    precision: str = EXACT,
+    calibration: Sequence[Array] = (),
+    max_ap_loss: float = MAX_AP_LOSS,
     progress: Report = silent,
-) -> Proof:
+) -> Proof | Lowered:
     """Write a detector for another runtime, with a `detect.py` beside it that uses it without rcnnkit.
 
     The file is run in its runtime before it is kept, and answers as the detector does.
@@ -67,12 +80,19 @@ def export(
         with_preprocessing: the file resizes pictures itself, and all of a batch are of one size.
         verify: pictures of yours for the proof, the first 16; AP is compared too where they are annotated.
         opset: of ONNX.
+        precision: one of `PRECISIONS`. With fewer bits than float32 the answers differ. So in place of the proof, the
+            AP on all of `verify`, which must be annotated, is compared before and after.
+        calibration: for int8: pictures (H, W, 3) uint8 RGB that the ranges of numbers are taken from.
+        max_ap_loss: how much lower the AP may be after. Layers stay in float32 until it is.
+        repository: of ONNX: a folder of models for Triton, which a copy goes into; see
+            `rcnnkit.exporting.repository.write_repository`.
 
     Returns:
         What was compared.
 
     Raises:
         rcnnkit.exporting.proof.Unequal: the file answers otherwise; it is not kept.
+        rcnnkit.exporting.lowered.TooMuchLost: no file with fewer bits keeps enough of the AP; none is kept.
         FileExistsError: a file is there already.
         ValueError: a library of the format is missing, and which extra has it; the detector only detects; or it, or an
             option, has no place in the format.
@@ -82,6 +102,12 @@ def export(
     kind, out = FORMATS[format], Path(out)
     if opset != OPSET and not kind.takes_opset:
         raise ValueError(f"opset {opset} is for ONNX, and {format} has none; leave it out")
+    _check_precision(precision, format, detector, verify, calibration)
+    if repository is not None:
+        if format != "onnx":
+            raise ValueError(f"a repository for Triton is for ONNX, and not for {format}; leave it out")
+        check_repository(Path(repository), out.stem)
+        check_new(out.with_suffix(".yaml"))
     for suffix in (kind.suffix, *kind.beside):
         check_new(out.with_suffix(suffix) if suffix != kind.suffix else out, suffix)
     script = Path(detect.__file__).read_text(encoding="utf-8")
@@ -93,30 +119,73 @@ def export(
             "a detector that only detects cannot be exported; give the one that it was made from, such as"
             " rcnnkit.load(file, for_training=True)"
         )
+    if any(isinstance(part, SpatialTransformer) for part in detector.modules()):
+        raise ValueError(
+            'a detector with a spatial transformer cannot be exported; train one with transformer.kind = "none"'
+        )
     check_runtime(kind.suffix)
     own = copy.deepcopy(detector).to("cpu").eval().requires_grad_(False)
-    about = describe(own, with_preprocessing)
+    about = describe(own, with_preprocessing) | {"precision": precision}
     options: dict[str, Any] = {"with_preprocessing": with_preprocessing}
     if kind.takes_opset:
         options["opset"] = opset
+
+    def write(one: Detector, file: Path) -> None:
+        _write(kind, format, one, file, about, options)
+
     with whole(out) as half:
-        _write(kind, format, own, half, about, options)
+        done: Proof | Lowered
+        if precision == EXACT:
+            write(own, half)
 
-        def again(threshold: float, inside: bool) -> Exported:
-            with tempfile.TemporaryDirectory(dir=half.parent) as folder:
-                changed = Path(folder) / out.name
-                if kind.with_threshold and not inside:
-                    kind.with_threshold(half, changed, threshold)
-                else:
-                    with _threshold(own, threshold):
-                        kind.write(own, changed, about, **options, inside=inside)
-                return Exported(changed)
+            def again(threshold: float, inside: bool) -> Exported:
+                with tempfile.TemporaryDirectory(dir=half.parent) as folder:
+                    changed = Path(folder) / out.name
+                    if kind.with_threshold and not inside:
+                        kind.with_threshold(half, changed, threshold)
+                    else:
+                        with _threshold(own, threshold):
+                            kind.write(own, changed, about, **options, inside=inside)
+                    return Exported(changed)
 
-        proof = prove(own, Exported(half), again, verify, progress)
+            done = prove(own, Exported(half), again, verify, progress)
+        else:
+            assert verify is not None
+            if precision in TYPES:
+                files = half_files(own, half, write, precision)
+            else:
+                assert kind.from_onnx is not None
+
+                def write_onnx(one: Detector, file: Path) -> None:
+                    _write(FORMATS["onnx"], "onnx", one, file, about, options)
+
+                files = int8_files(own, half, write_onnx, kind.from_onnx, calibration)
+            done = keep_enough(own, files, verify, precision, max_ap_loss, progress)
+            check_runs(own, Exported(half))
         for suffix in kind.beside:
             half.with_suffix(suffix).replace(out.with_suffix(suffix))
         beside.write_text(script, encoding="utf-8")
-    return proof
+    if repository is not None:
+        write_repository(out, Path(repository))
+    return done
+
+
+def _check_precision(
+    precision: str, format: str, detector: Detector, verify: Dataset | None, calibration: Sequence[Array]
+) -> None:
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    if precision == EXACT:
+        return
+    if precision == INT8:
+        able = [name for name, kind in FORMATS.items() if kind.from_onnx]
+        if format not in able:
+            raise ValueError(
+                f"{INT8} is onnxruntime's quantisation, which {format} has no place for; choose {' or '.join(able)}"
+            )
+        if not len(calibration):
+            raise ValueError(f"{INT8} needs pictures to calibrate with; give --calibrate PICTURES")
+    check_lowered(detector, verify, precision)
 
 
 def _write(

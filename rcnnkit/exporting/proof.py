@@ -51,12 +51,12 @@ class Proof:
     ap: tuple[float, float] | None = None  # of the detector and of the file, where pictures are annotated
 
     def __str__(self) -> str:
-        told = f"equal on {count(self.pictures, 'picture')} with {count(self.detections, 'detection')}"
+        text = f"equal on {count(self.pictures, 'picture')} with {count(self.detections, 'detection')}"
         if self.ties:
-            told += f", of which ties decided in {self.ties:,}"
+            text += f", of which ties decided in {self.ties:,}"
         if self.ap:
-            told += f"; AP {self.ap[0]:.4f} and {self.ap[1]:.4f}"
-        return told
+            text += f"; AP {self.ap[0]:.4f} and {self.ap[1]:.4f}"
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,25 +99,36 @@ def prove(
         mine, theirs = detector, exported
         if case.threshold is not None:
             mine, theirs = _with_threshold(detector, case.threshold), again(case.threshold, False)
-        wanted = _call(mine, case)
-        found = theirs(case.pictures, case.proposals)
+        expected = _call(mine, case)
+        actual = theirs(case.pictures, case.proposals)
         limits = Limits(mine.head.score_threshold, mine.head.nms_iou, mine.head.max_detections)
-        for i, (one, other) in enumerate(zip(wanted, found, strict=True)):
-            if told := difference(one, other, limits):
+        for i, (one, other) in enumerate(zip(expected, actual, strict=True)):
+            if reason := difference(one, other, limits):
                 name = case.name if len(case.pictures) == 1 else f"{case.name} (number {i + 1})"
                 parted = again(mine.head.score_threshold, True)
                 if not _is_a_tie(mine, parted, case, i):
                     layer = _where(mine, parted, case)
-                    raise Unequal(f"{exported.path.name} and the detector differ on {name}: {told}; {layer}")
+                    raise Unequal(f"{exported.path.name} and the detector differ on {name}: {reason}; {layer}")
                 ties += 1
             detections += len(one)
-        pictures += len(wanted)
+        pictures += len(expected)
         if case.name.startswith("data"):
-            answers += zip(wanted, found, strict=True)
+            answers += zip(expected, actual, strict=True)
     ap = _accuracies(answers, data)
     if ap and abs(ap[0] - ap[1]) > AP:
         raise Unequal(f"{exported.path.name} has an AP of {ap[1]:.4f}, and the detector one of {ap[0]:.4f}")
     return Proof(pictures, detections, ties, ap)
+
+
+def check_runs(detector: Detector, exported: Exported) -> None:
+    """Run a file on the random pictures of `prove`, whose answers nothing is compared with.
+
+    Raises:
+        ValueError: its runtime cannot run it.
+    """
+    assert isinstance(detector, FastRCNN | FasterRCNN)
+    for case in _cases(detector, None):
+        exported(case.pictures, case.proposals)
 
 
 def random_picture(height: int, width: int, generator: np.random.Generator) -> Array:
@@ -149,10 +160,11 @@ def _cases(detector: FastRCNN | FasterRCNN, data: Dataset | None) -> Iterator[Ca
     yield case("a picture with more than max_detections", [picture], threshold=_lowest(detector))
     yield case("a picture of one colour", [np.full((*SIDES[0], 3), (90, 140, 200), np.uint8)])
     for record in data.records[:DATA] if data else ():
-        yield case(f"data: {record.path.name}", [_read(record)])
+        yield case(f"data: {record.path.name}", [read_record(record)])
 
 
-def _read(record: Record) -> Array:
+def read_record(record: Record) -> Array:
+    """Its picture, as its annotations have it."""
     return read_picture(record.path, record.size if all(record.size) else None)
 
 
@@ -274,10 +286,10 @@ def _are_candidates(proposals: Proposals, boxes: Tensor, scores: Tensor) -> bool
 
 def _where(detector: FastRCNN | FasterRCNN, parted: Exported, case: Case) -> str:
     """The first layer whose values differ, in words."""
-    given = _feed(parted, case)
+    outputs = _feed(parted, case)
     images = _batch(detector, case)
     for name, ours in _inside(detector, images).items():
-        theirs = given[name]
+        theirs = outputs[name]
         if name == "regions":
             for i, one in enumerate(ours):
                 other = _file_proposals(theirs, i)
@@ -317,7 +329,7 @@ def _prove_windows(detector: RCNN, exported: Exported, data: Dataset | None) -> 
     cases = {f"{count(n, 'random window')}": [random_picture(side, side, generator) for _ in range(n)] for n in WINDOWS}
     cases["a window of one colour"] = [np.full((side, side, 3), (90, 140, 200), np.uint8)]
     for record in data.records[:DATA] if data else ():
-        cases[f"data: {record.path.name}"] = [cv2.resize(_read(record), (side, side))]
+        cases[f"data: {record.path.name}"] = [cv2.resize(read_record(record), (side, side))]
     seen = 0
     for name, windows in cases.items():
         stacked = np.stack(windows)

@@ -82,7 +82,7 @@ class Exported:
             raise ValueError(
                 f"{self.path.name} makes its own proposals; leave yours out"
                 if proposals is not None
-                else f"{self.path.name} takes the proposals of each picture besides; give them"
+                else f"{self.path.name} also needs the proposals of each picture; pass them"
             )
         regions = None if proposals is None else [each.boxes.numpy() for each in proposals]
         if not pictures:

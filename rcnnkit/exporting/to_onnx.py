@@ -67,7 +67,7 @@ def to_onnx(
     onnx.helper.set_model_props(model, {"rcnnkit": json.dumps(dict(about) | module.names())})
     others = {node.domain for node in model.graph.node} - {""}
     if others:
-        raise ValueError(f"the file would need operators that ONNX has not: those of {', '.join(sorted(others))}")
+        raise ValueError(f"the file would need operators that ONNX does not have: those of {', '.join(sorted(others))}")
     onnx.checker.check_model(model)
     onnx.save(model, path)
 

@@ -25,14 +25,19 @@ def to_openvino(
 
     Arguments and errors are those of `rcnnkit.exporting.to_onnx.to_onnx`; `about` is in its runtime information.
     """
-    import openvino
-
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "a.onnx"
         to_onnx(detector, file, about, with_preprocessing=with_preprocessing, opset=opset, inside=inside)
-        model = openvino.convert_model(file)
-        model.set_rt_info(said_in(file), "rcnnkit")
-        openvino.save_model(model, path, compress_to_fp16=False)
+        from_onnx(file, path)
+
+
+def from_onnx(file: Path, path: Path) -> None:
+    """Write an .xml and a .bin file of an ONNX file, with what that says of itself."""
+    import openvino
+
+    model = openvino.convert_model(file)
+    model.set_rt_info(said_in(file), "rcnnkit")
+    openvino.save_model(model, path, compress_to_fp16=False)
 
 
 def said_in(file: Path) -> str:

@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcnnkit.boxes import decode
+from rcnnkit.boxes import clip_each, decode, is_large
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.exporting.placeholders import LOWEST
 from rcnnkit.exporting.resizing import resize
+from rcnnkit.fixed_sizes import rows_of
 from rcnnkit.images import Preprocessing
 
 # (G, N, 4) boxes and (G, N) scores of G groups, an IoU, the most that stay of a group → (M, 2): group and box. Boxes
@@ -78,8 +79,8 @@ class TracedWindows(Traced):
         self.detector = detector
         if with_preprocessing:
             raise ValueError(
-                "of an R-CNN its classifier of windows is exported, and no format has the warp that makes them; leave"
-                " --with-preprocessing out"
+                "only the window classifier of an R-CNN is exported, and no format has the warp that makes its windows;"
+                " leave --with-preprocessing out"
             )
         self.layers = ("features",)
         self.dynamic = {"windows": {0: "windows"}}
@@ -136,12 +137,12 @@ class TracedPictures(Traced):
     def examples(self) -> tuple[Tensor, ...]:
         # Of two pictures, and of sides that differ, as tracing might take what is equal for the same.
         pixels = torch.randint(256, (2, 150, 200, 3), dtype=torch.uint8)
-        given = {
+        tensors = {
             "pixels": pixels,
             "sizes": torch.tensor([[150, 190], [140, 200]]),
             "proposals": torch.tensor([10.0, 20, 90, 80]).repeat(2, 7, 1) + torch.arange(7)[:, None],
         }
-        return tuple(given[name] for name in self.inputs)
+        return tuple(tensors[name] for name in self.inputs)
 
     def forward(self, pixels: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         """(B, H, W, 3) uint8 RGB, and what `inputs` names → boxes (B, D, 4), scores and labels (B, D), counts (B,).
@@ -149,7 +150,7 @@ class TracedPictures(Traced):
         Boxes are in the pixels of the input. Of each picture the first `counts` are detections, best first; the rest
         are zeros with the label −1.
         """
-        detector, given = self.detector, dict(zip(self.inputs[1:], others, strict=True))
+        detector, tensors = self.detector, dict(zip(self.inputs[1:], others, strict=True))
         original = pixels.shape[1:3]
         pixels = pixels.permute(0, 3, 1, 2)
         if self.with_preprocessing:
@@ -157,7 +158,7 @@ class TracedPictures(Traced):
             sizes = _rows(pixels, pixels.shape[2:])
             originals = _rows(pixels, original)
         else:
-            sizes = originals = given["sizes"].to(torch.float32)
+            sizes = originals = tensors["sizes"].to(torch.float32)
             down, across = (torch.arange(side, device=pixels.device) for side in original)
             seen = (down < sizes[:, :1])[:, None, :, None] & (across < sizes[:, 1:])[:, None, None, :]
             pixels = torch.where(seen, self.normalise(pixels.float()), 0.0)
@@ -170,7 +171,7 @@ class TracedPictures(Traced):
             proposals, objectness = self.propose(pixels, features, sizes)
             real = objectness > LOWEST
         else:
-            proposals = given["proposals"]
+            proposals = tensors["proposals"]
             real = proposals[..., 2] >= proposals[..., 0]
             objectness = torch.where(real, 1.0, -torch.inf)
             proposals = proposals * factor
@@ -179,7 +180,7 @@ class TracedPictures(Traced):
         scores = torch.where(real[..., None], scores, -torch.inf)
         boxes, best, labels, counts = self.detections(scores, moved)
         found = best > LOWEST
-        boxes = torch.where(found[..., None], _clip(boxes / factor, originals), 0.0)
+        boxes = torch.where(found[..., None], clip_each(boxes / factor, originals), 0.0)
         outputs = boxes, torch.where(found, best, 0.0), labels, counts
         if self.inside:
             return (*outputs, pixels, *features, torch.cat([proposals, objectness[..., None]], 2), scores)
@@ -195,15 +196,15 @@ class TracedPictures(Traced):
         for anchor, logit, delta in zip(anchors, logits, deltas, strict=True):
             best = F.pad(logit, (0, before), value=-torch.inf).topk(before, dim=1)  # small maps have fewer
             start = F.pad(anchor, (0, 0, 0, before))[best.indices].reshape(-1, 4)
-            move = _rows_of(F.pad(delta, (0, 0, 0, before)), best.indices).reshape(-1, 4)
-            boxes.append(_clip(decode(move, start).reshape(batch, before, 4), sizes))
+            move = rows_of(F.pad(delta, (0, 0, 0, before)), best.indices).reshape(-1, 4)
+            boxes.append(clip_each(decode(move, start).reshape(batch, before, 4), sizes))
             scores.append(torch.where(best.values > LOWEST, best.values.sigmoid(), -torch.inf))
         of_maps, of_score = torch.stack(boxes, 1), torch.stack(scores, 1)  # (B, maps, N, 4), (B, maps, N)
-        of_score = torch.where(_is_large(of_maps, rpn.settings.min_side), of_score, -torch.inf)
+        of_score = torch.where(is_large(of_maps, rpn.settings.min_side), of_score, -torch.inf)
         kept = self.suppress(of_maps, of_score, rpn.settings.nms_iou, after)
         best = F.pad(kept.flatten(1), (0, after), value=-torch.inf).topk(after, dim=1)
         padded = F.pad(of_maps.reshape(batch, -1, 4), (0, 0, 0, after))
-        return _rows_of(padded, best.indices), best.values
+        return rows_of(padded, best.indices), best.values
 
     def predict(self, features: Sequence[Tensor], proposals: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """What the head says of proposals (B, P, 4): scores (B, P, K), and boxes (B, P, K, 4), both before NMS."""
@@ -212,10 +213,10 @@ class TracedPictures(Traced):
         rois = torch.cat([picture.expand(batch, count, 1), proposals], 2).reshape(-1, 5)
         scores, deltas = head.predict(self.detector.pool.pool_rois(features, rois))
         moved = decode(deltas, rois[:, 1:], head.settings.delta_weights)
-        moved = _clip(moved.reshape(batch, -1, 4), sizes).reshape(batch, count, -1, 4)
+        moved = clip_each(moved.reshape(batch, -1, 4), sizes).reshape(batch, count, -1, 4)
         moved = moved.expand(batch, count, head.num_classes, 4)
         scores = scores.reshape(batch, count, head.num_classes)
-        return torch.where(_is_large(moved, head.min_side), scores, -torch.inf), moved
+        return torch.where(is_large(moved, head.min_side), scores, -torch.inf), moved
 
     def detections(self, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`BoxHead.suppress` of all pictures: boxes (B, D, 4), scores and labels (B, D), counts (B,)."""
@@ -226,10 +227,10 @@ class TracedPictures(Traced):
         kept = kept.transpose(1, 2).flatten(1)  # (B, P·K), so that ties go as in `suppress`
         most = head.max_detections or kept.shape[1]
         best = F.pad(kept, (0, most), value=-torch.inf).topk(most, dim=1)
-        found = best.values > LOWEST
-        labels = torch.where(found, best.indices % classes, -1)
-        chosen = _rows_of(F.pad(boxes.reshape(boxes.shape[0], -1, 4), (0, 0, 0, most)), best.indices)
-        return chosen, best.values, labels, found.sum(1)
+        real = best.values > LOWEST
+        labels = torch.where(real, best.indices % classes, -1)
+        chosen = rows_of(F.pad(boxes.reshape(boxes.shape[0], -1, 4), (0, 0, 0, most)), best.indices)
+        return chosen, best.values, labels, real.sum(1)
 
     def suppress(self, boxes: Tensor, scores: Tensor, iou: float, most: int) -> Tensor:
         """(B, G, N): the scores of those that stay, −∞ for the others; boxes (B, G, N, 4)."""
@@ -302,17 +303,3 @@ def _rows(like: Tensor, size: Sequence[Any]) -> Tensor:
     """(B, 2) float32: (height, width) for each picture."""
     sides = [torch.zeros_like(like[:, 0, 0, 0]) + side for side in size]
     return torch.stack(sides, 1)
-
-
-def _rows_of(values: Tensor, indices: Tensor) -> Tensor:
-    """(B, n, C): the rows of (B, N, C) that (B, n) name."""
-    return values.gather(1, indices[:, :, None].expand(-1, -1, values.shape[2]))
-
-
-def _clip(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """(B, N, 4) boxes cut to pictures of `sizes` (B, 2)."""
-    return torch.minimum(boxes.clamp(min=0), torch.cat([sizes, sizes], 1).flip(1)[:, None])
-
-
-def _is_large(boxes: Tensor, min_side: float) -> Tensor:
-    return ((boxes[..., 2:] - boxes[..., :2]) >= min_side).all(-1)

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
+from rcnnkit import fixed_sizes
 from rcnnkit.backbones.two_fc import RegionSettings
-from rcnnkit.boxes import clip, decode, encode
+from rcnnkit.boxes import clip, clip_each, decode, encode, is_large
 from rcnnkit.matching import Generators, each_generator, match, sample
 from rcnnkit.settings import Count, Factor, MatchSettings, NotNegative, Positive, Share
 from rcnnkit.structures import LossSum, Proposals, Size, Targets, means
@@ -100,6 +101,7 @@ class BoxHead(nn.Module):
     ) -> None:
         super().__init__()
         self.layers = layers
+        self.transformer: nn.Module = nn.Identity()  # or a `SpatialTransformer` of what classes are told from
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
         self.score_layer = nn.Linear(width, self.num_classes + 1 + settings.unnamed)
         self.delta_layer = nn.Linear(width, 4 * (1 if settings.class_agnostic else self.num_classes))
@@ -124,8 +126,19 @@ class BoxHead(nn.Module):
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (R, K + 1 + unnamed) and deltas (R, K or 1, 4), float32, of regions (R, C, s, s)."""
-        hidden = self.layers(regions).float()
-        return self.score_layer(hidden).float(), self._regress(hidden)
+        of_classes, of_boxes = self._features(regions)
+        return self.score_layer(of_classes).float(), self._regress(of_boxes)
+
+    def class_features(self, regions: Tensor) -> Tensor:
+        """(R, width) float32: what classes are told from."""
+        return self.layers(self.transformer(regions)).float()
+
+    def _features(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """What classes and what boxes are told from: the same, unless a transformer turns what classes see. A box that
+        was told from that would be in another frame."""
+        of_boxes = self.layers(regions).float()
+        same = isinstance(self.transformer, nn.Identity)
+        return (of_boxes if same else self.class_features(regions)), of_boxes
 
     def _regress(self, hidden: Tensor) -> Tensor:
         return self.delta_layer(hidden).float().unflatten(1, (-1, 4))
@@ -175,7 +188,6 @@ class BoxHead(nn.Module):
         self.target_mean.copy_(torch.where(known, mean, 0))
         self.target_std.copy_(torch.where(known, std, 1))
 
-    @torch.no_grad()
     def sample(
         self,
         proposals: Sequence[Proposals],
@@ -185,8 +197,8 @@ class BoxHead(nn.Module):
         """The regions to learn from: proposals and the objects themselves, sampled.
 
         Returns:
-            The sampled proposals of each image; labels (R,) int64, K for background;
-            goals (R, 4), the normalised deltas to the matched object, 0 for background.
+            The sampled proposals of each image, with the gradient that they came with; labels (R,) int64, K for
+            background; goals (R, 4), the normalised deltas to the matched object, 0 for background.
         """
         sampled, labels, goals = [], [], []
         each = each_generator(generators, len(targets))
@@ -196,28 +208,36 @@ class BoxHead(nn.Module):
                 torch.cat([proposal.boxes, objects]),
                 torch.cat([proposal.scores, proposal.scores.new_ones(len(objects))]),
             )
-            matched = match(
-                proposal.boxes,
-                target,
-                self.settings.foreground_iou,
-                self.settings.background_iou,
-                background_low=self.settings.background_low,
-            )
-            rows = sample(matched, self.settings.samples, self.settings.foreground_share, generator)
-            proposal, matched = proposal[rows], matched[rows]
-            foreground = matched >= 0
-            label = torch.full_like(matched, self.num_classes)
-            label[foreground] = target.labels[matched[foreground]]
-            goal = torch.zeros_like(proposal.boxes)
-            deltas = encode(target.boxes[matched[foreground]], proposal.boxes[foreground], self.settings.delta_weights)
-            if self.settings.measured_targets:
-                column = self._column(label[foreground])
-                deltas = (deltas - self.target_mean[column]) / self.target_std[column]
-            goal[foreground] = deltas
-            sampled.append(proposal)
+            with torch.no_grad():  # a target that came with a gradient would run after its box
+                rows, label, goal = self._assign(proposal.boxes, target, generator)
+            sampled.append(proposal[rows])
             labels.append(label)
             goals.append(goal)
         return sampled, torch.cat(labels), torch.cat(goals)
+
+    def _assign(
+        self, boxes: Tensor, targets: Targets, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Which of (N, 4) boxes of one image are learnt from, (R,), with their labels (R,) and goals (R, 4)."""
+        matched = match(
+            boxes,
+            targets,
+            self.settings.foreground_iou,
+            self.settings.background_iou,
+            background_low=self.settings.background_low,
+        )
+        rows = sample(matched, self.settings.samples, self.settings.foreground_share, generator)
+        boxes, matched = boxes[rows], matched[rows]
+        foreground = matched >= 0
+        label = torch.full_like(matched, self.num_classes)
+        label[foreground] = targets.labels[matched[foreground]]
+        goal = torch.zeros_like(boxes)
+        deltas = encode(targets.boxes[matched[foreground]], boxes[foreground], self.settings.delta_weights)
+        if self.settings.measured_targets:
+            column = self._column(label[foreground])
+            deltas = (deltas - self.target_mean[column]) / self.target_std[column]
+        goal[foreground] = deltas
+        return rows, label, goal
 
     def losses(self, regions: Tensor, labels: Tensor, goals: Tensor) -> dict[str, Tensor]:
         """`class` (log loss) and `box` (smooth L1), both divided by the number of regions (equation 1, λ = 1)."""
@@ -238,11 +258,11 @@ class BoxHead(nn.Module):
 
     def predict(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (R, K) and deltas (R, K or 1, 4) of regions (R, C, s, s), float32, as `suppress` takes them."""
-        hidden = self.layers(regions).float()
-        deltas = self._regress(hidden)
+        of_classes, of_boxes = self._features(regions)
+        deltas = self._regress(of_boxes)
         if self.settings.measured_targets:
             deltas = deltas * self.target_std + self.target_mean
-        return self.score(hidden), deltas
+        return self.score(of_classes), deltas
 
     def detect(self, regions: Tensor, proposals: Sequence[Proposals], sizes: Sequence[Size]) -> list[Kept]:
         """What is found in each image, in the frame of the network's pixels.
@@ -252,9 +272,30 @@ class BoxHead(nn.Module):
             sizes: (height, width) of each image.
         """
         scores, deltas = self.predict(regions)
+        if proposals and fixed_sizes.are_wanted(scores):
+            return self._detect_in_fixed_sizes(proposals, scores, deltas, sizes)
         counts = [len(p) for p in proposals]
         parts = zip(proposals, scores.split(counts), deltas.split(counts), sizes, strict=True)
         return [self.suppress(p.boxes, score, delta, size) for p, score, delta, size in parts]
+
+    def _detect_in_fixed_sizes(
+        self, proposals: Sequence[Proposals], scores: Tensor, deltas: Tensor, sizes: Sequence[Size]
+    ) -> list[Kept]:
+        """The same of all images together; the device is waited for once, at the end."""
+        counts = [len(p) for p in proposals]
+        boxes = fixed_sizes.fill([p.boxes for p in proposals], torch.nan)  # (B, P, 4), whose fillings are not large
+        scores = fixed_sizes.fill(scores.split(counts))  # (B, P, K)
+        deltas = fixed_sizes.fill(deltas.split(counts))  # (B, P, K or 1, 4)
+        moved = decode(deltas.flatten(0, 1), boxes.flatten(0, 1), self.settings.delta_weights).reshape(deltas.shape)
+        moved = clip_each(moved, torch.tensor(sizes, dtype=moved.dtype).to(moved.device, non_blocking=True))
+        candidates = (scores > self.score_threshold) & is_large(moved, self.min_side)
+        scores = torch.where(candidates, scores, fixed_sizes.NOTHING)
+        moved = moved.expand(*scores.shape, 4)
+        left = fixed_sizes.suppress(moved.transpose(1, 2), scores.transpose(1, 2), self.nms_iou)  # (B, K, P)
+        best, places = fixed_sizes.best(left.transpose(1, 2).flatten(1), self.max_detections)
+        chosen, labels = fixed_sizes.rows_of(moved.flatten(1, 2), places), places % self.num_classes
+        found = (best != fixed_sizes.NOTHING).sum(1).tolist()  # here the device is waited for
+        return [Kept(chosen[i, :n], best[i, :n], labels[i, :n]) for i, n in enumerate(found)]
 
     def suppress(self, boxes: Tensor, scores: Tensor, deltas: Tensor, size: Size) -> Kept:
         """The detections among the regions (R, 4) of one image with what `predict` says of them."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from rcnnkit import fixed_sizes
 from rcnnkit.boxes import area
 from rcnnkit.ops import roi_align, roi_pool
 from rcnnkit.ops.regions import as_rois
@@ -51,7 +53,10 @@ class RegionPool(nn.Module):
         """The same of rows (R, 5): picture, x1, y1, x2, y2. Tensors alone, so that R stays open in an export."""
         if len(self.strides) == 1:
             return self._pool(features[0], rois, self.strides[0])
-        level = self.level(rois[:, 1:])
+        level = self.level(rois[:, 1:].detach())
+        if fixed_sizes.are_wanted(rois) and not torch.is_grad_enabled():
+            by_map = zip(features, self.strides, strict=False)  # there may be one map more, for the RPN alone
+            return sum_in_place(self._pool(f, only(rois, level == i), s) for i, (f, s) in enumerate(by_map))
         rows_of_map = [torch.where(level == i)[0] for i in range(len(self.strides))]
         maps = features[: len(self.strides)]  # there may be one more, for the RPN alone
         pooled = (self._pool(f, rois[rows], s) for f, rows, s in zip(maps, rows_of_map, self.strides, strict=True))
@@ -69,9 +74,8 @@ class RegionPool(nn.Module):
 
     def level(self, boxes: Tensor) -> Tensor:
         """(N,) index into `strides` for each of (N, 4) boxes: floor(4 + log2(√(wh) / 224)) (FPN, equation 1)."""
-        stride_of_level = torch.tensor(self.strides, device=boxes.device).log2()
         level = (CANONICAL_LEVEL + torch.log2(area(boxes).sqrt() / CANONICAL_SIDE) + 1e-6).floor()
-        return (level - stride_of_level[0]).nan_to_num(0).clamp(0, len(self.strides) - 1).long()
+        return (level - math.log2(self.strides[0])).nan_to_num(0).clamp(0, len(self.strides) - 1).long()
 
     def _pool(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
         # Boxes stay float32 beside half-precision features, where a coordinate near 800 would be off by 2 pixels.
@@ -79,3 +83,17 @@ class RegionPool(nn.Module):
             return roi_pool(feature, rois, self.size, 1 / stride)
         sampling_ratio, aligned = self.settings.sampling_ratio, self.settings.aligned
         return roi_align(feature, rois, self.size, 1 / stride, sampling_ratio, aligned)
+
+
+def only(rois: Tensor, chosen: Tensor) -> Tensor:
+    """(R, 5) of which all but the `chosen` (R,) lie nowhere: pooling makes zeros of them, and reads nothing."""
+    return torch.cat([rois[:, :1], rois[:, 1:].masked_fill(~chosen[:, None], torch.nan)], 1)
+
+
+def sum_in_place(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of one tensor or more, in the first one's memory."""
+    parts = iter(parts)
+    total = next(parts)
+    for part in parts:
+        total += part
+    return total

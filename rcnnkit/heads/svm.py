@@ -25,8 +25,8 @@ class SVMSettings(Section):
     background_iou: Share = 0.3
     """A window whose IoU with every object of a class is below this is a negative of that class's SVM (R-CNN 2.3)."""
     c: Factor = 1e-3
-    """C of the SVMs: what a violated margin costs, beside the length of the weights. Chosen for features with a mean
-    length of 20 (released code)."""
+    """C of the SVMs: what a violated margin costs, relative to the length of the weights. Chosen for features with a
+    mean length of 20 (released code)."""
     bias: Factor = 10.0
     """The constant feature whose weight is the bias of an SVM (released code)."""
     positive_weight: Factor = 2.0
@@ -51,7 +51,7 @@ def feature_scale(norms: Array) -> float:
     mean = float(np.mean(norms, dtype=np.float64)) if len(norms) else 0.0
     if not 0 < mean < float("inf"):
         raise ValueError(
-            f"the features' mean length is {mean:g}, which cannot be scaled to {NORM:g}; look at the network"
+            f"the features' mean length is {mean:g}, which cannot be scaled to {NORM:g}; check the network's weights"
         )
     return NORM / mean
 
@@ -153,7 +153,7 @@ class SVMTrainer:
         """Take in a picture's hard negatives, train the SVMs that are due, and name these classes.
 
         Args:
-            picture: its index, which tells its windows from other pictures'.
+            picture: its index, which distinguishes its windows from other pictures'.
             features: (N, D) of its windows, scaled.
             overlaps: (N, K) greatest IoU of each window with an object of each class.
             last: train every class.

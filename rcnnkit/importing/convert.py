@@ -92,11 +92,11 @@ def _converted(
             )
         return from_torchvision_state(state, class_names, 1e-5 if norm_eps is None else norm_eps, path)
     if norm_eps is not None:
-        raise ValueError(f"{path} is no detector of torchvision's, which norm_eps = {norm_eps:g} is for; leave it out")
+        raise ValueError(f"norm_eps = {norm_eps:g} is for torchvision's detectors, and {path} is not one; leave it out")
     if class_names and NO_CLASS in class_names:
         raise ValueError(
-            f'{path} is no detector of torchvision\'s, which alone may have classes called "{NO_CLASS}", for none; give'
-            " each a name"
+            f'{path} is not a detector of torchvision\'s, and only those may have classes called "{NO_CLASS}"; give'
+            " each class a name"
         )
     if any(re.match(r"backbone\.(bottom_up\.)?stem\.conv1\.", name) for name in state):
         names, ids = _coco_or(class_names, class_count(state), path)

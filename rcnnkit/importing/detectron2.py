@@ -108,7 +108,7 @@ def _settings(state: Mapping[str, Tensor], pyramid: bool, bottom: str, classes: 
                 "aligned": True,
             },
             "proposals": {"method": "precomputed", "count": 1000} if fast else {},
-            "rpn": {"anchors": "detectron2", "anchor_sizes": [[size] for size in SIZES] if pyramid else [SIZES]}
+            "rpn": {"anchor_layout": "detectron2", "anchor_sizes": [[size] for size in SIZES] if pyramid else [SIZES]}
             | sides
             | (kept if pyramid else {"pre_nms": 6000, "train_pre_nms": 12000}),
             "head": {"class_agnostic": deltas is not None and len(deltas) == 4 and classes > 1} | sides,
@@ -126,11 +126,11 @@ def _check_pixels(state: dict[str, Any], source: str) -> None:
     """Take the pixels' normalisation out of `state`, where it is. Raises ValueError if it is not the zoo's."""
     expected = {"pixel_mean": PIXEL_MEAN, "pixel_std": (1.0, 1.0, 1.0)}
     for name, values in expected.items():
-        found = state.pop(name, None)
-        if found is not None and not torch.allclose(found.flatten().float(), torch.tensor(values), atol=1e-3):
+        tensor = state.pop(name, None)
+        if tensor is not None and not torch.allclose(tensor.flatten().float(), torch.tensor(values), atol=1e-3):
             raise ValueError(
-                f"{source} has {name} = {found.flatten().tolist()}, and the model zoo's networks have {list(values)};"
-                " of others too little is known to give their answers"
+                f"{source} has {name} = {tensor.flatten().tolist()}, and the model zoo's networks have {list(values)};"
+                " too little is known of others to give the same answers"
             )
 
 

@@ -98,5 +98,5 @@ def _from_zoo(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         if not hashlib.file_digest(file, "md5").hexdigest().startswith(match[1]):
-            raise OSError(f"{path} is not the model zoo's file of that name: copy it again, or call your own otherwise")
+            raise OSError(f"{path} is not the model zoo's file of that name: copy it again, or rename your own file")
     return True

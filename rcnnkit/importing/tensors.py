@@ -53,7 +53,7 @@ def read_tensors(path: Path) -> Tensors:
         ".safetensors": _from_safetensors,
     }
     if path.suffix not in readers:
-        raise ValueError(f"{path} is none of {', '.join(SUFFIXES)}; name it after what it is")
+        raise ValueError(f"{path} does not end in one of {', '.join(SUFFIXES)}; rename it")
     content = readers[path.suffix](path)
     for name in WRAPPED:
         if isinstance(content, dict) and isinstance(content.get(name), dict):

@@ -24,19 +24,25 @@ def conv2d_weights(weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor
     """
     if weight.dim() != 4 or weight.shape[0] % LANES:
         raise ValueError(f"weights (O, C, h, w) with O a multiple of {LANES}, not {tuple(weight.shape)}")
-    return panels_of(weight.permute(2, 3, 1, 0).flatten(0, 2), dtype)
+    return panels_of(weight.to(dtype).permute(2, 3, 1, 0).flatten(0, 2), dtype)
 
 
 def panels_of(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """(…, K, O) in panels of 32 outputs, (…, ⌈O / 32⌉, K, 32). In bfloat16 zeros make K a multiple of 32, and 32 of K
-    lie as tiles are loaded, (…, ⌈O / 32⌉, K / 32, 2, 16, 16, 2): of 16 outputs each two of K beside each other."""
+    lie as tiles are loaded, (…, ⌈O / 32⌉, K / 32, 2, 16, 16, 2): for each of 16 outputs two neighbouring K."""
     if dtype not in (torch.float32, torch.bfloat16):
         raise ValueError(f"weights are made for maps of float32 or bfloat16, not {dtype}")
-    panels = F.pad(weight, (0, -weight.shape[-1] % PANEL)).unflatten(-1, (-1, PANEL)).transpose(-2, -3)
+    panels = padded(weight.to(dtype), -1, PANEL).unflatten(-1, (-1, PANEL)).transpose(-2, -3)
     if dtype == torch.bfloat16:
-        steps = F.pad(panels, (0, 0, 0, -panels.shape[-2] % STEP)).unflatten(-1, (2, 16)).unflatten(-3, (-1, 16, 2))
+        steps = padded(panels, -2, STEP).unflatten(-1, (2, 16)).unflatten(-3, (-1, 16, 2))
         panels = steps.movedim(-3, -1).movedim(-3, -4).flatten(-5).unflatten(-1, (-1, 2 * PANEL))
-    return panels.to(dtype).contiguous()
+    return panels.contiguous()
+
+
+def padded(tensor: Tensor, axis: int, multiple: int) -> Tensor:
+    """With zeros at the end of an axis (counted from the last one, -1), up to a multiple; itself where it is one."""
+    more = -tensor.shape[axis] % multiple
+    return F.pad(tensor, (0, 0) * (-1 - axis) + (0, more)) if more else tensor
 
 
 def multiplies_in_tiles() -> bool:

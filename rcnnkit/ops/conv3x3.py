@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rcnnkit.ops.conv2d import LANES, channels_last, panels_of, refuse_gradient
+from rcnnkit.ops.conv2d import LANES, PANEL, channels_last, panels_of, refuse_gradient
 
 INNER, OUTER = 0.75, 1.5  # the points beside 0 and infinity; as in csrc/convolution/kernels.h, which says why these
 
@@ -22,9 +22,13 @@ def winograd_weights(weight: Tensor, dtype: torch.dtype = torch.float32) -> Tens
     outputs, channels, *size = weight.shape
     if size != [3, 3] or outputs % LANES or channels % LANES:
         raise ValueError(f"weights (O, C, 3, 3) with O and C multiples of {LANES}, not {tuple(weight.shape)}")
-    transform = torch.tensor(_evaluations(), dtype=torch.float64, device=weight.device)
-    coefficients = torch.einsum("ik,ockl,jl->ijco", transform, weight.double(), transform).flatten(0, 1)
-    return panels_of(coefficients, dtype)
+    once = torch.tensor(_evaluations(), dtype=torch.float64, device=weight.device)
+    both = torch.kron(once, once)  # (36, 9), of rows and columns
+    parts = []
+    for part in weight.split(PANEL):  # in float64 a part fits into the cache
+        nine = part.detach().double().permute(2, 3, 1, 0).reshape(9, -1)
+        parts.append(panels_of((both @ nine).reshape(36, channels, -1), dtype))
+    return torch.cat(parts, 1)
 
 
 def _evaluations() -> list[list[float]]:

@@ -74,6 +74,26 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     return torch.ops.rcnnkit.batched_nms(boxes, scores, idxs, iou_threshold)
 
 
+def nms_sorted(boxes: Tensor, counts: Tensor, iou_threshold: float) -> Tensor:
+    """Which boxes greedy suppression keeps, of many rows at once, sorted already; its size does not depend on them.
+
+    So on CUDA nothing waits for the device. It needs rcnnkit's CUDA operators there: torchvision has none that serves.
+
+    Args:
+        boxes: (G, N, 4) xyxy, best first in each row; those of different rows do not suppress each other.
+        counts: (G,) int64, how many of each row are boxes; the rest are neither read nor kept.
+        iou_threshold: 0 or more.
+
+    Returns:
+        (G, N) bool.
+
+    Raises:
+        RuntimeError: a shape or the threshold is wrong.
+    """
+    say_forked()
+    return torch.ops.rcnnkit.nms_sorted(boxes, counts, iou_threshold)
+
+
 def _floats(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     """As torchvision wants them on CUDA: of one type, and of none that it does not know."""
     boxes = boxes if boxes.dtype == torch.float64 else boxes.float()
@@ -103,3 +123,8 @@ def _(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 @torch.library.register_fake("rcnnkit::batched_nms")
 def _(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
     return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
+
+
+@torch.library.register_fake("rcnnkit::nms_sorted")
+def _(boxes: Tensor, counts: Tensor, iou_threshold: float) -> Tensor:
+    return boxes.new_empty(boxes.shape[:2], dtype=torch.bool)

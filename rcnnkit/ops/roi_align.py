@@ -1,4 +1,4 @@
-"""RoIAlign (Mask R-CNN, arXiv:1703.06870, section 3)."""
+"""RoIAlign (Mask R-CNN, arXiv:1703.06870, section 3), also with a gradient to its boxes (arXiv:1506.02025, eq. 7)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ def roi_align(
     sampling_ratio: int = -1,
     aligned: bool = False,
 ) -> Tensor:
-    """The mean of bilinear samples in each bin of each region; differentiable in `input`.
+    """The mean of bilinear samples in each bin of each region; differentiable in `input` and in `boxes`.
 
     Samples up to one cell outside the map take its border, those beyond count as zero; so a region with a
     coordinate that is not finite gives zeros.
+
+    Boxes have a gradient only if they ask for it (`requires_grad`): that of each sample's position (spatial transformer
+    networks, arXiv:1506.02025, equation 7). On a cell's centre, where it jumps, it is the one towards higher
+    positions, as of torch's `grid_sample`; where the border continues it is 0. The number of samples counts as fixed.
 
     Args:
         input: (B, C, H, W) float32, float64, float16 or bfloat16, with any strides.
@@ -43,13 +47,19 @@ def roi_align(
 
     Raises:
         ValueError: a shape, a device or the sampling ratio is wrong.
-        RuntimeError: a picture that the batch has not (on CUDA such a region gives zeros).
+        RuntimeError: a picture that the batch has not (on CUDA such a region gives zeros), or boxes that ask for a
+            gradient on a GPU without rcnnkit's CUDA operators.
     """
     rois, (rows, columns) = as_rois(input, boxes), pair(output_size)
     if sampling_ratio > 65536:
         raise ValueError(f"sampling_ratio is {sampling_ratio}; it must be 65536 or less")
     if input.is_cuda and not HAS_CUDA:
         miss_cuda()
+        if torch.is_grad_enabled() and rois.requires_grad:
+            raise RuntimeError(
+                "boxes ask for a gradient, which torchvision's roi_align has not; install rcnnkit again with"
+                " RCNNKIT_CUDA=ON in the environment, or pass boxes.detach()"
+            )
         return with_torchvision("roi_align", input, rois, (rows, columns), spatial_scale, sampling_ratio, aligned)
     return torch.ops.rcnnkit.roi_align(input, rois, spatial_scale, rows, columns, sampling_ratio, aligned)
 
@@ -78,17 +88,31 @@ def _(
     return empty_gradient(grad, (batch, channels, height, width), channels_last)
 
 
+@torch.library.register_fake("rcnnkit::roi_align_backward_boxes")
+def _(grad: Tensor, input: Tensor, rois: Tensor, spatial_scale: float, sampling_ratio: int, aligned: bool) -> Tensor:
+    return torch.empty_like(rois, dtype=torch.float64 if grad.dtype == torch.float64 else torch.float32)
+
+
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     input, rois, spatial_scale, _, _, sampling_ratio, aligned = inputs
-    ctx.save_for_backward(rois)
+    # The map is kept only for boxes that ask: it is most of the memory.
+    ctx.save_for_backward(rois, *([input] if ctx.needs_input_grad[1] else []))
     ctx.arguments = (spatial_scale, *input.shape, sampling_ratio, aligned, is_channels_last(input))
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (rois,) = ctx.saved_tensors
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    return torch.ops.rcnnkit.roi_align_backward(grad, rois, *ctx.arguments, deterministic), *(None,) * 6
+    rois, *inputs = ctx.saved_tensors
+    of_input = of_boxes = None
+    if ctx.needs_input_grad[0]:
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        of_input = torch.ops.rcnnkit.roi_align_backward(grad, rois, *ctx.arguments, deterministic)
+    for input in inputs:
+        spatial_scale, *_, sampling_ratio, aligned, _ = ctx.arguments
+        of_boxes = torch.ops.rcnnkit.roi_align_backward_boxes(grad, input, rois, spatial_scale, sampling_ratio, aligned)
+        of_boxes = of_boxes.to(rois.dtype)
+    return of_input, of_boxes, *(None,) * 5
 
 
 torch.library.register_autograd("rcnnkit::roi_align", _backward, setup_context=_setup)
 torch.library.register_autograd("rcnnkit::roi_align_backward", no_second_gradient("roi_align"))
+torch.library.register_autograd("rcnnkit::roi_align_backward_boxes", no_second_gradient("roi_align"))

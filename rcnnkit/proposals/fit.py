@@ -121,14 +121,14 @@ def _best(sides: Tensor, cells: Sequence[Tensor], strides: Sequence[int], least:
     at = _places(places) * max(strides)  # (P, 2): the coarsest map's period is that of all
     # (A, P, 2): pixels from the box's centre to that of the nearest anchor of each kind
     far = (at - spacing[:, None, None] * (at / spacing[:, None, None]).round()).abs()
-    found = []
+    columns = []
     for part in sides.float().split(PART):
         centred = _iou(part[:, None], anchors, torch.zeros(2))
         box, anchor = (centred >= least).nonzero(as_tuple=True)  # others are no nearer anywhere
         overlaps = _iou(part[box][:, None], anchors[anchor][:, None], far[anchor])  # (pairs, P)
         best = torch.zeros(len(part), places)
-        found.append(best.scatter_reduce(0, box[:, None].expand_as(overlaps), overlaps, "amax"))
-    return torch.cat(found)
+        columns.append(best.scatter_reduce(0, box[:, None].expand_as(overlaps), overlaps, "amax"))
+    return torch.cat(columns)
 
 
 def _iou(one: Tensor, other: Tensor, far: Tensor) -> Tensor:

@@ -25,14 +25,14 @@ class SearchSettings(Section):
 
     mode: Mode = MODE
     """How many strategies selective search pools: single 1, fast 8, quality 80 (Uijlings et al. 2013, table 5). R-CNN
-    and Fast R-CNN have fast."""
+    and Fast R-CNN use fast."""
     min_side: Count = 20
     """The shortest side of a proposal, pixels; smaller ones are left out. 20 is R-CNN's and Fast R-CNN's."""
     max_width: Count = 0
     """Wider pictures are made this wide for the search, pixels, and `min_side` is measured there. 0: none, as for VOC
     in R-CNN and Fast R-CNN; R-CNN's demo takes 500."""
     seed: Count = 0
-    """Of the random numbers that rank the proposals (Uijlings et al. 2013, section 4.2)."""
+    """Seed of the random numbers that rank the proposals (Uijlings et al. 2013, section 4.2)."""
 
 
 class ProposalSettings(SearchSettings):
@@ -44,9 +44,9 @@ class ProposalSettings(SearchSettings):
     folder: Path | None = None
     """Where proposals are kept between runs. Not given: proposals/ and the name of `data.root`."""
     train_count: Positive = 2000
-    """How many proposals of a picture, the best, are trained with; some 2000 in R-CNN and Fast R-CNN."""
+    """How many of a picture's best proposals are used in training; about 2000 in R-CNN and Fast R-CNN."""
     count: Positive = 2000
-    """How many proposals of a picture, the best, are detected with; some 2000 in R-CNN and Fast R-CNN."""
+    """How many of a picture's best proposals are used in detection; about 2000 in R-CNN and Fast R-CNN."""
 
 
 def proposal_method(settings: ProposalSettings) -> PictureMethod | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from rcnnkit.boxes import encode
+from rcnnkit import fixed_sizes
+from rcnnkit.boxes import clip_each, decode, encode, is_large
 from rcnnkit.matching import Generators, each_generator, match, sample
 from rcnnkit.proposals.anchors import cell_anchors, grid_anchors
 from rcnnkit.settings import Count, Factor, MatchSettings, NotNegative, Positive, Share
@@ -20,6 +21,8 @@ from rcnnkit.suppression import suppress
 
 class RPNSettings(MatchSettings):
     """[rpn]: the region proposal network of Faster R-CNN."""
+
+    renamed: ClassVar = {"anchors": "anchor_layout"}
 
     anchor_sizes: list[list[Factor]] = Field(default=[])
     """For each map, the square roots of its anchors' areas, pixels of the network's input. Empty: 8 strides of each map
@@ -56,9 +59,13 @@ class RPNSettings(MatchSettings):
     beta: NotNegative = 1 / 9
     """Where the smooth L1 loss of the boxes turns from square to straight, in units of the box targets. 1/9 is
     py-faster-rcnn's and torchvision's; 0 is a plain L1 loss, as in detectron2."""
-    anchors: Literal["torchvision", "detectron2"] = "torchvision"
-    """Where anchors lie. torchvision: rounded to whole pixels, as far apart as the sizes of picture and map say.
-    detectron2: neither rounded nor measured, one stride apart."""
+    anchor_layout: Literal["torchvision", "detectron2"] = "torchvision"
+    """How anchors are placed. torchvision: their corners are rounded to whole pixels, and they lie picture size ÷ map
+    size apart. detectron2: corners are not rounded, and anchors lie one stride apart."""
+
+    box_gradient: bool = False
+    """The head's losses also move the proposals that it sees: exact joint training (Faster R-CNN 3.2, iii). false: the
+    paper's approximate joint training. Only with `model.pool = "roi_align"`, as RoI pooling has no such gradient."""
 
     def sizes(self, strides: Sequence[int]) -> list[list[float]]:
         """`anchor_sizes`, or what stands for them, for maps of these strides.
@@ -79,7 +86,7 @@ class RPNSettings(MatchSettings):
 
     def cells(self, strides: Sequence[int]) -> list[Tensor]:
         """The anchors of one cell of each map, (A, 4): see `cell_anchors`. Raises as `sizes`."""
-        rounded = self.anchors == "torchvision"
+        rounded = self.anchor_layout == "torchvision"
         return [cell_anchors(of_map, self.anchor_ratios, rounded) for of_map in self.sizes(strides)]
 
 
@@ -95,7 +102,7 @@ class RPN(nn.Module):
         strides: of each map.
         settings: see `RPNSettings`.
         exact: cells are `strides` apart. Otherwise they are as far apart as the sizes of picture and map say, which
-            torchvision does and `settings.anchors` may ask for: see `grid_anchors`.
+            torchvision does and `settings.anchor_layout` may ask for: see `grid_anchors`.
 
     Raises:
         ValueError: `settings.anchor_sizes` has not one list for each map, or they differ in length.
@@ -104,7 +111,7 @@ class RPN(nn.Module):
     def __init__(self, channels: int, strides: Sequence[int], settings: RPNSettings, exact: bool = False) -> None:
         super().__init__()
         self.cells = settings.cells(strides)
-        measured = settings.anchors == "torchvision" and not exact
+        measured = settings.anchor_layout == "torchvision" and not exact
         self.strides: Sequence[int | None] = [None] * len(self.cells) if measured else list(strides)
         count = len(self.cells[0])
         hidden = settings.hidden or channels
@@ -135,20 +142,34 @@ class RPN(nn.Module):
         """(h·w·A, 4) xyxy for each map, in the frame of the batch's pixels."""
         height, width = images.pixels.shape[2:]
         return [
-            grid_anchors(cells.to(feature.device), (feature.shape[2], feature.shape[3]), (height, width), stride)
+            grid_anchors(
+                cells.to(feature.device, non_blocking=True),
+                (feature.shape[2], feature.shape[3]),
+                (height, width),
+                stride,
+            )
             for cells, feature, stride in zip(self.cells, features, self.strides, strict=True)
         ]
 
     def propose(
-        self, images: ImageBatch, features: Sequence[Tensor], keep: tuple[int, int] | None = None
+        self,
+        images: ImageBatch,
+        features: Sequence[Tensor],
+        keep: tuple[int, int] | None = None,
+        *,
+        fixed: bool = False,
     ) -> list[Proposals]:
         """The best regions of each image; scores are probabilities.
 
         Args:
             keep: how many of each map before suppression, and of the image after it; by default as the settings say.
+            fixed: of every image as many, the last of which may be fillings: NaN, with a score of −∞. See
+                `rcnnkit.fixed_sizes`.
         """
         logits, deltas = self(features)
-        return self._proposals(self.place_anchors(images, features), logits, deltas, images.sizes, keep or self.keep)
+        with torch.no_grad():
+            anchors = self.place_anchors(images, features)
+            return self._proposals(anchors, logits, deltas, images.sizes, keep or self.keep, fixed)
 
     def losses(
         self,
@@ -159,7 +180,9 @@ class RPN(nn.Module):
     ) -> tuple[dict[str, Tensor], list[Proposals]]:
         """The losses `rpn_objectness` and `rpn_box`, and the proposals to train the next stage with.
 
-        Proposals carry no gradient: the paper's approximate joint training (3.2).
+        Proposals carry a gradient with `settings.box_gradient` alone: exact joint training (3.2, iii). Which ones they
+        are counts as fixed, and so does what the next stage is to make of them. Otherwise training is the paper's
+        approximate one.
         """
         sums, proposals = self.loss_sums(images, features, targets, generators)
         return means(sums), proposals
@@ -174,7 +197,9 @@ class RPN(nn.Module):
         """What `losses` divides by the number of sampled anchors, and the same proposals."""
         logits, deltas = self(features)
         anchors = self.place_anchors(images, features)
-        proposals = self._proposals(anchors, logits, deltas, images.sizes, self.train_keep)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.settings.box_gradient):
+            fixed = [each.detach() for each in logits]
+            proposals = self._proposals(anchors, fixed, deltas, images.sizes, self.train_keep)
 
         boxes = torch.cat(anchors)  # (N, 4), of all maps
         sampled_logits, labels, sampled_deltas, goals = [], [], [], []
@@ -193,7 +218,6 @@ class RPN(nn.Module):
         box = F.smooth_l1_loss(torch.cat(sampled_deltas), torch.cat(goals), beta=self.settings.beta, reduction="sum")
         return {"rpn_objectness": LossSum(objectness, count), "rpn_box": LossSum(box, count)}, proposals
 
-    @torch.no_grad()
     def _proposals(
         self,
         anchors: Sequence[Tensor],
@@ -201,12 +225,15 @@ class RPN(nn.Module):
         deltas: Sequence[Tensor],
         sizes: Sequence[Size],
         keep: tuple[int, int],
+        fixed: bool = False,
     ) -> list[Proposals]:
         pre_nms, post_nms = keep
         top = [logit.topk(min(pre_nms, logit.shape[1]), dim=1) for logit in logits]  # (B, n) of each map
         scores = torch.cat([best.values for best in top], 1).sigmoid()  # (B, N)
         starts = torch.cat([a[b.indices] for a, b in zip(anchors, top, strict=True)], 1)  # (B, N, 4)
         moves = torch.cat([d.take_along_dim(b.indices[:, :, None], 1) for d, b in zip(deltas, top, strict=True)], 1)
+        if fixed:
+            return self._fixed_proposals(starts, moves, scores, [b.values.shape[1] for b in top], sizes, post_nms)
         maps = torch.cat([torch.full_like(best.indices[0], i) for i, best in enumerate(top)])  # (N,)
         proposals = []
         for start, move, score, size in zip(starts, moves, scores, sizes, strict=True):
@@ -214,3 +241,25 @@ class RPN(nn.Module):
             kept = suppress(start, move, score, maps, size, min_side=min_side, nms_iou=nms_iou, most=post_nms)
             proposals.append(Proposals(kept.boxes, kept.scores))
         return proposals
+
+    def _fixed_proposals(
+        self,
+        starts: Tensor,
+        moves: Tensor,
+        scores: Tensor,
+        counts: Sequence[int],
+        sizes: Sequence[Size],
+        post_nms: int,
+    ) -> list[Proposals]:
+        """The same of all images (B, N) together, where each map has so many of N."""
+        boxes = decode(moves.flatten(0, 1), starts.flatten(0, 1)).reshape(moves.shape)
+        boxes = clip_each(boxes, torch.tensor(sizes, dtype=boxes.dtype).to(boxes.device, non_blocking=True))
+        scores = torch.where(is_large(boxes, self.settings.min_side), scores, fixed_sizes.NOTHING)
+        # Of each map (n, B), so that the rows of maps have one length: (maps, n, B) → (B, maps, n).
+        of_maps = fixed_sizes.fill(scores.T.split(counts), fixed_sizes.NOTHING).permute(2, 0, 1)
+        rivals = fixed_sizes.fill(boxes.transpose(0, 1).split(counts)).permute(2, 0, 1, 3)
+        left = fixed_sizes.suppress(rivals, of_maps, self.settings.nms_iou)
+        best, places = fixed_sizes.best(left.flatten(1), post_nms)  # (B, post_nms)
+        chosen = fixed_sizes.rows_of(rivals.flatten(1, 2), places)
+        chosen = torch.where(best[:, :, None] != fixed_sizes.NOTHING, chosen, torch.nan)
+        return [Proposals(box, score) for box, score in zip(chosen, best, strict=True)]

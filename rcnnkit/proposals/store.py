@@ -3,7 +3,7 @@
     DIR/selective-search-5f0c2a91b7d3/about.json         method and settings, whose hash is in the folder's name
     DIR/selective-search-5f0c2a91b7d3/000005.safetensors boxes, scores, and which picture they are of
 
-A file appears whole or not at all, so any number of processes and machines may write to one folder, and a run that
+A file appears atomically, so any number of processes and machines may write to one folder, and a run that
 was killed goes on with what is missing.
 """
 
@@ -22,7 +22,7 @@ from safetensors.torch import save
 
 from rcnnkit.archives import bytes_of
 from rcnnkit.boxes import check_inside, clip
-from rcnnkit.files import check_regular, whole
+from rcnnkit.files import check_regular, whole, write_json
 from rcnnkit.structures import Proposals, Size
 from rcnnkit.text import count, visible
 
@@ -55,18 +55,28 @@ class Store:
             OSError: the folder cannot be made.
             ValueError: it is there and holds proposals made otherwise.
         """
-        settings = json.loads(json.dumps(dict(settings)))  # as it will be read
-        about = {"format": FORMAT, "method": method, "settings": settings}
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
-        folder = Path(parent) / f"{method}-{digest}"
+        folder, about = cls._place(parent, method, settings)
+        settings = about["settings"]
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / ABOUT).exists():
-            with whole(folder / ABOUT) as half:
-                half.write_text(json.dumps(about, indent=1), encoding="utf-8")
+            write_json(folder / ABOUT, about)
         store = cls.open(folder)
         if (store.method, store.settings) != (method, settings):
             raise ValueError(f"{folder / ABOUT} was changed by hand: put it back, or move {folder} away")
         return store
+
+    @classmethod
+    def find(cls, parent: Path | str, method: str, settings: Mapping[str, Any]) -> Store | None:
+        """The store that `create` would go on with, if there is one; nothing is made. Raises ValueError as `open`."""
+        folder, _ = cls._place(parent, method, settings)
+        return cls.open(folder) if (folder / ABOUT).is_file() else None
+
+    @staticmethod
+    def _place(parent: Path | str, method: str, settings: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+        """Where a store is, and what its about.json says."""
+        about = {"format": FORMAT, "method": method, "settings": json.loads(json.dumps(dict(settings)))}
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+        return Path(parent) / f"{method}-{digest}", about
 
     @classmethod
     def open(cls, folder: Path | str) -> Store:

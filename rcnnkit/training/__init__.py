@@ -8,11 +8,13 @@ __all__ = [
     "fast_rcnn_svms",
     "features",
     "fine_tuning",
+    "gradient",
     "loop",
     "rcnn_stages",
     "run",
     "schedule",
     "stopping",
+    "task",
     "train",
     "windows",
 ]

@@ -2,7 +2,7 @@
 
 1. The region proposal network learns, on convolutions of its own.
 2. Fast R-CNN learns, on other convolutions of its own, from the proposals of 1.
-3. The region proposal network learns anew, on the convolutions of 2, which stay as they are.
+3. The region proposal network is trained again, on the convolutions of 2, which stay as they are.
 4. The head of 2 learns on, on the same convolutions, from the proposals of 3.
 
 3 and 4 share their convolutions, and together are one Faster R-CNN.
@@ -22,6 +22,7 @@ from rcnnkit.config import Settings
 from rcnnkit.config_files import read_settings
 from rcnnkit.data.proposals import compute_proposals, cores
 from rcnnkit.data.records import Dataset
+from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.trained_rpn import TrainedRPN
 from rcnnkit.files import sha256
 from rcnnkit.proposals.store import Store
@@ -30,6 +31,7 @@ from rcnnkit.training.checkpoint import BEST, LAST
 from rcnnkit.training.detection import evaluate_in, read_splits
 from rcnnkit.training.run import Run
 from rcnnkit.training.run_folder import differences
+from rcnnkit.training.start import start
 from rcnnkit.training.stopping import Interrupted
 
 Train = Callable[..., Path]  # `rcnnkit.train`
@@ -47,7 +49,7 @@ def train_alternating(settings: Settings, folder: Path, console: Console | None,
 
     Returns:
         The path of best.safetensors in `folder`, the detector of steps 3 and 4. It is the last, as nothing is
-        evaluated before; evaluation.json tells how good it is on `data.val`.
+        evaluated before; evaluation.json says how good it is on `data.val`.
 
     Raises:
         As `rcnnkit.train`; and
@@ -87,11 +89,11 @@ def train_alternating(settings: Settings, folder: Path, console: Console | None,
     try:
         rpn = step(1, _rpn_settings(settings))
         store = _proposals(run, rpn, training)
-        fast = step(2, _head_settings(settings, store))
+        fast = step(2, _head_settings(settings, store.folder))
         shared: dict[str, Any] = {"freeze_backbone": True, "init": fast}
         rpn = step(3, _rpn_settings(settings, **shared))
         store = _proposals(run, rpn, training)
-        fast = step(4, _head_settings(settings, store, **shared | {"init": rpn}))
+        fast = step(4, _head_settings(settings, store.folder, **shared | {"init": rpn}))
     except Interrupted as stop:
         raise Interrupted(run.last, stop.iteration, stop.signal) from None  # the whole is what goes on
 
@@ -107,10 +109,29 @@ def train_alternating(settings: Settings, folder: Path, console: Console | None,
     return run.best
 
 
+def dry_run_alternating(
+    settings: Settings, folder: Path, console: Console | None, try_step: Callable[..., Path]
+) -> None:
+    """The dry runs of steps 1 and 2: each network once, the second on proposals of the first as it starts.
+
+    Args:
+        try_step: `train_detector`.
+    """
+    training, _ = read_splits(settings.data)
+    first = Run(_rpn_settings(settings), folder / STEPS[0], console, dry=True)
+    first.say(f"step {STEPS[0]}")
+    try_step(first)
+    rpn = TrainedRPN(start(first, training, Detector).eval(), "untrained", training=True)
+    second = Run(_head_settings(settings, folder / "proposals"), folder / STEPS[1], console, dry=True)
+    second.say(f"step {STEPS[1]}")
+    try_step(second, rpn)
+    second.say(f"steps {STEPS[2]} and {STEPS[3]} train the same on convolutions that stay, in less memory and time")
+
+
 def _check_same(settings: Settings, run: Path) -> None:
     """Steps that are done keep their settings, so a run goes on with those that it began with."""
     if run.name in STEPS and (run.parent / "settings.toml").exists():
-        raise ValueError(f"{run} is one step of an alternating run; go on with the whole: train.resume={run.parent}")
+        raise ValueError(f"{run} is one step of an alternating run; continue the whole run: train.resume={run.parent}")
     if (run / "settings.toml").exists():
         changes = differences(read_settings(run / "settings.toml"), settings)
         if changed := [f"{key} = {began}, not {now}" for key, (began, now) in changes.items()]:
@@ -128,7 +149,7 @@ def _rpn_settings(settings: Settings, **train: Any) -> Settings:
     return _step_settings(settings, steps | train)
 
 
-def _head_settings(settings: Settings, store: Store, **train: Any) -> Settings:
+def _head_settings(settings: Settings, proposals: Path, **train: Any) -> Settings:
     options = settings.alternating
     steps: dict[str, Any] = {
         "iterations": options.head_iterations,
@@ -136,8 +157,8 @@ def _head_settings(settings: Settings, store: Store, **train: Any) -> Settings:
         "lr_for_16": options.head_lr_for_16,
         "steps": settings.train.steps if options.head_steps is None else options.head_steps,
     }
-    proposals = {"method": "precomputed", "folder": store.folder, "train_count": settings.rpn.train_post_nms}
-    settings = _changed(settings, model={"kind": "fast_rcnn"}, proposals=proposals)
+    stored = {"method": "precomputed", "folder": proposals, "train_count": settings.rpn.train_post_nms}
+    settings = _changed(settings, model={"kind": "fast_rcnn"}, proposals=stored)
     return _step_settings(settings, steps | train)
 
 

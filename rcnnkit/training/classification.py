@@ -19,11 +19,12 @@ from rcnnkit.data.transforms import ClassifierAugmentation
 from rcnnkit.evaluation.accuracy import Accuracy, accuracy_of, score
 from rcnnkit.precision import autocast
 from rcnnkit.structures import LossSum
-from rcnnkit.training.loop import Batch, Task, fit
+from rcnnkit.training.loop import fit
 from rcnnkit.training.preflight import list_counts, preflight
 from rcnnkit.training.ranks import in_turn, readers
 from rcnnkit.training.run import Run
 from rcnnkit.training.start import class_weights, start
+from rcnnkit.training.task import Batch, Task
 
 log = logging.getLogger("rcnnkit")
 

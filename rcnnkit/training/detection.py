@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,10 @@ import torch
 
 from rcnnkit.config_files import read_settings
 from rcnnkit.data.hold_out import hold_out
-from rcnnkit.data.loading import largest_draw, load_batch, load_batches, load_drawn, once
+from rcnnkit.data.loading import Draw, largest_draw, load_batch, load_batches, load_drawn, once
 from rcnnkit.data.rare import repeat_factors
 from rcnnkit.data.reading import DataSettings, join_data, read_data
-from rcnnkit.data.records import BadData, Dataset, few
+from rcnnkit.data.records import BadData, Dataset, Problem, Record, few
 from rcnnkit.data.sizes import input_sides
 from rcnnkit.data.transforms import Augmentation, AugmentSettings
 from rcnnkit.detectors.detector import Detector, Limit
@@ -26,17 +28,20 @@ from rcnnkit.detectors.settings import PROPOSALS_PER_OBJECT
 from rcnnkit.evaluation.crowding import warn_of_cocos_maximum, warn_of_limits
 from rcnnkit.evaluation.report import Evaluation, judge, look
 from rcnnkit.heads.box_head import BoxHead
+from rcnnkit.images import Preprocessing
 from rcnnkit.inference import prepare
 from rcnnkit.proposals.fit import REACHED, reach
+from rcnnkit.proposals.methods import PictureMethod
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import LossSum
 from rcnnkit.text import count
-from rcnnkit.training.loop import Batch, Task, fit
-from rcnnkit.training.preflight import list_counts, preflight
-from rcnnkit.training.proposals import stored_proposals
+from rcnnkit.training.loop import fit
+from rcnnkit.training.preflight import duration, list_counts, preflight
+from rcnnkit.training.proposals import stored_proposals, trial_proposals
 from rcnnkit.training.ranks import first_here, readers
 from rcnnkit.training.run import Run
 from rcnnkit.training.start import class_weights, measure_targets, start
+from rcnnkit.training.task import Batch, Task
 
 log = logging.getLogger("rcnnkit")
 MISSED = 0.8  # share of objects that anchors reach from which nothing need be done about it
@@ -75,8 +80,7 @@ class Detection(Task[Dataset]):
     def largest_batch(self) -> tuple[Callable[[], Batch], float]:
         """What reads the batch that takes most memory, and how many pixels others have, as a share of its own."""
         settings, records = self.run.settings, self.training.records
-        shape = settings.input.at(max(self.model.short_sides))
-        drawn, usual = largest_draw(records, shape, math.ceil(self.whole / self.ranks.size))
+        shape, drawn, usual = self._largest()
         most = settings.augment.scale[1]
         augmentation = Augmentation(AugmentSettings(scale=(most, most)), shape.model_copy(update={"scales": ()}))
         difficult, kept = settings.data.use_difficult, settings.proposals.train_count
@@ -86,23 +90,26 @@ class Detection(Task[Dataset]):
 
         return read, usual
 
+    def largest_records(self) -> list[Record]:
+        """The pictures in that batch, each once."""
+        return [self.training.records[index] for index in dict.fromkeys(index for index, _ in self._largest()[1])]
+
+    def _largest(self) -> tuple[Preprocessing, list[Draw], float]:
+        shape = self.run.settings.input.at(max(self.model.short_sides))
+        return shape, *largest_draw(self.training.records, shape, math.ceil(self.whole / self.ranks.size))
+
     def facts(self) -> list[str]:
         """The objects, class by class, pictures without any, and how many objects anchors reach."""
         settings, data = self.run.settings, self.training
-        learnt = data.learnt(settings.data.use_difficult)
-        labels = data.flat.objects["label"][learnt]
-        counts = np.bincount(labels, minlength=len(data.class_names)).tolist()
-        full = np.unique(np.repeat(np.arange(len(data)), data.flat.counts)[learnt])
-        empty = 1 - len(full) / len(data)
-        listed = list_counts(dict(zip(data.class_names, counts, strict=True)), self.run.dry)
-        facts = [f"{count(len(labels), 'object')}: {listed}; {empty:.1%} of the pictures have none"]
+        facts = [object_counts(data, settings.data.use_difficult, every=self.run.dry)]
         if isinstance(self.model, FasterRCNN):
             sides = input_sides(data, settings.input, settings.data.use_difficult)
             some = sides[:: -(-len(sides) // LOOKED_AT)]
             share = float(reach(some, settings.rpn, settings.model.strides).mean())
+            fitted = "rpn.anchor_sizes" in self.run.notes
             facts.append(
                 f"anchors reach {share:.1%} of the objects at an IoU of {REACHED}"
-                + "; `rcnnkit suggest` fits them" * (share < MISSED)
+                + "; `rcnnkit suggest` fits them" * (share < MISSED and not fitted)
             )
         return facts
 
@@ -130,8 +137,27 @@ class Detection(Task[Dataset]):
         return evaluate_in(self.run, self.judged, data, self.store)
 
 
-def train_detector(run: Run) -> Path:
-    """Train a Fast R-CNN or Faster R-CNN. Returns, leaves and raises what `rcnnkit.train` does."""
+def object_counts(data: Dataset, use_difficult: bool, *, every: bool) -> str:
+    """The objects to learn from, class by class, and the share of pictures without any.
+
+    Args:
+        every: list all classes, however many.
+    """
+    learnt = data.learnt(use_difficult)
+    labels = data.flat.objects["label"][learnt]
+    counts = np.bincount(labels, minlength=len(data.class_names)).tolist()
+    listed = list_counts(dict(zip(data.class_names, counts, strict=True)), every)
+    full = np.unique(np.repeat(np.arange(len(data)), data.flat.counts)[learnt])
+    empty = 1 - len(full) / len(data)
+    return f"{count(len(labels), 'object')}: {listed}; {empty:.1%} of the pictures have none"
+
+
+def train_detector(run: Run, trial: PictureMethod | None = None) -> Path:
+    """Train a Fast R-CNN or Faster R-CNN. Returns, leaves and raises what `rcnnkit.train` does.
+
+    Args:
+        trial: finds proposals in a dry run, in place of the settings' own method.
+    """
     training, validation = read_splits(run.settings.data)
     settings = run.count_in(len(training))
     if settings.train.rpn_only:
@@ -140,11 +166,12 @@ def train_detector(run: Run) -> Path:
         log.warning("%s has no object to learn %s from; they will not be found", training.name, few(missing))
     detector = start(run, training, Detector)  # before the proposals: weights may be the wrong ones
     if not settings.train.rpn_only:
-        head = detector.get_submodule("head")
-        assert isinstance(head, BoxHead)
-        head.class_weights = class_weights(settings.train, training, head.score_layer)
+        for head in (part for part in detector.modules() if isinstance(part, BoxHead)):
+            head.class_weights = class_weights(settings.train, training, head.score_layer)
     warn_of_crowds(detector, training, validation)
     store = None
+    if detector.takes_proposals and run.dry:
+        return _try_proposals(Detection(run, detector, training, validation, None), trial)
     if detector.takes_proposals:
         splits = [training] if validation is None else [training, validation]
         store = stored_proposals(settings, splits, run.console, run.ranks)
@@ -155,6 +182,24 @@ def train_detector(run: Run) -> Path:
     return run.best if run.dry else fit(task)
 
 
+def _try_proposals(task: Detection, method: PictureMethod | None) -> Path:
+    """The dry run of a detector that learns from proposals made before: with its own, or with those of one batch."""
+    run, training = task.run, task.training
+    splits = [training] if task.validation is None else [training, task.validation]
+    some = replace(training, records=task.largest_records())
+    with trial_proposals(run.settings, splits, some, run.console, method) as (task.store, seconds):
+        if seconds and method is None:
+            run.say(time_of_proposals(seconds, sum(map(len, splits))))
+        preflight(task, run, *task.largest_batch(), task.facts)
+    return run.best
+
+
+def time_of_proposals(seconds: float, pictures: int) -> str:
+    """What a dry run says where proposals are yet to be computed, of so many pictures, in so many seconds each."""
+    left = duration(timedelta(seconds=seconds * pictures))
+    return f"the proposals of {count(pictures, 'picture')} are computed first, which takes {left}"
+
+
 def evaluate_in(run: Run, detector: Detector, data: Dataset, store: Store | None = None) -> Evaluation | None:
     """How good a detector is that is being trained; None in all processes but the first of several.
 
@@ -163,15 +208,21 @@ def evaluate_in(run: Run, detector: Detector, data: Dataset, store: Store | None
     options = run.settings.train
     ready = prepare(detector, options.precision)
     size = min(options.batch, AT_A_TIME)
-    found = run.ranks.at_first(look(ready, data, proposals=store, batch_size=size, turns=run.ranks.turns))
+    workers = readers(run.settings.data.workers)
+    found = run.ranks.at_first(
+        look(ready, data, proposals=store, batch_size=size, workers=workers, turns=run.ranks.turns)
+    )
     return None if found is None else judge(found, data)
 
 
-def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
+def read_splits(data: DataSettings, *, announce: bool = True) -> tuple[Dataset, Dataset | None]:
     """The training and validation pictures, checked.
 
+    Args:
+        announce: as `read_data` takes it.
+
     Raises:
-        BadData: lists what is bad in either, so that all can be mended at once.
+        BadData: lists what is bad in either, so that all can be fixed at once.
         ValueError: there is no object to learn.
     """
     if data.root.is_file() and data.root.suffix not in (".yaml", ".yml"):
@@ -180,6 +231,7 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
         )
     splits: list[Dataset] = []
     bad: list[BadData] = []
+    failed: list[tuple[str, Exception]] = []
     class_names = data.class_names
     parts = [data.train] if isinstance(data.train, str) else data.train
     with first_here():
@@ -193,14 +245,22 @@ def read_splits(data: DataSettings) -> tuple[Dataset, Dataset | None]:
                     class_names=class_names,
                     skip_bad=data.skip_bad,
                     check_pictures=data.check_pictures,
+                    announce=announce,
                 )
                 splits.append(read)
                 class_names = list(read.class_names)
             except BadData as error:
                 bad.append(error)
-    if bad:
-        problems = [problem for e in bad for problem in e.problems]
-        raise BadData(" and ".join(e.name for e in bad), problems, skip_bad=data.skip_bad)
+                class_names = class_names or list(error.class_names) or None
+            except (OSError, ValueError) as error:
+                failed.append((split, error))
+    if failed and not bad and len(failed) == 1:
+        raise failed[0][1]
+    if bad or failed:
+        problems = [Problem(str(data.root), f"split {split!r}", str(error)) for split, error in failed]
+        problems += [problem for e in bad for problem in e.problems]
+        name = " and ".join([*(e.name for e in bad), *(f"{data.root.name}/{split}" for split, _ in failed)])
+        raise BadData(name, problems, nothing_left=bool(failed) or any(e.nothing_left for e in bad))
     training = join_data(splits[: len(parts)])
     if len(training.without_objects(data.use_difficult)) == len(training.class_names):
         some = len(training.flat.objects) > 0

@@ -109,4 +109,4 @@ def fc7(detector: FastRCNN, record: Record, boxes: Tensor) -> np.ndarray:
     images = with_proposals(
         detector.preprocessing(pictures, detector.device), [Proposals(boxes, boxes.new_ones(len(boxes)))]
     )
-    return detector.head.layers(detector.regions(images, images.proposals)).float().cpu().numpy()
+    return detector.head.class_features(detector.regions(images, images.proposals)).cpu().numpy()

@@ -4,7 +4,7 @@
     FOLDER/000012.safetensors     of picture 12: those of its objects and of windows near them, the lengths of all,
                                   and, where the disk allowance reaches, all
 
-A file appears whole or not at all, so that a run which was stopped goes on with the next picture.
+A file appears atomically, so that a run that was stopped continues with the next picture.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from rcnnkit.files import remove_halves, whole
+from rcnnkit.files import remove_halves, whole, write_json
 from rcnnkit.settings import NotNegative, Section
 from rcnnkit.structures import Array
 from rcnnkit.training.windows import Windows
@@ -32,13 +32,14 @@ GB = 1e9
 
 
 class FeatureSettings(Section):
-    """[features]: where R-CNN keeps the features of its windows while the SVMs and the box regression are trained."""
+    """[feature_store]: where R-CNN keeps the features of its windows while the SVMs and the box regression are
+    trained."""
 
     folder: Path | None = None
-    """The folder they are kept in. Not given: features/ in the run's folder."""
+    """The folder that the features are kept in. Not given: features/ in the run's folder."""
     disk_gb: NotNegative = 200.0
-    """How much disk they may take, GB (10⁹ bytes). Features that do not fit are computed again when they are needed.
-    VOC2007 with fc7 takes 85."""
+    """How much disk space they may take, GB (10⁹ bytes). Features that do not fit are computed again when they are
+    needed. VOC2007 with fc7 takes 85."""
     memory_gb: NotNegative = 4.0
     """How much memory decoded pictures may take, GB, at 12 bytes a pixel. Other pictures are decoded each time."""
 
@@ -80,7 +81,7 @@ class Features:
         large = np.cumsum([HALF * len(w) * widths[0] for w in windows])
         if sum(small) > disk_gb * GB:
             raise ValueError(
-                f"features.disk_gb = {disk_gb:g}, but the features of the objects and of what is near them take"
+                f"feature_store.disk_gb = {disk_gb:g}, but the features of the objects and of what is near them take"
                 f" {sum(small) / GB:.3g} GB; allow more, or set rcnn.box_regression = false"
             )
         room = disk_gb * GB - sum(small)
@@ -93,7 +94,7 @@ class Features:
         if self.bytes - done > (free := shutil.disk_usage(existing).free):
             raise ValueError(
                 f"{existing} has {free / GB:.1f} GB left, but {(self.bytes - done) / GB:.1f} GB of features are to be"
-                " written; set features.disk_gb lower, or features.folder to another disk"
+                " written; set feature_store.disk_gb lower, or feature_store.folder to another disk"
             )
 
     def begin(self, network: str) -> list[int]:
@@ -108,8 +109,7 @@ class Features:
         self.about["network"] = network
         if not self._compare():
             self.folder.mkdir(parents=True, exist_ok=True)
-            with whole(self.folder / ABOUT) as half:
-                half.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
+            write_json(self.folder / ABOUT, self.about)
         wanted = {"objects", "norms"} if self.widths[0] else set()
         wanted |= {"near", "pool5_norms"} if self.widths[1] else set()
         return [i for i in range(len(self.windows)) if not wanted <= self._names(i)]
@@ -128,7 +128,7 @@ class Features:
         if not own:
             raise ValueError(
                 f"{self.folder} holds features of a network already, and this one is yet to be trained; set"
-                " features.folder to another, or rcnn.fine_tune = false to use the network as it is"
+                " feature_store.folder to another, or rcnn.fine_tune = false to use the network as it is"
             )
         for file in [self.folder / ABOUT, *self.folder.glob("*.safetensors")]:
             file.unlink()
@@ -137,16 +137,16 @@ class Features:
         """Whether there are features already. Raises ValueError if they are others."""
         file = self.folder / ABOUT
         try:
-            found = json.loads(file.read_bytes())
+            content = json.loads(file.read_bytes())
         except FileNotFoundError:
             return False
         except ValueError:
-            raise ValueError(f"{file} is damaged; delete the folder, or set features.folder to another") from None
+            raise ValueError(f"{file} is damaged; delete the folder, or set feature_store.folder to another") from None
         for name, value in self.about.items():
-            if value != found.get(name):
+            if value != content.get(name):
                 raise ValueError(
-                    f"{self.folder} holds features of another {name} ({found.get(name)}, not {value});"
-                    " delete the folder, or set features.folder to another"
+                    f"{self.folder} holds features of another {name} ({content.get(name)}, not {value});"
+                    " delete the folder, or set feature_store.folder to another"
                 )
         return True
 
@@ -188,10 +188,10 @@ class Features:
         Raises:
             ValueError: the file is damaged.
         """
-        found = self._get(picture, name)
-        if found is None:
+        array = self._get(picture, name)
+        if array is None:
             raise ValueError(f"{self.path(picture)} has no {name}; delete it, and it is computed again")
-        return found
+        return array
 
     def _names(self, picture: int) -> set[str]:
         """What is kept of a picture; of a damaged file nothing."""
@@ -211,7 +211,7 @@ class Features:
 
 
 def write_arrays(arrays: Mapping[str, Array], path: Path) -> None:
-    """A .safetensors file, whole or not at all. Raises OSError."""
+    """Write a .safetensors file atomically. Raises OSError."""
     with whole(path) as half:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, half)
 

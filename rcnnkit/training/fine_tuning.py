@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,11 @@ from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.images import Preprocessing
 from rcnnkit.matching import BACKGROUND, match
 from rcnnkit.structures import LossSum
-from rcnnkit.training.loop import Task, seed_of
-from rcnnkit.training.optimizers import Part
+from rcnnkit.training.gradient import seed_of
+from rcnnkit.training.optimizers import Part, transformer_parts
 from rcnnkit.training.run import Run
 from rcnnkit.training.schedule import STATED_BATCH, learning_rate
+from rcnnkit.training.task import Task
 from rcnnkit.training.windows import Pictures, Windows
 
 
@@ -32,6 +33,8 @@ class FineTuning(Task[Dataset]):
     """
 
     things = "windows"
+    smaller = "rcnn.samples"
+    afterwards = "the stages after it"
     keeps_best = False  # SVMs and box regression come first
 
     def __init__(self, run: Run, detector: RCNN, training: Dataset, pictures: Pictures) -> None:
@@ -48,11 +51,29 @@ class FineTuning(Task[Dataset]):
             (self.model.backbone, self.options.backbone_lr),
             (self.model.score_layer, self.run.settings.rcnn.classifier_lr),
         ]
-        return [(list(layer.parameters()), factor) for layer, factor in layers]
+        return [(list(layer.parameters()), factor) for layer, factor in layers] + transformer_parts(self.model)
 
     def learning_rate(self, iteration: int) -> float:
         """Stated for a batch of windows: it is not scaled with a number of pictures."""
         return learning_rate(self.options.model_copy(update={"batch": STATED_BATCH}), iteration)
+
+    @property
+    def top_rate(self) -> float:
+        return self.options.lr_for_16
+
+    def largest_batch(self) -> tuple[Callable[[], WindowBatch], float]:
+        """What cuts a batch out, of pictures that are kept decoded where there is room; and 1: all are alike.
+
+        Raises as `batches`.
+        """
+        pools = Pools(self.model, self.pictures.windows)
+
+        def read() -> WindowBatch:
+            with ThreadPoolExecutor(1) as pool:
+                return self._begin(self.run.progress.iteration, pools, pool).batch()
+
+        read()
+        return read, 1.0
 
     def loss_sums(
         self, model: Any, inputs: Any, targets: Any, generators: Sequence[torch.Generator]
@@ -99,10 +120,11 @@ class Pools:
     def __init__(self, detector: RCNN, windows: Sequence[Windows]) -> None:
         options = detector.settings
         foreground, background = [], []
-        for i, each in enumerate(windows):
-            matched = match(each.boxes, each.targets, options.foreground_iou, options.foreground_iou)
+        for i, of_picture in enumerate(windows):
+            targets = of_picture.targets
+            matched = match(of_picture.boxes, targets, options.foreground_iou, options.foreground_iou)
             rows = torch.stack(
-                [torch.full_like(matched, i), torch.arange(len(matched)), detector.label(matched, each.targets)], dim=1
+                [torch.full_like(matched, i), torch.arange(len(matched)), detector.label(matched, targets)], dim=1
             ).int()  # tens of millions of them
             foreground.append(rows[matched >= 0])
             background.append(rows[matched == BACKGROUND])

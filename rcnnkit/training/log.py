@@ -24,7 +24,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from rcnnkit.files import whole
+from rcnnkit.files import whole, write_json
 from rcnnkit.training import checkpoint
 from rcnnkit.training.neighbours import Neighbours
 
@@ -33,7 +33,7 @@ log = logging.getLogger("rcnnkit")
 
 
 class RunLog:
-    """Writes run/log.jsonl, tells loggers, and shows a progress bar.
+    """Writes run/log.jsonl, passes numbers to loggers, and shows a progress bar.
 
     What cannot be written is left out, which is said once: a log is not worth a training.
 
@@ -101,10 +101,15 @@ class RunLog:
         numbers = {name: value for name, value in values.items() if name != "iteration" and math.isfinite(value)}
         self._tell("log", int(values["iteration"]), numbers)
 
+    def show(self, what: str, iteration: int, *things: Any) -> None:
+        """Give pictures to those loggers that take them, such as the run's page: `saw` or `judged`."""
+        self._tell(what, iteration, *things)
+
     def _tell(self, what: str, *arguments: Any) -> None:
         for logger in self.loggers.copy():
             try:
-                getattr(logger, what)(*arguments)
+                if take := getattr(logger, what, None):
+                    take(*arguments)
             except Exception as error:  # of a service, or of code of one's own
                 said = " ".join(str(error).split()) or type(error).__name__
                 log.warning("%s fails (%s). Training goes on without it", type(logger).__name__, said)
@@ -125,6 +130,8 @@ class NoLog:
 
     def write(self, values: dict[str, float]) -> None: ...
 
+    def show(self, what: str, iteration: int, *things: Any) -> None: ...
+
 
 def write_line(run: Path, values: Mapping[str, Any]) -> None:
     """Add a line to run/log.jsonl, or say that it cannot be written. JSON has no NaN; it becomes null."""
@@ -135,8 +142,7 @@ def write_line(run: Path, values: Mapping[str, Any]) -> None:
 def write_evaluation(run: Path, values: Mapping[str, Any]) -> None:
     """Write run/evaluation.json, or say that it cannot be written."""
     try:
-        with whole(run / "evaluation.json") as half:
-            half.write_text(json.dumps(values, indent=1), encoding="utf-8")
+        write_json(run / "evaluation.json", values)
     except OSError as error:
         log.warning("%s. Training goes on without it", error)
 
@@ -173,7 +179,7 @@ class Board:
 
 
 def _append(path: Path, data: bytes) -> None:
-    """Add to a file, all or nothing. It is opened anew each time: the folder may have been moved and made again."""
+    """Add to a file, all or nothing. It is opened each time: the folder may have been moved and made again."""
     try:
         path.parent.mkdir(exist_ok=True)
         # Without O_NONBLOCK a FIFO that nobody reads would be waited for.

@@ -147,10 +147,10 @@ SERVICES: dict[str, Callable[[Settings, Path], Logger]] = {"wandb": WandB, "mlfl
 
 def _ids(run: Path) -> dict[str, str]:
     try:
-        found = json.loads((run / IDS).read_text(encoding="utf-8"))
+        ids = json.loads((run / IDS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return ids if isinstance(ids, dict) else {}
 
 
 def _id(run: Path, service: str, new: str = "") -> str:

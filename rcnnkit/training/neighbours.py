@@ -23,7 +23,7 @@ class Load(NamedTuple):
 
 
 class Neighbours:
-    """Says once that other processes take the cores that a training needs. Only Linux tells; elsewhere it is silent."""
+    """Says once that other processes take the cores that a training needs. Only Linux reports it."""
 
     def __init__(self) -> None:
         self.before = load()
@@ -56,7 +56,7 @@ def others(before: Load, after: Load) -> float:
 
 
 def load() -> Load | None:
-    """The load so far; None where the system does not tell."""
+    """The load so far; None where the system does not report it."""
     try:
         user, nice, system, idle, wait, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
         return Load(user + nice + system + idle + wait + sum(rest), idle + wait, sum(map(_ticks, _family())))

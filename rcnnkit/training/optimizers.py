@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rcnnkit.backbones.fpn import FPN
+from rcnnkit.backbones.spatial_transformer import SpatialTransformer
 from rcnnkit.model import Model
 from rcnnkit.training.schedule import TrainSettings
 
@@ -22,13 +23,19 @@ STATE: dict[type[torch.optim.Optimizer], dict[str, str]] = {
 
 
 def parts_of(model: Model, backbone_lr: float) -> list[Part]:
-    """The backbone, with its multiple of the learning rate, and the rest. A pyramid's own layers are of the rest."""
-    if backbone_lr == 1:
-        return [(list(model.parameters()), 1.0)]
+    """The backbone and a spatial transformer, with their multiples of the learning rate, and the rest. A pyramid's own
+    layers are of the rest."""
     network: Any = model.backbone.body if isinstance(model.backbone, FPN) else model.backbone
-    backbone = list(network.parameters())
-    known = {id(each) for each in backbone}
-    return [(backbone, backbone_lr), ([each for each in model.parameters() if id(each) not in known], 1.0)]
+    parts: list[Part] = [] if backbone_lr == 1 else [(list(network.parameters()), backbone_lr)]
+    parts += transformer_parts(model)
+    known = {id(each) for weights, _ in parts for each in weights}
+    return [*parts, ([each for each in model.parameters() if id(each) not in known], 1.0)]
+
+
+def transformer_parts(model: Model) -> list[Part]:
+    """The weights of its spatial transformer, if it has one."""
+    found = [each for each in model.modules() if isinstance(each, SpatialTransformer)]
+    return [(list(each.parameters()), each.settings.localisation_lr) for each in found]
 
 
 def make_optimizer(parts: Sequence[Part], options: TrainSettings) -> torch.optim.Optimizer:

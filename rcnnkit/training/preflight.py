@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,15 +19,16 @@ from torch import nn
 from rcnnkit.data.records import few
 from rcnnkit.memory import forget_peak, free_memory, held_memory, peak_memory
 from rcnnkit.text import count
-from rcnnkit.training.loop import Batch, NonFiniteLoss, Task, gradient
+from rcnnkit.training.gradient import NonFiniteLoss, gradient
 from rcnnkit.training.ranks import ALONE
 from rcnnkit.training.run import Run
-from rcnnkit.training.schedule import STATED_BATCH
+from rcnnkit.training.task import Batch, Task
 
 log = logging.getLogger("rcnnkit")
 GB = 1e9
-FEW = 10  # iterations; so short a run is over before a trial of its largest batch has told anything
-LONG = 10.0  # seconds; a batch that takes longer is tried once only
+FEW = 10  # iterations; so short a run is over before a trial of its largest batch is of use
+TRIES = 3  # of a batch, after the first one, which prepares much …
+LONG = 5.0  # … as long as all together take fewer seconds
 TIGHT = 0.9  # share of the memory from which a batch may not fit beside whatever else comes
 
 
@@ -66,6 +67,7 @@ def preflight(
     """
     options, training = task.options, task.training
     weights = sum(p.numel() for p in task.model.parameters() if p.requires_grad)
+    windows = "" if task.things == "images" else f" {task.things}"
     length = f" {count(run.epochs, 'epoch')}, which is {count(options.iterations, 'iteration')};" if run.epochs else ""
     judged = ""
     if task.validation is not None:
@@ -74,7 +76,7 @@ def preflight(
     run.say(
         f"{training.name}: {count(len(training), 'picture')}, {count(len(training.class_names), 'class')}{judged};"
         f" {weights / 1e6:.1f} M weights to train on {run.device} in {run.precision}{processes};{length} batches of"
-        f" {options.batch}, learning rate {options.lr_for_16 * options.batch / STATED_BATCH:.4g}"
+        f" {task.whole}{windows}, learning rate {task.top_rate:.4g}"
         f" (train.lr_for_16 = {options.lr_for_16:g}); run folder {run.folder}"
     )
     if run.resume or not run.ranks.first:
@@ -90,16 +92,15 @@ def preflight(
         memory = f", {trial.needs / GB:.1f} of {trial.has / GB:.1f} GB of memory"
         if trial.needs > TIGHT * trial.has:
             log.warning(
-                "the largest batch, %s, takes %.1f of %.1f GB of memory; lower train.batch or input.short_side if the"
-                " training is stopped for want of it",
-                *(trial.shape, trial.needs / GB, trial.has / GB),
+                "the largest batch, %s, takes %.1f of %.1f GB of memory; lower %s if training runs out of memory",
+                *(trial.shape, trial.needs / GB, trial.has / GB, task.smaller),
             )
     run.say(f"the largest batch: {trial.shape}{memory}; {disk}")
     seconds = trial.iteration(usual, run.settings.data.workers)
     left = timedelta(seconds=seconds * options.iterations)
     run.say(
-        f"about {options.batch / seconds:.3g} {task.things}/s: {count(options.iterations, 'iteration')} take"
-        f" {_duration(left)} and end at {_clock(datetime.now() + left)}, without evaluations"
+        f"about {task.whole / seconds:.3g} {task.things}/s: {count(options.iterations, 'iteration')} take"
+        f" {duration(left)} and end at {_clock(datetime.now() + left)}, without {task.afterwards}"
     )
 
 
@@ -129,7 +130,8 @@ def check_disk(task: Task[Any], run: Run) -> int:
 
 
 def try_batch(task: Task[Any], run: Run, largest: Callable[[], Batch]) -> Trial:
-    """Run a batch forward and backward, twice unless that takes long, as the first pass prepares much.
+    """Run a batch forward and backward, several times unless that takes long. What is said of the time, here and by
+    `suggest`, is all from this.
 
     Weights, statistics of norms and generators are as before in the end.
 
@@ -144,22 +146,26 @@ def try_batch(task: Task[Any], run: Run, largest: Callable[[], Batch]) -> Trial:
         forget_peak()
     began = time.perf_counter()
     batch = largest()
-    reading, passes = time.perf_counter() - began, [math.inf]
+    reading, passes = time.perf_counter() - began, list[float]()
     with _undisturbed(task.model, device):
-        while len(passes) < 3 and (len(passes) == 1 or passes[1] < LONG):
+        while len(passes) <= TRIES and sum(passes) < LONG:
             began = time.perf_counter()
             try:
                 _pass(task, run, batch)
             except torch.OutOfMemoryError:
                 raise ValueError(
-                    f"the largest batch, {count(len(batch), 'picture')} such as {batch.paths[0]}, does not fit into the"
-                    f" memory of {device}; lower train.batch or input.short_side"
+                    f"the largest batch, {len(batch)} {task.things} of {batch.paths[0]} and others, does not fit into"
+                    f" the memory of {device}; lower {task.smaller}"
                 ) from None
             passes.append(time.perf_counter() - began)
     peak = torch.cuda.max_memory_allocated(device) if gpu else peak_memory()
     needs = None if peak is None else peak + _momentum(task)
     return Trial(
-        _shape(task, run, batch), min(passes), reading, needs, None if free is None or held is None else free + held
+        _shape(task, run, batch),
+        statistics.median(passes[1:] or passes),
+        reading,
+        needs,
+        None if free is None or held is None else free + held,
     )
 
 
@@ -199,7 +205,8 @@ def _momentum(task: Task[Any]) -> int:
     return learning * (2 if task.options.optimizer == "adamw" else 1) + average
 
 
-def _duration(span: timedelta) -> str:
+def duration(span: timedelta) -> str:
+    """A span of time in the unit that suits it."""
     minutes = span.total_seconds() / 60
     if minutes < 90:
         return f"{minutes:.0f} min" if minutes >= 1 else "less than a minute"

@@ -133,7 +133,7 @@ def reaching() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error) or "nccl" in str(error).lower():
             raise LostProcess(
-                "another process of this training ended or cannot be reached, so all end; what it printed tells why"
+                "another process of this training ended or cannot be reached, so all end; its own output says why"
                 f" ({str(error).splitlines()[0][:200]})"
             ) from None
         raise

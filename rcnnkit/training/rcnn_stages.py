@@ -5,7 +5,7 @@ itself in the run's folder:
 
     last.safetensors            fine-tuning so far; at its end, the network of the stages after it
     features/                   see `rcnnkit.training.features`
-    svms-….safetensors          the SVMs so far; the name tells what they depend on
+    svms-….safetensors          the SVMs so far; the name says what they depend on
     boxes-….safetensors         the box regression of the classes done so far, likewise
     best.safetensors            the detector
     before-mining.safetensors   the same with the SVMs of the first training, to see what mining is worth
@@ -16,8 +16,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import os
 import time
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +40,12 @@ from rcnnkit.inference import prepare
 from rcnnkit.proposals.store import Store
 from rcnnkit.text import count
 from rcnnkit.training.checkpoint import BEST
-from rcnnkit.training.detection import evaluate_in, read_splits, warn_of_crowds
-from rcnnkit.training.features import Array, Features, fingerprint, write_arrays
+from rcnnkit.training.detection import evaluate_in, object_counts, read_splits, time_of_proposals, warn_of_crowds
+from rcnnkit.training.features import GB, Array, Features, fingerprint, write_arrays
 from rcnnkit.training.fine_tuning import FineTuning
 from rcnnkit.training.loop import iterate
-from rcnnkit.training.proposals import stored_proposals
+from rcnnkit.training.preflight import duration, preflight
+from rcnnkit.training.proposals import stored_proposals, trial_proposals
 from rcnnkit.training.run import Run
 from rcnnkit.training.stage import read_stage, stage
 from rcnnkit.training.start import start
@@ -49,8 +53,9 @@ from rcnnkit.training.windows import Pictures, Windows
 from rcnnkit.training.windows import fingerprint as fingerprint_of_windows
 
 BEFORE_MINING = "before-mining.safetensors"
-NORM_PICTURES, NORM_WINDOWS = 200, 200  # at most so many tell the features' mean length (released code)
+NORM_PICTURES, NORM_WINDOWS = 200, 200  # at most so many are measured for the features' mean length (released code)
 SVMs = tuple[Array, Array, str]  # weight (K, D) and bias (K,) of features as the network gives them, and their file
+TRIED = 4  # pictures whose proposals and features tell a dry run about all
 SAVE_SECONDS = 60.0  # between states of the SVMs on disk
 
 
@@ -71,23 +76,19 @@ def train_rcnn(run: Run) -> Path:
     _check(settings, training)
     detector = start(run, training, RCNN)  # before the proposals: weights may be the wrong ones
     warn_of_crowds(detector, training, validation)
+    if run.dry:
+        return _dry_run(run, detector, training, validation)
     store = stored_proposals(settings, [training] if validation is None else [training, validation], run.console)
     windows = read_windows(settings, training, store)
-    pictures = Pictures(windows, detector, settings.features.memory_gb)
+    pictures = Pictures(windows, detector, settings.feature_store.memory_gb)
     tuning = FineTuning(run, detector, training, pictures)
     tuning.restore()
     features = plan_features(detector, pictures, run, training)
     unfinished = settings.rcnn.fine_tune and run.progress.iteration < settings.train.iterations
+    _say_before(tuning, unfinished, features.bytes, 1.0)
     if unfinished:
-        features.renew(own=settings.features.folder is None)
+        features.renew(own=settings.feature_store.folder is None)
     run.keep_settings()
-    samples, rate = settings.rcnn.samples, settings.train.lr_for_16
-    tuned = f" fine-tuning in batches of {samples} windows, learning rate {rate:g};" if unfinished else ""
-    run.say(
-        f"{training.name}: {count(len(training), 'picture')}, {count(len(training.class_names), 'class')},"
-        f" {count(sum(map(len, windows)), 'window')}; on {run.device} in {run.precision};{tuned}"
-        f" run folder {run.folder}"
-    )
     if unfinished:
         iterate(tuning)
     elif not settings.rcnn.fine_tune:
@@ -96,9 +97,9 @@ def train_rcnn(run: Run) -> Path:
     detector.eval()
     about: dict[str, Any] = {"iteration": run.progress.iteration, "data": training.name}
     svms: list[SVMs] = []
-    if settings.rcnn.scores == "svm" or settings.rcnn.box_regression:
+    if settings.rcnn.scorer == "svm" or settings.rcnn.box_regression:
         make_features(detector, features, run)
-        if settings.rcnn.scores == "svm":
+        if settings.rcnn.scorer == "svm":
             svms = train_svms(detector, features, run)
         if settings.rcnn.box_regression:
             train_boxes(detector, features, run)
@@ -116,6 +117,63 @@ def train_rcnn(run: Run) -> Path:
     return run.best
 
 
+def _dry_run(run: Run, detector: RCNN, training: Dataset, validation: Dataset | None) -> Path:
+    """All before the first iteration, and a batch of it; of a few pictures where not all have proposals yet."""
+    settings, splits = run.settings, [training] if validation is None else [training, validation]
+    learnt = zip(training.records, training.labels(settings.data.use_difficult), strict=True)
+    objects = [record for record, labels in learnt if len(labels)]
+    some = replace(training, records=objects[:: math.ceil(len(objects) / TRIED)])
+    with trial_proposals(settings, splits, some, run.console) as (store, seconds):
+        if seconds:
+            run.say(time_of_proposals(seconds, sum(map(len, splits))))
+        windows = read_windows(settings, some if seconds else training, store)
+        pictures = Pictures(windows, detector, settings.feature_store.memory_gb)
+        features = plan_features(detector, pictures, run, training)
+        _say_before(
+            FineTuning(run, detector, training, pictures),
+            settings.rcnn.fine_tune,
+            features.bytes,
+            len(training) / len(windows),
+        )
+        if any(features.widths):
+            detector.eval()
+            began, tried = time.perf_counter(), min(TRIED, len(windows))
+            for picture in range(tried):
+                features.compute(picture)
+            left = duration(timedelta(seconds=(time.perf_counter() - began) / tried * len(training)))
+            run.say(f"the features of {count(len(training), 'picture')} take {left}, before SVMs and box regression")
+    return run.best
+
+
+def _say_before(tuning: FineTuning, fine_tune: bool, stored: int, times: float) -> None:
+    """What is trained on what, and of a new run whether a batch fits, and the disk that features take.
+
+    Args:
+        stored: bytes of features of the pictures that were looked at.
+        times: how many times as many there are in all.
+    """
+    run, training = tuning.run, tuning.training
+    windows = sum(map(len, tuning.pictures.windows)) * times
+    about = "about " * (times > 1)
+
+    def facts() -> list[str]:
+        return [
+            object_counts(training, run.settings.data.use_difficult, every=run.dry),
+            f"{about}{count(round(windows), 'window')}, {windows / len(training):.0f} a picture;"
+            f" features: {about}{min(stored * times, run.settings.feature_store.disk_gb * GB) / GB:.2g} GB of disk",
+        ]
+
+    if fine_tune:
+        preflight(tuning, run, *tuning.largest_batch(), facts)
+        return
+    run.say(
+        f"{training.name}: {count(len(training), 'picture')}, {count(len(training.class_names), 'class')}; on"
+        f" {run.device} in {run.precision}; run folder {run.folder}"
+    )
+    for fact in facts():
+        run.say(fact)
+
+
 def _check(settings: Settings, training: Dataset) -> None:
     """Raise ValueError for what would only be found hours later."""
     if missing := training.without_objects(settings.data.use_difficult):
@@ -126,20 +184,20 @@ def _check(settings: Settings, training: Dataset) -> None:
     rcnn = settings.rcnn
     if not rcnn.fine_tune and not (settings.model.pretrained or settings.train.init):
         raise ValueError(
-            "rcnn.fine_tune = false leaves the network as it is, which is random; set model.pretrained = true or"
-            " train.init, or fine-tune it"
+            "rcnn.fine_tune = false leaves the network as it is, and its weights are random; set"
+            " model.pretrained = true or train.init, or fine-tune it"
         )
-    if rcnn.scores == "softmax" and not rcnn.fine_tune:
+    if rcnn.scorer == "softmax" and not rcnn.fine_tune:
         about = weights.read_shapes(settings.train.init)[0] if settings.train.init else {}
         if (about.get("kind"), about.get("class_names")) != ("rcnn", list(training.class_names)):
             raise ValueError(
-                'rcnn.scores = "softmax" are of the fine-tuned classifier; set rcnn.fine_tune = true, or train.init to'
+                'rcnn.scorer = "softmax" are of the fine-tuned classifier; set rcnn.fine_tune = true, or train.init to'
                 " an R-CNN of the same classes"
             )
     unused = {"crop", "brightness", "contrast", "saturation", "hue", "scale"}
     changed = settings.augment.model_dump(exclude_defaults=True).keys() & unused
     if changed:
-        raise ValueError(f"augment.{min(changed)} is not for R-CNN, whose windows are flipped only; leave it away")
+        raise ValueError(f"augment.{min(changed)} is not for R-CNN, whose windows are only flipped; leave it out")
 
 
 def read_windows(settings: Settings, training: Dataset, store: Store) -> list[Windows]:
@@ -173,7 +231,7 @@ def plan_features(detector: RCNN, pictures: Pictures, run: Run, training: Datase
         boxes = pictures.boxes(picture, pixels).to(detector.device)
         with torch.inference_mode():
             found = ready().compute_features(pixels.to(detector.device), boxes)
-        return found["fc7" if detector.settings.scores == "softmax" else detector.settings.layer], found["pool5"]
+        return found["fc7" if detector.settings.scorer == "softmax" else detector.settings.layer], found["pool5"]
 
     about = {
         "data set": training.name,
@@ -191,12 +249,12 @@ def plan_features(detector: RCNN, pictures: Pictures, run: Run, training: Datase
     }
     widths = detector.backbone.widths
     return Features(
-        settings.features.model_copy(update={"folder": settings.features.folder or run.folder / "features"}),
+        settings.feature_store.model_copy(update={"folder": settings.feature_store.folder or run.folder / "features"}),
         about,
         pictures.windows,
         compute,
         (
-            widths[detector.settings.layer] if detector.settings.scores == "svm" else 0,
+            widths[detector.settings.layer] if detector.settings.scorer == "svm" else 0,
             widths["pool5"] if detector.settings.box_regression else 0,
         ),
         settings.rcnn.near_iou,

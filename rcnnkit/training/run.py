@@ -139,7 +139,7 @@ class Run:
         self.changes = changes(self.settings, self.resume)
         if (before := self.progress.processes) != self.ranks.size and self.resume:
             self.changes.append(
-                f"{count(before, 'process')} → {self.ranks.size}: sums are rounded otherwise, so the last bits of the"
+                f"{count(before, 'process')} → {self.ranks.size}: sums are rounded differently, so the last bits of the"
                 " weights are not those of an undisturbed run"
             )
         self.progress.processes = self.ranks.size

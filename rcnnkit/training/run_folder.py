@@ -29,7 +29,7 @@ def alone(settings: Settings, run: Path) -> Iterator[None]:
     """Only one training at a time is in a run's folder; of several processes that train together, the first holds it.
 
     Raises:
-        FileExistsError: another trains there now; the text tells its process, machine and start.
+        FileExistsError: another trains there now; the message gives its process, machine and start.
     """
     resume = settings.train.resume
     missing = resume and not resume.exists() and not run.exists()
@@ -138,7 +138,7 @@ def claim(settings: Settings, run: Path, holds: str = LAST) -> Path | None:
         raise ValueError(f"the run folder {run} is not UTF-8, as TensorBoard needs it; choose another name") from None
     resume = checkpoint_of(settings.train.resume) if settings.train.resume else None
     if resume and not (wanted := resume if holds == LAST else resume.with_name(holds)).is_file():
-        raise FileNotFoundError(f"train.resume: there is no {wanted}, so no run to go on with; leave it away")
+        raise FileNotFoundError(f"train.resume: there is no {wanted}, so there is no run to continue; leave it out")
     if not goes_on(resume, run) and run.exists() and not _is_free(run):
         goes = f", or continue it with train.resume={run}" if (run / holds).exists() else ""
         raise FileExistsError(f"{run} is not an empty folder; choose another{goes}")

@@ -68,9 +68,9 @@ class TrainSettings(Section):
     """Number format of the computations; weights stay in float32. auto: bf16 where the GPU or CPU computes in it, else
     float32."""
     device: str = DEVICE
-    """auto, cpu, cuda, cuda:1, …; auto: a GPU where there is one."""
+    """What to train on: auto, cpu, cuda, cuda:1, …; auto: a GPU where there is one."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of all randomness: new weights, order of the pictures, augmentation, sampling. The same seed gives the same
+    """Seed of all randomness: new weights, order of the pictures, augmentation, sampling. The same seed gives the same
     run."""
     checkpointing: bool = False
     """Keep less for the backward pass, and compute the insides of the backbone's blocks once more there
@@ -96,7 +96,7 @@ class TrainSettings(Section):
     evaluate_every: Count = 5000
     """Iterations between two evaluations on `data.val`, which choose best.safetensors. 0: only at the end."""
     patience: Count = 0
-    """Evaluations without a better result after which the run stops. 0: it goes on to the end."""
+    """Evaluations without a better result after which the run stops. 0: the run goes on to its end."""
     validation_losses: bool = True
     """Log the losses on `data.val` at each evaluation too, on pictures without augmentation: val_loss_class,
     val_loss_box and so on, and their sum val_loss."""
@@ -105,12 +105,12 @@ class TrainSettings(Section):
     save_minutes: NotNegative = 0.0
     """Minutes after which a checkpoint is written too, however few iterations that is. 0: only every `save_every`."""
     loggers: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(default=["tensorboard"])
-    """Where the log goes besides log.jsonl. Each is a package of its own; without tensorboard's, training goes on
-    without it."""
+    """Where the log goes besides log.jsonl. Each needs its own package; if tensorboard is not installed, training
+    goes on without it."""
     resume: Path | None = None
-    """A run's folder, or its last.safetensors; go on from there."""
+    """A run's folder, or its last.safetensors, to continue from."""
     init: Path | None = None
-    """A weights file of rcnnkit to start from. A layer for other classes is new."""
+    """A weights file of rcnnkit to start from. A layer whose classes differ starts afresh."""
 
     @model_validator(mode="before")
     @classmethod

@@ -184,7 +184,7 @@ def _check_pixels(path: Path, about: dict[str, Any], detector: Model) -> None:
         f"input.{name} = {before[name]}, not {now[name]}" for name in ("mean", "std") if before[name] != now[name]
     ]
     if changed:
-        raise ValueError(f"{path} was trained with {'; '.join(changed)}: set the same, for pixels that it knows")
+        raise ValueError(f"{path} was trained with {'; '.join(changed)}: set the same, so that pixels look the same")
 
 
 def _names_for(name: str) -> list[str]:

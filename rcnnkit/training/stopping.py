@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class Interrupted(Exception):  # not an error: somebody pressed Ctrl-C
-    """Stopped by Ctrl-C or SIGTERM, which `signal` tells, after the checkpoint that `path` names."""
+    """Stopped by Ctrl-C or SIGTERM, which `signal` names, after the checkpoint that `path` names."""
 
     def __init__(self, path: Path, iteration: int, signal: int, unit: str = "iterations") -> None:
         go_on = f"rcnnkit train {path.parent}/settings.toml train.resume={path.parent}"

@@ -22,7 +22,8 @@ from rcnnkit.backbones.names import architecture
 from rcnnkit.backbones.timm import PREFIX
 from rcnnkit.boxes import area
 from rcnnkit.config import Settings
-from rcnnkit.config_files import as_toml, check_settings, override
+from rcnnkit.config_files import as_toml, check_settings, override, read_settings
+from rcnnkit.data.hold_out import hold_out
 from rcnnkit.data.layout import Layout, find_layout
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.sizes import input_sides
@@ -131,6 +132,25 @@ def is_data(path: Path) -> bool:
     return path.suffix.lower() in DATA_FILES if path.is_file() else path.is_dir() and not is_run(path)
 
 
+def settings_of(
+    source: Path, overrides: Sequence[str] = (), *, start: str | None = None, minutes: float | None = None
+) -> tuple[Settings, Suggestion | None]:
+    """The settings in a file; or those that are chosen for a data set, and why.
+
+    Args and errors are those of `read_settings` and `suggest`; besides:
+
+    Raises:
+        ValueError: `start` or `minutes` is given, and `source` is a file of settings.
+    """
+    if is_data(source):
+        suggestion = suggest(source, overrides, start=start, minutes=minutes)
+        return suggestion.settings, suggestion
+    for flag, value, setting in (("--start", start, "train.init"), ("--minutes", minutes, "train.iterations")):
+        if value is not None:
+            raise ValueError(f"{flag} {value} is for a data set, and {source} is not one; set {setting} instead")
+    return read_settings(source, overrides), None
+
+
 def suggest(
     data: Path | str, given: Sequence[str] = (), *, start: str | None = None, minutes: float | None = None
 ) -> Suggestion:
@@ -182,21 +202,23 @@ def _choose_data(choices: _Choices, layout: Layout) -> tuple[Dataset, Dataset | 
             "data.val", "", f"there are no pictures to evaluate on; of {ENOUGH_TO_SPLIT} or more, some are held out"
         )
     try:
-        training, validation = read_splits(choices.settings.data)
+        training, validation = read_splits(choices.settings.data, announce=False)
     except BadData as error:
         data = choices.settings.data.model_copy(update={"skip_bad": True})
         try:
-            training, validation = read_splits(data)
-        except BadData:
+            training, validation = read_splits(data, announce=False)
+        except (OSError, ValueError):  # more is wrong than can be left out
             raise error from None
-        objects = sum(len(each.flat.objects) for each in (training, validation) if each)
+        objects = training.objects + (validation.objects if validation else 0)
         if len(error.problems) > FEW_BAD * objects:
             raise
         reason = f"leaves out what has {count(len(error.problems), 'problem')}, in {objects:,} objects"
         choices.choose("data.skip_bad", True, reason)
     if validation is None and len(training) >= ENOUGH_TO_SPLIT and not choices.get("data.val_share", 0.0):
-        choices.choose("data.val_share", HELD_OUT, "taken out of training to evaluate on, by data.split_seed")
-        return read_splits(choices.settings.data)
+        reason = "this share is kept out of training to evaluate on; data.split_seed chooses it"
+        choices.choose("data.val_share", HELD_OUT, reason)
+        if share := choices.settings.data.val_share:
+            return hold_out(training, share, choices.settings.data.split_seed)
     return training, validation
 
 
@@ -278,11 +300,11 @@ def _choose_network(choices: _Choices, begin: _Start, gpu: bool) -> None:
                 choices.choose(f"{name}.{setting}", value, as_it_is)
         choices.choose("model.frozen_stages", 2, "the stem and stage 1 stay as they are: edges look alike everywhere")
     elif begin.kind == "imagenet":
-        which = "a GPU computes it fast" if gpu else "a CPU takes a third of a ResNet-50's time for it"
+        which = "a GPU computes it fast" if gpu else "on a CPU it takes a third of a ResNet-50's time"
         choices.choose("model.backbone", "resnet50" if gpu else "resnet18", which)
         choices.choose("model.frozen_stages", 2, "the stem and stage 1 stay as they are: edges look alike everywhere")
     else:
-        which = "a GPU computes it fast" if gpu else "a CPU takes a third of a ResNet-50's time for it"
+        which = "a GPU computes it fast" if gpu else "on a CPU it takes a third of a ResNet-50's time"
         choices.choose("model.backbone", "resnet50" if gpu else "resnet18", which)
         if "batch" in architecture(choices.get("model.backbone", "")).norms:
             choices.choose("model.norm", "batch", "from scratch, norms learn their statistics")
@@ -300,7 +322,7 @@ def _choose_size(choices: _Choices, training: Dataset, begin: _Start, gpu: bool)
     most = scratch if begin.kind == "none" else pretrained
     wanted = SMALL_SIDE / side * shortest
     chosen = round(min(max(wanted, least), LARGEST_FACTOR * shortest, most) / MULTIPLE) * MULTIPLE or MULTIPLE
-    reason = f"half of the {name} are below {side:.0f} pixels, and below {side * chosen / shortest:.0f} here"
+    reason = f"half of the {name} are below {side:.0f} pixels, and below {side * chosen / shortest:.0f} when resized"
     if wanted > most and chosen >= most:
         reason += f"; more would take long on {'a GPU' if gpu else 'a CPU'}"
     chosen = choices.choose("input.short_side", chosen, reason)
@@ -363,7 +385,7 @@ def _choose_augmentation(choices: _Choices, training: Dataset, remarks: list[str
         choices.choose("augment.flip", 0.0, f"mirrored, {sided[0]} would be another class")
     if "flip_vertical" not in choices.given.get("augment", {}):
         remarks.append(
-            "pictures are not turned upside down, as boxes do not tell whether they have an up; for cells, or from"
+            "pictures are not turned upside down, as boxes do not show which way is up; for cells, or from"
             " above, add augment.flip_vertical = 0.5"
         )
 
@@ -413,7 +435,7 @@ def _choose_schedule(choices: _Choices, training: Dataset, begin: _Start, minute
 def seconds_of(settings: Settings) -> float:
     """That an iteration takes, measured on the largest batch; with the weights that it starts from."""
     run = Run(settings, Path("runs") / "nowhere", Console(quiet=True), dry=True)
-    training, _ = read_splits(settings.data)
+    training, _ = read_splits(settings.data, announce=False)
     task = Detection(run, start_model(run, training, Detector), training, None, None)
     largest, usual = task.largest_batch()
     return try_batch(task, run, largest).iteration(usual, settings.data.workers)

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
 
 from rcnnkit.config import Settings
-from rcnnkit.config_files import NO_NOTES, read_settings
+from rcnnkit.config_files import NO_NOTES
+from rcnnkit.detectors.kinds import KINDS
 from rcnnkit.files import free_folder
-from rcnnkit.training.alternating import train_alternating
+from rcnnkit.training.alternating import dry_run_alternating, train_alternating
 from rcnnkit.training.checkpoint import LAST
-from rcnnkit.training.classification import train_classifier
-from rcnnkit.training.detection import train_detector
 from rcnnkit.training.loggers import Logger
 from rcnnkit.training.ranks import joined, may_restart, restarted
-from rcnnkit.training.rcnn_stages import train_rcnn
 from rcnnkit.training.run import Run
 from rcnnkit.training.run_folder import alone, checkpoint_of
-from rcnnkit.training.suggest import is_data, suggest
-
-TRAINERS = {"rcnn": train_rcnn, "classifier": train_classifier}  # others learn by `train_detector`
+from rcnnkit.training.suggest import is_data, settings_of
 
 
 def train(
@@ -39,7 +36,8 @@ def train(
 
     The folder gets settings.toml (every setting, resolved), log.jsonl, tensorboard/, last.safetensors (continues
     the run), best.safetensors (best AP on `data.val`, or AP_all where that is crowded; of a classifier, the best
-    top-1 accuracy; the last weights where there is no `data.val`) and evaluation.json (the last one).
+    top-1 accuracy; the last weights where there is no `data.val`), evaluation.json (the last one) and report.html,
+    which shows all of it and grows meanwhile.
 
     Args:
         settings: of the run, or a TOML file of them; or a data set, for which they are chosen (`suggest`).
@@ -64,11 +62,8 @@ def train(
     file = None
     if not isinstance(settings, Settings):
         file = Path(settings)
-        if is_data(file):
-            suggestion = suggest(file)
-            settings, notes = suggestion.settings, suggestion.notes | dict(notes)
-        else:
-            settings = read_settings(file)
+        settings, suggestion = settings_of(file)
+        notes = suggestion.notes | dict(notes) if suggestion else notes
     folder = Path(run) if run else run_folder(settings, file)
     with joined() as ranks:
         folder = Path(ranks.from_first(str(folder)))  # each may have found another one free
@@ -90,24 +85,32 @@ def _train(
         return train_alternating(settings, folder, console, functools.partial(train, loggers=loggers))
     begun = Run(settings, folder, console, notes=notes)
     begun.loggers = loggers
-    return TRAINERS.get(settings.model.kind, train_detector)(begun)
+    return trainer(settings.model.kind)(begun)
 
 
-def dry_run(settings: Settings, run: Path, *, console: Console | None = None) -> None:
+def trainer(kind: str) -> Callable[[Run], Path]:
+    """What trains a model of this kind."""
+    module, _, name = KINDS[kind].trainer.rpartition(".")
+    function: Callable[[Run], Path] = getattr(import_module(f"rcnnkit.training.{module}"), name)
+    return function
+
+
+def dry_run(
+    settings: Settings, run: Path, *, console: Console | None = None, notes: Mapping[str, str] = NO_NOTES
+) -> None:
     """All that `train` does before the first iteration, and one batch, the largest; nothing is written.
 
+    Where proposals are not computed yet, those of a few pictures are, and forgotten again. Of four-step training each
+    network is tried once. Args are those of `train`.
+
     Raises:
-        As `train`; and
-        ValueError: the detector learns from proposals that are made before, or in several steps.
+        As `train`.
     """
     kind = settings.model.kind
-    if kind not in ("faster_rcnn", "classifier") or settings.alternating.enabled:
-        what = "alternating.enabled = true" if settings.alternating.enabled else f'model.kind = "{kind}"'
-        raise ValueError(
-            f"a dry run is of one training, and {what} needs what steps before it make; it says the same of each step"
-            " when that begins"
-        )
-    TRAINERS.get(kind, train_detector)(Run(settings, run, console, dry=True))
+    if settings.alternating.enabled:
+        dry_run_alternating(settings, run, console, trainer(kind))
+    else:
+        trainer(kind)(Run(settings, run, console, notes=notes, dry=True))
 
 
 def run_folder(settings: Settings, file: Path | None = None) -> Path:
@@ -116,7 +119,7 @@ def run_folder(settings: Settings, file: Path | None = None) -> Path:
         return checkpoint_of(settings.train.resume).parent
     if may_restart():
         raise ValueError(
-            "torchrun --max-restarts goes on with a run in its folder, so the folder needs a name: give --out"
+            "torchrun --max-restarts continues a run in its folder, so the folder needs a name: give --out"
         )
     if file is None:
         return free_folder(Path("runs") / settings.model.kind)

@@ -59,10 +59,10 @@ class Windows:
 def fingerprint(windows: Sequence[Windows]) -> str:
     """A short hash of which windows of which pictures, and of the objects in these."""
     digest = hashlib.sha256()
-    for each in windows:
-        digest.update(f"{each.record.id} {len(each.targets)} {len(each)} ".encode())
-        objects = each.record.targets
-        for part in (each.boxes, objects.boxes, objects.labels, objects.crowd):
+    for of_picture in windows:
+        digest.update(f"{of_picture.record.id} {len(of_picture.targets)} {len(of_picture)} ".encode())
+        objects = of_picture.record.targets
+        for part in (of_picture.boxes, objects.boxes, objects.labels, objects.crowd):
             digest.update(part.numpy().tobytes())
     return digest.hexdigest()[:16]
 

@@ -16,16 +16,16 @@ USUAL = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_normalisation(name: str) -> None:
     if name in OURS_ALONE:
-        with pytest.raises(ValueError, match=f"torchvision has no ImageNet weights of {name}; start from weights"):
+        with pytest.raises(ValueError, match=f"torchvision has no ImageNet weights for {name}; start from weights"):
             imagenet_normalisation(name)
-        with pytest.raises(ValueError, match=f"torchvision has no ImageNet weights of {name}"):
+        with pytest.raises(ValueError, match=f"torchvision has no ImageNet weights for {name}"):
             imagenet_weights(name)
     else:
         assert imagenet_normalisation(name) == (USUAL if name != "googlenet" else ((0.5,) * 3, (0.5,) * 3))
 
 
 def test_the_network_itself_refuses_too() -> None:
-    with pytest.raises(ValueError, match="no ImageNet weights of googlenet_lrn"):
+    with pytest.raises(ValueError, match="no ImageNet weights for googlenet_lrn"):
         GoogLeNet("googlenet_lrn", "none", pretrained=True)
 
 
@@ -63,6 +63,6 @@ def test_settings_say_that_there_are_none(name: str) -> None:
     with pytest.raises(SettingsError) as error:
         check_settings({"model": {"backbone": name, "pretrained": True}, "data": {"root": "x"}}, "my.toml")
     assert str(error.value).startswith(
-        f"my.toml: model.pretrained = true: torchvision has no ImageNet weights of {name}"
+        f"my.toml: model.pretrained = true: torchvision has no ImageNet weights for {name}"
     )
     assert "train.init" in str(error.value)

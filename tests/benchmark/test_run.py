@@ -84,7 +84,7 @@ def test_the_whole_benchmark(options: Options, pictures: Path, tmp_path: Path) -
     assert len(drawn) == 4 * 4
     assert Image.open(drawn[0]).size == (96, 96)
     assert (out / "report.html").read_text().count("data:image/jpeg") == 16
-    with pytest.raises(FileExistsError, match="is not empty; choose another --out, nothing is overwritten"):
+    with pytest.raises(FileExistsError, match="is not an empty folder; choose another, nothing is overwritten"):
         run_benchmark(options, out, CONSOLE)
 
 

@@ -53,10 +53,20 @@ def test_the_worst_comes_first_and_json_holds_everything(digits: Path, tmp_path:
 def test_a_split_that_cannot_be_read_is_a_finding(digits: Path) -> None:
     checked = check_data(digits, {"train": "train", "val": "nothing"}, SETTINGS)
     (error,) = [each for each in checked.findings if each.kind.severity == "error"]
-    assert (error.split, error.where) == ("val", "split 'nothing'")
+    assert (error.kind.name, error.split, error.where) == ("unusable-split", "val", "split 'nothing'")
     assert "nothing.txt" in error.message
     with pytest.raises(FileNotFoundError, match=r"nothing\.txt"):
         check_data(digits, {"train": "nothing"}, SETTINGS)
+
+
+def test_leaving_out_is_not_advised_where_nothing_would_be_left(digits: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(digits, tmp_path / "data")
+    for name in (root / "ImageSets" / "Main" / "val.txt").read_text().split():
+        (root / "Annotations" / f"{name}.xml").write_text("<annotation>")
+    found = check_data(root, {"train": "train", "val": "val"}, SETTINGS, format="voc").findings
+    errors = [each for each in found if each.kind.severity == "error"]
+    assert [(each.kind.name, each.split) for each in errors] == [("unusable-split", "val")] * 4
+    assert "does not help" in errors[0].kind.fix
 
 
 def test_a_class_that_training_does_not_know_is_an_error(digits: Path, tmp_path: Path) -> None:
@@ -85,3 +95,14 @@ def test_every_kind_is_explained() -> None:
         assert f"`{kind.name}`" in text, kind.name
         assert kind.title[0].isupper()
         assert kind.fix.endswith(".")
+
+
+def test_pictures_that_no_split_has_are_a_note(digits: Path, tmp_path: Path) -> None:
+    both, one = ({name: name for name in names} for names in (("train", "val"), ("train",)))
+    assert [each for each in check_data(digits, both, SETTINGS).findings if each.kind.name == "in-no-split"] == []
+    (note,) = (each for each in check_data(digits, one, SETTINGS).findings if each.kind.name == "in-no-split")
+    assert note.message == f"in none of train: 4 pictures below {digits}; this is the first"
+    assert Path(note.file).name == "000009.jpg"
+    root = shutil.copytree(digits, tmp_path / "data")
+    (root / "JPEGImages" / "000009.jpg").write_bytes(b"none")  # which is said already
+    assert "in-no-split" not in {each.kind.name for each in check_data(root, both, SETTINGS).findings}

@@ -1,9 +1,11 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from rcnnkit.checking.check import Checked, check_data
 from rcnnkit.checking.fixing import write_fixed
@@ -85,7 +87,7 @@ def test_a_copy_without_changes(digits: Path, tmp_path: Path) -> None:
     checked = check_data(digits, {"train": "train"}, DetectorSettings())
     assert write_fixed(checked, tmp_path / "fixed").lines == {}
     assert (tmp_path / "fixed" / "changes.txt").read_text() == "nothing was changed\n"
-    with pytest.raises(FileExistsError, match="holds something already"):
+    with pytest.raises(FileExistsError, match="is not an empty folder; choose another, nothing is overwritten"):
         write_fixed(checked, tmp_path / "fixed")
 
 
@@ -117,3 +119,79 @@ def test_pictures_of_one_name_are_all_kept(digits: Path, tmp_path: Path) -> None
     copies = sorted((tmp_path / "fixed" / "train").iterdir())
     assert len(copies) == 4
     assert sorted(path.read_bytes() for path in copies) == sorted(record.path.read_bytes() for record in records)
+
+
+WRONG = {  # boxes in a picture of 96 by 96 pixels -> what they are in a fixed copy
+    (10.0, 20.0, 105.0, 40.0): (10, 20, 96, 40),
+    (50.0, 60.0, 30.0, 30.0): (30, 30, 50, 60),
+    (10.0, 20.0, 10.0, 40.0): None,
+    (90.0, 20.0, 200.0, 40.0): None,
+}
+GOOD = (1.0, 2.0, 30.0, 40.0)  # of another picture, whose size is wrong
+PICTURES = {"a": list(WRONG), "b": [GOOD]}
+SIZES = {"a": (96, 96), "b": (97, 95)}
+
+
+def as_coco(root: Path) -> None:
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for key, (name, boxes) in enumerate(PICTURES.items()):
+        width, height = SIZES[name]
+        images.append({"id": key, "file_name": f"{name}.png", "width": width, "height": height})
+        for x1, y1, x2, y2 in boxes:
+            box = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": abs(x2 - x1) * abs(y2 - y1)}
+            annotations.append({"id": len(annotations), "image_id": key, "category_id": 1} | box)
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]}
+    (root / "train.json").write_text(json.dumps(content))
+
+
+def as_voc(root: Path) -> None:
+    for name, boxes in PICTURES.items():
+        things = "".join(
+            f"<object><name>cat</name><bndbox><xmin>{x1 + (x1 < x2):g}</xmin><ymin>{y1 + (y1 < y2):g}</ymin>"
+            f"<xmax>{x2 + (x1 > x2):g}</xmax><ymax>{y2 + (y1 > y2):g}</ymax></bndbox></object>"
+            for x1, y1, x2, y2 in boxes
+        )
+        size = "<size><width>{}</width><height>{}</height></size>".format(*SIZES[name])
+        (root / f"{name}.xml").write_text(f"<annotation><filename>{name}.png</filename>{size}{things}</annotation>")
+
+
+def as_yolo(root: Path) -> None:
+    for name, boxes in PICTURES.items():
+        shares = [((x1 + x2) / 192, (y1 + y2) / 192, (x2 - x1) / 96, (y2 - y1) / 96) for x1, y1, x2, y2 in boxes]
+        (root / f"{name}.txt").write_text("".join("0 {} {} {} {}\n".format(*each) for each in shares))
+    (root / "classes.txt").write_text("cat\n")
+
+
+def as_table(root: Path) -> None:
+    rows = "".join(
+        f"{name}.png,{x1},{y1},{x2},{y2},cat\n" for name, boxes in PICTURES.items() for x1, y1, x2, y2 in boxes
+    )
+    (root / "train.csv").write_text(f"image,x1,y1,x2,y2,class\n{rows}")
+
+
+@pytest.mark.parametrize(("write", "sizes"), [(as_coco, 1), (as_voc, 1), (as_yolo, 0), (as_table, 0)])
+def test_what_has_one_clear_answer_is_corrected(tmp_path: Path, write: Any, sizes: int) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    for number, name in enumerate(PICTURES):
+        Image.effect_noise((96, 96), 50 + number).save(root / f"{name}.png")
+    write(root)
+    plain = check(root)
+    checked = check_data(root, find_layout(root).splits, DetectorSettings(), fix=True)
+    texts = [str(each) for each in checked.findings if each.kind.severity == "error"]
+    assert texts == [str(each) for each in plain.findings if each.kind.severity == "error"]
+    assert len(texts) == 4 + sizes
+    changes = write_fixed(checked, tmp_path / "fixed").lines["stops-training"]
+    assert [line.partition(":")[0] for line in changes].count("left out") == 2
+    assert sum(line.startswith("corrected: ") and "; now " in line for line in changes) == 2 + sizes
+    assert sum(line.endswith("; now 96 wide and 96 high") for line in changes) == sizes
+    assert any(line.endswith("; now x1 10, y1 20, x2 96, y2 40") for line in changes)
+    records = {record.path.stem: record for record in read_data(tmp_path / "fixed", "train").records}
+    assert [record.size for record in records.values()] == [(96, 96), (96, 96)]
+    boxes = {name: sorted(map(tuple, record.targets.boxes.tolist())) for name, record in records.items()}
+    assert boxes["a"] == [pytest.approx(box) for box in WRONG.values() if box]
+    assert boxes["b"] == [pytest.approx(GOOD)]
+    for record in records.values():
+        areas = (record.targets.boxes[:, 2:] - record.targets.boxes[:, :2]).prod(dim=1)
+        assert record.targets.areas.tolist() == pytest.approx(areas.tolist())

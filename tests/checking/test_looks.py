@@ -101,14 +101,14 @@ def test_orientation_is_doubtful_where_the_size_does_not_tell(tmp_path: Path) ->
     assert found_in(path, (160, 96)) == []  # as it is shown
     (found,) = found_in(path, (96, 160))
     assert found.message == (
-        "EXIF turns it by 90°, and the annotation says 160 wide and 96 high as it is stored; boxes are taken for those"
-        " of the unturned picture"
+        "EXIF rotates it by 90°, and the annotation has the size before that, 160 wide and 96 high; the boxes are taken"
+        " to be those of the unrotated picture"
     )
     Image.fromarray(NOISE[:, :96]).save(path)
     turn(path)
     (found,) = found_in(path, (96, 96))
     assert found.kind.name == "turned-picture"
-    assert found.message.startswith("EXIF turns it by 90°, and the annotated size does not tell")
+    assert found.message.startswith("EXIF rotates it by 90°, and the annotated size does not show")
 
 
 def test_twins_say_where_they_are_and_whether_their_objects_are_the_same(tmp_path: Path) -> None:
@@ -119,11 +119,11 @@ def test_twins_say_where_they_are_and_whether_their_objects_are_the_same(tmp_pat
     twins = [Twin(0, 1, same=True), Twin(0, 2, same=False)]
     found = list(check_twins(twins, records, seen, ["train", "train", "val"]))
     assert [(each.kind.name, each.split, each.file, each.message) for each in found] == [
-        ("same-picture", "train", "p1.jpg", "it is p0.jpg; their objects are the same"),
+        ("same-picture", "train", "p1.jpg", "it has the same bytes as p0.jpg; their objects are the same"),
         (
             "similar-in-two-splits",
             "val",
             "p2.jpg",
-            "it is nearly p0.jpg of train (160 × 96, and that one 160 × 96); their objects differ",
+            "it looks like p0.jpg of train (both 160 × 96); their objects differ",
         ),
     ]

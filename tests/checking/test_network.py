@@ -50,7 +50,9 @@ def test_objects_that_no_anchor_reaches_and_what_would() -> None:
         "p0.jpg",
         (0, 10, 190, 12),
     )
-    assert found.message.startswith("no anchor reaches 40% of 10 objects with an IoU of 0.5 at the network's input;")
+    assert found.message.startswith(
+        "40% of 10 objects are reached by no anchor with an IoU of 0.5 at the network's input;"
+    )
     assert "this one is 1266 × 13 pixels there" in found.message
     assert list(check_sizes(Objects.of(data_set([square])), SETTINGS, "train", True)) == []
     assert list(check_sizes(Objects.of(data_set([long])), SETTINGS, "val", False)) == []
@@ -60,7 +62,7 @@ def test_objects_that_no_anchor_reaches_and_what_would() -> None:
 def test_another_input_size_is_named_where_it_suits_the_anchors() -> None:
     small = [((50, 50, 51.5, 51.5), 0)]  # 10 pixels at the input
     (found,) = check_sizes(Objects.of(data_set([small] * 3, size=(120, 120))), SETTINGS, "train", True)
-    assert "no anchor reaches 100% of 3 objects" in found.message
+    assert "100% of 3 objects are reached by no anchor" in found.message
     assert "or with these anchors input.short_side = 2400 and input.long_side = 3999 reach" in found.message
 
 
@@ -95,7 +97,7 @@ def test_objects_that_suppression_takes_for_one() -> None:
     assert (found.kind.name, found.kind.severity, found.where) == ("crowded-objects", "note", "object 1 (cat)")
     assert found.message == (
         "objects that overlap another of their class by an IoU above head.nms_iou = 0.5, so that one of the two is not"
-        " found: 1 of 2; this one the most, by 0.80"
+        " found: 1 of 2; this one overlaps the most, by 0.80"
     )
     (found,) = check_numbers(Objects.of(data_set([[one, other]] * 10)), SETTINGS, "train", True)
     assert found.kind.severity == "warning"

@@ -55,7 +55,7 @@ def test_the_page_is_whole_and_names_are_harmless(strange: Checked) -> None:
     words = " ".join(elements.text)
     assert '<script>alert("1")</script> \'"&amp; 🐈 \\u202e\\n' in words
     assert 'a"><script>alert(2)<b>🐈.jpg' in words
-    assert 'Training stops at these: a"><script>alert(2)<b>🐈.jpg, annotation 1001 (image 1)' in words  # it is drawn
+    assert 'Faults that stop training: a"><script>alert(2)<b>🐈.jpg, annotation 1001 (image 1)' in words  # it is drawn
     for title in (
         "A file is in two splits",
         "Delete it in the training split",

@@ -34,7 +34,7 @@ def test_errors_and_in_strict_mode_warnings_exit_with_1(
     (voc / "Annotations" / f"{first}.xml").write_text("<annotation>")
     assert rcnnkit("check", voc, "--json", tmp_path / "c.json", "--out", tmp_path / "page") == 1
     said = capsys.readouterr().out
-    assert "error: Training stops at these (2, stops-training)" in said
+    assert "error: Faults that stop training (2, stops-training)" in said
     assert "this is not XML" in said
     assert f"wrote {tmp_path / 'page' / 'report.html'}" in said
     assert json.loads((tmp_path / "c.json").read_text())["counts"]["error"] == 2
@@ -61,7 +61,7 @@ def test_a_fixed_copy_is_written_once(
     assert f"wrote {tmp_path / 'fixed' / 'changes.txt'}" in capsys.readouterr().out
     assert find_layout(tmp_path / "fixed").format == "coco"
     assert rcnnkit("check", voc, "--fix", tmp_path / "fixed") == 1
-    assert "holds something already" in capsys.readouterr().err
+    assert "is not an empty folder; choose another, nothing is overwritten" in capsys.readouterr().err
 
 
 def test_what_is_not_there_is_reported(rcnnkit: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

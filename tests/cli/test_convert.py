@@ -18,7 +18,7 @@ def test_convert(rcnnkit: Command, digits: Path, capsys: pytest.CaptureFixture[s
         f"train: 8 pictures, {objects['train']} objects",
         f"val: 4 pictures, {objects['val']} objects",
         "note: the classes have new ids, 0, 1, 2, …, in the same order",
-        "wrote out as YOLO, of 5 classes",
+        "wrote out as YOLO, with 5 classes",
     ]
     assert f"INFO data/train: read as Pascal VOC: 8 pictures, {objects['train']} objects, 5 classes\n" in captured.err
     assert rcnnkit("convert", "out/data.yaml", "--to", "voc", "--out", "again", "--link", "hard") == 0
@@ -30,7 +30,7 @@ def test_convert(rcnnkit: Command, digits: Path, capsys: pytest.CaptureFixture[s
     [
         (("--to", "cvat", "--out", "new"), "--to cvat is not one of coco, voc, yolo"),
         (("--to", "voc", "--out", "new", "--link", "soft"), "--link soft is not one of hard, symbolic"),
-        (("--to", "voc", "--out", "full"), "full is not an empty folder; choose another --out, nothing is overwritten"),
+        (("--to", "voc", "--out", "full"), "full is not an empty folder; choose another, nothing is overwritten"),
         (
             ("--to", "voc", "--out", "new", "--data-format", "pascal"),
             "'pascal' is not a format; the formats are auto, voc,",

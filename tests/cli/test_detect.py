@@ -189,3 +189,19 @@ def test_names_of_files_may_be_any_bytes(rcnnkit: Command, untrained: Path, monk
     assert len(list(Path("o").iterdir())) == 5
     found = {os.fsencode(each["image_id"]) for each in json.loads(Path("o/detections.json").read_text())}
     assert found == set(names)
+
+
+def test_results_have_the_ids_of_the_file_that_lists_the_pictures(
+    rcnnkit: Command, untrained: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = digits / "annotations" / "instances_val.json"
+    images = json.loads(file.read_text())["images"]
+    pictures = [next(digits.rglob(Path(each["file_name"]).name)) for each in images[:2]]
+    assert rcnnkit("detect", untrained, *pictures, "--out", tmp_path / "out", "--ids", file) == 0
+    results = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert {each["image_id"] for each in results} == {each["id"] for each in images[:2]}
+    other = tmp_path / "other.jpg"
+    other.write_bytes(pictures[0].read_bytes())
+    assert rcnnkit("detect", untrained, other, "--out", tmp_path / "new", "--ids", file) == 1
+    assert "no id is known of 1 picture" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

@@ -1,8 +1,12 @@
+import contextlib
 import errno
+import io
 import json
 from pathlib import Path
 
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from rcnnkit import weights
 from rcnnkit.detectors.kinds import build
@@ -68,3 +72,38 @@ def test_the_file_of_numbers_is_looked_at_before_the_weights(
     missing = tmp_path / "missing.safetensors"
     assert rcnnkit("evaluate", missing, ".", "--json", tmp_path / "none" / "e.json") == 1
     assert "none is not a folder" in capsys.readouterr().err
+
+
+def test_a_report_the_worst_pictures_and_results_with_the_data_sets_ids(
+    rcnnkit: Command, untrained: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, worst, results = tmp_path / "out", tmp_path / "worst", tmp_path / "results.json"
+    truth = digits / "annotations" / "instances_val.json"
+    command = ("evaluate", untrained, truth, "--images", digits)
+    assert rcnnkit(*command, "--report", out, "--worst", worst, "--results", results) == 0
+    printed = capsys.readouterr().out
+    for path in (out / "report.html", out / "report.json", worst / "pictures.csv", results):
+        assert path.is_file()
+        assert f"wrote {path}" in printed.replace("\n", "")
+    with contextlib.redirect_stdout(io.StringIO()):
+        official = COCO(str(truth))
+        run = COCOeval(official, official.loadRes(str(results)), "bbox")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    numbers = json.loads((out / "report.json").read_text())["coco"]
+    # Results are rounded, which may move a box across a threshold.
+    assert [-1 if value is None else value for value in numbers.values()] == pytest.approx(run.stats.tolist(), abs=0.02)
+    assert rcnnkit("compare", out / "report.json", out / "report.json", "--json", tmp_path / "c.json") == 0
+    assert "these pictures do not tell which is better" in capsys.readouterr().out
+    assert json.loads((tmp_path / "c.json").read_text())["numbers"][0]["difference"] == 0
+
+
+def test_folders_that_hold_something_are_found_before_the_weights(
+    rcnnkit: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").touch()
+    for flag in ("--report", "--worst"):
+        assert rcnnkit("evaluate", tmp_path / "missing.safetensors", ".", flag, tmp_path / "full") == 1
+        assert "full is not an empty folder" in capsys.readouterr().err

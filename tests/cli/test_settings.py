@@ -4,20 +4,21 @@ from rcnnkit.config import Settings
 from tests.cli.commands import Command
 
 FEATURES = """\
-[features]
+[feature_store]
 Where R-CNN keeps the features of its windows while the SVMs and the box
 regression are trained.
 
-features.folder, not given
+feature_store.folder, not given
     path
-    The folder they are kept in. Not given: features/ in the run's folder.
+    The folder that the features are kept in. Not given: features/ in the run's
+    folder.
 
-features.disk_gb = 200
+feature_store.disk_gb = 200
     number ≥ 0
-    How much disk they may take, GB (10⁹ bytes). Features that do not fit are
+    How much disk space they may take, GB (10⁹ bytes). Features that do not fit are
     computed again when they are needed. VOC2007 with fc7 takes 85.
 
-features.memory_gb = 4
+feature_store.memory_gb = 4
     number ≥ 0
     How much memory decoded pictures may take, GB, at 12 bytes a pixel. Other
     pictures are decoded each time.
@@ -26,7 +27,7 @@ features.memory_gb = 4
 
 
 def test_a_section(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:
-    assert rcnnkit("settings", "features") == 0
+    assert rcnnkit("settings", "feature_store") == 0
     assert capsys.readouterr().out == FEATURES
 
 
@@ -52,5 +53,5 @@ def test_no_such_section(rcnnkit: Command, capsys: pytest.CaptureFixture[str], s
     assert rcnnkit("settings", section) == 1
     assert capsys.readouterr().err == (
         f"error: there is no section {section}; {hint} model, proposals, rpn, head, rcnn, classifier, input, data,"
-        " features, augment, train, alternating\n"
+        " feature_store, augment, train, alternating\n"
     )

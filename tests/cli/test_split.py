@@ -21,7 +21,7 @@ def test_split(rcnnkit: Command, digits: Path, capsys: pytest.CaptureFixture[str
     after = {r.path.resolve(): r.targets.boxes.tolist() for part in splits.values() for r in part.records}
     assert before == after
     assert rcnnkit(*arguments, "--out", "new") == 1
-    assert "new is not an empty folder; choose another --out, nothing is overwritten" in capsys.readouterr().err
+    assert "new is not an empty folder; choose another, nothing is overwritten" in capsys.readouterr().err
     assert rcnnkit(*arguments, "--out", "again") == 0
     for name in ("train", "val"):
         file = f"annotations/instances_{name}.json"

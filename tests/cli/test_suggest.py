@@ -48,8 +48,9 @@ def test_train_a_folder_and_evaluate_on_what_was_held_out(rcnnkit: Command, caps
     assert not Path("runs").exists()
 
     assert rcnnkit("train", "cells", *SMALL) == 0
-    out = capsys.readouterr().out
-    assert "cells/train: 6 pictures, 5 classes; evaluated on cells/train, held out, 2 pictures; " in out
+    out, err = capsys.readouterr()
+    assert err.count("INFO cells/train: read as Pascal VOC: 8 pictures") == 1
+    assert "cells/train: 6 pictures, 5 classes; evaluated on cells/train (held out), 2 pictures; " in out
     assert "wrote runs/cells/best.safetensors" in out
     kept = Path("runs/cells/settings.toml").read_text()
     assert 'norm = "batch"  # from scratch, norms learn their statistics\n' in kept
@@ -64,7 +65,7 @@ def test_train_a_folder_and_evaluate_on_what_was_held_out(rcnnkit: Command, caps
     assert "--split val is for data sets, and runs/cells is a run's folder; leave it out" in capsys.readouterr().err
     resume = ("train", "runs/cells/settings.toml", "train.resume=runs/cells", "train.iterations=3")
     assert rcnnkit(*resume) == 0
-    assert "evaluated on cells/train, held out, 2 pictures; " in capsys.readouterr().out
+    assert "evaluated on cells/train (held out), 2 pictures; " in capsys.readouterr().out
 
 
 def test_options_of_data_sets_are_not_for_files(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,8 +77,8 @@ def test_options_of_data_sets_are_not_for_files(rcnnkit: Command, capsys: pytest
     Path("run").mkdir()
     Path("run/settings.toml").touch()
     assert rcnnkit("train", "run") == 1
-    said = "run is the folder of a run; to go on with it: rcnnkit train run/settings.toml train.resume=run"
+    said = "run is the folder of a run; to continue it: rcnnkit train run/settings.toml train.resume=run"
     assert said in capsys.readouterr().err
     Path("empty").mkdir()
     assert rcnnkit("train", "empty") == 1
-    assert "empty has no format that is known" in capsys.readouterr().err
+    assert "empty holds no annotations in a format that is known" in capsys.readouterr().err

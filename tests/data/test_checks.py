@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import os
 from pathlib import Path
 
@@ -9,7 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rcnnkit.data.checks import check_picture, check_size, picture_sizes, pictures_in
+from rcnnkit.data.checks import (
+    Box,
+    Findings,
+    check_box,
+    check_picture,
+    check_size,
+    fixed_box,
+    fixing,
+    picture_sizes,
+    pictures_in,
+)
 
 
 def encoded(format: str, **options: object) -> bytes:
@@ -74,8 +85,10 @@ def test_jpegs_with_parts_missing_in_the_middle_are_found(tmp_path: Path, option
 
 def test_only_regular_files_are_pictures(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
-    assert "a.jpg is not a regular file; copy" in said(check_picture(tmp_path / "a.jpg"))
-    assert "/dev/zero is not a regular file" in said(check_picture(Path("/dev/zero")))
+    for irregular in (tmp_path / "a.jpg", Path("/dev/zero")):
+        assert said(check_picture(irregular)) == "the picture is not a regular file; copy what it gives into one"
+    (tmp_path / "b.jpg").mkdir()
+    assert said(check_picture(tmp_path / "b.jpg")) == "the picture is a folder; put a picture file in its place"
 
 
 def test_pictures_of_a_folder_and_its_sub_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -134,3 +147,53 @@ def test_a_turned_picture_may_be_annotated_as_stored_or_as_shown(tmp_path: Path,
     swapped = check_size(path, (60, 50), shown)
     assert swapped is None if turn in (6, 8) else "50 wide and 60 high" in said(swapped)
     assert "61 wide and 50 high" in said(check_size(path, (50, 61), shown))
+
+
+@pytest.mark.parametrize(
+    ("box", "fixed"),
+    [
+        ((10, 5, 45, 20), (10, 5, 40, 20)),  # beyond the right edge
+        ((-4, -2, 10, 33), (0, 0, 10, 30)),
+        ((30, 20, 10, 5), (10, 5, 30, 20)),  # corners in the wrong order
+        ((45, 20, 10, 5), (10, 5, 40, 20)),  # both
+        ((30, 5, 55, 20), None),  # more of it lies outside
+        ((50, 5, 60, 20), None),
+        ((10, 5, 10, 20), None),  # no width
+        ((10, 5, math.nan, 20), None),
+        ((10, 5, math.inf, 20), None),
+    ],
+)
+def test_boxes_that_have_one_clear_answer(box: Box, fixed: Box | None) -> None:
+    assert fixed_box(box, (30, 40)) == fixed
+    with pytest.raises(ValueError, match=r"."):
+        check_box(box, (30, 40), "the box")
+    with fixing():
+        findings = Findings()
+    if fixed is None:
+        with pytest.raises(ValueError, match="the box"):
+            findings.box(box, (30, 40), "the box", Path("a.json"), "object 1")
+        assert (findings, findings.fixed) == ([], {})
+    else:
+        assert findings.box(box, (30, 40), "the box", Path("a.json"), "object 1") == fixed
+        assert list(findings.fixed) == findings
+        assert findings.fixed[findings[0]] == "x1 {:g}, y1 {:g}, x2 {:g}, y2 {:g}".format(*fixed)
+    with pytest.raises(ValueError, match="the box"):
+        Findings().box(box, (30, 40), "the box", Path("a.json"), "object 1")
+
+
+@pytest.mark.parametrize(
+    ("annotated", "boxes", "clear"),
+    [
+        ((40, 31), [(0, 0, 40, 30)], True),
+        ((40, 31), [(0, 0, 40, 31)], False),  # a box of the other size
+        ((60, 80), [(0, 0, 4, 3)], False),  # the picture may have been halved after it was annotated
+        ((0, 80), [], True),
+    ],
+)
+def test_sizes_that_have_one_clear_answer(annotated: tuple[int, int], boxes: list[Box], clear: bool) -> None:
+    with fixing():
+        findings = Findings()
+    assert findings.size("another size", annotated, (30, 40), boxes, Path("a.json"), "picture a") is clear
+    assert list(findings.fixed.values()) == ["40 wide and 30 high"] * clear
+    assert [str(each) for each in findings] == ["a.json: picture a: another size"]
+    assert Findings().size("another size", annotated, (30, 40), boxes, Path("a.json"), "picture a") is False

@@ -556,3 +556,24 @@ def test_a_polygon_stands_in_for_a_box_that_is_missing(tmp_path: Path, box: list
         "`bbox` is missing, and `segmentation` is [[1, 2, 3, 4]], where a polygon needs three corners or more:"
         " [[x, y, x, y, x, y, …], …]; correct it or delete the annotation"
     )
+
+
+@pytest.mark.parametrize(
+    ("box", "hint"),
+    [
+        ([30, 20, 38, 28], True),
+        ([30, 20, 38, 20], False),  # which would have no height as corners
+        ([20, 10, 21, 12], False),  # beyond by a pixel, which a slip explains
+        ([20, 10, 41, 12], False),  # beyond, and beyond as corners
+        ([1, 2, 30, 20], False),  # lies in the picture either way
+    ],
+)
+def test_one_box_that_looks_like_corners(tmp_path: Path, box: list[float], hint: bool) -> None:
+    plain = [{"image_id": 7, "category_id": 9, "bbox": [x, 20, 5, 5]} for x in range(10, 20)]
+    data, problems = read_coco(small(tmp_path, annotations=[*plain, {"image_id": 7, "category_id": 9, "bbox": box}]))
+    hints = [
+        f"bbox {box} (x, y, width, height) reaches beyond the picture, which is 40 wide and 30 high, but would lie in"
+        " it as x1, y1, x2, y2; if it is that, write x2 - x1 and y2 - y1, or else correct the box"
+    ]
+    assert [each.message for each in problems if "x1, y1" in each.message] == hints * hint
+    assert len(data.records[0].targets) == (10 if problems else 11)

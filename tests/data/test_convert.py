@@ -185,7 +185,7 @@ def test_nothing_is_overwritten_and_nothing_half_remains(
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="is not an empty folder; choose another --out, nothing is overwritten"):
+    with pytest.raises(FileExistsError, match="is not an empty folder; choose another, nothing is overwritten"):
         convert(splits, "voc", out)
     (out / "mine.txt").unlink()
     splits["val"].records[0].path.unlink()

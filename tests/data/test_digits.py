@@ -147,3 +147,22 @@ def test_classes_and_refusals(tmp_path: Path) -> None:
     assert not (tmp_path / "bad").exists()
     with pytest.raises(ValueError, match="'test'"):
         scan_indices("test")
+
+
+def test_digits_can_be_turned_further(tmp_path: Path) -> None:
+    scans = scan_indices("val", [7])
+    upright, turned = (
+        [draw_scene(np.random.default_rng((5, i)), scans, (160, 160), turn).boxes for i in range(20)]
+        for turn in (0, 90)
+    )
+    wider = [
+        np.mean([(box[2] - box[0]) > (box[3] - box[1]) for boxes in some for box in boxes])
+        for some in (upright, turned)
+    ]
+    assert wider[0] < 0.2
+    assert wider[1] > 0.4  # a 7 on its side
+    write_digits(tmp_path / "a", train=1, val=1, turn=20)
+    write_digits(tmp_path / "b", train=1, val=1)
+    assert (tmp_path / "a/JPEGImages/000001.jpg").read_bytes() == (tmp_path / "b/JPEGImages/000001.jpg").read_bytes()
+    with pytest.raises(ValueError, match="turn = -1 degrees; give 0 to 180"):
+        write_digits(tmp_path / "c", train=1, val=1, turn=-1)

@@ -28,7 +28,7 @@ def test_a_share_is_held_out(share: float, number: int) -> None:
     assert len(validation) == number
     assert sorted(map(str, ids(training) + ids(validation))) == sorted(map(str, ids(whole)))
     assert ids(training) == sorted(ids(training), key=lambda name: int(str(name)[1:]))  # in the old order
-    assert validation.name == "things, held out"
+    assert validation.name == "things (held out)"
     assert validation.class_names == whole.class_names
 
 
@@ -50,7 +50,5 @@ def test_the_only_picture_of_a_class_is_learnt_from() -> None:
 
 
 def test_one_picture_cannot_be_two() -> None:
-    with pytest.raises(
-        ValueError, match=r"things has 1 pictures, of which none can be held out; set data\.val_share = 0"
-    ):
+    with pytest.raises(ValueError, match=r"things has 1 picture, so none can be held out; set data\.val_share = 0"):
         hold_out(data([[0]]), 0.2, 0)

@@ -61,9 +61,9 @@ def test_shapes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     }
     for said in (
         "a turned rectangle (1 time); the first: ",
-        "task 1, object 1: its rotation is 90 degrees; the upright box around it counts",
+        "task 1, object 1: its rotation is 90 degrees; the upright box around it is used",
         "task 1, object 4: a brush has no box",
-        "task 4, object 0: it has the labels owl, bird, of which the first counts",
+        "task 4, object 0: it has the labels owl, bird, of which the first is used",
         "a picture that is annotated several times (1 time)",
     ):
         assert said in caplog.text
@@ -127,6 +127,22 @@ def test_other_files(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[{"annotations": [], "data": {')
     with pytest.raises(ValueError, match=r"a\.json is not JSON"):
         read_data(tmp_path, "a.json")
-    (tmp_path / "a.json").write_text("[]")
+    (tmp_path / "a.json").write_text('{"a": 1}')
     with pytest.raises(ValueError, match="holds no list of tasks; export it from Label Studio as JSON"):
         read_data(tmp_path, "a.json", format="label_studio")
+
+
+def test_what_nobody_has_annotated_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pictures(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    skipped = task(2, "b.png", rectangle(0, 0, 10, 10), was_cancelled=True)
+    write(tmp_path, task(1, "a.png"), skipped, task(3, "c.png") | {"annotations": []},
+          {"id": 4, "completions": [], "data": {"image": "d.png"}})  # fmt: skip
+    assert read(tmp_path) == {"a.png": []}  # which somebody says has none
+    assert (
+        "a task that was skipped, so its picture is left out (1 time); the first: "
+        f"{tmp_path / 'export.json'}: task 2: annotate it, also where nothing is in it"
+    ) in caplog.text
+    assert "a task that is not annotated, so its picture is left out (2 times); the first: " in caplog.text
+    write(tmp_path, skipped)
+    with pytest.raises(ValueError, match=r"export\.json: none of its 1 task is annotated; annotate some in Label Stud"):
+        read_data(tmp_path, "train")

@@ -17,6 +17,7 @@ LABEL_STUDIO = json.dumps([{"id": 1, "annotations": [], "data": {"image": "/data
 CVAT = (
     '<?xml version="1.0" encoding="utf-8"?>\n<!-- <annotation> -->\n<annotations><version>1.1</version></annotations>'
 )
+CREATEML = json.dumps([{"image": "a.jpg", "verified": False, "annotations": []}])
 TABLE = "image,x1,y1,x2,y2,class\n"
 YOLO = "train: x\nvalid: y\ntest:\nnames: [a]\n"
 TEXTS = {
@@ -31,6 +32,7 @@ TEXTS = {
     "VIA_PROJECT": VIA_PROJECT,
     "VIA_CSV": VIA_CSV,
     "LABELME": LABELME,
+    "CREATEML": CREATEML,
     "TABLE": TABLE,
 }
 
@@ -67,6 +69,10 @@ CASES = [
     ("via.csv:VIA_CSV", "via", "train -> via.csv"),
     ("a.json:LABELME b.json:LABELME", "labelme", "train -> train"),
     ("train/a.json:LABELME test/b.json:LABELME", "labelme", "train -> train, test -> test"),
+    ("a.json:CREATEML b.json:CREATEML", "createml", "train -> train"),
+    ("train.json:CREATEML validation.json:CREATEML", "createml", "train -> train, val -> validation"),
+    ("train/_annotations.createml.json:CREATEML valid/_annotations.createml.json:CREATEML", "createml",
+     "train -> train, val -> valid"),
     ("train.csv:TABLE val.csv:TABLE class-descriptions-boxable.csv:TABLE", "table",
      "train -> train.csv, val -> val.csv"),
     ("boxes.parquet", "table", "train -> boxes.parquet"),
@@ -107,7 +113,8 @@ def test_several_formats(tmp_path: Path, digits: Path) -> None:
     with pytest.raises(ValueError, match=re.escape("COCO (a .json file")) as error:
         find_layout(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path} has annotations in several formats: YOLO (a data.yaml) and COCO (a .json file with images,"
+        f"{tmp_path} has annotations in several formats: YOLO (a data.yaml, or label files"
+        " (.txt) with a classes.txt) and COCO (a .json file with images,"
         ' annotations and categories); choose one: data.format = "yolo" in settings, --data-format yolo'
         " on the command line"
     )
@@ -125,14 +132,19 @@ def test_several_data_sets(tmp_path: Path) -> None:
 
 
 def test_none(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"There is nothing$"):
+    with pytest.raises(FileNotFoundError) as error:
         find_layout(tmp_path)
-    make(tmp_path, {"a.jpg": "", "b.jpg": "", "c.txt": "", "README": "", "images/d.jpg": "", "r.json": "[]"})
+    assert str(error.value) == (
+        f"{tmp_path} holds no annotations in a format that is known (Pascal VOC, COCO, YOLO, CVAT, Label Studio, VIA,"
+        " LabelMe, Create ML or a table). It is empty. Give the folder that has the annotations, or convert them"
+    )
+    make(tmp_path, {"a.jpg": "", "b.jpg": "", "c.txt": "", "README": "", "images/d.jpg": "", "r.json": "[1]"})
     with pytest.raises(FileNotFoundError) as error:
         find_layout(tmp_path, "yolo")
     assert str(error.value) == (
-        f"{tmp_path} has no format that is known. Looked for YOLO: a data.yaml. There is 2 .jpg, 1 without an"
-        " ending, 1 .txt, 1 .json, images/"
+        f'{tmp_path} holds no annotations of the format "yolo" (a data.yaml, or label files (.txt) with a classes.txt).'
+        " It holds 2 .jpg, 1 without an ending, 1 .txt, 1 .json, images/. Give the folder that has the annotations, or"
+        " leave the format out, so that it is recognised"
     )
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         find_layout(tmp_path / "nowhere")
@@ -155,3 +167,21 @@ def test_a_large_file_is_recognised_by_its_beginning(tmp_path: Path) -> None:
     file.write_text(json.dumps({"info": {"images": 0}, "images": images, "annotations": [], "categories": []}))
     assert recognise(file) == "coco"
     assert find_layout(tmp_path).splits == {"train": "a.json"}
+
+
+@pytest.mark.parametrize("content", ["", "[]", " {}\n"])
+def test_empty_files_are_named(tmp_path: Path, content: str) -> None:
+    """A file that nothing is in is not passed over where it would be a split."""
+    make(tmp_path, {"annotations/train.json": COCO, "annotations/val.json": content, "notes.json": content})
+    said = f"{tmp_path}/annotations/val.json is empty ({len(content)} byte"
+    with pytest.raises(ValueError, match=re.escape(said) + r"s?\); export the annotations again, or delete the file$"):
+        find_layout(tmp_path)
+    (tmp_path / "annotations" / "val.json").unlink()
+    assert find_layout(tmp_path).splits == {"train": "annotations/train.json"}
+    (tmp_path / "annotations" / "train.json").write_text(content)
+    with pytest.raises(FileNotFoundError, match=r"json is empty .* delete the file\. .*Nothing else in .* known$"):
+        find_layout(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"notes\.json is empty \(\d bytes?\); export the annotations again, or delete"
+    ):
+        find_layout(tmp_path / "notes.json")

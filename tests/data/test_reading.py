@@ -60,7 +60,7 @@ def test_nothing_left_is_an_error_even_when_skipping(tmp_path: Path) -> None:
 def test_wrong_places(digits: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         read_data(tmp_path / "nowhere", "train")
-    with pytest.raises(FileNotFoundError, match=r"Pascal VOC: ImageSets/Main .*data.yaml.*There is nothing"):
+    with pytest.raises(FileNotFoundError, match=r"no annotations in a format that is known .*It is empty"):
         read_data(tmp_path, "train")
     with pytest.raises(FileNotFoundError, match=r"annotations/instances_train\.json, annotations/instances_val\.json"):
         read_data(digits, "annotations/instances_test.json")
@@ -168,7 +168,7 @@ def test_a_format_is_chosen(digits: Path) -> None:
     assert read_data(digits, "val").records[0].id == "000005"  # of VOC and COCO, VOC's lists are called so
     assert read_data(digits, "val", format="coco").records[0].id == 5
     assert read_data(digits, "val", format="voc").records[0].id == "000005"
-    with pytest.raises(FileNotFoundError, match=r"Looked for YOLO: a data\.yaml\. There is "):
+    with pytest.raises(FileNotFoundError, match=r'no annotations of the format "yolo" \(a data\.yaml, or .*It holds '):
         read_data(digits, "val", format="yolo")
     with pytest.raises(ValueError, match="'pascal' is not a format; the formats are auto, voc"):
         read_data(digits, "val", format="pascal")
@@ -199,6 +199,16 @@ def test_class_lists_that_disagree_are_reported_before_training(digits: Path, tm
     assert len(error.value.problems) == 2
     assert "leaves the box no width" in str(error.value)
     assert "of this class, which is not one of 0, 3, 4, 6, 7; add it to data.class_names" in str(error.value)
+    with pytest.raises(BadData) as again:  # the classes of the training split are known, although some of it is bad
+        read_splits(check_settings({"data": about | {"class_names": None}}, "test").data)
+    assert again.value.problems == error.value.problems
+    (tmp_path / "val.json").unlink()
+    with pytest.raises(BadData) as without:
+        read_splits(check_settings({"data": about | {"val": "val.json"}}, "test").data)
+    assert without.value.name.endswith(f" and {tmp_path.name}/val.json")
+    missing, bad = without.value.problems
+    assert (missing.where, bad) == ("split 'val.json'", error.value.problems[0])
+    assert f"there is no {tmp_path / 'val.json'}; the .json files there are train.json" in missing.message
 
 
 def test_problems_come_with_the_data_and_nothing_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

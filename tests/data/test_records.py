@@ -29,7 +29,8 @@ def test_classes_without_objects(use_difficult: bool, expected: list[str]) -> No
 
 def test_a_problem_is_one_line_whatever_it_names() -> None:
     problems = [Problem("a\x1b.xml", "object 1", "bad\nx is good")]
-    assert str(BadData("d", problems, skip_bad=False)).splitlines()[1:-1] == [r"  a\x1b.xml: object 1: bad\nx is good"]
+    listed = str(BadData("d", problems, nothing_left=False)).splitlines()[1:-1]
+    assert listed == [r"  a\x1b.xml: object 1: bad\nx is good"]
 
 
 def test_few() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.data.splitting import join_splits, split_dataset, stratify
+from rcnnkit.data.splitting import class_shares, join_splits, split_dataset, stratify
 from rcnnkit.structures import Targets
 
 
@@ -20,6 +20,13 @@ def dataset(labels: list[list[int]], names: list[str] | None = None) -> Dataset:
         targets = Targets(torch.tensor([[0.0, 0, 9, 9]]).repeat(len(some), 1), torch.tensor(some, dtype=torch.int64))
         records.append(Record(number, Path(name), (60, 80), targets))
     return Dataset("x", records, ["a", "b", "c"], [1, 2, 3])
+
+
+def test_shares_of_classes() -> None:
+    whole = dataset([[0, 0, 1], [0], [1, 1, 1]])
+    assert whole.summary == "3 pictures, 7 objects"
+    assert class_shares(dataset([[0, 1]]), whole) == "a 33.3 %, b 25.0 %"  # there is no c
+    assert dataset([]).summary == "0 pictures, 0 objects"
 
 
 def test_blood_cells(bccd: Path) -> None:
@@ -86,7 +93,7 @@ def test_few_pictures() -> None:
     [
         (
             {"val": 0.0},
-            "--val 0 and --test 0 are shares of the pictures: --val is to be above 0, their sum below 1",
+            "--val 0 and --test 0 are shares of the pictures: --val must be above 0, and their sum below 1",
         ),
         ({"val": 1.0}, "--val 1 and --test 0 are shares"),
         ({"val": 0.5, "test": 0.5}, "--val 0.5 and --test 0.5 are shares"),
@@ -101,3 +108,17 @@ def test_what_is_wrong(options: dict[str, float], message: str) -> None:
         split_dataset(dataset([[0]] * 5), **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="x has 1 picture, too few for 2 splits"):
         split_dataset(dataset([[0]]), val=0.2)
+
+
+def test_classes_that_are_lost_to_training_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    data = dataset([[0], [0], [0], [1], [2]])
+    splits = split_dataset(data, val=0.2)
+    assert splits["train"].without_objects(False) == []
+    assert caplog.text == ""
+    splits = split_dataset(data, val=0.999)
+    assert len(splits["train"]) == 1
+    lost = splits["train"].without_objects(False)
+    assert len(lost) == 2
+    assert (
+        f"x: no object of {', '.join(lost)} is in train, so they cannot be learnt; give smaller shares" in caplog.text
+    )

@@ -179,8 +179,27 @@ def test_parquet(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pandas.DataFrame(columns | corners | {"xmax": [10.5, None, 99]}).to_parquet(root / "train.parquet")
     assert problems(root)[0].startswith("train.parquet: row 2: x1 0.0, y1 0.0, x2 99.0, y2 30.0 reaches 59 pixels")
     (root / "train.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match=r"train\.parquet is not a Parquet file \(.*\); write it anew"):
+    with pytest.raises(ValueError, match=r"train\.parquet is not a Parquet file \(.*\); write it again"):
         read_data(root, "train")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ValueError, match=r"are read with pyarrow; pip install 'rcnnkit\[parquet\]'"):
         read_data(root, "train")
+
+
+def test_decimal_commas(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(root, "image;x1;y1;x2;y2;class", "a.jpg;1,5;2;10,25; 20 ;dog", "b.jpg;;;;;", 'c.png;1,125;2,5;"9,0";3;cat')
+    data = read_data(root, "train")
+    boxes = [record.targets.boxes.tolist() for record in data.records]
+    assert boxes == [[[1.5, 2, 10.25, 20]], [], [[1.125, 2.5, 9, 3]]]
+    assert "decimal commas (2 times); the first: " in caplog.text
+    assert "train.csv: line 2: x1 1,5 is read as 1.5" in caplog.text
+    write(root, "a.jpg;1,5;2,5;10,25;20,5;dog")  # without names
+    assert read_data(root, "train").records[0].targets.boxes.tolist() == [[1.5, 2.5, 10.25, 20.5]]
+
+
+@pytest.mark.parametrize("box", ["1,125;2;3,250;4", "1.5;2,5;10;20", "1;2,5,1;10;20"])
+def test_commas_that_may_be_anything(root: Path, box: str) -> None:
+    """1,125 is 1125 to some and 1.125 to others."""
+    write(root, "image;x1;y1;x2;y2;class", f"a.jpg;{box};dog")
+    (problem,) = problems(root)
+    assert problem.endswith("a corner is no number; write decimals with a point, and thousands without a comma")

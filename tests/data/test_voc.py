@@ -244,7 +244,7 @@ def test_bad_pictures_and_annotations_are_all_told_together(tmp_path: Path) -> N
     data, problems = read_voc(tmp_path, "train")
     assert [record.id for record in data.records] == ["good"]
     assert {(Path(p.file).name, p.where, p.message.split(";")[0]) for p in problems} == {
-        ("klingon.xml", "", "its letters cannot be read (unknown encoding: klingon)"),
+        ("klingon.xml", "", "its text cannot be decoded (unknown encoding: klingon)"),
         ("train.txt", "line 10", "good is listed in line 1 already"),
         ("no_picture", "", f"there is no picture no_picture of any type in {tmp_path / 'JPEGImages'}"),
         ("no_xml.xml", "", "there is no such annotation"),
@@ -398,7 +398,7 @@ def test_an_xml_in_another_encoding_than_it_declares(tmp_path: Path, declared: s
     file.write_text(text, encoding="latin-1")
     _, problems = read_voc(tmp_path, "train")
     assert [(p.file, p.where) for p in problems] == [(str(file), "")]
-    assert problems[0].message.startswith("its letters cannot be read (")
+    assert problems[0].message.startswith("its text cannot be decoded (")
     assert problems[0].message.endswith("; save it as UTF-8, and declare no other encoding")
     file.write_text(text.removeprefix(declared), encoding="utf-8")
     assert read_voc(tmp_path, "train")[0].class_names == ["Löwe"]

@@ -47,6 +47,8 @@ def test_beside_their_pictures_split_by_folder(tmp_path: Path, caplog: pytest.Lo
 def test_apart_from_their_pictures(tmp_path: Path) -> None:
     add(tmp_path / "annotations" / "a.xml", tmp_path / "images" / "a.jpg", (1, 1, 10, 20))
     add(tmp_path / "annotations" / "7.xml", tmp_path / "images" / "seven.jpg", filename=r"C:\pictures\seven.jpg")
+    with pytest.raises(FileNotFoundError, match="so all pictures are train; divide them with `rcnnkit split`"):
+        read_data(tmp_path, "test")
     data = read_data(tmp_path, "train")
     assert {record.id: record.path.name for record in data.records} == {
         "annotations/a": "a.jpg",

@@ -123,7 +123,7 @@ def test_switches() -> None:
         boxes = found.boxes
         plain = rcnn(box_regression=False)(array, found)
         assert all((box[None] - boxes).abs().sum(dim=1).min() < 1e-4 for box in plain.boxes)  # as proposed
-        softmax = rcnn(scores="softmax", score_threshold=0.0)
+        softmax = rcnn(scorer="softmax", score_threshold=0.0)
         hidden = softmax.compute_features(images.pixels[0, :, :60, :90], boxes)
         expected = torch.softmax(softmax.score_layer(hidden["fc7"]), dim=1)[:, :2]
         best = softmax(array, found)

@@ -103,6 +103,8 @@ def test_losses_and_gradients(
             weights_backbone=None,
             min_size=128,
             max_size=208,
+            rpn_pre_nms_top_n_train=300,
+            rpn_post_nms_top_n_train=150,
             # every box is a sample, so that both draw the same ones
             rpn_batch_size_per_image=10**6,
             box_batch_size_per_image=10**5,

@@ -101,7 +101,7 @@ def test_bad_input(detector: Detector, picture: np.ndarray) -> None:
         (math.nan, 0, 10, 10),
         (-1, 0, -0.5, 9),
     ):
-        with pytest.raises(ValueError, match="is no box in the picture, which is 90 wide and 61 high"):
+        with pytest.raises(ValueError, match="does not lie in the picture, which is 90 wide and 61 high"):
             occlusion(detector, picture, box)
     assert occlusion(detector, picture, (-0.5, 0, 90.5, 61), square=200, stride=100).box == (0, 0, 90, 61)
     with pytest.raises(ValueError, match=r"knows no class 'c'; it knows a, b"):

@@ -79,7 +79,7 @@ def test_a_classifier_over_pictures(tmp_path: Path) -> None:
     with torch.no_grad():
         classifier.score_layer.weight.copy_(torch.eye(3))
     classifier.train()
-    found = evaluate_classifier(classifier, data, batch_size=3)
+    found = evaluate_classifier(classifier, data, batch_size=3, precision="float32")
     parts = [score(classifier, data, batch_size=1, turns=slice(i, None, 3)) for i in range(3)]
     assert list(map(len, parts)) == [2, 1, 1]
     assert accuracy_of(in_turn(parts), data).to_json() == found.to_json()
@@ -88,4 +88,6 @@ def test_a_classifier_over_pictures(tmp_path: Path) -> None:
     assert [c.top1 for c in found.classes] == [1.0, 1.0, 0.5]
     assert found.numbers["class_mean"] == pytest.approx(2.5 / 3)
     with pytest.raises(ValueError, match="the classifier knows red, green, blue"):
-        evaluate_classifier(classifier, ClassFolders("colours", records, ["blue", "green", "red"]), batch_size=3)
+        evaluate_classifier(
+            classifier, ClassFolders("colours", records, ["blue", "green", "red"]), batch_size=3, precision="float32"
+        )

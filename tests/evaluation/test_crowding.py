@@ -75,7 +75,7 @@ def test_from_training_to_detecting(
     with caplog.at_level(logging.WARNING, "rcnnkit"):
         best = train(check_settings(values, "test"), tmp_path / "run")
     holds = (
-        "squares/squares: 1 of 1 pictures holds more objects than %s lets through"
+        "squares/squares: 1 of 1 pictures holds more objects than %s allows"
         f" (1,500 in {squares}/squares.png); set it to"
     )
     limits = {
@@ -127,7 +127,7 @@ def test_what_is_found_exactly_has_an_ap_of_1_and_is_drawn(
     few = evaluate(capped, data, proposals=store)
     assert few.coco.numbers["AP_all"] == pytest.approx(7 / 101)  # 100 of 1,500 reach 6 %, with half of each class
     assert (
-        "squares/squares: 1 of 1 pictures holds more objects than head.max_detections = 100 lets through"
+        "squares/squares: 1 of 1 pictures holds more objects than head.max_detections = 100 allows"
         f" (1,500 in {record.path}); evaluate with --max-detections 1500 (in Python: load(…, max_detections=1500)), or"
         " more"
     ) in caplog.messages
@@ -174,9 +174,9 @@ def test_the_warnings_count_pictures_and_classes(caplog: pytest.LogCaptureFixtur
         warn_of_limits(data, [limit], lambda limit, most: f"{limit.setting} of {most}")
         return caplog.messages
 
-    assert warned(Limit("n", 4)) == ["d: 2 of 3 pictures hold more objects than n = 4 lets through (9 in b); n of 9"]
+    assert warned(Limit("n", 4)) == ["d: 2 of 3 pictures hold more objects than n = 4 allows (9 in b); n of 9"]
     assert warned(Limit("n", 4, of_class=True)) == [
-        "d: 1 of 3 pictures holds more objects of one class than n = 4 lets through (5 in b); n of 5"
+        "d: 1 of 3 pictures holds more objects of one class than n = 4 allows (5 in b); n of 5"
     ]
     assert warned(Limit("n", 9)) == warned(Limit("n", 0)) == []
     warn_of_cocos_maximum(data)
@@ -225,5 +225,5 @@ def test_another_maximum_brings_proposals_enough(
 
 def test_a_negative_maximum_is_refused() -> None:
     for wrong in (-1, "50", 2.5, True):
-        with pytest.raises(ValueError, match=f"max_detections is {wrong!r}; give a whole number from 1 on, or 0"):
+        with pytest.raises(ValueError, match=f"max_detections is {wrong!r}; give a whole number of 1 or more, or 0"):
             weights.load("a.safetensors", "cpu", max_detections=wrong)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """The C++ example is built with ONNX Runtime's headers, and finds what the detector finds."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -17,22 +18,35 @@ from rcnnkit.structures import Detections
 from tests.exporting.conftest import small
 
 SOURCE = Path(__file__).parents[2] / "examples" / "detect_onnx.cpp"
-HEADER = "onnxruntime_cxx_api.h"
+HEADER, LIBRARY = "onnxruntime_cxx_api.h", "libonnxruntime.so"
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = Path(os.environ.get("ONNXRUNTIME_ROOT", "/usr"))
     headers = next(iter(sorted((root / "include").rglob(HEADER))), None)
-    libraries = [folder for folder in (root / "lib", root / "lib64") if any(folder.glob("libonnxruntime.so*"))]
+    folder = tmp_path_factory.mktemp("cpp")
+    library = next((each for each in (root / "lib", root / "lib64") if any(each.glob(f"{LIBRARY}*"))), None)
+    library = library or _of_python(folder)
     compiler = shutil.which("g++") or shutil.which("clang++")
-    if not (headers and libraries and compiler):
-        pytest.skip(f"{HEADER}, libonnxruntime.so or a C++ compiler is missing; set ONNXRUNTIME_ROOT to its folder")
-    built = tmp_path_factory.mktemp("cpp") / "detect_onnx"
-    library = str(libraries[0])
+    if not (headers and library and compiler):
+        pytest.skip(f"{HEADER}, {LIBRARY} or a C++ compiler is missing; set ONNXRUNTIME_ROOT to the folder of include/")
+    built = folder / "detect_onnx"
     command = [compiler, "-std=c++17", "-Wall", "-Werror", str(SOURCE), f"-I{headers.parent}", f"-L{library}"]
     subprocess.run([*command, f"-Wl,-rpath,{library}", "-lonnxruntime", "-o", str(built)], check=True)
     return built
+
+
+def _of_python(folder: Path) -> Path | None:
+    """A folder that has the library of Python's onnxruntime, which comes without headers, by the linker's names."""
+    spec = importlib.util.find_spec("onnxruntime")
+    places = spec.submodule_search_locations if spec else None
+    found = next(iter((Path(next(iter(places))) / "capi").glob(f"{LIBRARY}.*")), None) if places else None
+    if not found:
+        return None
+    for name in (LIBRARY, f"{LIBRARY}.1"):
+        (folder / name).symlink_to(found)
+    return folder
 
 
 def test_it_finds_what_the_detector_finds(program: Path, tmp_path: Path) -> None:

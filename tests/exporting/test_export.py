@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,12 @@ def test_a_file_says_what_it_is(exported: tuple[Detector, Path, str]) -> None:
     assert shapes == {"pixels": ["pictures", "height", "width", 3], "sizes": ["pictures", 2]}
 
 
+def test_detectpy_says_how_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["detect.py", "small.onnx"])
+    with pytest.raises(SystemExit, match=r"python detect\.py FILE PICTURE"):
+        runpy.run_path(str(Path(exporting.__file__).with_name("detect.py")), run_name="__main__")
+
+
 def test_detectpy_needs_neither_rcnnkit_nor_torch(exported: tuple[Detector, Path, str], tmp_path: Path) -> None:
     detector, file, _ = exported
     (picture,) = pictures((150, 200))
@@ -151,7 +158,7 @@ def test_fast_rcnn_with_its_resize_and_roi_pooling(tmp_path: Path) -> None:
         for wanted, found in zip(one_by_one[:size], answers(given[:size], regions[:size]), strict=True):
             assert len(found) > 9
             assert difference(wanted, found, Limits(0.05, 0.5, 0)) == ""
-    with pytest.raises(ValueError, match=r"a.onnx takes the proposals of each picture besides; give them"):
+    with pytest.raises(ValueError, match=r"a.onnx also needs the proposals of each picture; pass them"):
         answers(given)
 
 
@@ -162,7 +169,7 @@ def test_the_windows_of_rcnn(tmp_path: Path) -> None:
             if buffer.is_floating_point() and not buffer.any():
                 buffer.normal_(std=0.05)
     assert str(export(detector, tmp_path / "a.onnx")) == "equal on 42 pictures with 0 detections"
-    with pytest.raises(ValueError, match="its classifier of windows is exported"):
+    with pytest.raises(ValueError, match="only the window classifier of an R-CNN is exported"):
         traced(detector, None, True)  # type: ignore[arg-type]
 
 
@@ -275,6 +282,12 @@ def test_the_command(tmp_path: Path, bccd: Path) -> None:
     told = " ".join(result.output.split())
     assert "equal on 32 pictures with" in told
     assert "; AP 0." in told
+
+
+def test_calibration_is_for_int8() -> None:
+    words = ["export", "w.safetensors", "--out", "a.onnx", "--calibrate", "pictures"]
+    result = CliRunner().invoke(app, words)
+    assert str(result.exception) == "--calibrate pictures is for --precision int8; leave it out"
 
 
 def test_it_is_a_name_of_rcnnkit() -> None:

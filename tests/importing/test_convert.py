@@ -153,7 +153,7 @@ def test_no_class_is_torchvisions_detectors(tmp_path: Path) -> None:
     for number, name in enumerate(("conv1.weight", "backbone.stem.conv1.weight")):
         torch.save({name: torch.zeros(1)}, tmp_path / f"{number}.pth")
         with pytest.raises(
-            ValueError, match=r'\d\.pth is no detector of torchvision\'s, .* "N/A", for none; give each a'
+            ValueError, match=r'\d\.pth is not a detector of torchvision\'s, .* "N/A"; give each class a name'
         ):
             import_weights(str(tmp_path / f"{number}.pth"), tmp_path / "a.safetensors", ["cat", "N/A"])
 
@@ -163,7 +163,7 @@ def test_what_norm_eps_is_not_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("conv1.weight", "backbone.stem.conv1.weight", "backbone.bottom_up.stem.conv1.weight")
     ):
         torch.save({name: torch.zeros(1)}, tmp_path / f"{number}.pth")
-        with pytest.raises(ValueError, match=r"\d\.pth is no detector of torchvision's, which norm_eps = 0 is for"):
+        with pytest.raises(ValueError, match=r"norm_eps = 0 is for torchvision's detectors, and .*\d\.pth is not one"):
             import_weights(str(tmp_path / f"{number}.pth"), tmp_path / "a.safetensors", norm_eps=0.0)
     torch.save({"backbone.body.conv1.weight": torch.zeros(1)}, tmp_path / "own.pth")
     digest = hashlib.sha256((tmp_path / "own.pth").read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Files of tensors are read whole or not at all, and nothing in them is run."""
+"""Files of tensors are read completely or refused, and nothing in them is run."""
 
 import argparse
 import os

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from rcnnkit.ops import conv2d, conv2d_weights
 from rcnnkit.ops.conv2d import multiplies_in_tiles
-from tests.ops.test_library import LEVELS, run
+from tests.levels import on_each_level
+from tests.ops.test_library import run
 
 TYPES = [torch.float32, torch.bfloat16]
 # batch, channels, height, width, outputs, size, stride, padding
@@ -253,16 +254,11 @@ def test_tiles_that_the_system_refuses_are_not_used():
     assert not done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("level", LEVELS[:-1])  # where the last one runs, it runs in all other tests
-def test_every_instruction_set(level):
-    code = (
+def test_every_instruction_set():
+    on_each_level(
         "from tests.ops import test_conv2d as t\n"
         "for dtype in t.TYPES:\n    for case in t.CASES:\n        t.test_the_same_as_a_convolution(case, dtype)"
     )
-    done = run(code, level=level)
-    if "does not run here" in done.stderr:
-        pytest.skip(f"this machine has no {level}")
-    assert done.returncode == 0, done.stderr
 
 
 def test_threads_do_not_change_a_bit():

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from rcnnkit.ops import conv3x3, winograd_weights
-from tests.ops.test_library import LEVELS, run
+from tests.levels import on_each_level
 
 
 def problem(batch, channels, height, width, outputs, seed=0):
@@ -171,12 +171,8 @@ for maps in (input, input.bfloat16()):
 """
 
 
-@pytest.mark.parametrize("level", LEVELS[:-1])  # where the last one runs, it runs in all other tests
-def test_every_instruction_set(level):
-    done = run(LEVEL, level=level)
-    if "does not run here" in done.stderr:
-        pytest.skip(f"this machine has no {level}")
-    assert done.returncode == 0, done.stderr
+def test_every_instruction_set():
+    on_each_level(LEVEL)
 
 
 def test_a_gradient_is_refused_not_zero():

@@ -115,8 +115,8 @@ def run_nms(
     keep = np.full(len(boxes), 2, np.uint8)
     kind = KINDS[str(boxes.dtype)]
     count, limit = ctypes.c_int64(len(boxes)), ctypes.c_double(threshold)
-    arguments = pointer(boxes), pointer(groups), pointer(ranks), count, limit, ctypes.c_int64(budget), pointer(keep)
-    kernels.nms(kind, *arguments)
+    arguments = pointer(boxes), pointer(groups), pointer(ranks), pointer(None), ctypes.c_int64(1), count, limit
+    kernels.nms(kind, *arguments, ctypes.c_int64(budget), pointer(keep))
     assert keep.max(initial=0) < 2
     return keep.astype(bool)
 
@@ -146,6 +146,19 @@ def test_groups_never_suppress_each_other(kernels: ctypes.CDLL, budget: int) -> 
     ranks = rng.permutation(300)  # keep[ranks[i]] is the answer for box i
     keep = run_nms(kernels, boxes, 0.25, groups, ranks, budget)[ranks]
     np.testing.assert_array_equal(keep, nms_by_definition(boxes, 0.25, groups))
+
+
+@pytest.mark.parametrize("budget", [1 << 20, 300])
+def test_rows_of_which_the_device_knows_the_length(kernels: ctypes.CDLL, budget: int) -> None:
+    rng = np.random.default_rng(1)
+    counts = np.array([130, 0, 64, 1, 65])
+    boxes = np.stack([random_boxes(rng, 130, "float32") for _ in counts])
+    keep = np.zeros((len(counts), 130), np.uint8)
+    sizes = ctypes.c_int64(len(counts)), ctypes.c_int64(130), ctypes.c_double(0.25), ctypes.c_int64(budget)
+    kernels.nms(KINDS["float32"], pointer(boxes), pointer(None), pointer(None), pointer(counts), *sizes, pointer(keep))
+    for found, row, count in zip(keep.astype(bool), boxes, counts, strict=True):
+        np.testing.assert_array_equal(found[:count], nms_by_definition(row[:count], 0.25))
+        assert not found[count:].any()
 
 
 def test_many_small_groups(kernels: ctypes.CDLL) -> None:
@@ -265,6 +278,44 @@ def test_roi_align(kernels: ctypes.CDLL, kind: str, channels_last: bool, ratio: 
     for deterministic in (False, True):
         found = run_backward(kernels, "roi_align_backward", kind, grad, ROIS, channels_last, *options, deterministic)
         np.testing.assert_allclose(found, gradient, atol=10 * TOLERANCES["float32"], rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("ratio", "aligned"), [(2, False), (0, True), (0, False), (3, True)])
+def test_roi_align_boxes(kernels: ctypes.CDLL, kind: str, channels_last: bool, ratio: int, aligned: bool) -> None:
+    bins, scale, step = (3, 4), 0.5, 1e-6
+    rois = ROIS + np.random.default_rng(2).uniform(-0.4, 0.4, 5) * [0, 1, 1, 1, 1]  # no sample on a cell's centre
+    input, grad = maps(0, kind), maps(1, kind, (len(rois), CHANNELS, *bins))
+    expected = np.zeros((len(rois), 5))
+    for r in np.flatnonzero(IS_THERE):
+        sides = [[rois[r, 2], rois[r, 4], bins[0], HEIGHT], [rois[r, 1], rois[r, 3], bins[1], WIDTH]]
+
+        def value(rows: list, columns: list, r: Any = r) -> float:
+            weights = [
+                align_weights(low, high, scale, n, cells, ratio, aligned) for low, high, n, cells in (rows, columns)
+            ]
+            return float((weights[0] @ input[int(rois[r, 0])].astype(float) @ weights[1].T * grad[r]).sum())
+
+        for axis, side in np.ndindex(2, 2):  # the map is linear between two cells, and so is the value
+            moved = [list(each) for each in sides]
+            moved[axis][side] += step
+            expected[r, 1 + 2 * side + (1 - axis)] = (value(moved[0], moved[1]) - value(sides[0], sides[1])) / step
+    found = np.full(rois.shape, np.nan, computed_in(kind))
+    input, grad = (laid_out(stored(values, kind), channels_last) for values in (input, grad))
+    regions = rois.astype(computed_in(kind))
+    kernels.roi_align_boxes(
+        KINDS[kind],
+        *as_map(grad),
+        *as_map(input),
+        pointer(regions),
+        ctypes.c_double(scale),
+        ratio,
+        aligned,
+        pointer(found),
+    )
+    assert np.abs(expected).max() > 0.5
+    np.testing.assert_allclose(found, expected, atol=1e-6 if kind == "float64" else 2e-4, rtol=1e-5)
 
 
 def pool_cells(low: float, high: float, scale: float, bins: int, cells: int, number: Any) -> list[range]:

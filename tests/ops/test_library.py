@@ -14,9 +14,8 @@ import torch
 from rcnnkit import ops
 from rcnnkit.ops import library
 from rcnnkit.ops.regions import with_torchvision
+from tests.levels import on_each_level
 from tests.ops.definitions import random_boxes, random_rois
-
-LEVELS = ["baseline", "avx2", "avx512", "avx512bf16", "amx"]
 
 
 def all_ops(feature, rois, boxes, scores, groups):
@@ -110,7 +109,7 @@ def test_what_is_no_tensor_and_no_size():
 
 
 PROGRAM = """
-import sys, torch
+import torch
 from rcnnkit import ops
 from tests.ops.test_library import all_ops, arguments
 results = []
@@ -119,7 +118,7 @@ for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
     values, *kept = all_ops(feature.requires_grad_(), *rest)
     values.float().square().sum().backward()
     results += [values.detach(), feature.grad, *kept]
-torch.save(results, sys.argv[1])
+torch.save(results, f"FOLDER/{level}")
 """
 
 
@@ -134,13 +133,8 @@ def run(program, *given, level=""):
 
 
 def test_every_instruction_set_gives_the_same(tmp_path):
-    found = {}
-    for level in LEVELS:
-        done = run(PROGRAM, tmp_path / level, level=level)
-        if "does not run here" not in done.stderr:
-            assert not done.returncode, done.stderr
-            found[level] = torch.load(tmp_path / level, weights_only=True)
-    assert "baseline" in found
+    levels = on_each_level(PROGRAM.replace("FOLDER", str(tmp_path)))
+    found = {level: torch.load(tmp_path / level, weights_only=True) for level in levels}
     if len(found) == 1:
         pytest.skip("this machine runs the baseline only")
     for level in found:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from rcnnkit import ops
+from rcnnkit.ops.nms import nms_sorted
 from tests.ops.definitions import NASTY_BOXES, nms, random_boxes
 
 try:
@@ -112,6 +113,37 @@ def test_groups_of_any_type_are_torchvisions(dtype):
         ops.batched_nms(boxes, scores, groups.tolist(), 0.3)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_rows_that_are_sorted_are_groups(dtype, threads):
+    counts = torch.tensor([70, 0, 33, 1, 500])  # there are not so many
+    boxes = torch.stack([torch.cat([random_boxes(60, generator(i)), torch.tensor(NASTY_BOXES)]) for i in range(5)])
+    boxes = boxes[:, torch.randperm(boxes.shape[1], generator=generator(9))].to(dtype)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        kept = nms_sorted(boxes, counts, 0.3)
+    finally:
+        torch.set_num_threads(before)
+    assert kept.dtype == torch.bool
+    for row, of_row, count in zip(boxes, kept, counts.tolist(), strict=True):
+        some = row[:count]
+        expected = torch.zeros(len(row), dtype=torch.bool)
+        expected[ops.nms(some, -torch.arange(len(some)).float(), 0.3)] = True
+        assert of_row.equal(expected)
+
+
+def test_rows_of_nothing():
+    assert nms_sorted(torch.zeros(0, 5, 4), torch.zeros(0, dtype=torch.int64), 0.5).shape == (0, 5)
+    assert nms_sorted(torch.zeros(2, 0, 4), torch.tensor([0, 0]), 0.5).shape == (2, 0)
+    with pytest.raises(RuntimeError, match=r"sorted boxes must be \(G, N, 4\)"):
+        nms_sorted(torch.zeros(5, 4), torch.zeros(5), 0.5)
+    with pytest.raises(RuntimeError, match=r"counts must be \(G,\), one a row"):
+        nms_sorted(torch.zeros(2, 5, 4), torch.zeros(3), 0.5)
+    with pytest.raises(RuntimeError, match="iou_threshold is nan; it must be 0 or more"):
+        nms_sorted(torch.zeros(2, 5, 4), torch.zeros(2), math.nan)
+
+
 def test_groups_are_kept_apart_at_negative_coordinates():
     boxes = torch.tensor([[-11.0, -11, -1, -1], [-10, -10, 0, 0]])
     assert ops.batched_nms(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), 0.1).tolist() == [0, 1]
@@ -163,3 +195,4 @@ def test_opcheck():
     boxes, scores = random_boxes(30, random), torch.rand(30, generator=random)
     torch.library.opcheck(torch.ops.rcnnkit.nms, (boxes, scores, 0.5))
     torch.library.opcheck(torch.ops.rcnnkit.batched_nms, (boxes, scores, torch.arange(30) % 3, 0.5))
+    torch.library.opcheck(torch.ops.rcnnkit.nms_sorted, (boxes.reshape(3, 10, 4), torch.tensor([10, 0, 4]), 0.5))

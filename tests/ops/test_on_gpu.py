@@ -11,6 +11,7 @@ import torch
 
 from rcnnkit import ops
 from rcnnkit.ops import library
+from rcnnkit.ops.nms import nms_sorted
 from tests.ops.definitions import NASTY_BOXES, random_boxes, random_rois
 
 pytestmark = pytest.mark.gpu
@@ -56,6 +57,24 @@ def test_values_and_gradients_are_the_cpus(name, layout, dtype):
         torch.testing.assert_close(mine, expected, rtol=tolerance, atol=tolerance * 4)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["roi_align", "roi_align, adaptive"])
+def test_gradients_of_boxes_are_the_cpus(name, layout, dtype):
+    random = generator()
+    feature = torch.randn(2, 37, 20, 24, generator=random).to(dtype).contiguous(memory_format=layout)
+    rois = torch.cat([random_rois(40, 2, random), torch.tensor([[1.0, *box] for box in NASTY_BOXES])])
+    results = []
+    for device in ("cpu", "cuda"):
+        leaf = rois.to(device).requires_grad_()
+        found = REGION_OPS[name](feature.to(device), leaf)
+        grad = torch.randn(found.shape, generator=generator(1)).to(found)
+        grads = [torch.autograd.grad(found, leaf, grad, retain_graph=True)[0] for _ in range(2)]
+        assert grads[0].equal(grads[1])
+        results.append(grads[0].cpu())
+    torch.testing.assert_close(results[1], results[0], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 500, 5000])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_suppression_is_the_cpus(count, dtype):
@@ -68,6 +87,14 @@ def test_suppression_is_the_cpus(count, dtype):
         assert found.cpu().equal(ops.nms(boxes, scores, threshold))
         found = ops.batched_nms(boxes.cuda(), scores.cuda(), groups.cuda(), threshold)
         assert found.cpu().equal(ops.batched_nms(boxes, scores, groups, threshold))
+
+
+@pytest.mark.parametrize(("rows", "count"), [(1, 4000), (5, 1000), (700, 300), (3, 40_000)])
+def test_rows_that_are_sorted_are_the_cpus(rows, count):
+    random = generator(rows)
+    boxes = torch.stack([random_boxes(count, random, side=500.0) for _ in range(rows)])
+    counts = torch.randint(count + 1, (rows,), generator=random)
+    assert nms_sorted(boxes.cuda(), counts.cuda(), 0.5).cpu().equal(nms_sorted(boxes, counts, 0.5))
 
 
 def test_many_boxes():
@@ -174,6 +201,7 @@ def test_compute_sanitizer_finds_nothing():
         "from tests.ops.test_on_gpu import *\n"
         "for name in REGION_OPS: test_values_and_gradients_are_the_cpus(name, LAYOUTS[0], DTYPES[2])\n"
         "for count in (0, 65, 500): test_suppression_is_the_cpus(count, DTYPES[2])\n"
+        "test_rows_that_are_sorted_are_the_cpus(5, 1000)\n"
     )
     for tool in ("memcheck", "racecheck"):
         done = subprocess.run(

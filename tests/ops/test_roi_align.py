@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from rcnnkit import ops
 from tests.ops.definitions import NASTY_BOXES, random_rois, roi_align
@@ -126,7 +127,7 @@ def test_maps_of_one_cell_and_of_none(shape):
 @pytest.mark.parametrize("ratio", [2, -1])
 @pytest.mark.parametrize("aligned", [False, True])
 def test_regions_of_every_nasty_kind(ratio, aligned):
-    rois = torch.tensor([[0.0, *box] for box in NASTY_BOXES])
+    rois = torch.tensor([[0.0, *box] for box in NASTY_BOXES], requires_grad=True)
     feature = torch.randn(1, 3, 8, 8, generator=generator(0), requires_grad=True)
     start = time.perf_counter()
     found = ops.roi_align(feature, rois, 3, 1.0, ratio, aligned)
@@ -135,6 +136,9 @@ def test_regions_of_every_nasty_kind(ratio, aligned):
     assert found.isfinite().all()
     assert feature.grad is not None
     assert feature.grad.isfinite().all()
+    assert rois.grad is not None
+    assert rois.grad.isfinite().all()
+    rois = rois.detach()
     finite = [i for i, box in enumerate(NASTY_BOXES) if all(map(math.isfinite, box))]
     assert not found[[i for i in range(len(rois)) if i not in finite]].any()
     usual = [i for i in finite if max(map(abs, NASTY_BOXES[i])) < 1e6]
@@ -169,12 +173,117 @@ def test_gradcheck():
             )
 
 
-def test_gradients_are_the_same_every_time():
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("ratio", "aligned"), [(2, False), (-1, True), (1, True)])
+def test_gradcheck_of_boxes(layout, ratio, aligned):
+    random = generator(9)
+    feature = torch.randn(2, 3, 5, 6, generator=random, dtype=torch.float64).contiguous(memory_format=layout)
+    # one is less than a cell, one upside down
+    rois = torch.cat([random_rois(8, 2, random, side=50.0), torch.tensor([[1.0, 8, 9, 11, 13], [0, 31, 22, 9, 12]])])
+    pictures, boxes = rois[:, :1].double(), rois[:, 1:].double().requires_grad_()
+
+    def align(input, boxes):
+        return ops.roi_align(input, torch.cat([pictures, boxes], 1), (2, 3), 0.1, ratio, aligned)
+
+    assert torch.autograd.gradcheck(align, (feature.requires_grad_(), boxes), atol=1e-6)
+    rois = rois.double().requires_grad_()
+    (alone,) = torch.autograd.grad(ops.roi_align(feature.detach(), rois, 2, 0.1, ratio, aligned).sum(), rois)
+    assert not alone[:, 0].any()
+    assert alone[:, 1:].any()
+
+
+def by_grid_sample(feature, rois, size, scale, ratio):
+    """RoIAlign of aligned boxes, on the map's own grid of samples."""
+    height, width = feature.shape[2:]
+    steps = (torch.arange(size * ratio, dtype=feature.dtype) + 0.5) / (size * ratio)
+    x, y = (
+        low[:, None] + (high - low)[:, None] * steps
+        for low, high in ((r * scale) for r in (rois[:, 1::2].T, rois[:, 2::2].T))
+    )
+    grid = torch.stack(
+        [
+            x[:, None, :].expand(-1, len(steps), -1) * 2 / width - 1,
+            y[:, :, None].expand(-1, -1, len(steps)) * 2 / height - 1,
+        ],
+        -1,
+    )
+    samples = F.grid_sample(feature[rois[:, 0].long()], grid, padding_mode="border", align_corners=False)
+    return F.avg_pool2d(samples, ratio)
+
+
+@pytest.mark.parametrize("ratio", [1, 2, 3])
+@pytest.mark.parametrize("channels", [5, 32, 70])
+def test_grid_sample_agrees_on_the_gradient_of_boxes(ratio, channels):
+    random = generator(ratio)
+    feature = torch.randn(2, channels, 12, 17, generator=random, dtype=torch.float64)
+    feature = feature.contiguous(memory_format=LAYOUTS[channels % 2])
+    centre, half = torch.rand(30, 2, generator=random) * 8 + 44, torch.rand(30, 2, generator=random) * 40
+    rois = torch.cat([torch.arange(30.0)[:, None] % 2, centre - half, centre + half], 1).double().requires_grad_()
+    outputs = ops.roi_align(feature, rois, 7, 0.125, ratio, True), by_grid_sample(feature, rois, 7, 0.125, ratio)
+    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-12, rtol=0)
+    grad = torch.randn(outputs[0].shape, generator=random, dtype=torch.float64)
+    ours, theirs = (torch.autograd.grad(output, rois, grad)[0] for output in outputs)
+    torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
+
+
+def test_a_gradient_of_boxes_worked_by_hand():
+    feature = torch.tensor([[[[0.0, 1, 5, 7]]]]).expand(1, 1, 4, 4)
+    rois = torch.tensor([[0.0, 0.8, 1, 2.8, 3]], requires_grad=True)
+    # one sample at x = 1.3, halfway between the sides, where the map rises by 4 a cell; nothing changes along y
+    (grad,) = torch.autograd.grad(ops.roi_align(feature, rois, 1, 1.0, 1, True), rois)
+    torch.testing.assert_close(grad, torch.tensor([[0.0, 2, 0, 2, 0]]))
+    # on the centre of cell 1 the slope towards cell 2 counts
+    (grad,) = torch.autograd.grad(
+        ops.roi_align(feature, rois - torch.tensor([0, 0.3, 0, 0.3, 0]), 1, 1.0, 1, True), rois
+    )
+    torch.testing.assert_close(grad, torch.tensor([[0.0, 2, 0, 2, 0]]))
+    # off the map the border continues: x = -0.2, x = 3.3
+    for left in (-0.7, 2.8):
+        rois = torch.tensor([[0.0, left, 1, left + 2, 3]], requires_grad=True)
+        (grad,) = torch.autograd.grad(ops.roi_align(feature, rois, 1, 1.0, 1, True), rois)
+        assert not grad.any()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_has_a_gradient_of_float32_boxes(dtype, layout):
+    random = generator(4)
+    feature = torch.randn(2, 40, 20, 30, generator=random).to(dtype).contiguous(memory_format=layout)
+    rois = random_rois(30, 2, random, side=800.0).requires_grad_()
+    found = ops.roi_align(feature, rois, 7, 1 / 32, 2, True)
+    exact = rois.detach().double().requires_grad_()
+    expected = ops.roi_align(feature.double(), exact, 7, 1 / 32, 2, True)
+    grad = torch.randn(found.shape, generator=random).to(dtype)
+    (ours,) = torch.autograd.grad(found, rois, grad)
+    (theirs,) = torch.autograd.grad(expected, exact, grad.double())
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours.double(), theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_the_map_is_kept_only_for_boxes_that_ask():
+    random = generator(5)
+    feature, rois = torch.randn(1, 4, 9, 9, generator=random, requires_grad=True), random_rois(3, 1, random)
+    kept = []
+
+    def keep(tensor):
+        kept.append(tensor.shape)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        ops.roi_align(feature, rois, 2, 0.1)
+        assert kept == [rois.shape]
+        ops.roi_align(feature, rois.requires_grad_(), 2, 0.1)
+    assert kept[1:] == [rois.shape, feature.shape]
+
+
+@pytest.mark.parametrize("name", ["input", "boxes"])
+def test_gradients_are_the_same_every_time(name):
     random = generator(11)
     feature = torch.randn(1, 64, 30, 30, generator=random, requires_grad=True)
-    rois, grad = random_rois(200, 1, random), torch.randn(200, 64, 7, 7, generator=random)
+    rois, grad = random_rois(200, 1, random).requires_grad_(), torch.randn(200, 64, 7, 7, generator=random)
     found = ops.roi_align(feature, rois, 7, 0.3, 2)
-    grads = [torch.autograd.grad(found, feature, grad, retain_graph=True)[0] for _ in range(5)]
+    of = {"input": feature, "boxes": rois}[name]
+    grads = [torch.autograd.grad(found, of, grad, retain_graph=True)[0] for _ in range(5)]
     assert all(torch.equal(g, grads[0]) for g in grads)
 
 
@@ -204,5 +313,9 @@ def test_opcheck():
     random = generator(12)
     for layout in LAYOUTS:
         feature = torch.randn(2, 3, 6, 7, generator=random).contiguous(memory_format=layout).requires_grad_()
-        rois = random_rois(5, 2, random, side=60.0)
+        rois = random_rois(5, 2, random, side=60.0).requires_grad_()
         torch.library.opcheck(torch.ops.rcnnkit.roi_align, (feature, rois, 0.1, 2, 3, 2, True))
+        grad = torch.randn(5, 3, 2, 3, generator=random)
+        torch.library.opcheck(
+            torch.ops.rcnnkit.roi_align_backward_boxes, (grad, feature.detach(), rois.detach(), 0.1, 2, True)
+        )

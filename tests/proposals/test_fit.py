@@ -32,7 +32,7 @@ def tried(sides: Tensor, settings: RPNSettings, strides: list[int], least: float
         (RPNSettings(), PYRAMID, 0.5),
         (RPNSettings(), PYRAMID, 0.7),
         (RPNSettings(anchor_sizes=[[16, 32, 64]], anchor_ratios=[1.0]), [16], 0.5),
-        (RPNSettings(anchors="detectron2"), PYRAMID, 0.5),
+        (RPNSettings(anchor_layout="detectron2"), PYRAMID, 0.5),
     ],
 )
 def test_reach_is_what_anchors_on_a_grid_reach(settings: RPNSettings, strides: list[int], least: float) -> None:

@@ -256,6 +256,21 @@ def test_proposals_carry_no_gradient() -> None:
     assert all(loss.requires_grad for loss in losses.values())
 
 
+def test_proposals_carry_the_gradient_of_their_deltas_for_exact_training() -> None:
+    logits, deltas = still(torch.tensor([[[[1.0, 2], [3, 4]]]]))
+    deltas.requires_grad_()
+    rpn, features = fixed([(logits, deltas)], [[16]], box_gradient=True)
+    _, (proposals,) = rpn.losses(batch(32, 32), features, [targets([4.0, 4, 20, 20])])
+    assert not proposals.scores.requires_grad
+    # The best, [8, 8, 24, 24], has moved by 16 dx. The others are cut off at x = 0, or y = 0.
+    proposals.boxes[0, 0].backward()
+    assert deltas.grad is not None
+    expected = torch.zeros(1, 4, 2, 2)
+    expected[0, :, 1, 1] = torch.tensor([16.0, 0, -8, 0])  # x1 = x − w / 2, with w = 16 exp(dw)
+    torch.testing.assert_close(deltas.grad, expected)
+    assert not rpn.propose(batch(32, 32), features)[0].boxes.requires_grad
+
+
 def test_the_sample_is_the_generators() -> None:
     logits = torch.randn(1, 1, 20, 20, generator=torch.Generator().manual_seed(0))
     rpn, features = fixed([still(logits)], [[16]], samples=8)

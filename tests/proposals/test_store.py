@@ -1,4 +1,4 @@
-"""Proposals on disk: whole or not at all, known again, and never another picture's."""
+"""Proposals on disk: written atomically, known again, and never another picture's."""
 
 import errno
 import json

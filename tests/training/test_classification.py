@@ -25,7 +25,7 @@ from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.downloads import LICENCE
 from rcnnkit.structures import LossSum
 from rcnnkit.training import loop
-from rcnnkit.training.loop import NonFiniteLoss
+from rcnnkit.training.gradient import NonFiniteLoss
 from rcnnkit.training.start import start_from
 from rcnnkit.training.train import train
 
@@ -84,6 +84,7 @@ def test_it_learns_and_leaves_all_that_is_promised(small: Values, root: Path, tm
         "settings.toml",
         "log.jsonl",
         "evaluation.json",
+        "report.html",
         "tensorboard",
     }
     assert {path.name for path in run.iterdir()} == names

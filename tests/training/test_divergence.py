@@ -18,7 +18,7 @@ from rcnnkit.data.loading import Batch
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.training.detection import Detection, read_splits
 from rcnnkit.training.divergence import Record, leave
-from rcnnkit.training.loop import NonFiniteLoss
+from rcnnkit.training.gradient import NonFiniteLoss
 from rcnnkit.training.run import Run
 from rcnnkit.training.start import start
 from rcnnkit.training.train import train

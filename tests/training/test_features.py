@@ -102,7 +102,9 @@ def test_what_another_run_did_not_keep_is_made(tmp_path: Path) -> None:
 
 
 def test_too_little_room_is_an_error_before_anything_is_computed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"features.disk_gb = 1e-07, but the features of the objects .* allow more"):
+    with pytest.raises(
+        ValueError, match=r"feature_store.disk_gb = 1e-07, but the features of the objects .* allow more"
+    ):
         features(tmp_path, 100)
     with pytest.raises(ValueError, match="GB left, but"):
         features(tmp_path, 1e18, widths=(10**13, 7))

@@ -1,4 +1,4 @@
-"""What a run tells: nothing twice, and nothing that stops it when it cannot be told."""
+"""What a run reports: nothing twice, and nothing that stops it when it cannot be written."""
 
 import io
 import json

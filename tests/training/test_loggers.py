@@ -1,4 +1,4 @@
-"""What loggers are told, read back from what each service wrote offline; and that they cost no training."""
+"""What loggers receive, read back from what each service wrote offline; and that they cost no training."""
 
 import json
 import os

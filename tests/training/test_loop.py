@@ -18,16 +18,14 @@ from rcnnkit import weights
 from rcnnkit.config_files import read_settings
 from rcnnkit.data.digits import write_digits
 from rcnnkit.data.records import BadData
-from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.kinds import build
 from rcnnkit.structures import LossSum
 from rcnnkit.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from rcnnkit.training.detection import Detection, read_splits
-from rcnnkit.training.loop import NonFiniteLoss, generators, note_scale, start_scaler, step
+from rcnnkit.training.gradient import NonFiniteLoss
+from rcnnkit.training.loop import note_scale, start_scaler
 from rcnnkit.training.optimizers import make_optimizer, parts_of
-from rcnnkit.training.run import Run
-from rcnnkit.training.start import start
 from rcnnkit.training.stopping import Interrupted
 from rcnnkit.training.train import train
 from tests.training.runs import QUIET, Values, settings
@@ -54,6 +52,8 @@ def test_a_run_leaves_all_that_is_promised(tiny: Values, tmp_path: Path) -> None
         "settings.toml",
         "log.jsonl",
         "evaluation.json",
+        "report.html",
+        "report",
         "tensorboard",
     }
     lines = log(run)
@@ -216,11 +216,11 @@ def test_where_nothing_is_left_leaving_out_is_not_advised(tiny: Values, tmp_path
     write_digits(tmp_path / "data", train=1, val=1, size=(96, 96))
     for file in (tmp_path / "data" / "Annotations").iterdir():
         file.write_text("<annotation>")
-    for skip_bad, advice in ((False, "--skip-bad on the command line."), (True, "Nothing is left without them.")):
+    for skip_bad in (False, True):
         data = settings(tiny | {"data": {"root": str(tmp_path / "data"), "skip_bad": skip_bad}}).data
         with pytest.raises(BadData) as error:
             read_splits(data)
-        assert str(error.value).splitlines()[-1].endswith(advice)
+        assert str(error.value).splitlines()[-1] == "Fix them: without them, no picture is left."
 
 
 def test_weight_decay_spares_biases_and_norms(tiny: Values) -> None:
@@ -383,40 +383,6 @@ def test_only_difficult_objects_are_nothing_to_learn(tiny: Values, tmp_path: Pat
     )
 
 
-def task_for(tiny: Values, folder: Path, **train: Any) -> Detection:
-    made = settings(tiny, **train)
-    run = Run(made, folder, QUIET)
-    training, validation = read_splits(made.data)
-    return Detection(run, start(run, training, Detector), training, validation, None)
-
-
-@pytest.mark.parametrize(("samples", "times"), [(8, 1), (500, 2)], ids=["equal", "unequal"])
-def test_parts_of_a_batch_are_the_batch(tiny: Values, tmp_path: Path, samples: int, times: int) -> None:
-    """To 1e-6; also where pictures have unequal numbers of samples, for which all parts are computed twice."""
-    tiny["model"] |= {"norm": "group", "fpn_channels": 32, "fpn_norm": "group"}  # norms that see single pictures
-    tiny["head"]["samples"] = samples
-    found = []
-    for accumulate in (1, 2, 3):
-        task = task_for(tiny, tmp_path, batch=3, accumulate=accumulate, warmup=0, lr=0.1)
-        calls: list[int] = []
-        loss_sums = task.model.loss_sums
-
-        def counted(images: Any, *arguments: Any, seen: list[int] = calls, real: Any = loss_sums) -> Any:
-            seen.append(len(images))
-            return real(images, *arguments)
-
-        task.model.loss_sums = counted
-        batch = next(task.batches(0))
-        losses = step(task, batch, torch.amp.GradScaler("cpu", enabled=False))
-        assert calls == [[3], [1, 2], [1, 1, 1]][accumulate - 1] * (times if accumulate > 1 else 1)
-        found.append((losses, list(task.model.parameters())))
-    (whole, expected), *others = found
-    for losses, weights_ in others:
-        assert losses == pytest.approx(whole, rel=1e-6)
-        for ours, theirs in zip(weights_, expected, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
-
-
 def test_a_run_with_everything_ends_where_the_whole_one_does(tiny: Values, tmp_path: Path) -> None:
     options: dict[str, Any] = {
         **{"optimizer": "adamw", "lr": 1e-3, "ema": 0.9, "accumulate": 2, "backbone_lr": 0.5, "patience": 9},
@@ -448,26 +414,6 @@ def test_a_run_with_everything_ends_where_the_whole_one_does(tiny: Values, tmp_p
     average = last[1][f"training/average/{name}"]
     assert not average.equal(last[1][name])
     assert weights.read(whole)[1][name].equal(average) or last[0]["training"]["stale"]
-
-
-def test_losses_on_the_validation_pictures(tiny: Values, tmp_path: Path) -> None:
-    """Those of the weights in eval mode, over all pictures at once."""
-    best = train(settings(tiny, iterations=1), tmp_path / "run", console=QUIET)
-    (line,) = [line for line in log(tmp_path / "run") if "AP" in line]
-    detector = weights.load(best, "cpu", for_training=True)
-    data = read_splits(settings(tiny).data)[1]
-    assert data is not None
-    records = sorted(data.records, key=lambda record: record.size[0] / record.size[1])
-    images = detector.preprocessing([record.path for record in records])
-    drawn = generators(0, len(records))
-    with torch.no_grad():
-        losses = detector.losses(images, [record.targets for record in records], drawn)
-    assert {name for name in line if name.startswith("val_")} == {"val_loss", *(f"val_loss_{name}" for name in losses)}
-    for name, value in losses.items():
-        assert line[f"val_loss_{name}"] == pytest.approx(value.item(), abs=2e-6)
-    assert line["val_loss"] == pytest.approx(sum(value.item() for value in losses.values()), abs=5e-6)
-    train(settings(tiny, iterations=1, validation_losses=False), tmp_path / "without", console=QUIET)
-    assert not any("val_loss" in line for line in log(tmp_path / "without"))
 
 
 def test_a_plateau_stops(tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

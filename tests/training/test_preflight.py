@@ -22,6 +22,7 @@ from rcnnkit.data.sizes import input_sides
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.images import Preprocessing
 from rcnnkit.proposals.fit import reach
+from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Targets
 from rcnnkit.training import classification, detection, preflight
 from rcnnkit.training.detection import Detection, read_splits
@@ -31,10 +32,10 @@ from rcnnkit.training.train import dry_run, train
 from tests.training.runs import QUIET, Values, settings
 
 
-def said(values: Values, folder: Path, **train: object) -> str:
+def said(values: Values, folder: Path, *, notes: dict[str, str] | None = None, **train: object) -> str:
     """What a dry run prints."""
     file = io.StringIO()
-    dry_run(settings(values, **train), folder, console=Console(file=file, width=1000))
+    dry_run(settings(values, **train), folder, console=Console(file=file, width=1000), notes=notes or {})
     return file.getvalue()
 
 
@@ -130,6 +131,8 @@ def test_pictures_without_objects_and_missed_objects_are_counted(tiny: Values, t
     text = said(values, tmp_path / "run")
     assert "25.0% of the pictures have none" in text
     assert "anchors reach 0.0% of the objects at an IoU of 0.5; `rcnnkit suggest` fits them" in text
+    suggested = said(values, tmp_path / "run", notes={"rpn.anchor_sizes": "fitted"})  # it is no help to repeat it
+    assert "anchors reach 0.0% of the objects at an IoU of 0.5\n" in suggested
 
 
 def test_classifiers_have_one_too(tiny: Values, tmp_path: Path) -> None:
@@ -199,9 +202,7 @@ def test_a_gpu_without_memory_for_it(tiny: Values, tmp_path: Path, monkeypatch: 
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(preflight, "_pass", full)
-    said = (
-        r"the largest batch, 2 pictures such as .*\.jpg, does not fit into the memory of cpu; lower train\.batch or inp"
-    )
+    said = r"the largest batch, 2 images of .*\.jpg and others, does not fit into the memory of cpu; lower train\.batch"
     with pytest.raises(ValueError, match=said):
         dry_run(settings(tiny), tmp_path / "run", console=QUIET)
 
@@ -216,16 +217,98 @@ def test_tight_memory_is_warned_of(
     )
 
 
-@pytest.mark.parametrize(
-    ("section", "value", "what"),
-    [
-        ("model", {"kind": "fast_rcnn"}, r'model\.kind = "fast_rcnn"'),
-        ("alternating", {"enabled": True}, r"alternating\.enabled = true"),
-    ],
-)
-def test_what_a_dry_run_cannot_do(tiny: Values, tmp_path: Path, section: str, value: Values, what: str) -> None:
-    with pytest.raises(ValueError, match=rf"a dry run is of one training, and {what} needs what steps before it make"):
-        dry_run(settings(tiny | {section: tiny.get(section, {}) | value}), tmp_path / "run", console=QUIET)
+WINDOWS: Values = {"proposals": {"method": "sliding_windows", "train_count": 40}}
+RCNN: Values = {
+    "model": {"kind": "rcnn", "backbone": "resnet18", "norm": "batch"},
+    "rcnn": {"size": 32, "context": 4, "samples": 16},
+    "input": {"short_side": 0},
+}
+
+
+def test_fast_rcnn_is_tried_on_the_proposals_of_one_batch(
+    tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = tiny | {"model": tiny["model"] | {"kind": "fast_rcnn"}} | WINDOWS
+    found: list[Any] = []
+    write = Store.write
+
+    def noted(store: Store, key: Any, *rest: Any) -> None:
+        found.append(key)
+        write(store, key, *rest)
+
+    monkeypatch.setattr(Store, "write", noted)
+    text = said(values, tmp_path / "run")
+    assert 1 <= len(found) <= 2  # the pictures of the largest batch
+    assert list(tmp_path.iterdir()) == []
+    assert "the proposals of 12 pictures are computed first, which takes less than a minute\n" in text
+    assert "the largest batch: 2 × 128 × 128 pixels" in text
+    assert "images/s: 4 iterations take" in text
+    train(settings(values, iterations=1), tmp_path / "run", console=QUIET)
+    found.clear()
+    text = said(values, tmp_path / "other")
+    assert found == []  # those of the training lie in proposals/
+    assert "computed first" not in text
+
+
+@pytest.mark.parametrize("scorer", ["svm", "softmax"])
+def test_rcnn(tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scorer: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = {"data": tiny["data"], "train": tiny["train"]} | RCNN | WINDOWS
+    values["rcnn"] = RCNN["rcnn"] | {"scorer": scorer, "box_regression": scorer == "svm"}
+    text = said(values, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+    assert "the proposals of 12 pictures are computed first, which takes less than a minute\n" in text
+    assert "batches of 16 windows, learning rate 0.02 (train.lr_for_16 = 0.02); run folder " in text
+    assert re.search(r"\d+ objects: .*; 0\.0% of the pictures have none\n", text)
+    assert re.search(r"the largest batch: 16 × 32 × 32 pixels, \d+\.\d of \d+\.\d GB of memory; checkpoints: 0", text)
+    assert re.search(
+        r"about \S+ windows/s: 4 iterations take less than a minute and end at .*, without the stages", text
+    )
+    windows, each = (
+        int(n.replace(",", "")) for n in re.findall(r"about (\S+) windows, (\d+) a picture; feat", text)[0]
+    )
+    assert windows == pytest.approx(8 * each, rel=0.01)
+    assert ("the features of 8 pictures take less than a minute, before SVMs" in text) == (scorer == "svm")
+    if scorer == "softmax":
+        return
+    run = train(settings(values, iterations=1), tmp_path / "run", console=QUIET).parent
+    stored = sum(path.stat().st_size for path in (run / "features").glob("*.safetensors"))
+    expected = float(re.findall(r"features: about (\S+) GB", text)[0]) * 1e9
+    assert stored == pytest.approx(expected, rel=0.1)
+    text = said(values, tmp_path / "other")  # now that all proposals are there, nothing is guessed
+    assert re.search(r"\n[\d,]+ windows, \d+ a picture; features: \d", text)
+    assert "computed first" not in text
+
+
+def test_windows_that_do_not_fit(tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> str:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preflight, "_pass", full)
+    values = {"data": tiny["data"], "train": tiny["train"]} | RCNN | WINDOWS
+    with pytest.raises(
+        ValueError, match=r"largest batch, 16 windows of .*\.jpg and others, does not fit .*; lower rcnn\.samples"
+    ):
+        dry_run(settings(values), tmp_path / "run", console=QUIET)
+
+
+def test_four_steps_try_each_network_once(tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = tiny | {"alternating": {"enabled": True, "rpn_iterations": 20, "head_iterations": 30}}
+    text = said(values, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+    first, second = text.split("step 2-fast-rcnn\n")
+    assert first.startswith("step 1-rpn\n")
+    assert "anchors reach" in first
+    assert ": 20 iterations take" in first
+    assert ": 30 iterations take" in second
+    assert "anchors reach" not in second
+    assert "computed first" not in text
+    assert second.endswith(
+        "steps 3-rpn and 4-fast-rcnn train the same on convolutions that stay, in less memory and time\n"
+    )
 
 
 def test_times() -> None:
@@ -233,5 +316,5 @@ def test_times() -> None:
     assert preflight._clock(now + timedelta(minutes=30), now) == "23:30"
     assert preflight._clock(now + timedelta(hours=2), now) == "01:00 on Saturday"
     assert preflight._clock(now + timedelta(days=9), now) == "23:00 on 2024-03-10"
-    spans = [preflight._duration(timedelta(minutes=each)) for each in (0.5, 12, 89, 90, 47 * 60, 96 * 60)]
+    spans = [preflight.duration(timedelta(minutes=each)) for each in (0.5, 12, 89, 90, 47 * 60, 96 * 60)]
     assert spans == ["less than a minute", "12 min", "89 min", "1.5 h", "47.0 h", "4.0 days"]

@@ -94,14 +94,14 @@ def log(run: Path) -> list[dict[str, Any]]:
 def test_a_run_leaves_all_that_is_promised(values: Values, digits: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     file, best = tmp_path / "settings.toml", run / "best.safetensors"
-    write_settings(changed(values, data={"val": "val"}, train={"iterations": 2}), file)
+    write_settings(changed(values, data={"val": "val"}, train={"iterations": 2, "save_every": 1}), file)
     train(file, run)
     names = {
         path.name.partition("-")[0] if "svms" in path.name or "boxes" in path.name else path.name
         for path in run.iterdir()
     }
     assert names == {
-        *("settings.toml", "log.jsonl", "tensorboard", "evaluation.json", "features", "svms", "boxes"),
+        *("settings.toml", "log.jsonl", "tensorboard", "evaluation.json", "report.html", "features", "svms", "boxes"),
         *("last.safetensors", "previous.safetensors", "best.safetensors", "before-mining.safetensors"),
     }
     lines = log(run)
@@ -251,7 +251,10 @@ def test_what_a_stage_kept_is_checked(state: dict[str, np.ndarray] | None, words
 
 def test_without_mining_the_svms_are_those_of_the_first_training(values: Values, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    same_network = {"train": {"init": str(whole / "best.safetensors")}, "features": {"folder": str(whole / "features")}}
+    same_network = {
+        "train": {"init": str(whole / "best.safetensors")},
+        "feature_store": {"folder": str(whole / "features")},
+    }
     train(changed(values, rcnn={"mining": False, "fine_tune": False}, **same_network), run, console=QUIET)
     assert_same(run / "best.safetensors", whole / "before-mining.safetensors")
     assert not (run / "before-mining.safetensors").exists()
@@ -261,7 +264,7 @@ def test_without_mining_the_svms_are_those_of_the_first_training(values: Values,
 
 
 def test_the_softmax_without_box_regression_needs_no_features(values: Values, whole: Path, tmp_path: Path) -> None:
-    options = {"scores": "softmax", "box_regression": False}
+    options = {"scorer": "softmax", "box_regression": False}
     best = train(changed(values, rcnn=options), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run" / "features").exists()
     torch.testing.assert_close(

@@ -36,15 +36,15 @@ def test_a_name_that_tensorboard_cannot_write_is_refused(tiny: Values, tmp_path:
 
 def test_there_is_a_run_to_go_on_with(tiny: Values, tmp_path: Path) -> None:
     for resume in (tmp_path / "run", tmp_path / "run" / "last.safetensors"):
-        with pytest.raises(FileNotFoundError, match=rf"there is no {resume}, so no run to go on with"):
+        with pytest.raises(FileNotFoundError, match=rf"there is no {resume}, so there is no run to continue"):
             train(settings(tiny, resume=str(resume)), tmp_path / "run", console=QUIET)
     (tmp_path / "run").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"there is no .*run/last\.safetensors, so no run to go on with"):
+    with pytest.raises(FileNotFoundError, match=r"there is no .*run/last\.safetensors, so there is no run to continue"):
         train(settings(tiny, resume=str(tmp_path / "run")), tmp_path / "run", console=QUIET)
     alternating = check_settings(
         tiny | {"alternating": {"enabled": True}, "train": tiny["train"] | {"resume": str(tmp_path / "run")}}, "test"
     )
-    with pytest.raises(FileNotFoundError, match=r"there is no .*run/settings\.toml, so no run to go on with"):
+    with pytest.raises(FileNotFoundError, match=r"there is no .*run/settings\.toml, so there is no run to continue"):
         train(alternating, tmp_path / "run", console=QUIET)
     assert not list((tmp_path / "run").iterdir())
 
@@ -111,6 +111,8 @@ def test_what_a_killed_run_left_is_no_obstacle_and_is_removed(tiny: Values, tmp_
         "settings.toml",
         "log.jsonl",
         "evaluation.json",
+        "report.html",
+        "report",
         "tensorboard",
     }
     assert {path.name for path in run.iterdir()} == names
@@ -133,5 +135,5 @@ def test_half_of_torchruns_variables_are_not_waited_for(
 
 def test_a_run_that_may_be_restarted_needs_a_name(tiny: Values, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
-    with pytest.raises(ValueError, match=r"torchrun --max-restarts goes on with a run in its folder, .*: give --out"):
+    with pytest.raises(ValueError, match=r"torchrun --max-restarts continues a run in its folder, .*: give --out"):
         run_folder_of(settings(tiny))

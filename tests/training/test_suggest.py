@@ -117,7 +117,9 @@ def test_pictures_are_held_out_where_none_are_to_evaluate_on(voc: Path, monkeypa
     monkeypatch.setattr(module, "ENOUGH_TO_SPLIT", 8)
     made = suggested(voc)
     assert (made.settings.data.val, made.settings.data.val_share) == ("", 0.2)
-    assert made.notes["data.val_share"] == "taken out of training to evaluate on, by data.split_seed"
+    assert (
+        made.notes["data.val_share"] == "this share is kept out of training to evaluate on; data.split_seed chooses it"
+    )
     training, validation = read_splits(made.settings.data)
     assert validation is not None
     assert (len(training), len(validation)) == (6, 2)
@@ -139,9 +141,9 @@ def test_a_few_bad_objects_are_left_out(voc: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("side", "chosen", "reason"),
     [
-        (60.0, 256, "half of the a are below 60 pixels, and below 32 here"),  # 240 would do, and is little
-        (45.0, 320, "half of the a are below 45 pixels, and below 30 here"),
-        (12.0, 320, "half of the a are below 12 pixels, and below 8 here; more would take long on a CPU"),
+        (60.0, 256, "half of the a are below 60 pixels, and below 32 when resized"),  # 240 would do, and is little
+        (45.0, 320, "half of the a are below 45 pixels, and below 30 when resized"),
+        (12.0, 320, "half of the a are below 12 pixels, and below 8 when resized; more would take long on a CPU"),
     ],
 )
 def test_the_size_makes_small_objects_large_enough(side: float, chosen: int, reason: str) -> None:

@@ -1,12 +1,14 @@
 """One function for every kind of model."""
 
+import inspect
 from pathlib import Path
 
 import pytest
 
 import rcnnkit
 from rcnnkit.config_files import write_settings
-from rcnnkit.training.train import run_folder
+from rcnnkit.detectors.kinds import KINDS
+from rcnnkit.training.train import run_folder, trainer
 from tests.training.runs import QUIET, Values, settings
 
 
@@ -28,3 +30,10 @@ def test_run_folders(tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert run_folder(made, Path("small.toml")) == Path("runs/small-2")
     resumed = settings(tiny, resume="elsewhere/last.safetensors")
     assert run_folder(resumed, Path("small.toml")) == Path("elsewhere")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_names_what_trains_it(kind: str) -> None:
+    train_kind = trainer(kind)
+    assert f"{train_kind.__module__}.{train_kind.__qualname__}" == f"rcnnkit.training.{KINDS[kind].trainer}"
+    assert list(inspect.signature(train_kind).parameters) == ["run"]

@@ -18,7 +18,7 @@ BACKBONE = "resnet18"  # of untrained detectors, where nothing else is asked for
 
 
 def choose(options: Options, out: Path, console: Console) -> tuple[list[Contender], Dataset, bool]:
-    """The detectors, the pictures, and whether there is an accuracy to tell.
+    """The detectors, the pictures, and whether there is an accuracy to report.
 
     Args:
         out: where the demo's pictures are drawn, in data/, if they are wanted and not there.
@@ -29,11 +29,11 @@ def choose(options: Options, out: Path, console: Console) -> tuple[list[Contende
     if options.random and options.weights:
         raise ValueError("--random and --weights exclude each other: leave one out")
     if options.weights and not options.data:
-        raise ValueError("--weights needs pictures to detect in: give --data, annotated ones for the accuracy too")
+        raise ValueError("--weights needs pictures to detect in: give --data; the accuracy needs annotated ones")
     files = list(options.weights)
     if not files and not options.random:
         if not options.demo.exists():
-            console.print(f"{options.demo} is not there, so the demo is trained first: some minutes")
+            console.print(f"{options.demo} is missing, so the demo runs first, which takes some minutes")
             run_demo(options.demo, options.device, console)
         files = [options.demo / name / "best.safetensors" for name in DETECTORS]
         if missing := [file for file in files if not file.is_file()]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from rcnnkit.benchmark.options import Options
 from rcnnkit.detectors.detector import Detector
-from rcnnkit.detectors.kinds import DETECTORS, build
+from rcnnkit.detectors.kinds import DETECTORS, KINDS, build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.exporting.runtimes import RUNTIMES, Exported
 from rcnnkit.images import Array
@@ -79,7 +79,7 @@ def exported(paths: Sequence[Path], class_names: Sequence[str], threads: int) ->
         FileNotFoundError, ValueError: one is not there, cannot be opened or needs proposals, two have one name, or a
             file knows other classes.
     """
-    found: dict[str, ReadyContender] = {}
+    contenders: dict[str, ReadyContender] = {}
     for path in paths:
         files = [path]
         if path.is_dir():
@@ -89,17 +89,17 @@ def exported(paths: Sequence[Path], class_names: Sequence[str], threads: int) ->
         for file in files:
             opened = Exported(file, threads)
             if opened.about["kind"] != "faster_rcnn":
-                raise ValueError(f"--also {file}: it finds no proposals itself; a benchmark takes Faster R-CNNs alone")
+                raise ValueError(f"--also {file}: it does not find its own proposals; give exported Faster R-CNNs only")
             if opened.class_names != tuple(class_names):
                 raise ValueError(
                     f"--also {file} knows {', '.join(opened.class_names)}, and the detectors"
                     f" {', '.join(class_names)}; export one of the detectors that are compared"
                 )
-            if file.name in found:
+            if file.name in contenders:
                 raise ValueError(f"--also {file}: another file is called {file.name}, too; rename one of them")
             title = f"{file.name} ({RUNTIMES[file.suffix]})"
-            found[file.name] = ReadyContender(file.name, title, opened, opened)
-    return list(found.values())
+            contenders[file.name] = ReadyContender(file.name, title, opened, opened)
+    return list(contenders.values())
 
 
 def trained(files: Sequence[Path]) -> list[Contender]:
@@ -115,14 +115,14 @@ def trained(files: Sequence[Path]) -> list[Contender]:
         about, _ = read(file)
         name = about["kind"].replace("_", "-")
         if name not in DETECTORS:
-            raise ValueError(f"{file} holds a {name}, which is none of {', '.join(DETECTORS.values())}")
+            raise ValueError(f"{file} holds a {name}; the benchmark takes {', '.join(DETECTORS.values())}")
         if name in by_name:
             raise ValueError(f"{by_name[name].weights} and {file} both hold a {DETECTORS[name]}; give one of each kind")
         settings = DetectorSettings.of_weights(about["settings"])
-        if name != "faster-rcnn" and settings.proposals.method == "precomputed":
+        if KINDS[about["kind"]].model.takes_proposals and settings.proposals.method == "precomputed":
             raise ValueError(
-                f'{file} was made for proposals that are given to it (proposals.method = "precomputed"), which are no'
-                " part of a benchmark; take one that finds its own"
+                f'{file} needs proposals that are given to it (proposals.method = "precomputed"), and a benchmark gives'
+                " none; take one that finds its own"
             )
         by_name[name] = Contender(name, settings, tuple(about["class_names"]), file)
     contenders = [by_name[name] for name in DETECTORS if name in by_name]

@@ -45,7 +45,7 @@ def check_memory(contenders: Sequence[Contender], sizes: Sequence[Size], options
             raise ValueError(
                 f"{contender.title} needs about {need / GB:.1f} GB on {device} for {options.batch} of these pictures"
                 f" at a time, and {free / GB:.1f} GB are free; lower --batch or --max-proposals, choose a smaller"
-                " --backbone, or end what else is running"
+                " --backbone, or close other programs"
             )
 
 

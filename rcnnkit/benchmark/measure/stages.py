@@ -60,7 +60,7 @@ class StageClock:
 
 @contextmanager
 def timed(detector: Detector | Exported, clock: StageClock) -> Iterator[None]:
-    """While inside, the methods in `detector.stages` tell `clock` when they begin and end; their code is unchanged."""
+    """While inside, the methods in `detector.stages` report to `clock` as they begin and end, unchanged."""
     with ExitStack() as stack:
         for stage, paths in detector.stages.items():
             for path in paths:

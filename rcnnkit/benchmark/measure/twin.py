@@ -35,7 +35,7 @@ def to_torchvision(detector: FasterRCNN, settings: DetectorSettings) -> Torchvis
         f'model.neck = "{model.neck}"': model.neck != "fpn",
         f"model.norm_eps = {model.norm_eps:g}": model.norm_eps != 1e-5,
         "model.stride_in_1x1 = true": model.stride_in_1x1,
-        f'rpn.anchors = "{rpn.anchors}"': rpn.anchors != "torchvision",
+        f'rpn.anchor_layout = "{rpn.anchor_layout}"': rpn.anchor_layout != "torchvision",
         f"head.convs = {head.convs}": bool(head.convs),
         f"head.unnamed = {head.unnamed}": bool(head.unnamed),
         f'input.resizing = "{input_.resizing}"': input_.resizing == "detectron2",
@@ -50,7 +50,7 @@ def to_torchvision(detector: FasterRCNN, settings: DetectorSettings) -> Torchvis
         "input.scales": bool(input_.scales),
     }
     if unknown := [name for name, wrong in differs.items() if wrong]:
-        raise ValueError(f"torchvision's Faster R-CNN knows no {', '.join(unknown)}")
+        raise ValueError(f"torchvision's Faster R-CNN does not have {', '.join(unknown)}")
     resnet = torchvision_resnet(model.backbone, model.norm, pretrained=False)  # type: ignore[arg-type]  # has an FPN
     wide = resnet.fc.in_features
     backbone = BackboneWithFPN(

@@ -16,7 +16,7 @@ MISSING = 0.03  # share of the whole that may belong to no stage before the repo
 
 def markdown(results: Results) -> str:
     """The whole page."""
-    parts = [f"# {TITLE}", about(results)]
+    parts = [f"# {TITLE}", circumstances(results)]
     if notes(results):
         parts.append("\n".join(f"- {note}" for note in notes(results)))
     for heading, rows in tables(results).items():
@@ -24,7 +24,7 @@ def markdown(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def about(results: Results) -> str:
+def circumstances(results: Results) -> str:
     """One paragraph: on what, with what, when."""
     machine, pictures, options = results.machine, results.pictures, results.options
     backbones = {contender.backbone for contender in results.contenders.values() if contender.backbone}
@@ -48,11 +48,13 @@ def notes(results: Results) -> list[str]:
     for name, summary in results.summaries.items():
         contender = results.contenders[name]
         if summary.missing > MISSING:
-            texts.append(f"{contender.title}: {summary.missing:.1%} of the time are in no named stage (“other”).")
+            texts.append(f"{contender.title}: {summary.missing:.1%} of the time is in no named stage (“other”).")
         if summary.steps < 10:
             texts.append(f"{contender.title}: {summary.steps} measurements, few for a median.")
         if name == "rcnn" and not contender.weights:
-            texts.append("Untrained detectors find other numbers of boxes than trained ones: see suppression so.")
+            texts.append(
+                "Untrained detectors find other numbers of boxes than trained ones, which changes suppression."
+            )
     return texts
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from html import escape
 from pathlib import Path
 
-from rcnnkit.benchmark.report.markdown import TITLE, about, notes, seconds, tables
+from rcnnkit.benchmark.report.markdown import TITLE, circumstances, notes, seconds, tables
 from rcnnkit.benchmark.report.papers import ratios, seconds_here
 from rcnnkit.benchmark.report.plots import AXES, contender_colour, stage_colour
 from rcnnkit.benchmark.results import Curve, Results, picture_file
@@ -19,7 +19,7 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 20, 10, 36
 
 def page(results: Results, folder: Path) -> str:
     """The whole page; the pictures in `folder` become part of it."""
-    parts = [f"<h1>{escape(TITLE)}</h1>", f'<p class="soft">{escape(about(results))}</p>']
+    parts = [f"<h1>{escape(TITLE)}</h1>", f'<p class="soft">{escape(circumstances(results))}</p>']
     if items := "".join(f"<li>{escape(note)}</li>" for note in notes(results)):
         parts.append(f"<ul>{items}</ul>")
     parts.append(_cards(results))
@@ -82,8 +82,8 @@ def _curves(results: Results) -> str:
     base = "; ".join(f"{AXES[name]}: {value}" for name, value in asdict(results.growth.base).items())
     plots = "".join(f"<figure>{_plot(dimension, lines, titles)}</figure>" for dimension, lines in curves.items())
     return (
-        f'<h2>How it grows</h2><p class="soft">Seconds a picture, untrained detectors; both axes are logarithmic. Where'
-        f' it is not varied: {escape(base)}.</p><ul class="legend">{items}</ul><div class="plots">{plots}</div>'
+        f'<h2>How it grows</h2><p class="soft">Seconds a picture, untrained detectors; both axes are logarithmic. What'
+        f' a plot does not vary: {escape(base)}.</p><ul class="legend">{items}</ul><div class="plots">{plots}</div>'
     )
 
 

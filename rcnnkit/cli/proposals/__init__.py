@@ -7,7 +7,7 @@ from rcnnkit.cli.proposals.evaluate import evaluate
 from rcnnkit.cli.proposals.import_ import import_
 
 app = typer.Typer(
-    help="Proposals: compute and keep them, take over released ones, tell how well they cover the objects.",
+    help="Compute proposals and keep them, import released ones, and measure how well they cover the objects.",
     no_args_is_help=True,
 )
 app.command()(compute)

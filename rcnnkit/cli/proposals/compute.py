@@ -29,20 +29,22 @@ def compute(
     method: Annotated[str, typer.Option(help="selective-search, sliding-windows or rpn.")] = "selective-search",
     mode: Annotated[str | None, typer.Option(help="Selective search: single, fast (the default) or quality.")] = None,
     min_side: Annotated[
-        int | None, typer.Option(min=0, help="Selective search: pixels of the smaller side; by default 20.")
+        int | None, typer.Option(min=0, help="Selective search: the shortest side, pixels; by default 20.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Selective search: of the ranking; by default 0.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Selective search: the seed of the ranking; by default 0.")
+    ] = None,
     max_width: Annotated[
-        int | None, typer.Option(min=0, help="Selective search: make wider pictures this wide; by default none.")
+        int | None, typer.Option(min=0, help="Selective search: shrink wider pictures to this width; by default none.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="rpn: the .safetensors file of a Faster R-CNN.")] = None,
     device: Annotated[str, typer.Option(help="rpn: auto, cpu, cuda, cuda:1, …")] = DEVICE,
-    workers: Annotated[int, typer.Option(min=0, help="Threads, with a picture each; 0: one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Threads, each with its own picture; 0: one per core.")] = 0,
 ) -> None:
-    """Find the proposals of every picture and keep them, one file a picture.
+    """Find the proposals of every picture and keep them, in one file per picture.
 
-    What is there already is not computed again, so a run that was stopped goes on. Under torchrun, on one machine or
-    several with a common folder, each process takes its share of the pictures.
+    Proposals that are there already are not computed again, so a run that was stopped can be continued. Under torchrun,
+    on one machine or on several with a common folder, each process takes its share of the pictures.
     """
     from rcnnkit.data.proposals import compute_proposals, cores
     from rcnnkit.data.reading import read_data

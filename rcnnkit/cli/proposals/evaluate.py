@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rcnnkit.cli.options import Data, DataFormat, Images, JsonFile, SkipBad, TestSplit, console, split_of
+from rcnnkit.cli.options import Data, DataFormat, Images, JsonFile, SkipBad, TestSplit, split_of
+from rcnnkit.cli.results import show
 from rcnnkit.defaults import FORMAT
 from rcnnkit.text import count
 
 
 def evaluate(
     data: Data,
-    proposals: Annotated[Path, typer.Option(help="A folder of `rcnnkit proposals compute` or `import`.")],
+    proposals: Annotated[Path, typer.Option(help="A folder from `rcnnkit proposals compute` or `import`.")],
     split: TestSplit = None,
     images: Images = None,
     format: DataFormat = FORMAT,
     skip_bad: SkipBad = False,
     json_file: JsonFile = None,
 ) -> None:
-    """How well the first 100, 500, 1000 and 2000 proposals cover the objects: recall and mean average best overlap."""
+    """Measure how the first 100, 500, 1000 and 2000 proposals cover the objects: recall, mean average best overlap."""
     from rcnnkit.data.proposals import check_proposals, read_proposals
     from rcnnkit.data.reading import read_data
-    from rcnnkit.files import check_new, whole
+    from rcnnkit.files import check_new
     from rcnnkit.proposals.recall import coverage
     from rcnnkit.proposals.store import Store
     from rcnnkit.tables import coverage_table
@@ -39,12 +39,5 @@ def evaluate(
     targets = (record.targets for record in dataset.records)
     result = coverage(read_proposals(dataset, store), targets, dataset.class_names)
     about = {"dataset": dataset.name, "method": store.method, "settings": store.settings}
-    try:
-        if json_file:
-            with whole(json_file) as half:
-                half.write_text(json.dumps(about | result.to_json(), indent=1), encoding="utf-8")
-    finally:  # where the file cannot be written, the numbers are seen all the same
-        console.print(f"{dataset.name}, {count(len(dataset), 'picture')}: {store.describe()}")
-        console.print(coverage_table(result))
-    if json_file:
-        console.print(f"wrote {json_file}")
+    headline = f"{dataset.name}, {count(len(dataset), 'picture')}: {store.describe()}"
+    show([headline, coverage_table(result)], about | result.to_json(), json_file)

@@ -22,7 +22,7 @@ def import_(
     format: DataFormat = FORMAT,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Take over released proposals: selective search for VOC (.mat); Fast R-CNN's, Detectron's, detectron2's (.pkl)."""
+    """Import released proposals: selective search for VOC (.mat); Fast R-CNN's, Detectron's, detectron2's (.pkl)."""
     from rcnnkit.data.proposals import import_proposals
     from rcnnkit.data.reading import read_data
     from rcnnkit.files import sha256

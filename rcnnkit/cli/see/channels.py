@@ -19,15 +19,19 @@ def channels(
     weights: Weights,
     files: Files,
     out: NewPicture,
-    layer: Annotated[str | None, typer.Option(help="conv1, … or conv1_1, …; by default the last one.")] = None,
-    channel: Annotated[list[int] | None, typer.Option(help="One channel, from 0 on; may be given again.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Else as many of the most active channels.")] = CHANNELS,
+    layer: Annotated[
+        str | None, typer.Option(help="The layer: conv1, … or conv1_1, …; by default the last one.")
+    ] = None,
+    channel: Annotated[list[int] | None, typer.Option(help="A channel, counted from 0; may be repeated.")] = None,
+    count: Annotated[
+        int, typer.Option(min=1, help="Without --channel: this many of the most active channels.")
+    ] = CHANNELS,
     device: Device = DEVICE,
 ) -> None:
     """A sheet of what channels respond to: their nine strongest activations, projected back, beside the pictures.
 
     Zeiler and Fergus' deconvnet, for detectors and classifiers on AlexNet, CaffeNet, ZFNet, VGG_CNN_M_1024 and VGG. A
-    picture that cannot be read is named, the sheet is of the others, and the exit status is 1.
+    picture that cannot be read is reported, the sheet shows the others, and the exit status is 1.
     """
     from rcnnkit.data.checks import pictures_in
     from rcnnkit.drawing import draw_sheet, save_picture, strongest_examples
@@ -36,7 +40,7 @@ def channels(
     from rcnnkit.weights import load, load_classifier, read_shapes
 
     check_picture(out)
-    given = list(dict.fromkeys(pictures_in(files)))
+    paths = list(dict.fromkeys(pictures_in(files)))
     kind = read_shapes(weights)[0]["kind"]
     network = load_classifier(weights, device) if kind == "classifier" else load(weights, device, for_training=True)
     try:
@@ -45,19 +49,19 @@ def channels(
         check_layer(backbone, layer, channel or ())
     except ValueError as error:
         raise ValueError(f"{weights}: {error}") from None
-    pictures = list(filter(_readable, given))
+    pictures = list(filter(_readable, paths))
     try:
         with progress(console, transient=True) as report:
             examples = strongest_examples(network, pictures, layer, channels=channel, count=count, progress=report)
     except NoActivations as error:  # others name the picture
         raise ValueError(f"{weights}: {error}") from None
     console.print(f"wrote {save_picture(draw_sheet(examples, layer, network.preprocessing), out)}")
-    if len(pictures) < len(given):
+    if len(pictures) < len(paths):
         raise typer.Exit(1)
 
 
 def _readable(picture: Path) -> bool:
-    """Whether it is a whole picture; what is none is named."""
+    """Whether it is a whole picture; one that is not is reported."""
     from rcnnkit.images import read_picture
 
     try:

@@ -18,13 +18,18 @@ def occlusion(
     out: NewPicture,
     box: Annotated[
         tuple[float, float, float, float] | None,
-        typer.Option(metavar="X1 Y1 X2 Y2", help="In pixels; by default that of the best detection."),
+        typer.Option(metavar="X1 Y1 X2 Y2", help="The box, in pixels; by default that of the best detection."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--class", help="By default the best detection's, or the one best at --box.")
+        str | None,
+        typer.Option("--class", help="The class; by default the best detection's, or the best one at --box."),
     ] = None,
-    square: Annotated[int, typer.Option(min=0, help="Its sides, pixels; 0: a third of the box's.")] = 0,
-    stride: Annotated[int, typer.Option(min=0, help="From place to place, pixels; 0: half the square.")] = 0,
+    square: Annotated[
+        int, typer.Option(min=0, help="The sides of the grey square, pixels; 0: a third of the box's sides.")
+    ] = 0,
+    stride: Annotated[
+        int, typer.Option(min=0, help="How far the square moves in one step, pixels; 0: half its side.")
+    ] = 0,
     batch: Batch = OCCLUDED,
     device: Device = DEVICE,
     precision: Precision = PRECISION,
@@ -44,11 +49,11 @@ def occlusion(
         )
     detector = load(weights, device, precision)
     if box is None:
-        found = detector(picture)
-        found = found if name is None else found.of(name)
-        if not len(found):
+        detections = detector(picture)
+        detections = detections if name is None else detections.of(name)
+        if not len(detections):
             raise ValueError(f"nothing{f' called {name}' if name else ''} is found in {picture}; say where with --box")
-        (name, _, box), *_ = found
+        (name, _, box), *_ = detections
     with progress(console, transient=True) as report:
         shown = find(detector, picture, box, name, square=square, stride=stride, batch=batch, progress=report)
     file = save_picture(draw_occlusion(shown), out)

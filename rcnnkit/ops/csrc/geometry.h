@@ -40,6 +40,7 @@ struct AlignAxis {
   T bin;    // its bins' size, in cells
   T grid;   // samples per bin
   bool adaptive;
+  bool widened;  // to one cell: its size does not change with its sides
 };
 
 template <class T>
@@ -47,9 +48,10 @@ RCNNKIT_BOTH AlignAxis<T> align_axis(T low, T high, T scale, int bins, int sampl
   const T offset = aligned ? T(0.5) : T(0);
   const T start = low * scale - offset;
   T size = high * scale - offset - start;
-  if (!aligned) size = at_least(size, T(1));
+  const bool widened = !aligned && size < T(1);
+  if (widened) size = T(1);
   return {start, size / T(bins), sampling_ratio > 0 ? T(sampling_ratio) : round_up(size / T(bins)),
-          sampling_ratio <= 0};
+          sampling_ratio <= 0, widened};
 }
 
 // The samples [first, first + count) of a bin that can touch a map of `cells`. An adaptive grid has as many
@@ -93,6 +95,24 @@ RCNNKIT_BOTH Sample<T> sample_at(T position, int cells) {
   if (low >= cells - 1) return {true, cells - 1, cells - 1, T(1), T(0)};
   const T weight = position - T(low);
   return {true, low, low + 1, T(1) - weight, weight};
+}
+
+// How far a sample moves, in cells, as the region's low and high side move by a pixel each; nothing where its value
+// does not change with it: beyond the map's outermost centres the border continues. On a cell's centre, where the
+// derivative of bilinear interpolation jumps, it is the one towards higher positions (spatial transformer networks,
+// arXiv:1506.02025, equation 7).
+template <class T>
+struct SampleMove {
+  T low, high;
+};
+
+template <class T>
+RCNNKIT_BOTH SampleMove<T> sample_move(const AlignAxis<T>& axis, int bin, int bins, T sample, T scale, int cells) {
+  const T position = sample_position(axis, bin, sample);
+  if (!(position >= T(0) && position < T(cells - 1))) return {T(0), T(0)};
+  if (axis.widened) return {scale, T(0)};
+  const T share = (T(bin) + (sample + T(0.5)) / axis.grid) / T(bins);  // of the way from the low side to the high one
+  return {scale * (T(1) - share), scale * share};
 }
 
 // --- RoI pooling (Fast R-CNN, section 2.1), one axis ---------------------------------------------------------

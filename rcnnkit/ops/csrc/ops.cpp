@@ -5,6 +5,7 @@
 STABLE_TORCH_LIBRARY(rcnnkit, m) {
   m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor");
   m.def("batched_nms(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold) -> Tensor");
+  m.def("nms_sorted(Tensor boxes, Tensor counts, float iou_threshold) -> Tensor");
   m.def(
       "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width,"
       " int sampling_ratio, bool aligned) -> Tensor");
@@ -12,6 +13,9 @@ STABLE_TORCH_LIBRARY(rcnnkit, m) {
       "roi_align_backward(Tensor grad, Tensor rois, float spatial_scale, SymInt batch, SymInt channels,"
       " SymInt height, SymInt width, int sampling_ratio, bool aligned, bool channels_last,"
       " bool deterministic) -> Tensor");
+  m.def(
+      "roi_align_backward_boxes(Tensor grad, Tensor input, Tensor rois, float spatial_scale, int sampling_ratio,"
+      " bool aligned) -> Tensor");
   m.def(
       "roi_pool(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width,"
       " bool with_argmax) -> (Tensor, Tensor)");

@@ -52,7 +52,7 @@ def test_weights_that_cannot_be_compared(tiny: Values, tmp_path: Path) -> None:
         trained([faster, written(tiny, tmp_path, "fast_rcnn", backbone="resnet34")])
     with pytest.raises(ValueError, match="both hold a Faster R-CNN; give one of each kind"):
         trained([faster, faster])
-    with pytest.raises(ValueError, match=r"was made for proposals that are given to it .* take one that finds its own"):
+    with pytest.raises(ValueError, match=r"needs proposals that are given to it .* take one that finds its own"):
         trained([faster, written(tiny, tmp_path, "fast_rcnn", method="precomputed")])
     with pytest.raises(FileNotFoundError, match="no such weights file"):
         trained([tmp_path / "none.safetensors"])

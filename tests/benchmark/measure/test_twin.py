@@ -78,5 +78,5 @@ def test_what_torchvision_does_not_have(tiny: Values) -> None:
     ):
         changed = settings.model_dump()
         changed[section][name] = value
-        with pytest.raises(ValueError, match=f"torchvision's Faster R-CNN knows no .*{name}"):
+        with pytest.raises(ValueError, match=f"torchvision's Faster R-CNN does not have .*{name}"):
             to_torchvision(detector, DetectorSettings.model_validate(changed))

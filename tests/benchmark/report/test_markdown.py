@@ -10,7 +10,7 @@ def test_markdown_has_every_number(results: Results) -> None:
     assert "| s / picture | p95 | spread | pictures / s | proposals | AP | peak GB |" in text
     assert "| backbone | 4,000 · 80.0% | 400 · 80.0% | 200 · 80.0% |" in text
     assert "| Fast R-CNN | 0.500 | 2.00 × | 1.83 | 9.24 × | Fast R-CNN, table 4 |" in text
-    assert "R-CNN: 10.0% of the time are in no named stage" in text  # more than 3 %
+    assert "R-CNN: 10.0% of the time is in no named stage" in text  # more than 3 %
     assert "10 pictures of <digits>, 1 at a time; resnet18, trained, float32. A <CPU> & more, 2 cores, 24 GB" in text
     untrained = replace(results, options=replace(results.options, random=True))
     assert "resnet18, untrained, float32" in markdown(untrained)  # torchvision's has "the same" weights, which are none

@@ -55,21 +55,23 @@ void run_over(void (*kernel)(Parameters...), Arguments... arguments) {
 
 extern "C" {
 
-// A small budget also has the sweep run out of shared memory.
-void nms(int kind, const void* boxes, const int64_t* groups, const int64_t* ranks, int64_t count, double threshold,
-         int64_t budget, bool* keep) {
+// A small budget also has the sweep run out of shared memory. With `counts` there are so many rows of `count` boxes,
+// swept together; else one.
+void nms(int kind, const void* boxes, const int64_t* groups, const int64_t* ranks, const int64_t* counts,
+         int64_t rows, int64_t count, double threshold, int64_t budget, bool* keep) {
   const int64_t blocks = (count + kBits - 1) / kBits;
-  std::vector<Word> mask(mask_words(blocks, budget)), removed(blocks);
+  std::vector<Word> mask(rows * mask_words(blocks, budget)), removed(rows * blocks);
   for (int64_t first = 0, panel; first < blocks; first += panel) {
     panel = panel_blocks(first, blocks, budget);
-    const dim3 grid{unsigned(blocks - first), unsigned(panel)};
+    const dim3 grid{unsigned(blocks - first), unsigned(panel), unsigned(rows)};
     if (kind == 1)
-      launch(grid, kBits, nms_mask<double>, static_cast<const double*>(boxes), groups, count, threshold, first,
+      launch(grid, kBits, nms_mask<double>, static_cast<const double*>(boxes), groups, counts, count, threshold, first,
              blocks, mask.data());
     else
-      launch(grid, kBits, nms_mask<float>, static_cast<const float*>(boxes), groups, count, float(threshold), first,
-             blocks, mask.data());
-    launch({}, 96, budget < 1000 ? nms_sweep<4> : nms_sweep<kSweepWords>, groups, ranks, count, first, panel, blocks, mask.data(), removed.data(), keep);
+      launch(grid, kBits, nms_mask<float>, static_cast<const float*>(boxes), groups, counts, count, float(threshold),
+             first, blocks, mask.data());
+    launch({unsigned(rows)}, 96, budget < 1000 ? nms_sweep<4> : nms_sweep<kSweepWords>, groups, ranks, counts, count,
+           first, panel, blocks, mask.data(), removed.data(), keep);
   }
 }
 
@@ -86,6 +88,15 @@ void roi_align_backward(int kind, const void* grad, const int64_t* grad_dims, co
   dispatch(kind, [&]<class S, class T>(S, T) {
     run_over(deterministic ? roi_align_in_order<S, T> : roi_align_scatter<S, T>, map_of<const S>(grad, grad_dims),
              static_cast<const T*>(rois), AlignOptions<T>{T(scale), ratio, aligned}, map_of<T>(into, into_dims));
+  });
+}
+
+void roi_align_boxes(int kind, const void* grad, const int64_t* grad_dims, const void* input,
+                     const int64_t* input_dims, const void* rois, double scale, int ratio, bool aligned, void* into) {
+  dispatch(kind, [&]<class S, class T>(S, T) {
+    launch({2}, kBoxThreads, rcnnkit::roi_align_boxes<S, T>, map_of<const S>(grad, grad_dims),
+           map_of<const S>(input, input_dims), static_cast<const T*>(rois), AlignOptions<T>{T(scale), ratio, aligned},
+           static_cast<T*>(into));
   });
 }
 
@@ -163,13 +174,32 @@ void check_nms(int64_t count, int64_t budget) {
   for (int64_t i = 0; i < count; ++i) groups[i] = i * 3 / count, ranks[i] = count - 1 - i;
   for (bool grouped : {false, true}) {
     std::vector<char> keep(count, 2), expected(count, 1);
-    nms(0, boxes.data(), grouped ? groups.data() : nullptr, grouped ? ranks.data() : nullptr, count, 0.25, budget,
-        reinterpret_cast<bool*>(keep.data()));
+    nms(0, boxes.data(), grouped ? groups.data() : nullptr, grouped ? ranks.data() : nullptr, nullptr, 1, count, 0.25,
+        budget, reinterpret_cast<bool*>(keep.data()));
     for (int64_t i = 0; i < count; ++i)
       for (int64_t j = 0; j < i; ++j)
         if (expected[j] && (!grouped || groups[i] == groups[j]) && suppresses(&boxes[4 * j], &boxes[4 * i], 0.25f))
           expected[i] = 0;
     for (int64_t i = 0; i < count; ++i) expect(keep[grouped ? ranks[i] : i] == expected[i], "nms");
+  }
+}
+
+// Rows beside each other, of which only the first boxes are boxes.
+void check_rows(int64_t count, int64_t budget) {
+  const std::vector<int64_t> counts = {count, 0, count / 2, 1};
+  std::vector<float> boxes;
+  for (int64_t i = 0; i < 4 * count; ++i) {
+    const float x = uniform(0, 60), y = uniform(0, 60);
+    for (float v : {x, y, x + uniform(-2, 30), y + uniform(-2, 30)}) boxes.push_back(v);
+  }
+  std::vector<char> together(4 * count, 0);
+  nms(0, boxes.data(), nullptr, nullptr, counts.data(), 4, count, 0.25, budget,
+      reinterpret_cast<bool*>(together.data()));
+  for (int64_t g = 0; g < 4; ++g) {
+    std::vector<char> alone(count, 0);
+    nms(0, boxes.data() + 4 * count * g, nullptr, nullptr, nullptr, 1, counts[g], 0.25, budget,
+        reinterpret_cast<bool*>(alone.data()));
+    for (int64_t i = 0; i < count; ++i) expect(together[count * g + i] == alone[i], "rows of nms");
   }
 }
 
@@ -197,6 +227,10 @@ void check_regions(bool channels_last) {
     for (bool aligned : {false, true}) {
       roi_align(0, input.data(), input_dims.numbers, rois.data(), 0.7, ratio, aligned, output.data(),
                 output_dims.numbers);
+      std::vector<float> sides(rois.size(), NAN);
+      roi_align_boxes(0, grad.data(), output_dims.numbers, input.data(), input_dims.numbers, rois.data(), 0.7, ratio,
+                      aligned, sides.data());
+      for (float side : sides) expect(std::isfinite(side), "roi_align_boxes");
       compare("roi_align", [&](bool deterministic, float* sums) {
         roi_align_backward(0, grad.data(), output_dims.numbers, rois.data(), 0.7, ratio, aligned, deterministic, sums,
                            input_dims.numbers);
@@ -222,6 +256,7 @@ void check_regions(bool channels_last) {
 int main() {
   for (int64_t count : {0, 1, 63, 64, 65, 200, 300})
     for (int64_t budget : {1 << 20, 300}) check_nms(count, budget);
+  for (int64_t budget : {1 << 20, 300}) check_rows(200, budget);
   for (bool channels_last : {false, true}) check_regions(channels_last);
   return failures ? 1 : 0;
 }

@@ -48,12 +48,13 @@ void launch(dim3 grid, unsigned threads, void (*kernel)(Parameters...), Argument
   for (unsigned t = 0; t < threads; ++t)
     running.emplace_back([=, &barrier] {
       threadIdx = {t}, blockDim = {threads}, gridDim = grid, block_barrier = &barrier;
-      for (unsigned y = 0; y < grid.y; ++y)
-        for (unsigned x = 0; x < grid.x; ++x) {
-          blockIdx = {x, y}, barriers_met = 0;
-          kernel(arguments...);
-          barrier.arrive_and_wait();
-        }
+      for (unsigned z = 0; z < grid.z; ++z)
+        for (unsigned y = 0; y < grid.y; ++y)
+          for (unsigned x = 0; x < grid.x; ++x) {
+            blockIdx = {x, y, z}, barriers_met = 0;
+            kernel(arguments...);
+            barrier.arrive_and_wait();
+          }
     });
   for (std::thread& thread : running) thread.join();
 }

@@ -258,7 +258,7 @@ void largest(Map<const S> map, int64_t top, int64_t left, int64_t bottom, int64_
 }
 
 #ifdef __AMX_BF16__
-// Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 weights. GCC is not told what memory its instructions on tiles read, so
+// Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 weights. GCC does not know what memory its instructions on tiles read, so
 // that nothing they read may be written in the same function.
 struct alignas(64) TileConfig {
   uint8_t palette, first_row, reserved[14];

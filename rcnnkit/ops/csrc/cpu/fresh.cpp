@@ -1,5 +1,5 @@
 // Memory for large outputs. glibc gives such memory back to the system as soon as it is freed, and the page faults of
-// asking for it anew cost more than the kernels need to fill it; so some of it is kept for the next output.
+// asking for it again cost more than the kernels need to fill it; so some of it is kept for the next output.
 #include "fresh.h"
 
 #include <torch/csrc/stable/ops.h>

@@ -281,6 +281,60 @@ void align_backward(const S* grad, Taps<T> rows, Taps<T> columns, int row_bins, 
       spread_columns(scratch + s * slot_size, columns, column_bins, cells + held[s] * row_stride, column_stride);
 }
 
+// The channels' products of gradient and cell first, for a few pairs of bin and cell at a time: they are by far the most
+// work, and serve all four sides.
+template <class S, class T>
+void align_boxes(const S* grad, const T* cells, int64_t block_stride, int64_t row_stride, int64_t column_stride,
+                 Taps<T> rows, Taps<T> columns, int row_bins, int column_bins, int channels, T* scratch, T* sums) {
+  constexpr int n = kBlock / Vectors<T>::lanes, lanes = Vectors<T>::lanes;
+  const int bins = row_bins * column_bins, blocks = (channels + kBlock - 1) / kBlock;
+  const int64_t grad_stride = int64_t(bins) * kBlock;
+  for (int b = 0; b < blocks; ++b)
+    to_channels_last(grad + b * grad_stride, bins, channels - b * kBlock < kBlock ? channels - b * kBlock : kBlock, bins,
+                     scratch + b * grad_stride);
+  Wide<T> sides[4] = {};  // of x1, y1, x2, y2
+  for (int r = 0; r < row_bins; ++r)
+    for (int c = 0; c < column_bins; ++c) {
+      const T* of_bin = scratch + int64_t(r * column_bins + c) * kBlock;
+      const int first = columns.first[c], count = columns.first[c + 1] - first;
+      for (int i = rows.first[r]; i < rows.first[r + 1]; ++i) {
+        const T* row = cells + rows.cell[i] * row_stride;
+        Wide<T> value = {}, low = {}, high = {};  // of this row: the products' sums by the columns' three weights
+        for (int j = 0; j < count; j += kTogether) {
+          const T* cell[kTogether];
+          for (int k = 0; k < kTogether; ++k)  // the last ones may come again, and are then left out
+            cell[k] = row + columns.cell[first + (j + k < count ? j + k : j)] * column_stride;
+          Wide<T> even[kTogether] = {}, odd[kTogether] = {};
+          for (int b = 0; b < blocks; ++b) {
+            const T* here = of_bin + b * grad_stride;
+            for (int v = 0; v < n; v += 2) {
+              const Wide<T> one = load(here + v * lanes), other = load(here + (v + 1) * lanes);
+              for (int k = 0; k < kTogether; ++k) {
+                const T* at = cell[k] + b * block_stride + v * lanes;
+                even[k] += one * load(at);
+                odd[k] += other * load(at + lanes);
+              }
+            }
+          }
+          for (int k = 0; k < kTogether && j + k < count; ++k) {
+            const Wide<T> product = even[k] + odd[k];
+            value += product * columns.weight[first + j + k];
+            low += product * columns.low[first + j + k];
+            high += product * columns.high[first + j + k];
+          }
+        }
+        sides[0] += low * rows.weight[i];
+        sides[1] += value * rows.low[i];
+        sides[2] += high * rows.weight[i];
+        sides[3] += value * rows.high[i];
+      }
+    }
+  for (int side = 0; side < 4; ++side) {
+    sums[side] = T(0);
+    for (int lane = 0; lane < lanes; ++lane) sums[side] += sides[side][lane];
+  }
+}
+
 // --- RoI pooling -------------------------------------------------------------------------------------------------
 
 template <class T, bool with_argmax>
@@ -420,8 +474,8 @@ void suppress(BoxArrays<T> boxes, int64_t begin, int64_t end, T x1, T y1, T x2, 
 template <class S>
 constexpr Kernels<S> kernels() {
   using T = Compute<S>;
-  return {pack<S, T>,          unpack<S, T>,        align<S, T>, align_backward<S, T>, pool<S, T>,
-          pool_backward<S, T>, unpack_planes<S, T>, warp<S, T>,  warp_backward<S, T>};
+  return {pack<S, T>, unpack<S, T>,        align<S, T>,         align_backward<S, T>, align_boxes<S, T>,
+          pool<S, T>, pool_backward<S, T>, unpack_planes<S, T>, warp<S, T>,           warp_backward<S, T>};
 }
 
 }  // namespace

@@ -37,6 +37,8 @@ struct Taps {
   const int* first;
   const int* cell;
   const T* weight;
+  const T* low;   // the weights' derivatives with respect to the region's low and high side, where they are asked for
+  const T* high;
 };
 
 // A region's bins along one axis for pooling: bin b has the cells [first[b], last[b]).
@@ -69,6 +71,11 @@ struct Kernels {
   // Adds one region's gradient (channels, rows, columns) onto the cells.
   void (*align_backward)(const S* grad, Taps<T> rows, Taps<T> columns, int row_bins, int column_bins, int channels,
                          T* scratch, T* cells, int64_t row_stride, int64_t column_stride);
+  // The derivatives of one region's gradient (channels, rows, columns) · its values, with respect to x1, y1, x2, y2.
+  // Of all channels: cells (0, 0) of neighbouring blocks of channels are block_stride elements apart, and `scratch` has
+  // rows · columns elements for each channel, blocks rounded up.
+  void (*align_boxes)(const S* grad, const T* cells, int64_t block_stride, int64_t row_stride, int64_t column_stride,
+                      Taps<T> rows, Taps<T> columns, int row_bins, int column_bins, int channels, T* scratch, T* sums);
   // `scratch` has 2 · rows · columns · kBlock elements; argmax (channels, rows, columns) may be null; the index
   // of cell (y, x) in it is y · map_width + x.
   void (*pool)(const T* cells, int64_t row_stride, int64_t column_stride, Spans rows, Spans columns, int row_bins,

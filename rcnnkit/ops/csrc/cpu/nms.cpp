@@ -119,11 +119,15 @@ void suppress_group(const T* boxes, const int32_t* ranked, int64_t count, T thre
   }
 }
 
+void check_threshold(double threshold) {
+  STD_TORCH_CHECK(threshold >= 0, kOp, ": iou_threshold is ", threshold, "; it must be 0 or more");
+}
+
 void check(const Tensor& boxes, const Tensor& scores, double threshold) {
   STD_TORCH_CHECK(boxes.dim() == 2 && boxes.size(1) == 4, kOp, ": boxes must be (N, 4)");
   STD_TORCH_CHECK(scores.dim() == 1 && scores.size(0) == boxes.size(0), kOp, ": scores must be (N,), one a box");
   STD_TORCH_CHECK(boxes.size(0) < INT32_MAX, kOp, ": too many boxes");
-  STD_TORCH_CHECK(threshold >= 0, kOp, ": iou_threshold is ", threshold, "; it must be 0 or more");
+  check_threshold(threshold);
 }
 
 Tensor run(const Tensor& boxes_in, const Tensor& scores_in, const int64_t* groups, double threshold) {
@@ -184,11 +188,39 @@ Tensor batched_nms(Tensor boxes, Tensor scores, Tensor groups, double iou_thresh
   return run(boxes, scores, static_cast<const int64_t*>(groups.data_ptr()), iou_threshold);
 }
 
+// Rows of boxes, each sorted already, of which the first `counts` are boxes.
+Tensor nms_sorted(Tensor boxes_in, Tensor counts, double iou_threshold) {
+  STD_TORCH_CHECK(boxes_in.dim() == 3 && boxes_in.size(2) == 4, kOp, ": sorted boxes must be (G, N, 4)");
+  STD_TORCH_CHECK(counts.dim() == 1 && counts.size(0) == boxes_in.size(0), kOp, ": counts must be (G,), one a row");
+  STD_TORCH_CHECK(boxes_in.size(1) < INT32_MAX, kOp, ": too many boxes");
+  check_threshold(iou_threshold);
+  const int64_t rows = boxes_in.size(0), n = boxes_in.size(1);
+  Tensor result = torch::stable::new_zeros(boxes_in, {rows, n}, ScalarType::Bool);
+  counts = torch::stable::contiguous(torch::stable::to(counts, ScalarType::Long));
+  const auto* count = static_cast<const int64_t*>(counts.data_ptr());
+  auto* kept = static_cast<uint8_t*>(result.data_ptr());
+  std::vector<int32_t> ranked(n);
+  for (int64_t i = 0; i < n; ++i) ranked[i] = int32_t(i);
+  for_dtype(boxes_in.scalar_type(), kOp, [&](auto type) {
+    using T = Compute<decltype(type)>;
+    const Tensor boxes = torch::stable::contiguous(torch::stable::to(boxes_in, scalar_type<T>));
+    const T* box = static_cast<const T*>(boxes.data_ptr());
+    const T limit = rounded_down<T>(iou_threshold);
+    torch::stable::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t g = begin; g < end; ++g)
+        if (const int64_t some = std::clamp<int64_t>(count[g], 0, n))
+          suppress_group(box + 4 * n * g, ranked.data(), some, limit, kept + n * g);
+    });
+  });
+  return result;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(rcnnkit, CPU, m) {
   m.impl("nms", TORCH_BOX(&nms));
   m.impl("batched_nms", TORCH_BOX(&batched_nms));
+  m.impl("nms_sorted", TORCH_BOX(&nms_sorted));
 }
 
 }  // namespace rcnnkit

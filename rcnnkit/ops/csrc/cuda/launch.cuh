@@ -47,14 +47,20 @@ inline cudaStream_t stream_of(const Tensor& tensor) {
   return static_cast<cudaStream_t>(stream);
 }
 
-// A thread for each of `total` indices, up to a size; the kernels' loops do the rest.
+// So many blocks of threads, up to a size; the kernels' loops do the rest.
+template <class... Parameters, class... Arguments>
+void launch_blocks(const Tensor& where, int64_t blocks, int threads, void (*kernel)(Parameters...),
+                   Arguments... arguments) {
+  if (blocks == 0) return;
+  kernel<<<unsigned(at_most<int64_t>(blocks, 1 << 20)), threads, 0, stream_of(where)>>>(arguments...);
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+// A thread for each of `total` indices.
 template <class... Parameters, class... Arguments>
 void launch(const Tensor& where, int64_t total, void (*kernel)(Parameters...), Arguments... arguments) {
-  if (total == 0) return;
   const int threads = 256;
-  const unsigned blocks = unsigned(at_most<int64_t>((total + threads - 1) / threads, 1 << 20));
-  kernel<<<blocks, threads, 0, stream_of(where)>>>(arguments...);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  launch_blocks(where, (total + threads - 1) / threads, threads, kernel, arguments...);
 }
 
 template <class S>

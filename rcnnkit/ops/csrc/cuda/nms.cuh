@@ -3,6 +3,9 @@
 //
 // Boxes (x1, y1, x2, y2) come sorted, best score first. With groups they come sorted by group, and within a group
 // by score: tiles of two groups apart are then passed over, and `ranks` says where a box stands among all scores.
+//
+// Several rows of `count` boxes each may be swept at once, as the grid's last dimension. Of row g the first
+// `counts[g]` are boxes then, a number that only the device knows: what lies beyond ends at once, and is not kept.
 #pragma once
 
 #include "common.cuh"
@@ -36,13 +39,16 @@ inline int64_t mask_words(int64_t blocks, int64_t budget) {
 }
 
 // Bit j of a row's word for a column block: the row's box drops the block's box j. One block of 64 threads a tile;
-// grid (blocks - first, row blocks of the panel).
+// grid (blocks - first, row blocks of the panel, rows of boxes).
 template <class T>
-__global__ void nms_mask(const T* boxes, const int64_t* groups, int64_t count, T threshold, int64_t first,
-                         int64_t blocks, Word* mask) {
+__global__ void nms_mask(const T* boxes, const int64_t* groups, const int64_t* counts, int64_t count, T threshold,
+                         int64_t first, int64_t blocks, Word* mask) {
+  boxes += blockIdx.z * count * 4;
+  mask += int64_t(blockIdx.z) * gridDim.y * kBits * (blocks - first);
+  if (counts) count = at_most(counts[blockIdx.z], count);
   const int64_t row_block = first + blockIdx.y, column_block = first + blockIdx.x;
   const int64_t row0 = row_block * kBits, column0 = column_block * kBits, row = row0 + threadIdx.x;
-  if (column_block < row_block) return;
+  if (column_block < row_block || column0 >= count) return;
   if (groups && groups[column0] > groups[at_most(row0 + kBits, count) - 1]) return;
 
   __shared__ T column_boxes[kBits][4];
@@ -63,21 +69,27 @@ __global__ void nms_mask(const T* boxes, const int64_t* groups, int64_t count, T
   mask[(row - first * kBits) * (blocks - first) + (column_block - first)] = word;
 }
 
-// Walks a panel's row blocks in order. One block of threads, a multiple of 32 and at least 64; `removed` (blocks
-// words, zero before the first panel) goes from panel to panel. Shared memory holds them where they are no more
-// than kLocalWords.
+// Walks a panel's row blocks in order. One block of threads for each row of boxes, a multiple of 32 and at least 64;
+// `removed` (blocks words, zero before the first panel) goes from panel to panel. Shared memory holds them where they
+// are no more than kLocalWords.
 template <int kLocalWords>
 __global__ void __launch_bounds__(kSweepThreads)
-    nms_sweep(const int64_t* groups, const int64_t* ranks, int64_t count, int64_t first, int64_t panel, int64_t blocks,
-              const Word* mask, Word* removed, bool* keep) {
+    nms_sweep(const int64_t* groups, const int64_t* ranks, const int64_t* counts, int64_t count, int64_t first,
+              int64_t panel, int64_t blocks, const Word* mask, Word* removed, bool* keep) {
   __shared__ Word local[kLocalWords], diagonal[2][kBits], kept;
-  const int64_t columns = blocks - first;
+  const int64_t stride = blocks - first;
+  mask += blockIdx.x * panel * kBits * stride;
+  removed += blockIdx.x * blocks;
+  keep += blockIdx.x * count;
+  if (counts) count = at_most(counts[blockIdx.x], count);
+  const int64_t columns = at_most((count + kBits - 1) / kBits, blocks) - first;
+  panel = at_most(panel, columns);
   const int t = threadIdx.x;
   const bool is_local = columns <= kLocalWords;
   Word* gone = is_local ? local : removed + first;
   if (is_local)
     for (int64_t c = t; c < columns; c += blockDim.x) local[c] = removed[first + c];
-  if (t < kBits && first * kBits + t < count) diagonal[0][t] = mask[t * columns];
+  if (t < kBits && first * kBits + t < count) diagonal[0][t] = mask[t * stride];
   __syncthreads();
 
   for (int64_t b = 0; b < panel; ++b) {
@@ -99,13 +111,13 @@ __global__ void __launch_bounds__(kSweepThreads)
     if (t < rows) keep[ranks ? ranks[row0 + t] : row0 + t] = ours >> t & 1;
     const int64_t next = row0 + kBits + t;  // the other half of `diagonal`, while nobody reads it
     if (t < kBits && b + 1 < panel && next < count)
-      diagonal[(b + 1) & 1][t] = mask[(next - first * kBits) * columns + b + 1];
+      diagonal[(b + 1) & 1][t] = mask[(next - first * kBits) * stride + b + 1];
     // Each 32 threads (a warp) take a kept row and run along its words.
     for (int r = t / 32; r < rows; r += blockDim.x / 32) {
       if (!(ours >> r & 1)) continue;
       for (int64_t c = b + 1 + t % 32; c < columns; c += 32) {
         if (groups && groups[(first + c) * kBits] > groups[row0 + rows - 1]) break;  // no mask was made there
-        const Word word = mask[(b * kBits + r) * columns + c];
+        const Word word = mask[(b * kBits + r) * stride + c];
         if (word) atomicOr(&gone[c], word);
       }
     }

@@ -38,11 +38,30 @@ Tensor roi_align_backward(const Tensor& grad, const Tensor& rois, double spatial
   return stable::to(sums, grad.scalar_type());
 }
 
+Tensor roi_align_backward_boxes(const Tensor& grad, const Tensor& input, const Tensor& rois, double spatial_scale,
+                                int64_t sampling_ratio, bool aligned) {
+  const DeviceGuard guard(grad.get_device_index());
+  const Tensor regions = regions_of(rois, input);
+  STD_TORCH_CHECK(grad.size(0) == rois.size(0) && grad.size(1) == input.size(1) &&
+                      grad.scalar_type() == input.scalar_type(),
+                  "rcnnkit: expected a gradient of shape (R, C, height, width) and of the input's type");
+  const Tensor boxes = stable::new_empty(regions, {rois.size(0), 5});
+  dispatch(grad.scalar_type(), [&](auto element) {
+    using S = decltype(element);
+    using T = Compute<S>;
+    const AlignOptions<T> options{T(spatial_scale), int(sampling_ratio), aligned};
+    launch_blocks(boxes, rois.size(0), kBoxThreads, roi_align_boxes<S, T>, map_of<const S>(grad),
+                  map_of<const S>(input), data_of<T>(regions), options, static_cast<T*>(boxes.mutable_data_ptr()));
+  });
+  return boxes;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(rcnnkit, CUDA, m) {
   m.impl("roi_align", TORCH_BOX(&roi_align));
   m.impl("roi_align_backward", TORCH_BOX(&roi_align_backward));
+  m.impl("roi_align_backward_boxes", TORCH_BOX(&roi_align_backward_boxes));
 }
 
 }  // namespace rcnnkit

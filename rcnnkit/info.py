@@ -1,4 +1,4 @@
-"""What a weights file is, told from its metadata and the shapes of its tensors alone."""
+"""What a weights file is, from its metadata and the shapes of its tensors alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "target_mean
 SHOWN = 12  # classes; the rest is counted
 
 
-def about(path: Path | str) -> dict[str, Any]:
+def describe(path: Path | str) -> dict[str, Any]:
     """What `rcnnkit info --as-json` writes: a weights file, without its tensors.
 
     Raises:
@@ -23,7 +23,7 @@ def about(path: Path | str) -> dict[str, Any]:
     """
     said, shapes = read_shapes(path)
     try:
-        return _told(path, said, shapes)
+        return _described(path, said, shapes)
     except KeyError as error:
         raise ValueError(f"{path} does not describe a detector (it has no {error}); save it again") from None
     except (AttributeError, TypeError, ValueError) as error:
@@ -32,7 +32,7 @@ def about(path: Path | str) -> dict[str, Any]:
         ) from None
 
 
-def _told(path: Path | str, said: dict[str, Any], shapes: dict[str, Size]) -> dict[str, Any]:
+def _described(path: Path | str, said: dict[str, Any], shapes: dict[str, Size]) -> dict[str, Any]:
     _settings_of(said["settings"])
     counts = {name: shape.numel() for name, shape in shapes.items() if not name.endswith(STATISTICS)}
     return {
@@ -51,20 +51,18 @@ def _told(path: Path | str, said: dict[str, Any], shapes: dict[str, Size]) -> di
     }
 
 
-def summary(told: dict[str, Any]) -> list[str]:
-    """What `about` tells, in lines for people."""
+def summary(description: dict[str, Any]) -> list[str]:
+    """What `describe` gives, in lines for people."""
     lines = {
-        "file": f"{told['file']}, {told['bytes'] / 1e6:.1f} MB, format {told['format']}",
-        "detector": f"{title_of(told['detector'])}, {told['weights'] / 1e6:.2f} M weights",
-        **_settings(told["settings"], told["detector"]),
-        "classes": _classes(told["classes"]),
-        "training": ", ".join(
-            f"{name} {value:g}" if _is_number(value) else f"{name} {value}" for name, value in told["training"].items()
-        ),
-        **{"origin" if name == "source" else name: value for name, value in told["origin"].items()},
+        "file": f"{description['file']}, {description['bytes'] / 1e6:.1f} MB, format {description['format']}",
+        "detector": f"{title_of(description['detector'])}, {description['weights'] / 1e6:.2f} M weights",
+        **_settings(description["settings"], description["detector"]),
+        "classes": _classes(description["classes"]),
+        "training": ", ".join(f"{name} {_number(value)}" for name, value in description["training"].items()),
+        **{"origin" if name == "source" else name: value for name, value in description["origin"].items()},
     }
     lines["training"] = lines["training"] or "nothing noted"
-    if told["can_be_resumed"]:
+    if description["can_be_resumed"]:
         lines["training"] += "; can be resumed"
     width = max(map(len, lines))
     return [f"{name:<{width}}  {text}" for name, text in lines.items()]
@@ -102,5 +100,6 @@ def _triple(values: tuple[float, float, float]) -> str:
     return " ".join(f"{value:.3g}" for value in values)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: Any) -> str:
+    """As short as a number can be; what is none, as it is."""
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from rcnnkit import weights
-from rcnnkit.about import about, summary
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
+from rcnnkit.info import describe, summary
 
 ORIGIN = {"source": "somebody's", "licence": "CC BY 4.0", "sha256": "00ff", "url": "https://example.org/a.pth"}
 
@@ -35,7 +35,7 @@ def test_a_detector_from_elsewhere(tmp_path: Path) -> None:
     file = saved(
         tmp_path / "a.safetensors", SMALL, ["cat", "dog"], [17, 18], training=progress, state=momentum, origin=ORIGIN
     )
-    told = about(file)
+    told = describe(file)
     detector = weights.load(file, "cpu", for_training=True)
     assert told["weights"] == sum(p.numel() for p in detector.parameters())
     assert told["classes"] == [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}]
@@ -54,7 +54,7 @@ def test_a_detector_from_elsewhere(tmp_path: Path) -> None:
 
 def test_a_classifier_of_many(tmp_path: Path) -> None:
     values = {"model": {"kind": "classifier", "backbone": "resnet18", "norm": "batch"}}
-    text = "\n".join(summary(about(saved(tmp_path / "a.safetensors", values, [f"c{i}" for i in range(30)]))))
+    text = "\n".join(summary(describe(saved(tmp_path / "a.safetensors", values, [f"c{i}" for i in range(30)]))))
     assert "classifier, 11.19 M weights" in text  # torchvision's 11.69 without 970 × 513 of its last layer
     assert "resnet18, batch norm\n" in text
     assert "shorter side 256, of which the middle 224; mean" in text
@@ -65,7 +65,7 @@ def test_a_classifier_of_many(tmp_path: Path) -> None:
 def test_a_detector_that_no_settings_describe(tmp_path: Path) -> None:
     detector = build(DetectorSettings.model_validate(SMALL), ["cat", "dog"])
     weights.save(detector, None, tmp_path / "a.safetensors")
-    told = about(tmp_path / "a.safetensors")
+    told = describe(tmp_path / "a.safetensors")
     lines = {line.split()[0]: line for line in summary(told)}
     assert f"Faster R-CNN, {told['weights'] / 1e6:.2f} M weights" in lines["detector"]
     assert lines["backbone"].endswith(
@@ -97,14 +97,14 @@ def test_metadata_that_does_not_say_all(tmp_path: Path, change: Callable[[dict],
     said, _ = weights.read(saved(tmp_path / "a.safetensors", SMALL, ["cat"]))
     save_file({"a": torch.zeros(1)}, tmp_path / "b.safetensors", {"rcnnkit": json.dumps(change(said))})
     with pytest.raises(ValueError, match=re.escape(words)) as error:
-        about(tmp_path / "b.safetensors")
+        describe(tmp_path / "b.safetensors")
     assert str(error.value).startswith(f"{tmp_path / 'b.safetensors'} does not describe a detector")
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such weights file"):
-        about(tmp_path / "none.safetensors")
+        describe(tmp_path / "none.safetensors")
     whole = saved(tmp_path / "a.safetensors", SMALL, ["cat"]).read_bytes()
     (tmp_path / "b.safetensors").write_bytes(whole[:-100])
     with pytest.raises(ValueError, match=r"b\.safetensors is not a whole \.safetensors file"):
-        about(tmp_path / "b.safetensors")
+        describe(tmp_path / "b.safetensors")

@@ -1,0 +1,3 @@
+"""Adversarial pictures, and what they do to a detector."""
+
+__all__ = ["attack", "dense", "gradient", "outcomes", "victim"]

@@ -1,0 +1,53 @@
+"""rcnnkit see transform."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rcnnkit.cli.options import Device, Files, NewPicture, Weights, check_picture, console
+from rcnnkit.defaults import DEVICE, LOOKS
+from rcnnkit.terminal import progress
+
+
+def transform(
+    weights: Weights,
+    files: Files,
+    out: NewPicture,
+    min_score: Annotated[
+        float | None, typer.Option(help="Of a detector's windows, the least score; by default that of drawn boxes.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Windows, at most.")] = LOOKS,
+    device: Device = DEVICE,
+) -> None:
+    """A sheet of what a spatial transformer does: each window with the quadrilateral that is read, and what the network
+    then sees.
+
+    Windows are those of the detections, or of a classifier its whole picture.
+    """
+    from rcnnkit.data.checks import pictures_in
+    from rcnnkit.drawing import draw_looks, looks, save_picture
+    from rcnnkit.drawing.transformed import transformer_of
+    from rcnnkit.progress import reported
+    from rcnnkit.text import count as counted
+    from rcnnkit.weights import load, load_classifier, read_shapes
+
+    check_picture(out)
+    pictures = list(dict.fromkeys(pictures_in(files)))
+    kind = read_shapes(weights)[0]["kind"]
+    network = load_classifier(weights, device) if kind == "classifier" else load(weights, device, for_training=True)
+    try:
+        transformer_of(network)
+    except ValueError as error:
+        raise ValueError(f"{weights}: {error}") from None
+    shown = []
+    with progress(console, transient=True) as report:
+        for picture in reported(pictures, "pictures", report):
+            shown += looks(network, picture, min_score)
+            if len(shown) >= count:
+                break
+    if not shown:
+        raise ValueError("nothing is found in these pictures; give other ones, or a lower --min-score")
+    file = save_picture(draw_looks(shown[:count]), out)
+    console.print(f"wrote {counted(len(shown[:count]), 'window')} to {file}")

@@ -1,0 +1,3 @@
+"""A detector that answers over HTTP."""
+
+__all__ = ["application", "limits", "server"]
