@@ -24,7 +24,7 @@ from rcnnkit.detectors.kinds import build
 from rcnnkit.exporting.agreement import Limits, difference
 from rcnnkit.memory import held_memory
 from rcnnkit.serving.limits import ServerLimits
-from rcnnkit.serving.server import SLOW_START, Served, check_libraries
+from rcnnkit.serving.server import SLOW_START, Served, check_libraries, run_server
 from rcnnkit.structures import Detections
 from rcnnkit.weights import load, save
 from tests.exporting.conftest import settings
