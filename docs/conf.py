@@ -1,5 +1,6 @@
 """The site: pip install -e '.[docs]' && python -m sphinx -W -b html docs docs/_build"""
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import generated
 
 from rcnnkit import __version__
+
+importlib.import_module("rcnnkit.serving.application")  # autodoc reloads modules that FastAPI's models are made with
 
 project = "rcnnkit"
 author = "The rcnnkit authors"

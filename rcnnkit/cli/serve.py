@@ -39,10 +39,9 @@ def serve(
 
     SIGTERM and Ctrl-C end it, after the requests that have begun.
     """
-    from rcnnkit.serving.server import Served, check_libraries
-    from rcnnkit.serving.server import serve as run
+    from rcnnkit.serving.server import Served, check_libraries, run_server
 
     check_libraries()
     limits = ServerLimits(batch, delay, max_megabytes, max_megapixels, max_waiting, timeout)
     served = Served(weights, device, precision, max_detections, root_path, limits)
-    run(served, host, port, workers, lambda: console.print(f"serving {weights} at http://{host}:{port}"))
+    run_server(served, host, port, workers, lambda: console.print(f"serving {weights} at http://{host}:{port}"))

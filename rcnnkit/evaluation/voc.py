@@ -34,6 +34,8 @@ from rcnnkit.boxes import iou
 from rcnnkit.evaluation.classes import in_classes
 from rcnnkit.structures import Detections, Targets
 
+HIT_IOU = 0.5  # the overlap that makes a hit, at least
+
 Curve = npt.NDArray[np.float64]
 
 
@@ -93,7 +95,7 @@ def voc_ap(
     detections: Sequence[Detections],
     targets: Sequence[Targets],
     class_names: Sequence[str],
-    iou_threshold: float = 0.5,
+    iou_threshold: float = HIT_IOU,
 ) -> VocResult:
     """Average precision of each class, by the rules above.
 
@@ -129,7 +131,7 @@ def voc_hits(
     detections: Sequence[Detections],
     targets: Sequence[Targets],
     class_names: Sequence[str],
-    iou_threshold: float = 0.5,
+    iou_threshold: float = HIT_IOU,
 ) -> list[VocHits]:
     """What average precision is made of, class by class. Arguments and errors as of `voc_ap`."""
     if len(detections) != len(targets):

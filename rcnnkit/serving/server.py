@@ -55,7 +55,7 @@ def check_libraries() -> None:
         raise ValueError(f"a server needs {', '.join(missing)}, not installed here: pip install 'rcnnkit[serve]'")
 
 
-def serve(served: Served, host: str, port: int, workers: int = 1, ready: Callable[[], object] | None = None) -> None:
+def run_server(served: Served, host: str, port: int, workers: int, ready: Callable[[], object] | None = None) -> None:
     """Answer until SIGTERM or Ctrl-C, and then requests that have begun.
 
     Args:

@@ -24,7 +24,7 @@ from rcnnkit.detectors.kinds import build
 from rcnnkit.exporting.agreement import Limits, difference
 from rcnnkit.memory import held_memory
 from rcnnkit.serving.limits import ServerLimits
-from rcnnkit.serving.server import SLOW_START, Served, check_libraries, serve
+from rcnnkit.serving.server import SLOW_START, Served, check_libraries, run_server
 from rcnnkit.structures import Detections
 from rcnnkit.weights import load, save
 from tests.exporting.conftest import settings
@@ -120,9 +120,9 @@ def test_what_is_wrong_is_said_before_it_serves(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(
             OSError, match=rf"127.0.0.1:{port} cannot be listened at \(Address already in use\); choose"
         ):
-            serve(Served(tmp_path / "none"), "127.0.0.1", port)
+            run_server(Served(tmp_path / "none"), "127.0.0.1", port, 1)
     with pytest.raises(FileNotFoundError, match="none"):
-        serve(Served(tmp_path / "none"), "127.0.0.1", port)
+        run_server(Served(tmp_path / "none"), "127.0.0.1", port, 1)
     monkeypatch.setattr("rcnnkit.serving.server.find_spec", lambda name: None if name == "uvicorn" else True)
     with pytest.raises(ValueError, match=r"a server needs uvicorn, not installed here: pip install 'rcnnkit\[serve\]'"):
         check_libraries()
