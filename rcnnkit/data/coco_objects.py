@@ -184,7 +184,7 @@ def read_objects(
 
     boxes, good = _checked(written, size)
     known = code >= 0
-    doubtful = {int(index[row]): (row, *others) for row, *others in each(known & ~good)}
+    doubtful = {int(index[found[0]]): found for found in each(known & ~good)}
     for place in sorted({*wrong, *doubtful}):
         if place in doubtful:
             row, entry, where, text = doubtful[place]

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SCRIPT = """
-import json, os, signal, socket, sys, time, traceback
+import gc, json, os, signal, socket, sys, time, traceback
 from pathlib import Path
 
 import torch
 
 from rcnnkit import cli
-from rcnnkit.training import alternating, classification, detection, loop, rcnn_stages
+from rcnnkit.training import alternating, classification, detection, loop, ranks, rcnn_stages, suggest, train
 from tensorboard.compat.proto import event_pb2
 
 folder, jobs = Path(sys.argv[1]), json.loads(sys.argv[2])
@@ -28,23 +28,34 @@ def start(name, rank, size, port, variables, arguments, code):
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **variables}
     sys.argv = ["rcnnkit", *arguments]
-    exec(code, globals() | {"rank": rank})
-    cli.main()
+    status = 1
+    try:
+        exec(code, globals() | {"rank": rank})
+        cli.main()
+    except SystemExit as error:
+        status = error.code or 0
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # taking down all modules would copy the memory that the processes share
 
+gc.collect()
+gc.freeze()  # what is there already stays shared
 for name, size, variables, arguments, code in jobs:  # one after another: there are few cores
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [start(name, rank, size, port, variables, arguments, code) for rank in range(size)]
-    began, ends = time.perf_counter(), {}
-    while len(ends) < size:  # as torchrun: the first failure ends all
+    began, ends, told = time.perf_counter(), {}, False
+    while len(ends) < size:  # as torchrun: the first failure ends all, which are told so once
         process, status = os.waitpid(-1, os.WNOHANG)
         if process:
             ends[process] = os.waitstatus_to_exitcode(status)
-        elif failed := any(ends.values()):
+        elif any(ends.values()) and not told:
+            told = True
             for process in set(processes) - set(ends):
                 os.kill(process, signal.SIGTERM)
-            time.sleep(0.5)
         elif time.perf_counter() - began > 100:
             for process in set(processes) - set(ends):
                 os.kill(process, signal.SIGKILL)
