@@ -71,7 +71,8 @@ def iteration(compute: float, size: float, gpus: int) -> dict[str, float]:
 def gradient_bytes(backbone: str) -> int:
     """Of a Faster R-CNN with a pyramid and 80 classes: four bytes for each weight that learns."""
     neck = architecture(backbone).necks[0]
-    made = check_settings({"model": {"backbone": backbone, "neck": neck, "pretrained": False, "norm": "batch"}}, "tool")
+    model = {"backbone": backbone, "neck": neck, "pretrained": False, "norm": "batch"}
+    made = check_settings({"model": model, "data": {"root": "."}}, "tool")
     with torch.device("meta"):
         detector = build(made, [str(i) for i in range(80)])
     return 4 * sum(weight.numel() for weight in detector.parameters() if weight.requires_grad)
@@ -125,6 +126,7 @@ def measured(folder: Path, size: int, iterations: int, batch: int) -> None:
         future.set_result(tensor)
         return future
 
+    hook.__annotations__.clear()  # torch compares them with its own classes, and these are texts
     sent: list[int] = []
     loop.step = stepping  # type: ignore[assignment]
     ranks.Ranks._reduced = clock.around("counts", ranks.Ranks._reduced)  # type: ignore[method-assign]
