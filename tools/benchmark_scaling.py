@@ -196,7 +196,7 @@ def main() -> None:
             model.append({"backbone": backbone, "gpus": gpus, "bytes": size} | found)
             print(
                 f"{backbone}, {gpus} GPUs: {size / 1e6:.0f} MB, {1000 * found['communication']:.1f} ms to add up,"
-                f" {1000 * found['exposed']:.1f} ms of it beyond the backward pass; {found['efficiency']:.0%} of the"
+                f" {1000 * found['exposed']:.1f} ms of it beyond the backward pass; {found['efficiency']:.1%} of the"
                 f" speed of {gpus} alone"
             )
     if options.json:

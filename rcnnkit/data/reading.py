@@ -192,7 +192,7 @@ def _read_split(
             " leave it out, VOC's pictures are in JPEGImages, and YOLO's are where data.yaml says"
         )
     reading = Reading(kind, place, split, images, class_names, check_pictures)
-    kept = reading.folder() if place.is_file() and kind != "yolo" else None
+    kept = reading.folder() if place.is_file() and kind not in NAMED else None  # those also read what lies beside it
     if kept is not None and (found := load_dataset(kept)) is not None:
         data, findings = found[0], Findings()
         findings.warnings = found[1]
