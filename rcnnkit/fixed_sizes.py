@@ -29,9 +29,9 @@ def fill(rows: Sequence[Tensor], value: float = 0.0) -> Tensor:
     return torch.stack([F.pad(row, (0, 0) * (row.ndim - 1) + (0, longest - len(row)), value=value) for row in rows])
 
 
-def rows_of(values: Tensor, indices: Tensor) -> Tensor:
-    """(B, n, C): the rows of (B, N, C) that (B, n) name."""
-    return values.gather(1, indices[:, :, None].expand(-1, -1, values.shape[2]))
+def rows_of(boxes: Tensor, indices: Tensor) -> Tensor:
+    """(B, n, 4): the rows of (B, N, 4) that (B, n) name."""
+    return boxes.gather(1, indices[:, :, None].expand(-1, -1, 4))  # a number, which an exported file knows
 
 
 def suppress(boxes: Tensor, scores: Tensor, nms_iou: float) -> Tensor:

@@ -46,7 +46,7 @@ def test_the_demo_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixture[str
     names: dict[str, Any] = {}
     exec("\n".join(lines), names)
     assert isinstance(names["detector"], rcnnkit.RCNN | rcnnkit.FastRCNN | rcnnkit.FasterRCNN)
-    with pytest.raises(FileExistsError, match="not empty"):
+    with pytest.raises(FileExistsError, match="not an empty folder"):
         demo.run_demo(out, "cpu", Console(quiet=True))
 
 

@@ -15,8 +15,8 @@ feature_store.folder, not given
 
 feature_store.disk_gb = 200
     number ≥ 0
-    How much disk space they may take, GB (10⁹ bytes). Features that do not fit are
-    computed again when they are needed. VOC2007 with fc7 takes 85.
+    How much disk space they may take, GB (10⁹ bytes). Features that do not fit
+    are computed again when they are needed. VOC2007 with fc7 takes 85.
 
 feature_store.memory_gb = 4
     number ≥ 0
@@ -52,6 +52,6 @@ def test_all_sections(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> N
 def test_no_such_section(rcnnkit: Command, capsys: pytest.CaptureFixture[str], section: str, hint: str) -> None:
     assert rcnnkit("settings", section) == 1
     assert capsys.readouterr().err == (
-        f"error: there is no section {section}; {hint} model, proposals, rpn, head, rcnn, classifier, input, data,"
-        " feature_store, augment, train, alternating\n"
+        f"error: there is no section {section}; {hint} model, proposals, rpn, head, rcnn, classifier, transformer, input,"
+        " data, feature_store, augment, train, alternating\n"
     )

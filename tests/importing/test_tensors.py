@@ -193,7 +193,7 @@ def test_files_of_other_names(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=rf"fifo\{suffix} is not a regular file; copy what it gives into one"):
             read_tensors(tmp_path / f"fifo{suffix}")
     (tmp_path / "a.onnx").touch()
-    with pytest.raises(ValueError, match=r"a\.onnx is none of \.pth, \.pt, \.ckpt, \.pkl, \.safetensors"):
+    with pytest.raises(ValueError, match=r"a\.onnx does not end in one of \.pth, \.pt, \.ckpt, \.pkl, \.safetensors"):
         read_tensors(tmp_path / "a.onnx")
     settings = DetectorSettings.model_validate({"model": {"backbone": "resnet18", "fpn_channels": 8}})
     weights.save(build(settings, ["a"]), settings, tmp_path / "a.safetensors")

@@ -187,11 +187,11 @@ def test_too_many_wait_or_too_long(detector: Detector, monkeypatch: pytest.Monke
     from rcnnkit.serving.application import _Service, application
 
     def slowly(_: object, pictures: list[Any]) -> list[Detections]:
-        time.sleep(0.4)
+        time.sleep(1.5)
         return detector(pictures)
 
     monkeypatch.setattr(_Service, "detect", slowly)
-    app = application(detector, ServerLimits(batch=1, delay=0, waiting=2, seconds=0.6))
+    app = application(detector, ServerLimits(batch=1, delay=0, waiting=2, seconds=2.5))
 
     async def main() -> list[httpx.Response]:
         transport = httpx.ASGITransport(app)
@@ -205,7 +205,7 @@ def test_too_many_wait_or_too_long(detector: Detector, monkeypatch: pytest.Monke
     assert first.status_code == 200
     assert (second.status_code, second.json()["detail"]) == (
         503,
-        "no answer within 0.6 seconds; try again later, or send fewer pictures",
+        "no answer within 2.5 seconds; try again later, or send fewer pictures",
     )
     assert (third.status_code, third.json()["detail"]) == (503, "2 requests wait already; try again later")
     assert second.headers["retry-after"] == third.headers["retry-after"] == "1"

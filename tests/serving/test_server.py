@@ -97,14 +97,14 @@ def test_requests_that_have_begun_are_answered_at_the_end(detector: Detector, mo
     from rcnnkit.serving.application import _Service
 
     def slowly(_: object, pictures: list[Any]) -> list[Detections]:
-        time.sleep(0.2)
+        time.sleep(1.0)
         return detector(pictures)
 
     monkeypatch.setattr(_Service, "detect", slowly)
     picture = jpeg(64, 64)
     with serving(detector, ServerLimits(batch=1, delay=0)) as (address, server), ThreadPoolExecutor(3) as threads:
         asked = [threads.submit(httpx.post, f"{address}/detect", content=picture, timeout=60) for _ in range(3)]
-        time.sleep(0.3)
+        time.sleep(1.5)  # all have been connected by then, also on a busy machine
         server.should_exit = True
         answers = [each.result() for each in asked]
         assert [answer.status_code for answer in answers] == [200, 200, 200]
