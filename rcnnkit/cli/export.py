@@ -71,9 +71,9 @@ def export(
     data = pictures = None
     if verify:
         few = DATA if precision == EXACT else 0
-        data, _ = read_pictures(verify, split_of(verify, split, "test"), names, few, images)
+        data, _ = read_pictures(verify, split_of(verify, split, "test"), names, few, images, flag="--verify", least=1)
     if precision == "int8" and (source := calibrate or verify):
-        known, _ = read_pictures(source, "train", names, CALIBRATION, images)
+        known, _ = read_pictures(source, "train", names, CALIBRATION, images, flag="--calibrate", least=1)
         pictures = [read_picture(record.path) for record in known.records]
     with progress(console, transient=True) as report:
         proof = write(
