@@ -20,7 +20,7 @@ PARAMETERS = {"rotation": 1, "attention": 3, "affine": 6}
 
 class TransformerSettings(Section):
     """[transformer]: a spatial transformer (arXiv:1506.02025). It comes before the network of a classifier and of
-    R-CNN's windows, and before the class scores of Fast and Faster R-CNN's regions; boxes are told from what is not
+    R-CNN's windows, and before the class scores of Fast and Faster R-CNN's regions; boxes are computed from what is not
     transformed."""
 
     kind: Literal["none", "rotation", "attention", "affine"] = "none"

@@ -32,7 +32,7 @@ from rcnnkit.evaluation.voc import average_precision_11, average_precision_area,
 from rcnnkit.progress import Report, silent
 from rcnnkit.structures import Array, Detections, Targets
 
-LIMITS = (1, 3, 10, 30, 100, 300)  # detections of a picture and class at which AP is told, and at all
+LIMITS = (1, 3, 10, 30, 100, 300)  # detections of a picture and class at which AP is given, besides all
 CONFIDENT = 60  # mistakes that are listed
 
 

@@ -101,7 +101,7 @@ class BoxHead(nn.Module):
     ) -> None:
         super().__init__()
         self.layers = layers
-        self.transformer: nn.Module = nn.Identity()  # or a `SpatialTransformer` of what classes are told from
+        self.transformer: nn.Module = nn.Identity()  # or a `SpatialTransformer` of what classes are scored from
         self.class_names, self.category_ids = tuple(class_names), tuple(category_ids)
         self.score_layer = nn.Linear(width, self.num_classes + 1 + settings.unnamed)
         self.delta_layer = nn.Linear(width, 4 * (1 if settings.class_agnostic else self.num_classes))
@@ -130,12 +130,12 @@ class BoxHead(nn.Module):
         return self.score_layer(of_classes).float(), self._regress(of_boxes)
 
     def class_features(self, regions: Tensor) -> Tensor:
-        """(R, width) float32: what classes are told from."""
+        """(R, width) float32: what classes are scored from."""
         return self.layers(self.transformer(regions)).float()
 
     def _features(self, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """What classes and what boxes are told from: the same, unless a transformer turns what classes see. A box that
-        was told from that would be in another frame."""
+        """What classes and what boxes are computed from: the same, unless a transformer turns what classes see. A box
+        computed from that would be in another frame."""
         of_boxes = self.layers(regions).float()
         same = isinstance(self.transformer, nn.Identity)
         return (of_boxes if same else self.class_features(regions)), of_boxes

@@ -33,7 +33,7 @@ class Batcher:
         kind: of a picture; a batch has one kind. Answers then do not depend on what else is in a batch.
         batch: pictures of a call, at most.
         delay: seconds.
-        done: is told how many pictures each call had, and its seconds.
+        done: is called with how many pictures each call had, and its seconds.
     """
 
     def __init__(
