@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rcnnkit.terminal import Console
+
+if TYPE_CHECKING:
+    from rcnnkit.backbones.classifier import Classifier
+    from rcnnkit.detectors.detector import Detector
 
 console = Console()
 WRITTEN = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -26,6 +30,15 @@ def split_of(data: Path, split: str | None, default: str) -> str:
     if split is not None and data.is_file() and data.suffix not in (".yaml", ".yml"):
         raise ValueError(f"--split {split} is for folders, and {data} is a file that is read whole; leave it out")
     return default if split is None else split
+
+
+def network_of(weights: Path, device: str) -> Detector | Classifier:
+    """The network in a file as it was trained, to look into. Raises as `rcnnkit.weights.load`."""
+    from rcnnkit.weights import load, load_classifier, read_shapes
+
+    if read_shapes(weights)[0]["kind"] == "classifier":
+        return load_classifier(weights, device)
+    return load(weights, device, for_training=True)
 
 
 def check_picture(out: Path) -> None:

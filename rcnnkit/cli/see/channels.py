@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rcnnkit.cli.options import Device, Files, NewPicture, Weights, check_picture, console
+from rcnnkit.cli.options import Device, Files, NewPicture, Weights, check_picture, console, network_of
 from rcnnkit.defaults import CHANNELS, DEVICE
 from rcnnkit.terminal import progress
 
@@ -37,12 +37,10 @@ def channels(
     from rcnnkit.drawing import draw_sheet, save_picture, strongest_examples
     from rcnnkit.drawing.deconvnet import check_layer, layers
     from rcnnkit.drawing.strongest import NoActivations
-    from rcnnkit.weights import load, load_classifier, read_shapes
 
     check_picture(out)
     paths = list(dict.fromkeys(pictures_in(files)))
-    kind = read_shapes(weights)[0]["kind"]
-    network = load_classifier(weights, device) if kind == "classifier" else load(weights, device, for_training=True)
+    network = network_of(weights, device)
     try:
         backbone = network.get_submodule("backbone")
         layer = layer or list(layers(backbone))[-1]

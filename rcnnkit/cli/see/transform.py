@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rcnnkit.cli.options import Device, Files, NewPicture, Weights, check_picture, console
+from rcnnkit.cli.options import Device, Files, NewPicture, Weights, check_picture, console, network_of
 from rcnnkit.defaults import DEVICE, LOOKS
 from rcnnkit.terminal import progress
 
@@ -31,12 +31,10 @@ def transform(
     from rcnnkit.drawing.transformed import transformer_of
     from rcnnkit.progress import reported
     from rcnnkit.text import count as counted
-    from rcnnkit.weights import load, load_classifier, read_shapes
 
     check_picture(out)
     pictures = list(dict.fromkeys(pictures_in(files)))
-    kind = read_shapes(weights)[0]["kind"]
-    network = load_classifier(weights, device) if kind == "classifier" else load(weights, device, for_training=True)
+    network = network_of(weights, device)
     try:
         transformer_of(network)
     except ValueError as error:
