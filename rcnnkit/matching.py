@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from rcnnkit.boxes import covered, iou
+from rcnnkit.ops.best_overlaps import best_overlaps
 from rcnnkit.structures import Targets
 
 BACKGROUND = -1
@@ -15,7 +16,6 @@ IGNORED = -2
 # Boxes this far inside a crowd region are no background (py-faster-rcnn's value).
 CROWD_OVERLAP = 0.7
 Generators = torch.Generator | Sequence[torch.Generator] | None  # one that draws for all pictures, or one for each
-PAIRS = 1 << 24  # of boxes and objects whose overlaps are in memory at a time: 64 MB for each of a few arrays
 
 
 def match(
@@ -48,32 +48,15 @@ def match(
     if len(boxes) == 0 or bool(crowd.all()):  # the latter also where there are no objects
         matched = torch.full((len(boxes),), IGNORED if background_low else BACKGROUND, device=boxes.device)
     else:
-        # A part of the boxes at a time: all pairs of a large picture's anchors and 1,500 objects are several GB.
-        parts = boxes.split(max(1, PAIRS // len(targets)))
-        one = [_overlaps(boxes, targets)] if len(parts) == 1 else []
-
-        def overlaps() -> Iterable[Tensor]:
-            return one or (_overlaps(part, targets) for part in parts)
-
-        maxima = [(*part.max(dim=1), part.amax(dim=0)) for part in overlaps()]
-        best, index = torch.cat([value for value, _, _ in maxima]), torch.cat([row for _, row, _ in maxima])
-        matched = torch.where(best >= foreground_iou, index, IGNORED)
+        objects = torch.where(~crowd)[0]
+        best, index, ties = best_overlaps(boxes, targets.boxes[objects], best_too)
+        matched = torch.where(best >= foreground_iou, objects[index], IGNORED)
         matched[(best < background_iou) & (best >= background_low)] = BACKGROUND
-        if best_too:
-            best_of_object = torch.stack([of_object for _, _, of_object in maxima]).amax(dim=0)
-            ties = [((part == best_of_object) & (best_of_object > 0)).any(dim=1) for part in overlaps()]
-            matched = torch.where(torch.cat(ties), index, matched)
+        matched = torch.where(ties, objects[index], matched)
     if crowd.any():
         inside = (covered(boxes, targets.boxes[crowd]) > CROWD_OVERLAP).any(dim=1)
         matched[inside & (matched == BACKGROUND)] = IGNORED
     return matched
-
-
-def _overlaps(boxes: Tensor, targets: Targets) -> Tensor:
-    """(N, M) IoU with each object; −1 with crowds."""
-    overlaps = iou(boxes, targets.boxes)
-    overlaps[:, targets.crowd] = -1
-    return overlaps
 
 
 def class_overlaps(boxes: Tensor, targets: Targets, num_classes: int) -> Tensor:

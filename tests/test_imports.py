@@ -18,9 +18,9 @@ CONTRIBUTING = ROOT.parent / "CONTRIBUTING.md"
 TIERS = [
     ["apart", "boxes", "colours", "defaults", "files", "precision", "processes", "progress", "settings", "text"],
     ["archives", "downloads", "memory", "pages", "pickles", "setting_list", "structures"],
-    ["mat_files", "matching"],
+    ["mat_files"],
     ["ops/"],
-    ["decoding"],
+    ["decoding", "matching"],
     ["fixed_sizes", "images", "suppression"],
     ["model"],
     ["backbones/"],

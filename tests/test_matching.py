@@ -120,6 +120,6 @@ def test_part_by_part_is_the_same(monkeypatch) -> None:
     objects = targets(boxes[::9].tolist(), crowd=[i % 5 == 0 for i in range(23)])
     whole = [match(boxes + 0.5, objects, 0.6, 0.3, best_too=best_too) for best_too in (False, True)]
     assert not whole[0].equal(whole[1])
-    monkeypatch.setattr("rcnnkit.matching.PAIRS", 23 * 7)
+    monkeypatch.setattr("rcnnkit.ops.best_overlaps.PAIRS", 23 * 7)
     for best_too in (False, True):
         assert match(boxes + 0.5, objects, 0.6, 0.3, best_too=best_too).equal(whole[best_too])

@@ -6,6 +6,7 @@ STABLE_TORCH_LIBRARY(rcnnkit, m) {
   m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor");
   m.def("batched_nms(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold) -> Tensor");
   m.def("nms_sorted(Tensor boxes, Tensor counts, float iou_threshold) -> Tensor");
+  m.def("best_overlaps(Tensor boxes, Tensor objects, bool ties) -> (Tensor, Tensor, Tensor)");
   m.def(
       "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width,"
       " int sampling_ratio, bool aligned) -> Tensor");
