@@ -54,10 +54,10 @@ def read_createml(
         names |= {name for entry in entries for name in map(_label, _objects(entry)) if name}
         for index, entry in enumerate(entries if file in files else []):
             _add(entry, f"picture {index}", file, pictures, findings)
-    known = list(class_names) if class_names is not None else sorted(names)
+    classes = list(class_names) if class_names is not None else sorted(names)
     source = files[0] if len(files) == 1 else place
     name = f"{place.resolve().parent.name}/{place.stem}" if place.is_file() else f"{place.resolve().name}/{split}"
-    return to_dataset(source, pictures, findings, name=name, images=images, known=known), findings
+    return to_dataset(source, pictures, findings, name=name, images=images, class_names=classes), findings
 
 
 def splits_of(root: Path) -> list[str]:
@@ -69,13 +69,13 @@ def splits_of(root: Path) -> list[str]:
 
 def _files(root: Path, split: str) -> list[Path]:
     splits = splits_of(root)
-    wanted = next((name for name in SPLIT_NAMES.get(split, (split,)) if name in splits), None)
-    if wanted is None:
+    folder = next((name for name in SPLIT_NAMES.get(split, (split,)) if name in splits), None)
+    if folder is None:
         raise FileNotFoundError(f"{root} has no split {split!r}; its splits are {few(splits)}")
-    file = root / f"{wanted}.json"
-    if file.is_file() and not (root / wanted).is_dir():
+    file = root / f"{folder}.json"
+    if file.is_file() and not (root / folder).is_dir():
         return [file]
-    return sorted((root / wanted if (root / wanted).is_dir() else root).rglob("*.json"))
+    return sorted((root / folder if (root / folder).is_dir() else root).rglob("*.json"))
 
 
 def _entries(file: Path) -> list[dict[str, Any]]:
@@ -116,12 +116,12 @@ def _add(entry: dict[str, Any], where: str, file: Path, pictures: dict[str, Anno
         findings.add(file, where, wrong)
         findings.pictures += 1
         return
-    for index, each in enumerate(objects):
+    for index, annotation in enumerate(objects):
         object_ = f"{picture.where}, object {index}"
         try:
-            if not (label := _label(each)):
+            if not (label := _label(annotation)):
                 raise ValueError("it has no label; give it one")
-            coordinates = each.get("coordinates")
+            coordinates = annotation.get("coordinates")
             x, y, width, height = numbers(coordinates, BOX)
         except ValueError as error:
             findings.add(file, object_, str(error))

@@ -86,23 +86,23 @@ def largest_draw(records: Sequence[Record], preprocessing: Preprocessing, batch:
     if not records:
         raise ValueError("there are no pictures to draw from")
     shapes = Records.of(records).sizes
-    each = list(map(tuple, shapes.tolist()))
-    resized = {size: preprocessing.resized(size) for size in set(each)}  # many pictures have the same
-    most: tuple[int, list[int]] = (0, [])
+    all_sizes = list(map(tuple, shapes.tolist()))
+    input_size = {size: preprocessing.resized(size) for size in set(all_sizes)}  # many pictures have the same
+    largest: tuple[int, list[int]] = (0, [])
     usual = 0.0
     for wide in (True, False):
         group = np.flatnonzero(_wide(shapes) == wide).tolist()
         if not group:
             continue
-        sizes = {i: resized[each[i]] for i in group}
+        sizes = {i: input_size[all_sizes[i]] for i in group}
         group.sort(key=lambda i: math.prod(preprocessing.canvas([sizes[i]])), reverse=True)
         if batch > 1:  # one picture's height and another one's width may make the canvas
             group = [max(group, key=lambda i: sizes[i][side]) for side in (0, 1)] + group
-        chosen = [group[i % len(group)] for i in range(batch)]
-        height, width = preprocessing.canvas([sizes[i] for i in chosen])
-        most = max(most, (height * width, chosen))
+        indices = [group[i % len(group)] for i in range(batch)]
+        height, width = preprocessing.canvas([sizes[i] for i in indices])
+        largest = max(largest, (height * width, indices))
         usual += sum(math.prod(preprocessing.canvas([size])) for size in sizes.values()) / len(records)
-    return [(index, 0) for index in most[1]], usual / most[0]
+    return [(index, 0) for index in largest[1]], usual / largest[0]
 
 
 def _wide(sizes: Array) -> Array:
@@ -162,13 +162,13 @@ class Source(Protocol):
 
 def read_ahead(
     source: Source,
-    drawn: Iterator[list[Draw]],
+    batch_draws: Iterator[list[Draw]],
     collate: Callable[[list[Any]], Made],
     *,
     start: int,
     workers: int,
 ) -> Generator[Made, None, None]:
-    """What `collate` makes of each of the batches `drawn`, from the `start`-th on; see `load_batches`.
+    """What `collate` makes of each of `batch_draws`, from the `start`-th on; see `load_batches`.
 
     Raises:
         ChildProcessError: a process that reads was killed.
@@ -181,10 +181,10 @@ def read_ahead(
         samples = [source[draw] for draw in draws]
         return next((each for each in samples if isinstance(each, Exception)), None) or collate(samples)
 
-    coming = islice(drawn, start, None)
+    rest = islice(batch_draws, start, None)
     advice = "set data.workers lower, which is how many there are"
-    ahead = map_ahead(read, coming, workers, "reads pictures", advice)
-    with closing(ahead if workers else (read(draws) for draws in coming)) as items:
+    ahead = map_ahead(read, rest, workers, "reads pictures", advice)
+    with closing(ahead if workers else (read(draws) for draws in rest)) as items:
         for item in items:
             if isinstance(item, Exception):
                 raise item
@@ -194,7 +194,7 @@ def read_ahead(
 def load_batch(
     records: Sequence[Record],
     augmentation: Augmentation,
-    drawn: list[Draw],
+    batch_draws: list[Draw],
     *,
     use_difficult: bool,
     store: Store | None = None,
@@ -202,7 +202,7 @@ def load_batch(
 ) -> Batch:
     """One batch, read by this process. Arguments and errors as of `load_batches`."""
     source = _Pictures(records, augmentation, use_difficult, store, count)
-    with closing(read_ahead(source, iter([drawn]), _collate, start=0, workers=0)) as batches:
+    with closing(read_ahead(source, iter([batch_draws]), _collate, start=0, workers=0)) as batches:
         batch = next(batches)
     return batch if store else replace(batch, proposals=())
 
@@ -235,11 +235,11 @@ def load_batches(
         ChildProcessError: a process that reads was killed.
         ValueError, FileNotFoundError: a picture or its proposals cannot be read; names it.
     """
-    drawn = (each[share] for each in draws(records, batch, seed, repeats))
+    batch_draws = (each[share] for each in draws(records, batch, seed, repeats))
     return load_drawn(
         records,
         augmentation,
-        drawn,
+        batch_draws,
         start=start,
         workers=workers,
         use_difficult=use_difficult,
@@ -251,7 +251,7 @@ def load_batches(
 def load_drawn(
     records: Sequence[Record],
     augmentation: Augmentation,
-    drawn: Iterator[list[Draw]],
+    batch_draws: Iterator[list[Draw]],
     *,
     start: int = 0,
     workers: int,
@@ -259,8 +259,8 @@ def load_drawn(
     store: Store | None = None,
     count: int | None = None,
 ) -> Generator[Batch, None, None]:
-    """The batches of `drawn`; arguments and errors are those of `load_batches`."""
+    """The batches of `batch_draws`; arguments and errors are those of `load_batches`."""
     source = _Pictures(records, augmentation, use_difficult, store, count)
-    with closing(read_ahead(source, drawn, _collate, start=start, workers=workers)) as batches:
+    with closing(read_ahead(source, batch_draws, _collate, start=start, workers=workers)) as batches:
         for each in batches:
             yield each if store else replace(each, proposals=())

@@ -80,11 +80,11 @@ class Dataset:
         objects, classes = self.flat.objects, max(1, len(self.class_names)) if of_class else 1
         counted = ~objects["crowd"]
         pictures = np.repeat(np.arange(len(self)), self.flat.counts)[counted]
-        found, number = np.unique(
+        keys, number = np.unique(
             pictures * classes + (objects["label"][counted] if of_class else 0), return_counts=True
         )
         most = np.zeros(len(self), dtype=np.int64)
-        np.maximum.at(most, found // classes, number)
+        np.maximum.at(most, keys // classes, number)
         return most
 
     def without_objects(self, use_difficult: bool) -> list[str]:
