@@ -16,8 +16,8 @@ from rcnnkit.boxes import area
 from rcnnkit.data.coco import write_coco
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.data.voc import write_voc
-from rcnnkit.data.yolo import write_yolo
+from rcnnkit.data.voc_writing import write_voc
+from rcnnkit.data.yolo_writing import write_yolo
 from rcnnkit.files import check_free
 from rcnnkit.structures import Targets
 from rcnnkit.text import count

@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 
 from rcnnkit.data.coco import write_coco
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.data.voc import write_voc
+from rcnnkit.data.voc_writing import write_voc
 from rcnnkit.files import check_free
 from rcnnkit.structures import Array, Size, Targets
 

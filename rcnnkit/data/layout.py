@@ -21,7 +21,7 @@ from rcnnkit.data.createml import splits_of
 from rcnnkit.data.cvat import read_subsets
 from rcnnkit.data.records import SPLIT_NAMES, few
 from rcnnkit.data.tables import DESCRIPTIONS, is_table
-from rcnnkit.data.yolo import CLASSES, has_labels, split_folders, yolo_file
+from rcnnkit.data.yolo_layout import CLASSES, has_labels, split_folders, yolo_file
 from rcnnkit.defaults import FORMAT
 from rcnnkit.files import check_regular
 from rcnnkit.text import count

@@ -34,8 +34,10 @@ from rcnnkit.data.layout import (
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.tables import read_table
 from rcnnkit.data.via import read_via
-from rcnnkit.data.voc import read_voc, read_xml
-from rcnnkit.data.yolo import read_yolo, yolo_file
+from rcnnkit.data.voc import read_voc
+from rcnnkit.data.xml_folders import read_xml
+from rcnnkit.data.yolo import read_yolo
+from rcnnkit.data.yolo_layout import yolo_file
 from rcnnkit.defaults import CHECK_PICTURES, FORMAT, WORKERS
 from rcnnkit.files import check_regular
 from rcnnkit.settings import Count, Section
