@@ -229,8 +229,8 @@ class TracedPictures(Traced):
         best = F.pad(kept, (0, most), value=-torch.inf).topk(most, dim=1)
         real = best.values > LOWEST
         labels = torch.where(real, best.indices % classes, -1)
-        chosen = rows_of(F.pad(boxes.reshape(boxes.shape[0], -1, 4), (0, 0, 0, most)), best.indices)
-        return chosen, best.values, labels, real.sum(1)
+        best_boxes = rows_of(F.pad(boxes.reshape(boxes.shape[0], -1, 4), (0, 0, 0, most)), best.indices)
+        return best_boxes, best.values, labels, real.sum(1)
 
     def suppress(self, boxes: Tensor, scores: Tensor, iou: float, most: int) -> Tensor:
         """(B, G, N): the scores of those that stay, −∞ for the others; boxes (B, G, N, 4)."""
