@@ -80,13 +80,13 @@ class Detection(Task[Dataset]):
     def largest_batch(self) -> tuple[Callable[[], Batch], float]:
         """What reads the batch that takes most memory, and how many pixels others have, as a share of its own."""
         settings, records = self.run.settings, self.training.records
-        shape, drawn, usual = self._largest()
+        shape, draws, usual = self._largest()
         most = settings.augment.scale[1]
         augmentation = Augmentation(AugmentSettings(scale=(most, most)), shape.model_copy(update={"scales": ()}))
-        difficult, kept = settings.data.use_difficult, settings.proposals.train_count
+        difficult, number = settings.data.use_difficult, settings.proposals.train_count
 
         def read() -> Batch:
-            return load_batch(records, augmentation, drawn, use_difficult=difficult, store=self.store, count=kept)
+            return load_batch(records, augmentation, draws, use_difficult=difficult, store=self.store, count=number)
 
         return read, usual
 
@@ -146,10 +146,10 @@ def object_counts(data: Dataset, use_difficult: bool, *, every: bool) -> str:
     learnt = data.learnt(use_difficult)
     labels = data.flat.objects["label"][learnt]
     counts = np.bincount(labels, minlength=len(data.class_names)).tolist()
-    listed = list_counts(dict(zip(data.class_names, counts, strict=True)), every)
+    text = list_counts(dict(zip(data.class_names, counts, strict=True)), every)
     full = np.unique(np.repeat(np.arange(len(data)), data.flat.counts)[learnt])
     empty = 1 - len(full) / len(data)
-    return f"{count(len(labels), 'object')}: {listed}; {empty:.1%} of the pictures have none"
+    return f"{count(len(labels), 'object')}: {text}; {empty:.1%} of the pictures have none"
 
 
 def train_detector(run: Run, trial: PictureMethod | None = None) -> Path:
@@ -209,10 +209,10 @@ def evaluate_in(run: Run, detector: Detector, data: Dataset, store: Store | None
     ready = prepare(detector, options.precision)
     size = min(options.batch, AT_A_TIME)
     workers = readers(run.settings.data.workers)
-    found = run.ranks.at_first(
+    parts = run.ranks.at_first(
         look(ready, data, proposals=store, batch_size=size, workers=workers, turns=run.ranks.turns)
     )
-    return None if found is None else judge(found, data)
+    return None if parts is None else judge(parts, data)
 
 
 def read_splits(data: DataSettings, *, announce: bool = True) -> tuple[Dataset, Dataset | None]:
@@ -231,13 +231,13 @@ def read_splits(data: DataSettings, *, announce: bool = True) -> tuple[Dataset, 
         )
     splits: list[Dataset] = []
     bad: list[BadData] = []
-    failed: list[tuple[str, Exception]] = []
+    failures: list[tuple[str, Exception]] = []
     class_names = data.class_names
     parts = [data.train] if isinstance(data.train, str) else data.train
     with first_here():
         for split in [*parts, data.val] if data.val else parts:
             try:
-                read = read_data(
+                dataset = read_data(
                     data.root,
                     split,
                     format=data.format,
@@ -247,20 +247,20 @@ def read_splits(data: DataSettings, *, announce: bool = True) -> tuple[Dataset, 
                     check_pictures=data.check_pictures,
                     announce=announce,
                 )
-                splits.append(read)
-                class_names = list(read.class_names)
+                splits.append(dataset)
+                class_names = list(dataset.class_names)
             except BadData as error:
                 bad.append(error)
                 class_names = class_names or list(error.class_names) or None
             except (OSError, ValueError) as error:
-                failed.append((split, error))
-    if failed and not bad and len(failed) == 1:
-        raise failed[0][1]
-    if bad or failed:
-        problems = [Problem(str(data.root), f"split {split!r}", str(error)) for split, error in failed]
+                failures.append((split, error))
+    if failures and not bad and len(failures) == 1:
+        raise failures[0][1]
+    if bad or failures:
+        problems = [Problem(str(data.root), f"split {split!r}", str(error)) for split, error in failures]
         problems += [problem for e in bad for problem in e.problems]
-        name = " and ".join([*(e.name for e in bad), *(f"{data.root.name}/{split}" for split, _ in failed)])
-        raise BadData(name, problems, nothing_left=bool(failed) or any(e.nothing_left for e in bad))
+        name = " and ".join([*(e.name for e in bad), *(f"{data.root.name}/{split}" for split, _ in failures)])
+        raise BadData(name, problems, nothing_left=bool(failures) or any(e.nothing_left for e in bad))
     training = join_data(splits[: len(parts)])
     if len(training.without_objects(data.use_difficult)) == len(training.class_names):
         some = len(training.flat.objects) > 0
