@@ -134,12 +134,12 @@ def _no_picture(value: object) -> TypeError:
         return TypeError(
             "None is not a picture; cv2.imread returns it for a file that it cannot read, so pass the path itself"
         )
-    what = f"a value of type {type(value).__name__}"
+    kind = f"a value of type {type(value).__name__}"
     if isinstance(value, Iterable) and not isinstance(value, Mapping):
         return TypeError(
-            f"{what} is not a picture; pass several pictures as one flat list, and pixels as an array: numpy.asarray(…)"
+            f"{kind} is not a picture; pass several pictures as one flat list, and pixels as an array: numpy.asarray(…)"
         )
-    return TypeError(f"{what} is not a picture; pass a path, bytes, an open file, a PIL picture, an array or a tensor")
+    return TypeError(f"{kind} is not a picture; pass a path, bytes, an open file, a PIL picture, an array or a tensor")
 
 
 def _check_path(name: str) -> None:
