@@ -127,7 +127,7 @@ def test_partners_are_the_seeds(which: int) -> None:
     assert one[1].boxes.equal(other[1].boxes)
     mix(FIRST, 6, shares, 100, read)
     assert asked[2 * len(first) :] != first
-    mix(FIRST, 5, (0.0, 0.0, 0.0), 100, pytest.fail)  # type: ignore[arg-type]
+    mix(FIRST, 5, (0.0, 0.0, 0.0), 100, pytest.fail)  # type: ignore[arg-type]  # it is not called
 
 
 def test_workers_change_nothing(records: list) -> None:
