@@ -115,14 +115,23 @@ Made = TypeVar("Made")
 Unreadable = (OSError, ValueError)  # what `read_picture` and a pipeline of one's own raise
 
 
-class _Pictures:
+class Pictures:
+    """Augmented pictures with the objects to learn from, which draws are read from.
+
+    Args:
+        records: of the pictures.
+        augmentation: how they are changed.
+        use_difficult: also learn from difficult objects.
+        store: proposals of every picture; the best `count` of each, or all, come with it.
+    """
+
     def __init__(
         self,
         records: Sequence[Record],
         augmentation: Augmentation,
         use_difficult: bool,
-        store: Store | None,
-        count: int | None,
+        store: Store | None = None,
+        count: int | None = None,
     ) -> None:
         self.records, self.augmentation, self.use_difficult = records, augmentation, use_difficult
         self.store, self.count = store, count
@@ -191,76 +200,28 @@ def read_ahead(
             yield item
 
 
-def load_batch(
-    records: Sequence[Record],
-    augmentation: Augmentation,
-    batch_draws: list[Draw],
-    *,
-    use_difficult: bool,
-    store: Store | None = None,
-    count: int | None = None,
-) -> Batch:
-    """One batch, read by this process. Arguments and errors as of `load_batches`."""
-    source = _Pictures(records, augmentation, use_difficult, store, count)
-    with closing(read_ahead(source, iter([batch_draws]), _collate, start=0, workers=0)) as batches:
-        batch = next(batches)
-    return batch if store else replace(batch, proposals=())
+def load_batch(pictures: Pictures, draw: list[Draw]) -> Batch:
+    """One batch, read by this process. Errors as of `load_batches`."""
+    with closing(load_batches(pictures, iter([draw]), workers=0)) as batches:
+        return next(batches)
 
 
 def load_batches(
-    records: Sequence[Record],
-    augmentation: Augmentation,
-    *,
-    batch: int,
-    seed: int,
-    start: int = 0,
-    workers: int,
-    use_difficult: bool,
-    store: Store | None = None,
-    count: int | None = None,
-    repeats: Array | None = None,
-    share: slice = slice(None),
+    pictures: Pictures, batch_draws: Iterator[list[Draw]], *, start: int = 0, workers: int
 ) -> Generator[Batch, None, None]:
-    """Augmented batches without end, read by `workers` processes (-1: one a core, at most 8; 0: in this one).
+    """The batches drawn, read by `workers` processes (-1: one a core, at most 8; 0: in this one).
 
     The processes end when the iterator is closed or forgotten, or this process ends.
 
     Args:
+        pictures: what is read.
+        batch_draws: as of `draws` or `once`.
         start: how many batches to skip, to continue a run.
-        store: proposals of every picture; the best `count` of each, or all, come with it.
-        repeats: as of `draws`.
-        share: which pictures of each batch are read, where other processes read the others.
 
     Raises:
         ChildProcessError: a process that reads was killed.
         ValueError, FileNotFoundError: a picture or its proposals cannot be read; names it.
     """
-    batch_draws = (each[share] for each in draws(records, batch, seed, repeats))
-    return load_drawn(
-        records,
-        augmentation,
-        batch_draws,
-        start=start,
-        workers=workers,
-        use_difficult=use_difficult,
-        store=store,
-        count=count,
-    )
-
-
-def load_drawn(
-    records: Sequence[Record],
-    augmentation: Augmentation,
-    batch_draws: Iterator[list[Draw]],
-    *,
-    start: int = 0,
-    workers: int,
-    use_difficult: bool,
-    store: Store | None = None,
-    count: int | None = None,
-) -> Generator[Batch, None, None]:
-    """The batches of `batch_draws`; arguments and errors are those of `load_batches`."""
-    source = _Pictures(records, augmentation, use_difficult, store, count)
-    with closing(read_ahead(source, batch_draws, _collate, start=start, workers=workers)) as batches:
-        for each in batches:
-            yield each if store else replace(each, proposals=())
+    with closing(read_ahead(pictures, batch_draws, _collate, start=start, workers=workers)) as batches:
+        for batch in batches:
+            yield batch if pictures.store else replace(batch, proposals=())

@@ -16,7 +16,7 @@ import torch
 
 from rcnnkit.config_files import read_settings
 from rcnnkit.data.hold_out import hold_out
-from rcnnkit.data.loading import Draw, largest_draw, load_batch, load_batches, load_drawn, once
+from rcnnkit.data.loading import Draw, Pictures, draws, largest_draw, load_batch, load_batches, once
 from rcnnkit.data.rare import repeat_factors
 from rcnnkit.data.reading import DataSettings, join_data, read_data
 from rcnnkit.data.records import BadData, Dataset, Problem, Record, few
@@ -62,33 +62,22 @@ class Detection(Task[Dataset]):
         self.repeats = repeat_factors(labels, self.options.repeat_threshold)
 
     def batches(self, start: int) -> Generator[Batch]:
+        records, share = self.training.records, self.ranks.share(self.whole)
+        batch_draws = (each[share] for each in draws(records, self.options.batch, self.options.seed, self.repeats))
+        workers = readers(self.run.settings.data.workers)
+        return load_batches(self._pictures(records, self.augmentation), batch_draws, start=start, workers=workers)
+
+    def _pictures(self, records: Sequence[Record], augmentation: Augmentation) -> Pictures:
         settings = self.run.settings
-        return load_batches(
-            self.training.records,
-            self.augmentation,
-            batch=self.options.batch,
-            seed=self.options.seed,
-            start=start,
-            workers=readers(settings.data.workers),
-            use_difficult=settings.data.use_difficult,
-            store=self.store,
-            count=settings.proposals.train_count,
-            repeats=self.repeats,
-            share=self.ranks.share(self.whole),
-        )
+        return Pictures(records, augmentation, settings.data.use_difficult, self.store, settings.proposals.train_count)
 
     def largest_batch(self) -> tuple[Callable[[], Batch], float]:
         """What reads the batch that takes most memory, and how many pixels others have, as a share of its own."""
-        settings, records = self.run.settings, self.training.records
-        shape, draws, usual = self._largest()
-        most = settings.augment.scale[1]
+        shape, draw, usual = self._largest()
+        most = self.run.settings.augment.scale[1]
         augmentation = Augmentation(AugmentSettings(scale=(most, most)), shape.model_copy(update={"scales": ()}))
-        difficult, number = settings.data.use_difficult, settings.proposals.train_count
-
-        def read() -> Batch:
-            return load_batch(records, augmentation, draws, use_difficult=difficult, store=self.store, count=number)
-
-        return read, usual
+        pictures = self._pictures(self.training.records, augmentation)
+        return lambda: load_batch(pictures, draw), usual
 
     def largest_records(self) -> list[Record]:
         """The pictures in that batch, each once."""
@@ -115,15 +104,9 @@ class Detection(Task[Dataset]):
 
     def validation_batches(self, data: Dataset) -> Generator[Batch]:
         settings = self.run.settings
-        return load_drawn(
-            data.records,
-            Augmentation(AugmentSettings(flip=0), settings.input),
-            islice(once(data.records, self.part), self.ranks.rank, None, self.ranks.size),
-            workers=readers(settings.data.workers),
-            use_difficult=settings.data.use_difficult,
-            store=self.store,
-            count=settings.proposals.train_count,
-        )
+        pictures = self._pictures(data.records, Augmentation(AugmentSettings(flip=0), settings.input))
+        own = islice(once(data.records, self.part), self.ranks.rank, None, self.ranks.size)
+        return load_batches(pictures, own, workers=readers(settings.data.workers))
 
     def loss_sums(
         self, model: Any, inputs: Any, targets: Any, generators: Sequence[torch.Generator]

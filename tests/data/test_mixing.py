@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rcnnkit.data.loading import draws, load_batches
+from rcnnkit.data.loading import Pictures, draws, load_batches
 from rcnnkit.data.mixing import Sample, copy_paste, join, mix, mixup, mosaic
 from rcnnkit.data.transforms import Augmentation, AugmentSettings
 from rcnnkit.images import Preprocessing
@@ -135,7 +135,7 @@ def test_workers_change_nothing(records: list) -> None:
     augmentation = Augmentation(settings, Preprocessing(short_side=32, long_side=48, divisor=16))
 
     def load(workers: int, start: int = 0, number: int = 8) -> list:
-        made = load_batches(records, augmentation, batch=2, seed=5, workers=workers, start=start, use_difficult=False)
+        made = load_batches(Pictures(records, augmentation, False), draws(records, 2, 5), start=start, workers=workers)
         return [next(made) for _ in range(number)]
 
     whole = load(0)
