@@ -97,12 +97,13 @@ def _dropped_pictures(checked: Checked, changes: Changes) -> set[int]:
         if not same:
             continue
         across = splits[first] != splits[second]
-        out, kept = (first, second) if across else (second, first)
+        duplicate, original = (first, second) if across else (second, first)
         kind = SAME_IN_TWO_SPLITS if across else SAME_PICTURE
-        where = f" of {splits[out]}" if across else ""
-        kept_where = f" of {splits[kept]}" if across else ""
-        changes.add(kind.name, f"left out: {records[out].path}{where}, which is {records[kept].path}{kept_where} too")
-        duplicates.add(out)
+        where = f" of {splits[duplicate]}" if across else ""
+        kept_where = f" of {splits[original]}" if across else ""
+        twin = f"{records[original].path}{kept_where}"
+        changes.add(kind.name, f"left out: {records[duplicate].path}{where}, which is {twin} too")
+        duplicates.add(duplicate)
     return duplicates
 
 

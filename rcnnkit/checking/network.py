@@ -45,13 +45,13 @@ def check_sizes(objects: Objects, settings: DetectorSettings, split: str, traini
     if places:
         kind = TINY.at("warning") if len(places) >= max(ENOUGH, NOTED * len(sides)) else TINY
         area = np.prod(objects.boxes[places, 2:] - objects.boxes[places, :2], axis=1)
-        least = places[int(area.argmin())]
+        smallest = places[int(area.argmin())]
         message = (
             f"objects below {finest} × {finest} pixels at the network's input (input.short_side ="
             f" {settings.input.short_side}): {len(places):,} of {len(sides):,}; this is the smallest:"
-            f" {objects.written(least)}"
+            f" {objects.written(smallest)}"
         )
-        yield Finding(kind, split, objects.file(least), objects.name(least), message, objects.box(least))
+        yield Finding(kind, split, objects.file(smallest), objects.name(smallest), message, objects.box(smallest))
     if training and KINDS[settings.model.kind].has_rpn:
         yield from _unreached(objects, sides, settings, split)
 

@@ -272,7 +272,7 @@ def picture_size(path: Path) -> Size | str:
         if not len(data):
             return "the picture file is empty (0 bytes); replace it"
         with open_picture(io.BytesIO(data.data)) as picture:
-            _, shown, _ = sizes(picture)
+            _, size, _ = sizes(picture)
             damage = jpeg_damage(picture, data)
             if not damage and not ends_well(picture, data):
                 picture.load()  # raises where pixels are missing
@@ -284,7 +284,7 @@ def picture_size(path: Path) -> Size | str:
         return f"the picture {error}"
     except Exception as error:  # PIL raises many kinds
         damage = _first_line(error)
-    return f"the picture cannot be read ({damage}); replace it" if damage else shown
+    return f"the picture cannot be read ({damage}); replace it" if damage else size
 
 
 def picture_sizes(paths: Iterable[Path], trusted: Sequence[Size | None] = ()) -> list[Size | str]:

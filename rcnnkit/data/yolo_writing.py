@@ -55,10 +55,10 @@ def write_yolo(splits: Mapping[str, Dataset], root: Path) -> None:
 def _as_shown(record: Record) -> tuple[Tensor, Size]:
     """The boxes in the picture as it is shown, and its (height, width) there."""
     with open_picture(io.BytesIO(read_file(record.path).data)) as picture:
-        stored, shown, turn = sizes(picture)
-    if record.size == shown:
-        return record.targets.boxes, shown
-    height, width = stored
+        stored_size, shown_size, turn = sizes(picture)
+    if record.size == shown_size:
+        return record.targets.boxes, shown_size
+    height, width = stored_size
     x1, y1, x2, y2 = record.targets.boxes.unbind(dim=1)
     turned = {  # EXIF's numbers that swap the sides
         5: (y1, x1, y2, x2),
@@ -66,4 +66,4 @@ def _as_shown(record: Record) -> tuple[Tensor, Size]:
         7: (height - y2, width - x2, height - y1, width - x1),
         8: (y1, width - x2, y2, width - x1),
     }
-    return torch.stack(turned[turn], dim=1), shown
+    return torch.stack(turned[turn], dim=1), shown_size

@@ -97,10 +97,10 @@ def preflight(
             )
     run.say(f"the largest batch: {trial.shape}{memory}; {disk}")
     seconds = trial.iteration(usual, run.settings.data.workers)
-    left = timedelta(seconds=seconds * options.iterations)
+    time_left = timedelta(seconds=seconds * options.iterations)
     run.say(
         f"about {task.whole / seconds:.3g} {task.things}/s: {count(options.iterations, 'iteration')} take"
-        f" {duration(left)} and end at {_clock(datetime.now() + left)}, without {task.afterwards}"
+        f" {duration(time_left)} and end at {_clock(datetime.now() + time_left)}, without {task.afterwards}"
     )
 
 

@@ -137,10 +137,10 @@ def _dry_run(run: Run, detector: RCNN, training: Dataset, validation: Dataset | 
         )
         if any(features.widths):
             detector.eval()
-            began, tried = time.perf_counter(), min(TRIED, len(windows))
-            for picture in range(tried):
+            began, number = time.perf_counter(), min(TRIED, len(windows))
+            for picture in range(number):
                 features.compute(picture)
-            left = duration(timedelta(seconds=(time.perf_counter() - began) / tried * len(training)))
+            left = duration(timedelta(seconds=(time.perf_counter() - began) / number * len(training)))
             run.say(f"the features of {count(len(training), 'picture')} take {left}, before SVMs and box regression")
     return run.best
 

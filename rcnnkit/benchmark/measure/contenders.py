@@ -129,10 +129,10 @@ def trained(files: Sequence[Path]) -> list[Contender]:
     for other in contenders[1:]:
         first = contenders[0]
         backbones = [[contender.settings.model.backbone] for contender in (first, other)]
-        for what, one, two in (("classes", first.class_names, other.class_names), ("backbones", *backbones)):
+        for title, one, two in (("classes", first.class_names, other.class_names), ("backbones", *backbones)):
             if one != two:
                 raise ValueError(
-                    f"{first.weights} and {other.weights} have different {what} ({', '.join(one)} and"
+                    f"{first.weights} and {other.weights} have different {title} ({', '.join(one)} and"
                     f" {', '.join(two)}); what is compared has to be the same, so train one of them again"
                 )
     return contenders

@@ -52,8 +52,8 @@ def measure(contender: ReadyContender, records: Sequence[Record], device: torch.
                 detections = [each.to("cpu") for each in contender.detect(pictures)]
             with clock.stage("drawing"):
                 drawings = [
-                    draw(picture, each, min_score=contender.min_score)
-                    for picture, each in zip(pictures, detections, strict=True)
+                    draw(picture, answer, min_score=contender.min_score)
+                    for picture, answer in zip(pictures, detections, strict=True)
                 ]
         whole = clock.now() - began
     return Turn(contender, records, Step(len(records), whole, clock.seconds, clock.proposals), detections, drawings)
