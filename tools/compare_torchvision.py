@@ -76,9 +76,9 @@ def train_torchvision(settings: Settings, seconds: float, lr: float, size: int) 
     classes = len(training.class_names) + 1
     model = TorchvisionFasterRCNN(body, classes, min_size=shape.short_side, max_size=shape.long_side).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
-    pictures = Pictures(training.records, Augmentation(AugmentSettings(flip=0.5), shape), settings.data.use_difficult)
+    source = Pictures(training.records, Augmentation(AugmentSettings(flip=0.5), shape), settings.data.use_difficult)
     batch_draws = draws(training.records, size, settings.train.seed)
-    batches = load_batches(pictures, batch_draws, workers=settings.data.workers)
+    batches = load_batches(source, batch_draws, workers=settings.data.workers)
     iterations = 0
     began = time.perf_counter()
     while (share := (time.perf_counter() - began) / seconds) < 1:

@@ -12,7 +12,7 @@ import torch
 from rcnnkit.data.checks import Box, Findings, Shares, check_size, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.flat import GrowingRecords
-from rcnnkit.data.records import Dataset, Record, few
+from rcnnkit.data.records import Dataset, Record, check_class_names, few
 from rcnnkit.structures import Size, Targets
 from rcnnkit.text import count
 
@@ -67,8 +67,7 @@ def to_dataset(
         FileNotFoundError: none of its pictures is found.
         ValueError: a class is named twice.
     """
-    if len(set(class_names)) < len(class_names):
-        raise ValueError(f"class_names holds a name twice: {', '.join(class_names)}")
+    check_class_names(class_names)
     labels = {composed(class_name): label for label, class_name in enumerate(class_names)}
     paths = find_pictures(pictures, source, images, findings)
     sizes = dict(zip(paths, picture_sizes(paths.values()), strict=True))

@@ -15,7 +15,7 @@ from PIL import Image
 
 from rcnnkit.data.checks import Findings, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
-from rcnnkit.data.records import BadData, Dataset, Record, few
+from rcnnkit.data.records import BadData, Dataset, Record, check_class_names, few
 from rcnnkit.files import check_free
 from rcnnkit.images import read_picture
 from rcnnkit.structures import Array
@@ -85,8 +85,7 @@ def read_class_folders(
         if class_names is None
         else list(class_names)
     )
-    if len(set(classes)) < len(classes):
-        raise ValueError(f"class_names holds a name twice: {', '.join(classes)}")
+    check_class_names(classes)
     label_of = {composed(name): label for label, name in enumerate(classes)}
     findings, examples = Findings(), []
     for split in splits:

@@ -36,7 +36,7 @@ from rcnnkit.data.coco_objects import (
 from rcnnkit.data.decimals import shortest
 from rcnnkit.data.file_names import StoredNames, composed, is_there
 from rcnnkit.data.flat import flat_records
-from rcnnkit.data.records import Dataset
+from rcnnkit.data.records import Dataset, check_class_names
 from rcnnkit.defaults import CHECK_PICTURES
 from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, coco_entry
@@ -98,8 +98,7 @@ def read_coco(
         raise FileNotFoundError(f"there is no {file}")
     if images is not None and not is_folder(Path(images)):
         raise FileNotFoundError(f"there is no picture folder {images}")
-    if class_names is not None and len(set(class_names)) < len(class_names):
-        raise ValueError(f"class_names holds a name twice: {', '.join(class_names)}")
+    check_class_names(class_names or [])
     findings = Findings()
     content = _load(file, findings)
     if content is None:

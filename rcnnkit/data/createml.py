@@ -13,7 +13,7 @@ from typing import Any
 from rcnnkit.data.annotated import Annotated, Annotation, to_dataset
 from rcnnkit.data.checks import Findings
 from rcnnkit.data.json_files import numbers, read_json, short
-from rcnnkit.data.records import SPLIT_NAMES, Dataset, few
+from rcnnkit.data.records import ALL_SPLIT_NAMES, Dataset, few, find_split
 
 BOX = ("x", "y", "width", "height")
 # Keys of a picture; the second ones are of Create ML's first versions.
@@ -62,14 +62,13 @@ def read_createml(
 
 def splits_of(root: Path) -> list[str]:
     """The names of the folders, or else of the files, that are called like splits; else all is "train"."""
-    names = [name for several in SPLIT_NAMES.values() for name in several]
-    folders = [name for name in names if any((root / name).rglob("*.json"))]
-    return folders or [name for name in names if (root / f"{name}.json").is_file()] or ["train"]
+    folders = [name for name in ALL_SPLIT_NAMES if any((root / name).rglob("*.json"))]
+    return folders or [name for name in ALL_SPLIT_NAMES if (root / f"{name}.json").is_file()] or ["train"]
 
 
 def _files(root: Path, split: str) -> list[Path]:
     splits = splits_of(root)
-    folder = next((name for name in SPLIT_NAMES.get(split, (split,)) if name in splits), None)
+    folder = find_split(split, splits)
     if folder is None:
         raise FileNotFoundError(f"{root} has no split {split!r}; its splits are {few(splits)}")
     file = root / f"{folder}.json"

@@ -19,7 +19,7 @@ import yaml
 from rcnnkit.data.checks import is_picture
 from rcnnkit.data.createml import splits_of
 from rcnnkit.data.cvat import read_subsets
-from rcnnkit.data.records import SPLIT_NAMES, few
+from rcnnkit.data.records import ALL_SPLIT_NAMES, SPLIT_NAMES, few
 from rcnnkit.data.tables import DESCRIPTIONS, is_table
 from rcnnkit.data.yolo_layout import CLASSES, has_labels, split_folders, yolo_file
 from rcnnkit.defaults import FORMAT
@@ -337,17 +337,15 @@ def _is_apart(folder: Path) -> bool:
 def _folders_of_splits(root: Path, files: Sequence[Path]) -> list[str]:
     """The folders that are named after splits, where there are any; else all is "train"."""
     tops = {file.relative_to(root).parts[0] for file in files if file.parent != root}
-    names = [name for several in SPLIT_NAMES.values() for name in several]
-    return [name for name in names if name in tops] or ["train"]
+    return [name for name in ALL_SPLIT_NAMES if name in tops] or ["train"]
 
 
 def _yolo_splits(file: Path) -> list[str]:
-    split_names = [name for names in SPLIT_NAMES.values() for name in names]
     try:
         about = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return ["train"]  # its reader says what is wrong
-    return [name for name in split_names if isinstance(about, dict) and about.get(name)] or ["train"]
+    return [name for name in ALL_SPLIT_NAMES if isinstance(about, dict) and about.get(name)] or ["train"]
 
 
 def _json_format(head: str) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from rcnnkit.data.checks import Findings, check_size, picture_sizes
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.flat import GrowingRecords
-from rcnnkit.data.records import Dataset, Record
+from rcnnkit.data.records import Dataset, Record, check_class_names
 from rcnnkit.data.voc_objects import Objects, boxes_of
 from rcnnkit.files import check_regular
 from rcnnkit.structures import Size
@@ -72,9 +72,8 @@ class Annotations:
         Raises:
             ValueError: a class name is given twice.
         """
-        if class_names is not None and len(set(class_names)) < len(class_names):
-            raise ValueError(f"class_names holds a name twice: {', '.join(class_names)}")
         classes = self._class_names() if class_names is None else list(class_names)
+        check_class_names(classes)
         trusted = () if check_pictures else [_size_on_trust(self.trees.get(key)) for key in paths]
         sizes = picture_sizes(paths.values(), trusted)
         objects = Objects(classes, self.findings)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rcnnkit.data.checks import Findings, is_picture
 from rcnnkit.data.file_names import composed
-from rcnnkit.data.records import SPLIT_NAMES, UNDIVIDED, Dataset
+from rcnnkit.data.records import ALL_SPLIT_NAMES, UNDIVIDED, Dataset, find_split
 from rcnnkit.data.voc_annotations import Annotations
 from rcnnkit.defaults import CHECK_PICTURES
 
@@ -59,11 +59,10 @@ def read_xml(
 def xml_folder(root: Path, split: str) -> Path | None:
     """Where the annotations of a split are that have no lists; None where there are none."""
     folders = _split_folders(root)
-    names = [name for name in SPLIT_NAMES.get(split, (split,)) if name in folders]
-    base = root / names[0] if names else root if split == "train" and not folders else None
+    folder = find_split(split, folders)
+    base = root / folder if folder else root if split == "train" and not folders else None
     return base if base is not None and next(base.rglob("*.xml"), None) is not None else None
 
 
 def _split_folders(root: Path) -> list[str]:
-    names = [name for names in SPLIT_NAMES.values() for name in names]
-    return [name for name in names if (root / name).is_dir()]
+    return [name for name in ALL_SPLIT_NAMES if (root / name).is_dir()]

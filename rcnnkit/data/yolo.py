@@ -14,7 +14,7 @@ from typing import Any
 from rcnnkit.data.checks import Findings, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.flat import GrowingRecords
-from rcnnkit.data.records import SPLIT_NAMES, Dataset, Record, few
+from rcnnkit.data.records import ALL_SPLIT_NAMES, Dataset, Record, few, find_split
 from rcnnkit.data.yolo_labels import Labels, find_label_file
 from rcnnkit.data.yolo_layout import CLASSES, NO_LABELS, NOTES, class_names_of, describe_folder, read_yaml
 from rcnnkit.files import check_regular
@@ -79,10 +79,9 @@ def _pictures(
     about: Mapping[str, Any], file: Path, root: Path, split: str, findings: Findings
 ) -> tuple[list[Path], bool]:
     """The pictures of a split, each once, sorted within its folder or list; and whether a list names them."""
-    key = next((name for name in SPLIT_NAMES.get(split, (split,)) if about.get(name)), None)
+    key = find_split(split, [name for name, value in about.items() if value])
     if key is None:
-        names = {name for names in SPLIT_NAMES.values() for name in names}
-        splits = few([name for name in about if name in names])
+        splits = few([name for name in about if name in ALL_SPLIT_NAMES])
         of = root if file.name in (CLASSES, NOTES) else file
         raise ValueError(f"{of} has no {split!r} split; its splits are {splits or 'none'}")
     entries = about[key] if isinstance(about[key], list) else [about[key]]

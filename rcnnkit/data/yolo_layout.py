@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from rcnnkit.data.json_files import read_json
-from rcnnkit.data.records import SPLIT_NAMES
+from rcnnkit.data.records import ALL_SPLIT_NAMES, find_split
 from rcnnkit.data.yolo_labels import label_file
 from rcnnkit.files import check_regular
 from rcnnkit.text import count
@@ -42,16 +42,14 @@ def has_labels(root: Path) -> bool:
 def split_folders(root: Path) -> dict[str, Path]:
     """Split → its pictures, of a folder without data.yaml. All is "train" where no folder is called like a split."""
     bases = (root, root / "images")
-    names = [name for names in SPLIT_NAMES.values() for name in names]
-    folders = {name: base / name for base in bases for name in names if (base / name).is_dir()}
+    folders = {name: base / name for base in bases for name in ALL_SPLIT_NAMES if (base / name).is_dir()}
     return folders or {"train": bases[1] if bases[1].is_dir() else root}
 
 
 def describe_folder(root: Path, split: str) -> tuple[Path, dict[str, Any]]:
     """What data.yaml would say of a folder without one, and the file that names the classes. Raises ValueError."""
     folders = split_folders(root)
-    folder_name = next((name for name in SPLIT_NAMES.get(split, (split,)) if name in folders), None)
-    file = _names_file(root, folders[folder_name or next(iter(folders))])
+    file = _names_file(root, folders[find_split(split, folders) or next(iter(folders))])
     if file is None:
         raise ValueError(f"{root} has no {CLASSES}; write the names of the classes there, one a line, in their order")
     places = {name: folder.relative_to(root).as_posix() for name, folder in folders.items()}
