@@ -38,7 +38,7 @@ def read_apart(module: str, path: Path, *more: str) -> bytes:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     limits = (str(MEMORY + MEMORY_A_BYTE * size), str(seconds))
     try:
-        done = subprocess.run(
+        answer = subprocess.run(
             [sys.executable, "-P", "-m", module, *limits, str(path.absolute()), *more],
             env=os.environ | threads | {"PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8:backslashreplace"},
             stdin=subprocess.DEVNULL,
@@ -48,14 +48,14 @@ def read_apart(module: str, path: Path, *more: str) -> bytes:
         )
     except subprocess.TimeoutExpired:
         raise ValueError(f"it cannot be read within {seconds:.0f} s; it is damaged, so copy it again") from None
-    said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]  # Python may have written before it
-    if done.returncode == REFUSED:
-        raise ValueError(*said)
-    if done.returncode < 0:
-        raise ValueError(f"it is damaged: reading it crashes the reader (signal {-done.returncode}); copy it again")
-    if done.returncode:
-        raise ValueError(f"its reader failed ({said[0] if said else done.returncode})")
-    return done.stdout
+    words = answer.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]  # Python may have written before it
+    if answer.returncode == REFUSED:
+        raise ValueError(*words)
+    if answer.returncode < 0:
+        raise ValueError(f"it is damaged: reading it crashes the reader (signal {-answer.returncode}); copy it again")
+    if answer.returncode:
+        raise ValueError(f"its reader failed ({words[0] if words else answer.returncode})")
+    return answer.stdout
 
 
 def serve(read: Callable[..., bytes]) -> None:
@@ -64,10 +64,10 @@ def serve(read: Callable[..., bytes]) -> None:
     with suppress(ImportError, OSError, ValueError):  # where there are no such limits, or lower ones already
         import resource
 
-        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1,) * 2)  # should the caller be killed meanwhile
-        resource.setrlimit(resource.RLIMIT_AS, (taken + memory,) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (used + memory,) * 2)
     try:
         data = read(path, *sys.argv[4:])
     except ValueError as error:

@@ -148,14 +148,14 @@ def _members(archive: str) -> Iterator[tuple[str, int, int, int, bool]]:
     try:
         if archive.lower().endswith(".zip"):
             with zipfile.ZipFile(archive) as zipped:
-                for each in zipped.infolist():
-                    if each.flag_bits & 1 or each.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                for entry in zipped.infolist():
+                    if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                         raise ValueError(
-                            f"{archive}: {each.filename} is encrypted, or compressed otherwise than by deflate"
+                            f"{archive}: {entry.filename} is encrypted, or compressed otherwise than by deflate"
                         )
-                    if not each.is_dir():
-                        packed = each.compress_type == zipfile.ZIP_DEFLATED
-                        yield each.filename, each.header_offset, each.compress_size, each.file_size, packed
+                    if not entry.is_dir():
+                        packed = entry.compress_type == zipfile.ZIP_DEFLATED
+                        yield entry.filename, entry.header_offset, entry.compress_size, entry.file_size, packed
         else:
             with tarfile.open(archive, "r:") as tarred:
                 for member in tarred:

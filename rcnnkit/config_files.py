@@ -73,7 +73,7 @@ def override(values: dict[str, Any], overrides: Sequence[str], source: str) -> s
     Raises:
         SettingsError: one is not of that form.
     """
-    changed: set[str] = set()
+    keys: set[str] = set()
     for assignment in overrides:
         try:
             assignment.encode()
@@ -90,12 +90,12 @@ def override(values: dict[str, Any], overrides: Sequence[str], source: str) -> s
         name = renamed.get(name, name)
         others = {old: value for old, value in values[section].items() if renamed.get(old, old) != name}
         values[section] = others | {name: _value(text)}
-        changed.add(f"{section}.{name}")
+        keys.add(f"{section}.{name}")
         if section == "train" and name in LENGTHS:
             for other in LENGTHS - {name}:
-                if f"train.{other}" not in changed:
+                if f"train.{other}" not in keys:
                     values[section].pop(other, None)
-    return changed
+    return keys
 
 
 def _rebase(values: dict[str, Any], file: Path) -> None:
@@ -147,13 +147,13 @@ def _value(text: str) -> Any:
         return text.strip()  # a bare word is a string
 
 
-def check_settings(values: dict[str, Any], source: str, changed: Collection[str] = ()) -> Settings:
+def check_settings(values: dict[str, Any], source: str, overridden: Collection[str] = ()) -> Settings:
     """Settings from nested values.
 
     Args:
         values: section → setting → value.
         source: where they come from, for errors, except …
-        changed: … of those that the command line gave, as section.setting.
+        overridden: … of those that the command line gave, as section.setting.
 
     Raises:
         SettingsError: an unknown setting, or a value of the wrong type or range.
@@ -165,7 +165,7 @@ def check_settings(values: dict[str, Any], source: str, changed: Collection[str]
         for each in error.errors():
             text = explain(each, Settings)
             blamed = ".".join(text.split(maxsplit=1)[0].split(".")[:2])  # all texts begin with the setting
-            lines.append(visible(f"{'the command line' if blamed in changed else source}: {text}"))
+            lines.append(visible(f"{'the command line' if blamed in overridden else source}: {text}"))
         raise SettingsError("\n".join(lines)) from None
 
 

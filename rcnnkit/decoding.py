@@ -61,7 +61,7 @@ def from_data(data: Array, name: str, annotated_size: Size | None, checked: bool
         raise ValueError(f"{name} is empty; copy the picture again")
     try:
         with open_picture(io.BytesIO(data.data)) as picture:
-            stored, shown, turn = sizes(picture)
+            stored_size, shown_size, turn = sizes(picture)
             if not checked and (damage := jpeg_damage(picture, data)):
                 raise ValueError(damage)
             pixels = _upright(picture, data, turn)
@@ -69,11 +69,11 @@ def from_data(data: Array, name: str, annotated_size: Size | None, checked: bool
         raise ValueError(f"{name} {error}") from None
     except Exception as error:  # PIL raises many kinds
         raise ValueError(f"{name} cannot be decoded ({error}); copy the picture again or leave it out") from None
-    if annotated_size is None or annotated_size == shown:
+    if annotated_size is None or annotated_size == shown_size:
         return pixels
-    if annotated_size == stored:
+    if annotated_size == stored_size:
         return turned(pixels, UNTURNED.get(turn, turn))
-    raise ValueError(differs(name, annotated_size, shown))
+    raise ValueError(differs(name, annotated_size, shown_size))
 
 
 def _upright(picture: Image.Image, data: Array, turn: int) -> Array:
@@ -175,7 +175,7 @@ def _exif_behind_pixels(picture: Image.Image) -> int | None:
     """The orientation of a PNG whose EXIF comes behind its pixels, where Pillow sees it only when it decodes them."""
     if "exif" in picture.info or (file := getattr(picture, "fp", None)) is None:
         return None
-    here = file.tell()
+    position = file.tell()
     try:
         file.seek(8)  # behind the signature: chunks of length, kind, content and checksum
         while len(head := file.read(8)) == 8:
@@ -186,7 +186,7 @@ def _exif_behind_pixels(picture: Image.Image) -> int | None:
                 return exif.get(ORIENTATION)
             file.seek(length + 4, os.SEEK_CUR)
     finally:
-        file.seek(here)
+        file.seek(position)
     return None
 
 

@@ -117,13 +117,13 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
     console.print(evaluation_table(outcomes[best].evaluation))
     console.print(_comparison(outcomes, held_out))
 
-    used = fastest(outcomes)
-    detector, weights = load(outcomes[used].weights, device), outcomes[used].weights
+    fastest_name = fastest(outcomes)
+    detector, weights = load(outcomes[fastest_name].weights, device), outcomes[fastest_name].weights
     (out / "detections").mkdir()
     for record in held_out.records[:SHOWN]:
         draw(record.path, detector(record.path)).save(out / "detections" / record.path.name, quality=92)
     for line in (
-        f"{SHOWN} pictures with what {DETECTORS[used]} finds are in {out}/detections;"
+        f"{SHOWN} pictures with what {DETECTORS[fastest_name]} finds are in {out}/detections;"
         f" {time.perf_counter() - began:.0f} s in all. To use it:",
         "",
         "  import rcnnkit",

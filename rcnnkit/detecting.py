@@ -142,10 +142,10 @@ def _places(pictures: Sequence[Path], out: Path, folders: Sequence[Path]) -> dic
 def _search(detector: Detector, paths: Sequence[Path], batch: int) -> Iterator[tuple[DetectedFile, Array | None]]:
     """What is in each picture, and the picture where it could be read."""
     queue = iter(paths)
-    while some := list(islice(queue, batch)):
+    while chunk := list(islice(queue, batch)):
         arrays: dict[Path, Array] = {}
         errors: dict[Path, Exception] = {}
-        for path in some:
+        for path in chunk:
             try:
                 arrays[path] = read_picture(path)
             except FAILURES as error:
@@ -155,7 +155,7 @@ def _search(detector: Detector, paths: Sequence[Path], batch: int) -> Iterator[t
             answers = dict(zip(arrays, detector(list(arrays.values())), strict=True))
         except FAILURES:
             answers = {}  # one of them may be at fault: each alone
-        for path in some:
+        for path in chunk:
             detections = answers.get(path)
             if path in arrays and detections is None:
                 try:

@@ -64,21 +64,21 @@ def why_not(weights: WeightsEnum) -> str:
     """Why these weights cannot be had now; "" where they are in the cache, or their server answers within seconds."""
     if cached(weights).exists():
         return ""
-    said = [f"no answer within {ANSWER:g} s"]
+    reasons = [f"no answer within {ANSWER:g} s"]
 
     def ask() -> None:
         try:
             with urlopen(weights.url, timeout=ANSWER):
-                said[0] = ""
+                reasons[0] = ""
         except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
-            said[0] = getattr(reason, "strerror", None) or str(reason)
+            reasons[0] = getattr(reason, "strerror", None) or str(reason)
 
     # In a thread of its own, as looking up the server's name knows no timeout.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(ANSWER)
-    return said[0]
+    return reasons[0]
 
 
 @contextmanager

@@ -127,11 +127,11 @@ def cache_folder() -> Path | None:
 
     None where RCNNKIT_CACHE is empty: nothing is kept then.
     """
-    given = os.environ.get("RCNNKIT_CACHE")
-    if given is None:
+    folder = os.environ.get("RCNNKIT_CACHE")
+    if folder is None:
         base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - Path's own raises
         return Path(base, "rcnnkit")
-    return Path(given) if given else None
+    return Path(folder) if folder else None
 
 
 def sha256(path: Path) -> str:

@@ -134,12 +134,12 @@ def _no_picture(value: object) -> TypeError:
         return TypeError(
             "None is not a picture; cv2.imread returns it for a file that it cannot read, so pass the path itself"
         )
-    what = f"a value of type {type(value).__name__}"
+    kind = f"a value of type {type(value).__name__}"
     if isinstance(value, Iterable) and not isinstance(value, Mapping):
         return TypeError(
-            f"{what} is not a picture; pass several pictures as one flat list, and pixels as an array: numpy.asarray(…)"
+            f"{kind} is not a picture; pass several pictures as one flat list, and pixels as an array: numpy.asarray(…)"
         )
-    return TypeError(f"{what} is not a picture; pass a path, bytes, an open file, a PIL picture, an array or a tensor")
+    return TypeError(f"{kind} is not a picture; pass a path, bytes, an open file, a PIL picture, an array or a tensor")
 
 
 def _check_path(name: str) -> None:
@@ -291,12 +291,12 @@ class Preprocessing(Section):
 
         Half of the range is allowed on either side, for augmentations of normalised pixels.
         """
-        least = min(-mean / std for mean, std in zip(self.mean, self.std, strict=True))
-        most = max((1 - mean) / std for mean, std in zip(self.mean, self.std, strict=True))
-        room = (most - least) / 2
-        if not (low >= least - room and high <= most + room):  # also catches NaN
+        lowest = min(-mean / std for mean, std in zip(self.mean, self.std, strict=True))
+        highest = max((1 - mean) / std for mean, std in zip(self.mean, self.std, strict=True))
+        room = (highest - lowest) / 2
+        if not (low >= lowest - room and high <= highest + room):  # also catches NaN
             raise ValueError(
-                f"the pixels span [{low:g}, {high:g}], but normalised ones lie in [{least:.3g}, {most:.3g}]; {fix}"
+                f"the pixels span [{low:g}, {high:g}], but normalised ones lie in [{lowest:.3g}, {highest:.3g}]; {fix}"
             )
 
     def batch(
@@ -326,17 +326,17 @@ class Preprocessing(Section):
 
     def unseen(self, pictures: Sequence[Picture], device: torch.device | str = "cpu") -> ImageBatch:
         """The same without pixels, (B, 3, 0, 0), for a detector that resizes the pictures itself."""
-        decoded = read_pictures(pictures)
-        originals = [(array.shape[0], array.shape[1]) for array in decoded]
-        pixels = torch.empty(len(decoded), 3, 0, 0, device=device)
-        return ImageBatch(pixels, [self.resized(size) for size in originals], originals, decoded)
+        arrays = read_pictures(pictures)
+        originals = [(array.shape[0], array.shape[1]) for array in arrays]
+        pixels = torch.empty(len(arrays), 3, 0, 0, device=device)
+        return ImageBatch(pixels, [self.resized(size) for size in originals], originals, arrays)
 
     def _read(self, pictures: Sequence[Picture]) -> tuple[list[Tensor], list[Array]]:
         """Each picture as of `resize`, and as of `read_picture`."""
-        resized, decoded = [], read_pictures(pictures)
-        for picture, array in zip(pictures, decoded, strict=True):
+        inputs, arrays = [], read_pictures(pictures)
+        for picture, array in zip(pictures, arrays, strict=True):
             if isinstance(picture, Tensor) and picture.is_floating_point():  # the network's are not rounded to 8 bits
-                resized.append(self.resize(picture.detach().float().expand(3, -1, -1)))
+                inputs.append(self.resize(picture.detach().float().expand(3, -1, -1)))
             else:
-                resized.append(self.resize(array))
-        return resized, decoded
+                inputs.append(self.resize(array))
+        return inputs, arrays

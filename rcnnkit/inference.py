@@ -65,10 +65,10 @@ def _channels_last(pixels: Tensor, dtype: torch.dtype) -> Tensor:
     """As `.to`, which takes twice as long on a CPU where the channels are few."""
     if pixels.device.type != "cpu" or pixels.shape[1] > 4 or not pixels.is_contiguous():
         return pixels.to(dtype=dtype, memory_format=torch.channels_last)
-    moved = torch.empty_like(pixels, dtype=dtype, memory_format=torch.channels_last)
-    for to, channel in zip(moved.unbind(1), pixels.unbind(1), strict=True):
+    copy = torch.empty_like(pixels, dtype=dtype, memory_format=torch.channels_last)
+    for to, channel in zip(copy.unbind(1), pixels.unbind(1), strict=True):
         to.copy_(channel)
-    return moved
+    return copy
 
 
 def _fold_norms(module: nn.Module, places: Counter[nn.Module | None]) -> None:

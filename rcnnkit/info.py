@@ -32,22 +32,22 @@ def describe(path: Path | str) -> dict[str, Any]:
         ) from None
 
 
-def _described(path: Path | str, said: dict[str, Any], shapes: dict[str, Size]) -> dict[str, Any]:
-    _settings_of(said["settings"])
+def _described(path: Path | str, about: dict[str, Any], shapes: dict[str, Size]) -> dict[str, Any]:
+    _settings_of(about["settings"])
     counts = {name: shape.numel() for name, shape in shapes.items() if not name.endswith(STATISTICS)}
     return {
         "file": str(path),
         "bytes": Path(path).stat().st_size,
-        "format": said["format"],
-        "detector": said["kind"],
+        "format": about["format"],
+        "detector": about["kind"],
         "weights": sum(count for name, count in counts.items() if not name.startswith(TRAINING)),
         "can_be_resumed": any(name.startswith(TRAINING) for name in shapes),
         "classes": [
-            {"id": i, "name": str(name)} for i, name in zip(said["category_ids"], said["class_names"], strict=True)
+            {"id": i, "name": str(name)} for i, name in zip(about["category_ids"], about["class_names"], strict=True)
         ],
-        "training": dict(said["training"]),
-        "origin": dict(said.get("origin", {})),
-        "settings": said["settings"],
+        "training": dict(about["training"]),
+        "origin": dict(about.get("origin", {})),
+        "settings": about["settings"],
     }
 
 

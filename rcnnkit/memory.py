@@ -19,13 +19,13 @@ def free_memory(device: torch.device) -> int | None:
         return None
     whole = int(free.split()[0]) * 1024
     try:
-        limit, used, stat = ((GROUP / f"memory.{name}").read_text().split() for name in ("max", "current", "stat"))
+        limit, current, stat = ((GROUP / f"memory.{name}").read_text().split() for name in ("max", "current", "stat"))
     except OSError:
         return whole
     if limit == ["max"]:
         return whole
     # What was read of files counts as used, and is given back when memory is asked for.
-    return min(whole, int(limit[0]) - int(used[0]) + int(stat[stat.index("inactive_file") + 1]))
+    return min(whole, int(limit[0]) - int(current[0]) + int(stat[stat.index("inactive_file") + 1]))
 
 
 def held_memory() -> int | None:

@@ -79,12 +79,12 @@ def text(words: str) -> str:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """A table of text, whose first row is the header; it scrolls where it is wider than the page."""
-    header, *rest = rows
+    header, *body_rows = rows
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{text(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    body = "".join(line(cells, "td") for cells in rest)
+    body = "".join(line(cells, "td") for cells in body_rows)
     return f'<div class="scroll"><table><thead>{line(header, "th")}</thead><tbody>{body}</tbody></table></div>'
 
 

@@ -89,10 +89,10 @@ class _Dtype(_Standin):
 
     def real(self) -> np.dtype[Any]:
         if self.code not in NUMBERS or self.order not in ("<", ">", "|", "="):
-            what = (
+            name = (
                 f"{self.order}{self.code}" if isinstance(self.order, str) and isinstance(self.code, str) else "things"
             )
-            raise ValueError(f"it holds an array of {what[:20]}, which are not numbers")
+            raise ValueError(f"it holds an array of {name[:20]}, which are not numbers")
         return np.dtype(self.order + self.code)
 
 
@@ -200,13 +200,13 @@ class _Plain:
             return value, 1, 0
         if isinstance(value, str | bytes):
             return value, 1 + len(value), 0
-        if (known := self.done.get(id(value))) is None:
-            known = self.done[id(value)] = self._anew(value, depth)
-        if known[1] > self.unfolded:
+        if (entry := self.done.get(id(value))) is None:
+            entry = self.done[id(value)] = self._anew(value, depth)
+        if entry[1] > self.unfolded:
             raise ValueError("it repeats its parts to many times its size; written without repetitions it can be read")
-        if depth + known[2] > DEEPEST:
+        if depth + entry[2] > DEEPEST:
             raise ValueError(f"its lists or dicts lie more than {DEEPEST} deep within each other")
-        return known
+        return entry
 
     def _anew(self, value: Any, depth: int) -> tuple[Any, int, int]:
         if isinstance(value, _Array | _Scalar):

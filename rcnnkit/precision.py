@@ -31,7 +31,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
-def check_stays_float32(moved: Tensor, advice: str) -> None:
+def check_stays_float32(tensor: Tensor, advice: str) -> None:
     """Raise TypeError if what `Module.half` and the like made of a float32 weight is of another type."""
-    if moved.dtype != torch.float32:
-        raise TypeError(f"the weights stay float32, not {str(moved.dtype).removeprefix('torch.')}; {advice}")
+    if tensor.dtype != torch.float32:
+        raise TypeError(f"the weights stay float32, not {str(tensor.dtype).removeprefix('torch.')}; {advice}")

@@ -119,14 +119,14 @@ def explain(error: Any, sections: type[BaseModel]) -> str:
 def _closest_setting(key: str, sections: type[BaseModel]) -> str | None:
     """The setting whose name or old name is most like that of `key`: in its own section first, then in any."""
     section, _, name = key.rpartition(".")
-    known: list[tuple[str, str, str]] = []  # section, name or old name, and what it is called
+    candidates: list[tuple[str, str, str]] = []  # section, name or old name, and what it is called
     for title, field in sections.model_fields.items():
         assert isinstance(field.annotation, type)
         assert issubclass(field.annotation, Section)
-        known.append(("", title, title))
+        candidates.append(("", title, title))
         called = {each: each for each in field.annotation.model_fields} | dict(field.annotation.renamed)
-        known += [(title, each, f"{title}.{new}") for each, new in called.items()]
-    for keys in ([each for each in known if each[0] == section], known):
+        candidates += [(title, each, f"{title}.{new}") for each, new in called.items()]
+    for keys in ([each for each in candidates if each[0] == section], candidates):
         names = {each: new for _, each, new in reversed(keys)}
         if close := closest_name(name, list(names)):
             return names[close]

@@ -74,22 +74,22 @@ def coco_table(result: Evaluation) -> Table:
     return table
 
 
-def comparison_table(result: Comparison, shown: int = 10) -> Group:
+def comparison_table(result: Comparison, limit: int = 10) -> Group:
     """The numbers and classes of both in percent, the difference in points, and the pictures where they differ most."""
     table = Table(title=f"{result.first.dataset}: the second beside the first, %", title_justify="left")
     table.add_column("", overflow="fold")
     for column in ("first", "second", "difference", "95 % range", "p"):
         table.add_column(column, justify="right")
 
-    def add(each: Difference) -> None:
-        low, high = (f"{100 * value:+.1f}" for value in each.interval)
-        known = not math.isnan(each.difference)
-        cells = [f"{100 * each.difference:+.1f}", f"{low} – {high}"] if known else ["–", "–"]
-        chance = "" if math.isnan(each.chance) else f"{each.chance:.3f}"
-        table.add_row(each.name, percent(each.first), percent(each.second), *cells, chance)
+    def add(difference: Difference) -> None:
+        low, high = (f"{100 * value:+.1f}" for value in difference.interval)
+        known = not math.isnan(difference.difference)
+        cells = [f"{100 * difference.difference:+.1f}", f"{low} – {high}"] if known else ["–", "–"]
+        chance = "" if math.isnan(difference.chance) else f"{difference.chance:.3f}"
+        table.add_row(difference.name, percent(difference.first), percent(difference.second), *cells, chance)
 
-    for each in result.numbers:
-        add(each)
+    for difference in result.numbers:
+        add(difference)
     table.add_section()
     for each in sorted(
         result.classes, key=lambda each: -abs(each.difference if each.difference == each.difference else 0)
@@ -98,7 +98,7 @@ def comparison_table(result: Comparison, shown: int = 10) -> Group:
     lines: list[Table | str] = [table, "", result.verdict]
     if result.pictures:
         lines.append(f"they differ most in these pictures ({len(result.pictures):,} in all):")
-        for i, change in result.pictures[:shown]:
+        for i, change in result.pictures[:limit]:
             which = "second" if change > 0 else "first"
             fewer = count(abs(change), "fewer mistake")
             lines.append(f"  {result.first.pictures[i]['file']}: the {which} makes {fewer}")
@@ -160,7 +160,7 @@ def _number(value: float, digits: int) -> str:
     return "–" if math.isnan(value) else f"{value:,.{digits}f}"
 
 
-def checked_table(checked: Checked, shown: int = 3) -> Group:
+def checked_table(checked: Checked, limit: int = 3) -> Group:
     """The splits of a checked data set, and the first findings of each kind."""
     table = Table(title=checked.name, title_justify="left")
     table.add_column("split")
@@ -174,9 +174,9 @@ def checked_table(checked: Checked, shown: int = 3) -> Group:
     for findings in by_kind(checked.findings):
         kind = findings[0].kind
         lines += ["", f"{kind.severity}: {kind.title} ({len(findings):,}, {kind.name})"]
-        lines += [f"  {finding}" for finding in findings[:shown]]
-        if len(findings) > shown:
-            lines.append(f"  … and {len(findings) - shown:,} more")
+        lines += [f"  {finding}" for finding in findings[:limit]]
+        if len(findings) > limit:
+            lines.append(f"  … and {len(findings) - limit:,} more")
         lines.append(f"  {kind.fix}")
     totals = ", ".join(count(checked.count(severity), severity) for severity in SEVERITIES)
     return Group(*lines, "", totals)

@@ -52,12 +52,12 @@ def safe(console: rich.console.Console | None) -> Console:
     """The caller's console, with its file, width and record, as one of ours; by default that of the terminal."""
     if console is None or isinstance(console, Console):
         return console or Console()
-    ours = copy.copy(console)
-    ours.__class__ = Console
-    ours._markup = ours._highlight = ours._emoji = False
-    ours.soft_wrap = True
-    assert isinstance(ours, Console)
-    return ours
+    copy_ = copy.copy(console)
+    copy_.__class__ = Console
+    copy_._markup = copy_._highlight = copy_._emoji = False
+    copy_.soft_wrap = True
+    assert isinstance(copy_, Console)
+    return copy_
 
 
 @contextmanager

@@ -81,11 +81,11 @@ def contents(
     if settings is None:
         if isinstance(detector, Classifier):
             raise ValueError("a classifier is saved with the settings that it was built from, not with settings=None")
-        kept = {"input": detector.preprocessing.model_dump(mode="json")}
+        sections = {"input": detector.preprocessing.model_dump(mode="json")}
     else:
-        kept = {name: getattr(settings, name).model_dump(mode="json") for name in DetectorSettings.model_fields}
-        kept["proposals"]["folder"] = None  # of the machine it was trained on
-        built = _built(json.dumps(kept), detector.class_names)
+        sections = {name: getattr(settings, name).model_dump(mode="json") for name in DetectorSettings.model_fields}
+        sections["proposals"]["folder"] = None  # of the machine it was trained on
+        built = _built(json.dumps(sections), detector.class_names)
         if differences := _differences(own, "the detector", built, "what they build"):
             raise ValueError(
                 f"these settings build another detector: {differences}; save it with the settings that it was built"
@@ -95,7 +95,7 @@ def contents(
     about = {
         "format": FORMAT,
         "kind": detector.kind,
-        "settings": kept,
+        "settings": sections,
         "class_names": list(detector.class_names),
         "category_ids": list(detector.category_ids),
         "training": dict(training or {}),

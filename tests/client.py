@@ -23,9 +23,9 @@ def detect(weights: Path) -> list[tuple[str, float]]:
     assert_type(detector(path for path in Path("pictures").iterdir()), list[rcnnkit.Detections])
     regions = Proposals(torch.zeros(0, 4), torch.zeros(0))
     assert_type(detector(["a.jpg"], [regions]), list[rcnnkit.Detections])
-    detector(Path("a.jpg"), [regions])  # type: ignore[call-overload]
-    detector(3)  # type: ignore[call-overload]
-    rcnnkit.load(weights, precison="bf16")  # type: ignore[call-overload]
+    detector(Path("a.jpg"), [regions])  # type: ignore[call-overload]  # a list for one picture
+    detector(3)  # type: ignore[call-overload]  # not a picture
+    rcnnkit.load(weights, precison="bf16")  # type: ignore[call-overload]  # misspelt
     rcnnkit.draw("a.jpg", detector("a.jpg"), min_score=0.3).save("found.png")
     for picture in rcnnkit.detect_files(detector, ["a.jpg", Path("pictures")], out="found"):
         if picture.detections is None:

@@ -138,7 +138,7 @@ def is_there(span: str) -> bool:
     if member.isidentifier() and owner in OBJECTS:
         return hasattr(OBJECTS[owner], member) or member in dir(OBJECTS[owner]) or member in defined()
     if member.isidentifier() and owner in SECTIONS:
-        return member in SECTIONS[owner].annotation.model_fields  # type: ignore[union-attr]
+        return member in SECTIONS[owner].annotation.model_fields  # type: ignore[union-attr]  # always a model
     if word.isupper():
         return word in VARIABLES or not word.startswith("RCNNKIT_")
     if word.isidentifier() and (re.fullmatch(r"\w+\(.*\)", span) or "_" in word or re.match(r"[A-Z][a-z]+[A-Z]", word)):

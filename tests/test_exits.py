@@ -71,7 +71,8 @@ if way in ("script", "script-error"):
     settings = read_settings(settings)
     records = read_data(settings.data.root, "train").records
     augmentation = Augmentation(settings.augment, settings.input)
-    batches = loading.load_batches(records, augmentation, batch=2, seed=0, workers=2, use_difficult=False)
+    pictures = loading.Pictures(records, augmentation, False)
+    batches = loading.load_batches(pictures, loading.draws(records, 2, 0), workers=2)
     print(len(next(batches).paths), flush=True)
     if way == "script-error":
         raise KeyError("mine")

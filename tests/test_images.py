@@ -497,7 +497,7 @@ def test_open_files_give_their_rest(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a\.png cannot be read \(read of closed file\); open it again, in mode 'rb'"):
         read_picture(file)
     with pytest.raises(TypeError, match=r"the StringIO given gives str and not bytes; open it in mode 'rb'"):
-        read_picture(io.StringIO("text"))  # type: ignore[arg-type]
+        read_picture(io.StringIO("text"))  # type: ignore[arg-type]  # a file of text
     with pytest.raises(ValueError, match="the BytesIO given cannot be decoded"):
         read_picture(io.BytesIO(b"x"))
     with pytest.raises(ValueError, match="the picture of 3 bytes cannot be decoded"):
@@ -610,7 +610,7 @@ def test_one_picture_or_several() -> None:
     with pytest.raises(TypeError, match=r"a set of pictures has no order to answer in; pass a list"):
         list_pictures({"a.jpg"})
     with pytest.raises(TypeError, match=r"None is not a picture; cv2\.imread returns it"):
-        list_pictures(None)  # type: ignore[arg-type]
+        list_pictures(None)  # type: ignore[arg-type]  # not a picture
 
 
 def test_other_shapes_and_types_are_refused() -> None:

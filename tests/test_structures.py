@@ -131,7 +131,7 @@ def test_one_detection_is_what_iterating_gives() -> None:
 def test_one_proposal_or_target_is_a_slice() -> None:
     proposals = Proposals(torch.zeros(2, 4), torch.zeros(2))
     with pytest.raises(TypeError, match=r"^Proposals\[1\] would be a single one; write a slice, such as \[0:1\]$"):
-        proposals[1]  # type: ignore[index]
+        proposals[1]  # type: ignore[index]  # not a slice
     targets = Targets(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([0]))
     with pytest.raises(TypeError, match=r"^Targets\[0\] would be"):
         targets[torch.tensor(0)]
@@ -200,7 +200,7 @@ def test_to_moves_every_tensor_and_keeps_the_rest() -> None:
 
 def test_pieces_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        some().boxes = torch.empty(0, 4)  # type: ignore[misc]
+        some().boxes = torch.empty(0, 4)  # type: ignore[misc]  # it is frozen
 
 
 def test_pictures_and_proposals_are_one_for_each_image_or_none() -> None:

@@ -475,7 +475,7 @@ def test_a_detector_of_ones_own_is_saved_and_comes_back_into_another(tmp_path: P
         f' rcnnkit.load("{path}", into=detector)'
     )
     with pytest.raises(ValueError, match="max_detections=5 is not for `into`, which has its own; set it there"):
-        rcnnkit.load(path, max_detections=5, into=own())  # type: ignore[call-overload]
+        rcnnkit.load(path, max_detections=5, into=own())  # type: ignore[call-overload]  # not together
     with pytest.raises(ValueError, match="`into` only detects; give the detector as you built it"):
         rcnnkit.load(path, into=ready)
 

@@ -24,7 +24,7 @@ import numpy as np
 from measured import write
 
 from rcnnkit.data.cache import cache_folder
-from rcnnkit.data.loading import load_batches
+from rcnnkit.data.loading import Pictures, draws, load_batches
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.transforms import Augmentation, AugmentSettings
 from rcnnkit.images import Preprocessing
@@ -86,7 +86,7 @@ def read(folder: Path, check_pictures: bool) -> dict[str, float]:
     augmentation = Augmentation(AugmentSettings(), small)
     first = None
     if check_pictures:
-        batches = load_batches(data.records, augmentation, batch=16, seed=0, workers=1, use_difficult=False)
+        batches = load_batches(Pictures(data.records, augmentation, False), draws(data.records, 16, 0), workers=1)
         with closing(batches):
             next(batches)
         first = time.perf_counter() - began

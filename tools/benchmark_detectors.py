@@ -46,7 +46,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 
 from rcnnkit.config import Settings
 from rcnnkit.config_files import read_settings
-from rcnnkit.data.loading import Batch, load_batches
+from rcnnkit.data.loading import Batch, Pictures, draws, load_batches
 from rcnnkit.data.transforms import Augmentation
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.kinds import build
@@ -288,14 +288,8 @@ def training(options: argparse.Namespace) -> None:
     """Iterations of CONFIG, ours and torchvision's model with the same layers on the same batches."""
     settings = read_settings(options.config, options.settings)
     data, _ = read_splits(settings.data)
-    loaded = load_batches(
-        data.records,
-        Augmentation(settings.augment, settings.input),
-        batch=settings.train.batch,
-        seed=0,
-        workers=0,
-        use_difficult=settings.data.use_difficult,
-    )
+    pictures = Pictures(data.records, Augmentation(settings.augment, settings.input), settings.data.use_difficult)
+    loaded = load_batches(pictures, draws(data.records, settings.train.batch, 0), workers=0)
     batches: list[Batch] = list(islice(loaded, options.turns + 1))
     run = Run(settings, Path("no-run"))  # which nothing writes into
     device, dtype = run.device, run.dtype

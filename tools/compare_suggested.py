@@ -33,7 +33,7 @@ from rcnnkit.config_files import check_settings, read_settings
 from rcnnkit.data.digits import scan_indices, write_digits
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.data.voc import write_voc
+from rcnnkit.data.voc_writing import write_voc
 from rcnnkit.demo import settings_for
 from rcnnkit.images import read_picture
 from rcnnkit.structures import Targets

@@ -30,7 +30,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from rcnnkit import weights
 from rcnnkit.config import Settings
 from rcnnkit.config_files import read_settings
-from rcnnkit.data.loading import load_batches
+from rcnnkit.data.loading import Pictures, draws, load_batches
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset
 from rcnnkit.data.transforms import Augmentation, AugmentSettings
@@ -76,14 +76,9 @@ def train_torchvision(settings: Settings, seconds: float, lr: float, size: int) 
     classes = len(training.class_names) + 1
     model = TorchvisionFasterRCNN(body, classes, min_size=shape.short_side, max_size=shape.long_side).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
-    batches = load_batches(
-        training.records,
-        Augmentation(AugmentSettings(flip=0.5), shape),
-        batch=size,
-        seed=settings.train.seed,
-        workers=settings.data.workers,
-        use_difficult=settings.data.use_difficult,
-    )
+    source = Pictures(training.records, Augmentation(AugmentSettings(flip=0.5), shape), settings.data.use_difficult)
+    batch_draws = draws(training.records, size, settings.train.seed)
+    batches = load_batches(source, batch_draws, workers=settings.data.workers)
     iterations = 0
     began = time.perf_counter()
     while (share := (time.perf_counter() - began) / seconds) < 1:

@@ -109,7 +109,7 @@ def attack(
         "pgd": lambda victim: projected_gradient(victim, steps),
         "dag": lambda victim: dense_adversary(victim, steps),
     }
-    there = out.exists()
+    existed = out.exists()
     ready = prepare(detector, "float32")
     try:
         with tempfile.TemporaryDirectory() as folder, in_eval_mode(detector):
@@ -123,7 +123,7 @@ def attack(
         attacked = Attacked(method, eps, steps, detector.min_score, versions)
         (out / "report.json").write_text(json.dumps(attacked.to_json(), indent=1), encoding="utf-8")
     except BaseException:
-        for path in (out.iterdir() if there else [out]) if out.exists() else ():
+        for path in (out.iterdir() if existed else [out]) if out.exists() else ():
             shutil.rmtree(path, ignore_errors=True)
         raise
     return attacked

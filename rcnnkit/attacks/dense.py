@@ -42,14 +42,14 @@ def dense_adversary(victim: Victim, steps: int) -> Tensor:
         return pixels
     boxes, labels, wrong = targets
     for _ in range(steps):
-        moved = pixels.clone().requires_grad_()
+        leaf = pixels.clone().requires_grad_()
         with torch.enable_grad():
-            logits = _logits(detector, victim.images(moved), boxes)
+            logits = _logits(detector, victim.images(leaf), boxes)
             active = torch.where(logits.argmax(dim=1) == labels)[0]
             if not len(active):
                 break
             push = logits[active, wrong[active]] - logits[active, labels[active]]
-            (gradient,) = torch.autograd.grad(push.sum(), moved)
+            (gradient,) = torch.autograd.grad(push.sum(), leaf)
         largest = gradient.abs().max()
         if not largest > 0:
             break
@@ -81,13 +81,13 @@ def _targets(victim: Victim, images: ImageBatch) -> tuple[Tensor, Tensor, Tensor
     overlap, nearest = iou(boxes, objects.boxes).max(dim=1)
     labels = objects.labels[nearest]
     probabilities = _logits(detector, images, boxes).softmax(dim=1)
-    kept = (overlap > OVERLAP) & (probabilities.gather(1, labels[:, None])[:, 0] > PROBABILITY)
+    rows = (overlap > OVERLAP) & (probabilities.gather(1, labels[:, None])[:, 0] > PROBABILITY)
     order = torch.randperm(len(detector.class_names), generator=victim.generator).to(labels.device)
     follower = torch.empty_like(order)
     follower[order] = order.roll(1)
     if len(order) == 1:
         follower += 1  # background
-    return (boxes[kept], labels[kept], follower[labels[kept]]) if kept.any() else None
+    return (boxes[rows], labels[rows], follower[labels[rows]]) if rows.any() else None
 
 
 @contextmanager

@@ -25,14 +25,14 @@ def outcomes(detections: Sequence[Detections], targets: Sequence[Targets], min_s
     and detections on them are not invented."""
     objects = vanished = renamed = found = invented = 0
     for detected, target in zip(detections, targets, strict=True):
-        seen = detected.above(min_score)
-        on = iou(seen.boxes, target.boxes) >= SAME_PLACE  # (D, N)
-        right = (on & (seen.labels[:, None] == target.labels)).any(dim=0)
+        confident = detected.above(min_score)
+        on = iou(confident.boxes, target.boxes) >= SAME_PLACE  # (D, N)
+        right = (on & (confident.labels[:, None] == target.labels)).any(dim=0)
         any_class = on.any(dim=0)
         counts = ~(target.crowd | target.difficult)
         objects += int(counts.sum())
         vanished += int((counts & ~any_class).sum())
         renamed += int((counts & any_class & ~right).sum())
-        found += len(seen)
+        found += len(confident)
         invented += int((~on.any(dim=1)).sum())
     return Outcomes(vanished / max(objects, 1), renamed / max(objects, 1), invented / max(found, 1))

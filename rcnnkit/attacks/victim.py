@@ -58,10 +58,10 @@ class Victim:
 
     def images(self, pixels: Tensor) -> ImageBatch:
         """The picture as the network takes it; with the gradient of its pixels."""
-        resized = self.detector.preprocessing.resize(pixels / LEVELS)  # (3, h, w), normalised
-        size = (resized.shape[1], resized.shape[2])
+        image = self.detector.preprocessing.resize(pixels / LEVELS)  # (3, h, w), normalised
+        size = (image.shape[1], image.shape[2])
         height, width = self.detector.preprocessing.canvas([size])
-        canvas = F.pad(resized, (0, width - size[1], 0, height - size[0]))[None]
+        canvas = F.pad(image, (0, width - size[1], 0, height - size[0]))[None]
         images = ImageBatch(canvas, [size], [(pixels.shape[1], pixels.shape[2])])
         return with_proposals(images, self.proposals) if self.proposals else images
 

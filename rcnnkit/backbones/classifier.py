@@ -104,13 +104,13 @@ class Classifier(Model):
         """
         if self.training:
             raise RuntimeError("the classifier is in training mode; call classifier.eval() before classifying")
-        listed = list_pictures(pictures)
-        if listed is None:
+        inputs = list_pictures(pictures)
+        if inputs is None:
             return self.forward([pictures])[0]  # type: ignore[list-item]  # one of them
-        if not listed:
+        if not inputs:
             return torch.zeros(0, len(self.class_names), device=self.device)
         with torch.no_grad():
-            crops = [self.see(picture) for picture in read_pictures(listed)]
+            crops = [self.see(picture) for picture in read_pictures(inputs)]
             return self.logits(self.pixels(crops)).softmax(dim=1)
 
     def see(self, picture: Array) -> Tensor:

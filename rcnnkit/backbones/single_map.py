@@ -146,14 +146,14 @@ def fill_from_imagenet(name: str, body: SingleMap, head: TwoFC | None) -> None:
     convolutions = [layer for layer in layers if layer.startswith("features.")]
     fc6, fc7, _ = [layer for layer in layers if layer.startswith("classifier.")]
     pairs: list[tuple[str, nn.Module]] = list(zip(convolutions, _convolutions(body), strict=True))
-    for theirs, ours in [*pairs, *([(fc6, head.fc6), (fc7, head.fc7)] if head else [])]:
-        weight = state[f"{theirs}.weight"]
-        if not isinstance(ours, (nn.Conv2d, nn.Linear)) or ours.weight.shape != weight.shape:
+    for source, target in [*pairs, *([(fc6, head.fc6), (fc7, head.fc7)] if head else [])]:
+        weight = state[f"{source}.weight"]
+        if not isinstance(target, (nn.Conv2d, nn.Linear)) or target.weight.shape != weight.shape:
             raise ValueError(
                 f"the pretrained {name} has a layer of {tuple(weight.shape)} where this one differs; leave head.hidden,"
                 " head.fc6_rank, head.fc7_rank and model.pool_size at 0, or set model.pretrained = false"
             )
-        ours.load_state_dict({"weight": weight, "bias": state[f"{theirs}.bias"]})
+        target.load_state_dict({"weight": weight, "bias": state[f"{source}.bias"]})
 
 
 def _convolutions(body: nn.Module) -> list[nn.Conv2d]:

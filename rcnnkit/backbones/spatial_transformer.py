@@ -69,18 +69,18 @@ class SpatialTransformer(nn.Module):
     def theta(self, maps: Tensor) -> Tensor:
         """(N, 2, 3) float32: for each map, where its output is read from, in [−1, 1] each way (equation 1)."""
         with torch.autocast(maps.device.type, enabled=False):
-            chosen = self.last_layer(self.localisation(maps.float()))
+            parameters = self.last_layer(self.localisation(maps.float()))
             if self.settings.kind == "rotation":
-                angle = math.pi * torch.tanh(chosen[:, 0] / math.pi)
+                angle = math.pi * torch.tanh(parameters[:, 0] / math.pi)
                 cos, sin, none = angle.cos(), angle.sin(), torch.zeros_like(angle)
                 rows = [cos, -sin, none, sin, cos, none]
             elif self.settings.kind == "attention":
-                size = (math.log(LARGEST) * torch.tanh(chosen[:, 0])).exp()
-                x, y = torch.tanh(chosen[:, 1]), torch.tanh(chosen[:, 2])
+                size = (math.log(LARGEST) * torch.tanh(parameters[:, 0])).exp()
+                x, y = torch.tanh(parameters[:, 1]), torch.tanh(parameters[:, 2])
                 none = torch.zeros_like(size)
                 rows = [size, none, x, none, size, y]
             else:
-                rows = list((torch.tanh(chosen) + chosen.new_tensor([1, 0, 0, 0, 1, 0])).unbind(1))
+                rows = list((torch.tanh(parameters) + parameters.new_tensor([1, 0, 0, 0, 1, 0])).unbind(1))
             return torch.stack(rows, 1).view(-1, 2, 3)
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -84,15 +84,15 @@ def run_benchmark(options: Options, out: Path, console: Console) -> Path:
         except BaseException:
             _clear(out)
             raise
-        shown = data.records[:: max(1, len(data) // SHOWN)][:SHOWN]
+        examples = data.records[:: max(1, len(data) // SHOWN)][:SHOWN]
         pictures = Pictures(
-            visible(data.name), len(data), annotated, tuple(visible(record.path.name) for record in shown)
+            visible(data.name), len(data), annotated, tuple(visible(record.path.name) for record in examples)
         )
         now = datetime.now(UTC).isoformat(timespec="seconds")
         journal = Journal(Results(now, options, describe(device), pictures), out)
         out.mkdir(parents=True, exist_ok=True)
         with _reported(journal, console):
-            _measure(journal, contenders, data, [record.id for record in shown], console)
+            _measure(journal, contenders, data, [record.id for record in examples], console)
             if options.growth:
                 _measure_growth(journal, data.records[0], contenders[0].settings.model.backbone, console)
     return out / "report.html"
@@ -132,7 +132,7 @@ def _clear(out: Path) -> None:
 
 
 def _measure(
-    journal: Journal, contenders: Sequence[Contender], data: Dataset, shown: Sequence[object], console: Console
+    journal: Journal, contenders: Sequence[Contender], data: Dataset, example_ids: Sequence[object], console: Console
 ) -> None:
     """Everything but growth, put into the journal as it comes."""
     options = journal.results.options
@@ -143,7 +143,7 @@ def _measure(
     minutes = (time.perf_counter() - began) * len(data) / options.batch / 60
     titles = ", ".join(contender.title for contender in ready)
     console.print(f"{count(len(data), 'picture')} of {data.name}, {titles}: about {minutes:.1f} minutes at most")
-    _take_turns(journal, ready, data, shown, console)
+    _take_turns(journal, ready, data, example_ids, console)
     # In processes of their own, so that each detector's peak is its own.
     largest = sorted(data.records, key=lambda record: -record.size[0] * record.size[1])[: options.batch]
     for contender in contenders:
@@ -181,7 +181,11 @@ def _prepare(journal: Journal, contenders: Sequence[Contender]) -> list[ReadyCon
 
 
 def _take_turns(
-    journal: Journal, contenders: Sequence[ReadyContender], data: Dataset, shown: Sequence[object], console: Console
+    journal: Journal,
+    contenders: Sequence[ReadyContender],
+    data: Dataset,
+    example_ids: Sequence[object],
+    console: Console,
 ) -> None:
     """Every picture to every contender; what was measured is in the journal also where this is stopped."""
     batch = journal.results.options.batch
@@ -192,7 +196,7 @@ def _take_turns(
         for name, some in steps.items():
             journal.contender(name, steps=tuple(some), summary=Summary.of(some) if some else None)
 
-    saved = time.perf_counter()
+    write_time = time.perf_counter()
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("turns"), TimeRemainingColumn())
     try:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -201,12 +205,12 @@ def _take_turns(
                 steps[turn.contender.name].append(turn.step)
                 ids = [record.id for record in turn.records]
                 answers[turn.contender.name] |= dict(zip(ids, turn.detections, strict=True))
-                _keep_pictures(turn, shown, journal.folder)
+                _keep_pictures(turn, example_ids, journal.folder)
                 bar.advance(task)
-                if time.perf_counter() - saved > WRITE_EVERY:
+                if time.perf_counter() - write_time > WRITE_EVERY:
                     add_steps()
                     journal.save()
-                    saved = time.perf_counter()
+                    write_time = time.perf_counter()
     finally:
         add_steps()
         if journal.results.pictures.annotated:
@@ -221,13 +225,13 @@ def _accuracy(answers: dict[object, Detections], data: Dataset) -> dict[str, flo
     return {name: None if numbers[name] != numbers[name] else numbers[name] for name in ("AP", "AP50")}
 
 
-def _keep_pictures(turn: Turn, shown: Sequence[object], folder: Path) -> None:
-    for record, drawn in zip(turn.records, turn.drawn, strict=True):
-        if record.id in shown:
-            file = picture_file(folder, shown.index(record.id), turn.contender.name)
+def _keep_pictures(turn: Turn, example_ids: Sequence[object], folder: Path) -> None:
+    for record, drawing in zip(turn.records, turn.drawn, strict=True):
+        if record.id in example_ids:
+            file = picture_file(folder, example_ids.index(record.id), turn.contender.name)
             file.parent.mkdir(exist_ok=True)
-            drawn.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-            drawn.save(file, quality=85)
+            drawing.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+            drawing.save(file, quality=85)
 
 
 def _measure_growth(journal: Journal, record: Record, backbone: str, console: Console) -> None:

@@ -99,16 +99,16 @@ def check_data(
         FileNotFoundError, ValueError: none of the splits can be read at all; or `mistakes` as of `check_mistakes`.
     """
     findings: list[Finding] = []
-    read: dict[str, Objects] = {}
+    objects_of: dict[str, Objects] = {}
     names = class_names
-    failed: Exception | None = None
+    first_error: Exception | None = None
     for split, parts in splits.items():
         datasets = []
         for part in [parts] if isinstance(parts, str) else parts:
             try:
                 dataset, problems = read_findings(root, part, images=images, class_names=names, format=format, fix=fix)
             except (OSError, ValueError) as error:
-                failed = error
+                first_error = error
                 findings.append(Finding(UNUSABLE_SPLIT, split, str(root), f"split {part!r}", str(error)))
                 continue
             datasets.append(dataset)
@@ -116,16 +116,16 @@ def check_data(
             if dataset.class_names:
                 names = list(dataset.class_names)
         if datasets:
-            read[split] = Objects.of(_together(datasets))
-    if failed and not read:
-        raise failed
-    records = [record for objects in read.values() for record in objects.dataset.records]
-    findings += check_unused(images or (root.parent if root.is_file() else root), records, list(read), findings)
-    place = [split for split, objects in read.items() for _ in objects.dataset.records]
+            objects_of[split] = Objects.of(_together(datasets))
+    if first_error and not objects_of:
+        raise first_error
+    records = [record for objects in objects_of.values() for record in objects.dataset.records]
+    findings += check_unused(images or (root.parent if root.is_file() else root), records, list(objects_of), findings)
+    place = [split for split, objects in objects_of.items() for _ in objects.dataset.records]
     findings += check_mistakes(mistakes, records, place) if mistakes else []
     looks = look_at_all([record.path for record in records], report)
     start = 0
-    for split, objects in read.items():
+    for split, objects in objects_of.items():
         own = looks[start : start + len(objects.dataset)]
         start += len(own)
         findings += check_pictures(objects.dataset, own, split)
@@ -133,13 +133,13 @@ def check_data(
         training = split == next(iter(splits))
         findings += check_sizes(objects, settings, split, training)
         findings += check_numbers(objects, settings, split, training)
-    findings += check_classes(read)
-    numbers = {split: number for number, split in enumerate(read)}
+    findings += check_classes(objects_of)
+    numbers = {split: number for number, split in enumerate(objects_of)}
     twins = find_twins(looks, [numbers[split] for split in place])
     findings += check_twins(twins, records, looks, place)
     order = {kind.name: number for number, kind in enumerate(KINDS)}
     findings.sort(key=lambda finding: (SEVERITIES.index(finding.kind.severity), order[finding.kind.name]))
-    return Checked(str(root), settings, read, twins, findings)
+    return Checked(str(root), settings, objects_of, twins, findings)
 
 
 def _of_reader(problems: Findings, split: str, kind: Kind) -> list[Finding]:
@@ -147,10 +147,10 @@ def _of_reader(problems: Findings, split: str, kind: Kind) -> list[Finding]:
         Finding(kind, split, each.file, each.where, each.message, fixed=problems.fixed.get(each, ""))
         for each in problems
     ]
-    for what, (number, first) in problems.warnings.items():
-        if what not in SAID_OF_EACH:
+    for title, (number, first) in problems.warnings.items():
+        if title not in SAID_OF_EACH:
             also = f" (there are {number:,}, of which this is the first)" if number > 1 else ""
-            findings.append(Finding(READER, split, first.file, first.where, f"{what}{also}: {first.message}"))
+            findings.append(Finding(READER, split, first.file, first.where, f"{title}{also}: {first.message}"))
     return findings
 
 

@@ -81,8 +81,8 @@ def _slip(one: str, other: str) -> bool:
 def check_classes(splits: Mapping[str, Objects]) -> Iterator[Finding]:
     """What the classes of all splits show; the first split is what is learnt from."""
     training, *others = splits
-    learnt = splits[training]
-    names = list(learnt.dataset.class_names)
+    training_objects = splits[training]
+    names = list(training_objects.dataset.class_names)
     alike = {split: objects for split, objects in splits.items() if list(objects.dataset.class_names) == names}
     counts = {split: per_class(objects) for split, objects in alike.items()}
     total = np.sum(list(counts.values()), axis=0)
@@ -91,33 +91,33 @@ def check_classes(splits: Mapping[str, Objects]) -> Iterator[Finding]:
             f"it differs from {names[frequent]!r} in {how}; there are {count(int(total[rare]), 'object')} of it, and"
             f" {count(int(total[frequent]), 'object')} of {names[frequent]!r}"
         )
-        yield Finding(SPELT_TWICE, "", learnt.dataset.name, f"class {names[rare]!r}", message)
+        yield Finding(SPELT_TWICE, "", training_objects.dataset.name, f"class {names[rare]!r}", message)
     pictures = {split: _pictures_with(objects) for split, objects in alike.items()}
-    compared = [split for split in others if split in alike and len(alike[split].dataset)]
-    level = CHANCE / max(1, len(names) * len(compared))
-    shifted = set()
-    for split in compared:
-        sizes = len(learnt.dataset), len(alike[split].dataset)
+    splits_compared = [split for split in others if split in alike and len(alike[split].dataset)]
+    level = CHANCE / max(1, len(names) * len(splits_compared))
+    shifts = set()
+    for split in splits_compared:
+        sizes = len(training_objects.dataset), len(alike[split].dataset)
         for label, name in enumerate(names):
-            here, there = int(pictures[training][label]), int(pictures[split][label])
-            if not sizes[0] or chance((here, there), sizes) > level:
+            number, other_number = int(pictures[training][label]), int(pictures[split][label])
+            if not sizes[0] or chance((number, other_number), sizes) > level:
                 continue
-            shares = here / sizes[0], there / sizes[1]
+            shares = number / sizes[0], other_number / sizes[1]
             if max(shares) < TIMES * min(shares):
                 continue
-            shifted.add(label)
+            shifts.add(label)
             message = (
-                f"{count(here, 'picture')} of {sizes[0]:,} in {training} ({shares[0]:.1%}) and {there:,} of"
+                f"{count(number, 'picture')} of {sizes[0]:,} in {training} ({shares[0]:.1%}) and {other_number:,} of"
                 f" {sizes[1]:,} in {split} ({shares[1]:.1%}) show it; by chance that is next to impossible"
             )
-            kind = SHIFT if here else NOT_IN_TRAINING
+            kind = SHIFT if number else NOT_IN_TRAINING
             yield Finding(kind, split, alike[split].dataset.name, f"class {name!r}", message)
     for label, name in enumerate(names):
-        if counts[training][label] or label in shifted:
+        if counts[training][label] or label in shifts:
             continue
-        elsewhere = [f"{count(int(counts[split][label]), 'object')} in {split}" for split in compared]
+        elsewhere = [f"{count(int(counts[split][label]), 'object')} in {split}" for split in splits_compared]
         message = f"there is no object of it in {training}" + "".join(f", {each}" for each in elsewhere)
-        yield Finding(CLASS_WITHOUT_OBJECTS, training, learnt.dataset.name, f"class {name!r}", message)
+        yield Finding(CLASS_WITHOUT_OBJECTS, training, training_objects.dataset.name, f"class {name!r}", message)
 
 
 def chance(counts: tuple[int, int], totals: tuple[int, int]) -> float:

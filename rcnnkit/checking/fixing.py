@@ -62,10 +62,10 @@ def write_fixed(checked: Checked, out: Path, report: Report = silent) -> Changes
         if finding.kind.name in (STOPS_TRAINING.name, UNUSABLE_SPLIT.name):
             line = f"corrected: {finding}; now {finding.fixed}" if finding.fixed else f"left out: {finding}"
             changes.add(finding.kind.name, line)
-    dropped = _dropped_pictures(checked, changes)
+    duplicates = _dropped_pictures(checked, changes)
     labels, names, ids = _one_spelling(checked, changes)
     start = 0
-    kept: dict[str, list[Record]] = {}
+    records_of: dict[str, list[Record]] = {}
     for split, objects in checked.splits.items():
         keep = np.ones(len(objects), bool)
         for i, j in doubles(objects):
@@ -73,15 +73,15 @@ def write_fixed(checked: Checked, out: Path, report: Report = silent) -> Changes
             line = f"left out: {objects.file(j)}: {objects.name(j)}, which is {objects.name(i)} too"
             changes.add(OBJECT_TWICE.name, line)
         parts = np.split(keep, objects.starts[1:])
-        kept[split] = [
+        records_of[split] = [
             _with(record, part, labels)
             for number, (record, part) in enumerate(zip(objects.dataset.records, parts, strict=True), start)
-            if number not in dropped
+            if number not in duplicates
         ]
         start += len(objects.dataset)
-        if not kept[split]:
+        if not records_of[split]:
             raise ValueError(f"no picture is left of {split}; correct the data set by hand")
-    for split, records in kept.items():
+    for split, records in records_of.items():
         dataset = replace(checked.splits[split].dataset, records=records, class_names=names, category_ids=ids)
         _write_split(dataset, split, out, report)
     listing = "".join(f"{kind}: {line}\n" for kind, lines in changes.lines.items() for line in lines)
@@ -92,18 +92,19 @@ def write_fixed(checked: Checked, out: Path, report: Report = silent) -> Changes
 def _dropped_pictures(checked: Checked, changes: Changes) -> set[int]:
     """The pictures that are there again, by their places among those of all splits."""
     records, splits = checked.records, checked.split_of_each
-    dropped = set()
+    duplicates = set()
     for first, second, same in checked.twins:
         if not same:
             continue
         across = splits[first] != splits[second]
-        out, kept = (first, second) if across else (second, first)
+        duplicate, original = (first, second) if across else (second, first)
         kind = SAME_IN_TWO_SPLITS if across else SAME_PICTURE
-        where = f" of {splits[out]}" if across else ""
-        kept_where = f" of {splits[kept]}" if across else ""
-        changes.add(kind.name, f"left out: {records[out].path}{where}, which is {records[kept].path}{kept_where} too")
-        dropped.add(out)
-    return dropped
+        where = f" of {splits[duplicate]}" if across else ""
+        kept_where = f" of {splits[original]}" if across else ""
+        twin = f"{records[original].path}{kept_where}"
+        changes.add(kind.name, f"left out: {records[duplicate].path}{where}, which is {twin} too")
+        duplicates.add(duplicate)
+    return duplicates
 
 
 def _one_spelling(checked: Checked, changes: Changes) -> tuple[Array, list[str], list[int]]:
@@ -134,14 +135,14 @@ def _write_split(dataset: Dataset, split: str, out: Path, report: Report) -> Non
     """Copy the pictures into a folder of the split's name, and write their annotations."""
     folder = out / split
     folder.mkdir(parents=True)
-    taken: dict[str, int] = {}
+    number_of: dict[str, int] = {}
     records = []
     for record in reported(dataset.records, f"{split} copied", report):
-        number = taken[record.path.name] = taken.get(record.path.name, 0) + 1
+        number = number_of[record.path.name] = number_of.get(record.path.name, 0) + 1
         name = record.path.name if number == 1 else f"{record.path.stem}-{number}{record.path.suffix}"
-        while number > 1 and name in taken:
+        while number > 1 and name in number_of:
             name = f"{Path(name).stem}-{number}{record.path.suffix}"
-        taken.setdefault(name, 1)
+        number_of.setdefault(name, 1)
         shutil.copyfile(record.path, folder / name)
         records.append(replace(record, path=folder / name))
     write_coco(replace(dataset, records=records), out / "annotations" / f"instances_{split}.json")

@@ -44,10 +44,10 @@ def look_at(path: Path) -> Look:
     """Raises what `rcnnkit.images.read_picture` raises, where the file was changed since it was checked."""
     data = read_file(path)
     with open_picture(io.BytesIO(data.data)) as picture:
-        stored, _, turn = sizes(picture)
+        stored_size, _, turn = sizes(picture)
         mode, deep = picture.mode, _bits(picture, data) == 16
         reducible = picture.format in ("JPEG", "MPO")
-    reduction = next((each for each in REDUCED if reducible and min(stored) >= each * SIDE), 1)
+    reduction = next((each for each in REDUCED if reducible and min(stored_size) >= each * SIDE), 1)
     grey = _decoded(data, REDUCED.get(reduction, cv2.IMREAD_GRAYSCALE))
     if grey is None:  # a format that only Pillow reads
         grey = cv2.cvtColor(read_picture(path, checked=True), cv2.COLOR_RGB2GRAY)
@@ -56,7 +56,7 @@ def look_at(path: Path) -> Look:
         values = _decoded(data, cv2.IMREAD_UNCHANGED)
         highest = 0 if values is None else int(values.max())
     small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return Look(hashlib.blake2b(data.data, digest_size=16).digest(), mode, stored, turn, highest, small)
+    return Look(hashlib.blake2b(data.data, digest_size=16).digest(), mode, stored_size, turn, highest, small)
 
 
 def look_at_all(paths: Sequence[Path], report: Report = silent) -> list[Look]:

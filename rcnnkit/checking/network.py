@@ -45,34 +45,34 @@ def check_sizes(objects: Objects, settings: DetectorSettings, split: str, traini
     if places:
         kind = TINY.at("warning") if len(places) >= max(ENOUGH, NOTED * len(sides)) else TINY
         area = np.prod(objects.boxes[places, 2:] - objects.boxes[places, :2], axis=1)
-        least = places[int(area.argmin())]
+        smallest = places[int(area.argmin())]
         message = (
             f"objects below {finest} × {finest} pixels at the network's input (input.short_side ="
             f" {settings.input.short_side}): {len(places):,} of {len(sides):,}; this is the smallest:"
-            f" {objects.written(least)}"
+            f" {objects.written(smallest)}"
         )
-        yield Finding(kind, split, objects.file(least), objects.name(least), message, objects.box(least))
+        yield Finding(kind, split, objects.file(smallest), objects.name(smallest), message, objects.box(smallest))
     if training and KINDS[settings.model.kind].has_rpn:
         yield from _unreached(objects, sides, settings, split)
 
 
 def _unreached(objects: Objects, sides: Tensor, settings: DetectorSettings, split: str) -> Iterator[Finding]:
     strides = settings.model.strides
-    every = -(-len(sides) // LOOKED_AT)
-    surely = reach(sides[::every], settings.rpn, strides)
+    step = -(-len(sides) // LOOKED_AT)
+    surely = reach(sides[::step], settings.rpn, strides)
     share = float(surely.mean())
     if share > 1 - NOTED:
         return
-    worst = int(np.flatnonzero(~objects.crowd)[int(surely.argmin()) * every])
-    width, height = sides[int(surely.argmin()) * every].tolist()
-    better = fit_anchors(sides[::every], strides)
+    worst = int(np.flatnonzero(~objects.crowd)[int(surely.argmin()) * step])
+    width, height = sides[int(surely.argmin()) * step].tolist()
+    better = fit_anchors(sides[::step], strides)
     advice = "other anchors would reach hardly more objects"
     if better.share > share + 0.01:
         advice = (
             f"rpn.anchor_sizes = {_plain(better.sizes)} with rpn.anchor_ratios = {_plain(better.ratios)} reach"
             f" {better.share:.0%}"
         )
-    if side := _other_side(sides[::every], settings, share):
+    if side := _other_side(sides[::step], settings, share):
         advice += f"; or with these anchors {side}"
     message = (
         f"{1 - share:.0%} of {count(len(sides), 'object')} are reached by no anchor with an IoU of {REACHED:g} at the"
@@ -128,12 +128,12 @@ def check_numbers(objects: Objects, settings: DetectorSettings, split: str, trai
 
 def _most_of_a_class(objects: Objects) -> Array:
     """(P,) the most objects of one class in each picture, without crowds."""
-    most = np.zeros(len(objects.dataset), np.int64)
+    counts = np.zeros(len(objects.dataset), np.int64)
     classes = max(1, len(objects.dataset.class_names))
     plain = ~objects.crowd
     keys, numbers = np.unique(objects.pictures[plain] * classes + objects.labels[plain], return_counts=True)
-    np.maximum.at(most, keys // classes, numbers)
-    return most
+    np.maximum.at(counts, keys // classes, numbers)
+    return counts
 
 
 def _crowded(objects: Objects, settings: DetectorSettings, split: str) -> Iterator[Finding]:
@@ -141,14 +141,14 @@ def _crowded(objects: Objects, settings: DetectorSettings, split: str) -> Iterat
     if settings.model.kind == "rcnn":
         name, limit = ("rcnn.nms_iou", settings.rcnn.nms_iou)
     first, second, overlap = objects.overlaps
-    dropped = (overlap > limit) & (overlap < SAME) & (objects.labels[first] == objects.labels[second])
-    lost = np.unique(second[dropped])
-    if not len(lost):
+    overlapping = (overlap > limit) & (overlap < SAME) & (objects.labels[first] == objects.labels[second])
+    missed = np.unique(second[overlapping])
+    if not len(missed):
         return
-    kind = CROWDED.at("warning") if len(lost) >= max(ENOUGH, NOTED * len(objects)) else CROWDED
-    i = int(second[dropped][overlap[dropped].argmax()])
+    kind = CROWDED.at("warning") if len(missed) >= max(ENOUGH, NOTED * len(objects)) else CROWDED
+    i = int(second[overlapping][overlap[overlapping].argmax()])
     message = (
         f"objects that overlap another of their class by an IoU above {name} = {limit:g}, so that one of the two is not"
-        f" found: {len(lost):,} of {len(objects):,}; this one overlaps the most, by {overlap[dropped].max():.2f}"
+        f" found: {len(missed):,} of {len(objects):,}; this one overlaps the most, by {overlap[overlapping].max():.2f}"
     )
     yield Finding(kind, split, objects.file(i), objects.name(i), message, objects.box(i))

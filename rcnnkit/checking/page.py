@@ -51,16 +51,16 @@ def write_reports(checked: Checked, out: Path | None, json_file: Path | None, re
     Raises:
         OSError: a file cannot be written.
     """
-    written = []
+    files = []
     if json_file:
         write_json(json_file, checked.to_json())
-        written.append(json_file)
+        files.append(json_file)
     if out:
         out.mkdir(parents=True, exist_ok=True)
         with whole(out / PAGE) as half:
             half.write_text(page(checked, report), encoding="utf-8")
-        written.append(out / PAGE)
-    return written
+        files.append(out / PAGE)
+    return files
 
 
 def page(checked: Checked, report: Report = silent) -> str:
@@ -99,12 +99,12 @@ def _findings(checked: Checked) -> Iterator[str]:
             f"{' (' + text(finding.split) + ')' if finding.split else ''}: {text(finding.message)}</li>"
             for finding in findings[:LISTED]
         )
-        more = f'<p class="soft">… and {len(findings) - LISTED:,} more</p>' if len(findings) > LISTED else ""
+        note = f'<p class="soft">… and {len(findings) - LISTED:,} more</p>' if len(findings) > LISTED else ""
         yield (
             f"<details{' open' if kind.severity != 'note' else ''}>"
             f"<summary>{_square(kind.severity)}{kind.severity}: {text(kind.title)} <b>{len(findings):,}</b>"
             f" <code>{kind.name}</code></summary>"
-            f"<p>{text(kind.fix)}</p><ul>{items}</ul>{more}</details>"
+            f"<p>{text(kind.fix)}</p><ul>{items}</ul>{note}</details>"
         )
 
 
@@ -176,18 +176,18 @@ def _pairs(checked: Checked) -> str:
 
 def _pictures(checked: Checked, report: Report) -> str:
     """A few pictures of each kind, with their objects, and with the one in question above them."""
-    shown = _Shown(checked)
-    chosen: list[tuple[Finding, Record]] = []
+    finder = _Shown(checked)
+    examples: list[tuple[Finding, Record]] = []
     for found in by_kind(checked.findings):
         drawable = []
         for finding in found:
-            if record := shown.record(finding):
+            if record := finder.record(finding):
                 drawable.append((finding, record))
             if len(drawable) == DRAWN:
                 break
-        chosen += drawable
+        examples += drawable
     figures = []
-    for finding, record in reported(chosen, "pictures drawn", report):
+    for finding, record in reported(examples, "pictures drawn", report):
         where = f", {finding.where}" if finding.where else ""
         caption = f"{finding.kind.title}: {record.path.name}{where}"
         figures.append(_figure(drawn(record, finding.box), caption))

@@ -51,18 +51,18 @@ def check_unused(
     folder: Path, records: Sequence[Record], splits: Sequence[str], findings: Sequence[Finding]
 ) -> Iterator[Finding]:
     """Pictures below a folder that are in none of the splits, without those that were left out for a problem."""
-    used = {os.path.realpath(record.path) for record in records}
+    paths = {os.path.realpath(record.path) for record in records}
     unused = [
         path
         for path in sorted(folder.rglob("*"))
-        if is_picture(path) and not path.name.startswith(".") and os.path.realpath(path) not in used
+        if is_picture(path) and not path.name.startswith(".") and os.path.realpath(path) not in paths
     ]
-    told = "\n".join(f"{finding.file} {finding.where} {finding.message}" for finding in findings) if unused else ""
-    left = [path for path in unused if path.stem not in told]
-    if left:
-        where = f"{count(len(left), 'picture')} below {folder}"
+    messages = "\n".join(f"{finding.file} {finding.where} {finding.message}" for finding in findings) if unused else ""
+    stray = [path for path in unused if path.stem not in messages]
+    if stray:
+        where = f"{count(len(stray), 'picture')} below {folder}"
         message = f"in none of {few(list(splits))}: {where}; this is the first"
-        yield Finding(IN_NO_SPLIT, "", str(left[0]), "", message)
+        yield Finding(IN_NO_SPLIT, "", str(stray[0]), "", message)
 
 
 def _turn(record: Record, look: Look) -> str:
@@ -95,12 +95,12 @@ def check_twins(
         across = splits[first] != splits[second]
         kind = (SAME_IN_TWO_SPLITS if same else SIMILAR_IN_TWO_SPLITS) if across else None
         kind = kind or (SAME_PICTURE if same else SIMILAR_PICTURE)
-        what = "it has the same bytes as" if same else "it looks like"
+        likeness = "it has the same bytes as" if same else "it looks like"
         place = f"{one.path} of {splits[first]}" if across else f"{one.path}"
         mine, others = _size(looks[second]), _size(looks[first])
         size = "" if same else f" (both {mine})" if mine == others else f" ({mine}, and that one {others})"
         boxes = "their objects are the same" if _same_objects(one.targets, other.targets) else "their objects differ"
-        yield Finding(kind, splits[second], str(other.path), "", f"{what} {place}{size}; {boxes}")
+        yield Finding(kind, splits[second], str(other.path), "", f"{likeness} {place}{size}; {boxes}")
 
 
 def _size(look: Look) -> str:

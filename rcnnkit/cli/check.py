@@ -66,17 +66,17 @@ def check(
     root, class_names = data, None
     splits: dict[str, str | list[str]] = {name: name for name in split or []}
     if data.suffix == ".toml":
-        read = read_settings(data)
-        settings = settings if config else read
-        root, images, class_names = read.data.root, images or read.data.images, read.data.class_names
-        data_format = read.data.format if data_format == FORMAT else data_format
-        splits = splits or read.data.splits
+        suggestion = read_settings(data)
+        settings = settings if config else suggestion
+        root, images, class_names = suggestion.data.root, images or suggestion.data.images, suggestion.data.class_names
+        data_format = suggestion.data.format if data_format == FORMAT else data_format
+        splits = splits or suggestion.data.splits
     elif not splits:
         layout = find_layout(root, data_format)
         root, splits = layout.root, dict(layout.splits)
         console.print(f"read as {layout.title}: {', '.join(splits)}")
     with progress(console, transient=True) as report:
-        checked = check_data(
+        result = check_data(
             root,
             splits,
             settings,
@@ -87,14 +87,14 @@ def check(
             mistakes=mistakes,
             report=report,
         )
-        written = write_reports(checked, out, json_file, report)
-        changes = write_fixed(checked, fix, report) if fix else None
-    console.print(checked_table(checked))
+        files = write_reports(result, out, json_file, report)
+        changes = write_fixed(result, fix, report) if fix else None
+    console.print(checked_table(result))
     if changes and fix:
         for kind, lines in changes.lines.items():
             console.print(f"changed for {kind}: {len(lines)}")
-        written += [fix, fix / CHANGES]
-    for path in written:
+        files += [fix, fix / CHANGES]
+    for path in files:
         console.print(f"wrote {path}")
-    if checked.count("error") or (strict and checked.count("warning")):
+    if result.count("error") or (strict and result.count("warning")):
         raise typer.Exit(1)

@@ -34,9 +34,9 @@ def convert(
             raise ValueError(f"{name} {value} is not one of {', '.join(known)}")
     check_free(out)
     splits = read_layout(find_layout(data, format), images=images, skip_bad=skip_bad)
-    done = convert.convert(splits, to, out, link)
-    for split, dataset in done.splits.items():
+    result = convert.convert(splits, to, out, link)
+    for split, dataset in result.splits.items():
         console.print(f"{split}: {dataset.summary}")
-    for note in done.notes:
+    for note in result.notes:
         console.print(f"note: {note}")
     console.print(f"wrote {out} as {TITLES[to]}, with {count(len(dataset.class_names), 'class')}")

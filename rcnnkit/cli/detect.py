@@ -49,7 +49,7 @@ def detect(
     from rcnnkit.detecting import RESULTS, DetectedFile, detect_files
     from rcnnkit.weights import load
 
-    known = read_image_ids(ids) if ids else None
+    image_ids = read_image_ids(ids) if ids else None
     detector = load(weights, device, precision, max_detections)
     if min_score is not None and not (detector.scores_are_margins or 0 <= min_score <= 1):
         raise ValueError(f"--min-score {min_score:g}: the scores of {weights} are probabilities; give 0 to 1")
@@ -61,9 +61,9 @@ def detect(
         else:
             console.print(picture.summary(least))
 
-    done = detect_files(detector, files, out, min_score=least, batch=batch, image_ids=known, report=report)
-    if found := [len(picture.detections) for picture in done if picture.detections is not None]:
-        drawn = sum(picture.drawn is not None for picture in done)
+    pictures = detect_files(detector, files, out, min_score=least, batch=batch, image_ids=image_ids, report=report)
+    if found := [len(picture.detections) for picture in pictures if picture.detections is not None]:
+        drawn = sum(picture.drawn is not None for picture in pictures)
         console.print(f"wrote {count(drawn, 'picture')} and {count(sum(found), 'detection')} in {out / RESULTS}")
-    if any(picture.error for picture in done):
+    if any(picture.error for picture in pictures):
         raise typer.Exit(1)

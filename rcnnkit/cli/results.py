@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rcnnkit.cli.options import console
 
 
-def show(shown: Sequence[RenderableType], values: Mapping[str, Any], file: Path | None) -> None:
+def show(renderables: Sequence[RenderableType], values: Mapping[str, Any], file: Path | None) -> None:
     """Print results, and write their values as JSON into a new file, if there is to be one.
 
     Raises:
@@ -23,7 +23,7 @@ def show(shown: Sequence[RenderableType], values: Mapping[str, Any], file: Path 
         if file:
             write_json(file, values)
     finally:
-        for each in shown:
+        for each in renderables:
             console.print(each)
     if file:
         console.print(f"wrote {file}")

@@ -43,12 +43,13 @@ def split(
 
     check_free(out)
     splits = read_layout(find_layout(data, format), images=images, skip_bad=skip_bad)
-    kept = {"test": splits.pop("test")} if "test" in splits and len(splits) > 1 and not test else {}
+    test_split = {"test": splits.pop("test")} if "test" in splits and len(splits) > 1 and not test else {}
     pool = join_splits(list(splits.values()))
-    made = split_dataset(pool, val=val, test=test, seed=seed, group_by=group_by)
+    new_splits = split_dataset(pool, val=val, test=test, seed=seed, group_by=group_by)
     if group_by is not None:
         console.print(f"{count(len(groups_of(pool, group_by)), 'group')} of pictures, none divided")
-    for name, dataset in (made | kept).items():
+    for name, dataset in (new_splits | test_split).items():
         write_coco(dataset, out / "annotations" / f"instances_{name}.json")
-        console.print(f"{name}: {dataset.summary} ({'as it was' if name in kept else class_shares(dataset, pool)})")
+        note = "as it was" if name in test_split else class_shares(dataset, pool)
+        console.print(f"{name}: {dataset.summary} ({note})")
     console.print(f"wrote {out}; rcnnkit train and rcnnkit convert take it")

@@ -43,15 +43,16 @@ def train(
     with joined() as ranks:
         console.quiet = not ranks.first
         given = [*(settings or []), *([] if check_pictures else [UNCHECKED])]
-        read, suggestion = settings_of(config, given, start=start, minutes=minutes)
+        run_settings, suggestion = settings_of(config, given, start=start, minutes=minutes)
         if suggestion:
             console.print(*suggestion.toml.splitlines(), "", sep="\n")
-        run = out or run_folder(read, config)
-        if read.train.resume and run.resolve() != (folder := checkpoint_of(read.train.resume).parent).resolve():
+        run = out or run_folder(run_settings, config)
+        resume = run_settings.train.resume
+        if resume and run.resolve() != (folder := checkpoint_of(resume).parent).resolve():
             raise ValueError(f"train.resume continues in {folder}; leave out --out {out}")
         notes = suggestion.notes if suggestion else {}
         if only_check:
-            dry_run(read, run, console=console, notes=notes)
+            dry_run(run_settings, run, console=console, notes=notes)
         else:
             notes = suggestion.notes if suggestion else {}
-            console.print(f"wrote {train_model(read, run, console=console, notes=notes)}")
+            console.print(f"wrote {train_model(run_settings, run, console=console, notes=notes)}")

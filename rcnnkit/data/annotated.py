@@ -12,7 +12,7 @@ import torch
 from rcnnkit.data.checks import Box, Findings, Shares, check_size, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.flat import GrowingRecords
-from rcnnkit.data.records import Dataset, Record, few
+from rcnnkit.data.records import Dataset, Record, check_class_names, few
 from rcnnkit.structures import Size, Targets
 from rcnnkit.text import count
 
@@ -51,7 +51,7 @@ def to_dataset(
     *,
     name: str,
     images: Path | None = None,
-    known: Sequence[str],
+    class_names: Sequence[str],
 ) -> Dataset:
     """The good pictures and objects; what is bad goes to `findings`, with all that is left out for it.
 
@@ -61,20 +61,19 @@ def to_dataset(
         name: of the data set, for messages.
         images: the folder of the pictures; by default they are looked for beside `source` and below its folder, or
             the one above where that is called annotations.
-        known: the classes, in the order of their labels.
+        class_names: the classes, in the order of their labels.
 
     Raises:
         FileNotFoundError: none of its pictures is found.
         ValueError: a class is named twice.
     """
-    if len(set(known)) < len(known):
-        raise ValueError(f"class_names holds a name twice: {', '.join(known)}")
-    labels = {composed(each): label for label, each in enumerate(known)}
+    check_class_names(class_names)
+    labels = {composed(class_name): label for label, class_name in enumerate(class_names)}
     paths = find_pictures(pictures, source, images, findings)
-    shown = dict(zip(paths, picture_sizes(paths.values()), strict=True))
+    sizes = dict(zip(paths, picture_sizes(paths.values()), strict=True))
     records, shares = GrowingRecords(), Shares()
     strangers: dict[str, list[Annotation]] = defaultdict(list)
-    for key, size in shown.items():
+    for key, size in sizes.items():
         picture = pictures[key]
         file = picture.file or source
         if isinstance(size, str):
@@ -82,43 +81,45 @@ def to_dataset(
             continue
         annotated = picture.size or size
         if picture.size and (wrong := check_size(paths[key], picture.size, size)):
-            plain = [each.corners for each in picture.objects if not callable(each.corners)]
+            plain = [annotation.corners for annotation in picture.objects if not callable(annotation.corners)]
             if not findings.size(wrong, picture.size, size, plain, file, picture.where):
                 continue
             annotated = size
         boxes: list[Box] = []
         good: list[Annotation] = []
-        seen: dict[tuple[object, ...], str] = {}
-        for each in picture.objects:
-            if composed(each.name) not in labels:
-                strangers[each.name].append(each)
+        places: dict[tuple[object, ...], str] = {}
+        for annotation in picture.objects:
+            if composed(annotation.name) not in labels:
+                strangers[annotation.name].append(annotation)
                 continue
             try:
-                box = each.corners(annotated) if callable(each.corners) else each.corners
-                if not callable(each.corners) and shares.take(box, annotated, file, each.where, each.written):
+                box = annotation.corners(annotated) if callable(annotation.corners) else annotation.corners
+                if not callable(annotation.corners) and shares.take(
+                    box, annotated, file, annotation.where, annotation.written
+                ):
                     continue
-                box = findings.box(box, annotated, each.written, file, each.where)
+                box = findings.box(box, annotated, annotation.written, file, annotation.where)
             except ValueError as error:
-                findings.add(file, each.where, str(error))
+                findings.add(file, annotation.where, str(error))
                 continue
-            if (first := seen.setdefault((each.name, *box), each.where)) != each.where:
+            if (first := places.setdefault((annotation.name, *box), annotation.where)) != annotation.where:
                 message = f"its box and class are those of {first} too; delete one"
-                findings.warn("an object that is annotated twice", file, each.where, message)
+                findings.warn("an object that is annotated twice", file, annotation.where, message)
             boxes.append(box)
-            good.append(each)
+            good.append(annotation)
         findings.objects += len(picture.objects) - len(good)
         targets = Targets(
             torch.tensor(boxes).reshape(-1, 4),
-            torch.tensor([labels[composed(each.name)] for each in good], dtype=torch.int64),
-            crowd=torch.tensor([each.crowd for each in good], dtype=torch.bool),
+            torch.tensor([labels[composed(annotation.name)] for annotation in good], dtype=torch.int64),
+            crowd=torch.tensor([annotation.crowd for annotation in good], dtype=torch.bool),
         )
         records.append(Record(key, paths[key], annotated, targets))
     if shares.tell(source, findings):
         records = GrowingRecords()
     for stranger, uses in sorted(strangers.items()):
-        findings.add_stranger(source, stranger, len(uses), f"in {uses[0].where}", known)
+        findings.add_stranger(source, stranger, len(uses), f"in {uses[0].where}", class_names)
     findings.pictures += len(pictures) - len(records)
-    return Dataset(name, records.all(), known, list(range(1, len(known) + 1)))
+    return Dataset(name, records.all(), class_names, list(range(1, len(class_names) + 1)))
 
 
 def names_of(pictures: Mapping[str, Annotated]) -> list[str]:

@@ -59,10 +59,10 @@ class Reading:
         if (root := cache_folder()) is None:
             return None
         try:
-            told = _digest([stamp_of(self.place), sha256(self.place)])
+            identity = _digest([stamp_of(self.place), sha256(self.place)])
         except OSError:  # its reader says why
             return None
-        return root / "data" / f"{self.asked}-{told}"
+        return root / "data" / f"{self.asked}-{identity}"
 
 
 def load_dataset(folder: Path) -> tuple[Dataset, Warnings] | None:
@@ -142,16 +142,16 @@ class SeenPictures:
         """Those of the pictures that were seen as they are now."""
         if self._file is None or not self._file.exists():
             return {}
-        now = stamps(paths).tolist()
-        found: dict[str, Size] = {}
+        stamps_now = stamps(paths).tolist()
+        sizes: dict[str, Size] = {}
         with suppress(sqlite3.Error), closing(self._open(self._file)) as table:
-            for path, stamp in zip(paths, now, strict=True):
+            for path, stamp in zip(paths, stamps_now, strict=True):
                 row = table.execute(
                     "SELECT bytes, time, height, width FROM seen WHERE path = ?", (_key(path),)
                 ).fetchone()
                 if row is not None and list(row[:2]) == stamp:
-                    found[path] = row[2:]
-        return found
+                    sizes[path] = row[2:]
+        return sizes
 
     def add(self, sizes: Iterable[tuple[str, Stamp, Size]]) -> None:
         """Remember good pictures: of each its path, its stamp from before it was looked at, and (height, width)."""

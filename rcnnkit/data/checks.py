@@ -72,15 +72,15 @@ class Findings(list[Problem]):
     def add(self, file: Path, where: str, message: str) -> None:
         self.append(Problem(str(file), where, message))
 
-    def fix(self, file: Path, where: str, message: str, now: str) -> None:
+    def fix(self, file: Path, where: str, message: str, value: str) -> None:
         """Something is wrong, as of `add`, and the data set that is read has it corrected."""
         self.add(file, where, message)
-        self.fixed[self[-1]] = now
+        self.fixed[self[-1]] = value
 
-    def box(self, box: Sequence[float], size: Size, written: str, file: Path, where: str) -> Box:
+    def box(self, box: Sequence[float], size: Size, text: str, file: Path, where: str) -> Box:
         """`check_box`; within `fixing`, a bad box is corrected where it is clear how, and its problem is added."""
         try:
-            return check_box(box, size, written)
+            return check_box(box, size, text)
         except ValueError as error:
             fixed = fixed_box(box, size) if self.fixing else None
             if fixed is None:
@@ -102,11 +102,11 @@ class Findings(list[Problem]):
         self.fix(file, where, wrong, f"{width} wide and {height} high")
         return True
 
-    def add_stranger(self, source: Path, name: str, number: int, first: str, known: Sequence[str]) -> None:
-        """So many objects, of which the `first` is there, have a class that is not one of the `known`."""
+    def add_stranger(self, source: Path, name: str, number: int, first: str, class_names: Sequence[str]) -> None:
+        """So many objects, of which the `first` is there, have a class that is not one of `class_names`."""
         message = (
-            f"{count(number, 'object')} of this class (the first is {first}), which is not one of {few(known)}; correct"
-            " the name, or add it to data.class_names in settings"
+            f"{count(number, 'object')} of this class (the first is {first}), which is not one of"
+            f" {few(class_names)}; correct the name, or add it to data.class_names in settings"
         )
         self.add(source, f"class {name!r}", message)
 
@@ -125,65 +125,64 @@ class Shares:
         self._found: list[tuple[Path, str, str]] = []  # of each: its file, where in it, and the box as it is written
         self.boxes = 0  # good ones, in shares or not
 
-    def take(self, numbers: Sequence[float], size: Size, file: Path, where: str, written: str) -> bool:
+    def take(self, numbers: Sequence[float], size: Size, file: Path, where: str, text: str) -> bool:
         """Whether a good box of a picture of this (height, width) is in shares; it is remembered then."""
         self.boxes += 1
         if max(numbers) > 1 or min(size) == 1:
             return False
-        self._found.append((file, where, written))
+        self._found.append((file, where, text))
         return True
 
     def tell(self, source: Path, findings: Findings) -> bool:
         """Add what was found; True where most boxes are in shares, so that the others are not to be trusted either."""
         fix = "multiply them by the picture's width and height"
         if len(self._found) < 2 or 2 * len(self._found) <= self.boxes:
-            for file, where, written in self._found:
-                findings.add(file, where, f"{written} is not in pixels: all four numbers lie between 0 and 1; {fix}")
+            for file, where, text in self._found:
+                findings.add(file, where, f"{text} is not in pixels: all four numbers lie between 0 and 1; {fix}")
             findings.objects += len(self._found)
             return False
-        file, where, written = self._found[0]
-        named = where if file == source else f"{file.name}, {where}"
+        file, where, text = self._found[0]
+        place = where if file == source else f"{file.name}, {where}"
         findings.add(
             source,
             "",
             f"{len(self._found)} of {self.boxes} boxes are not in pixels: all four numbers lie between 0 and 1"
-            f" (the first is {named}: {written}); {fix}",
+            f" (the first is {place}: {text}); {fix}",
         )
         return True
 
 
-def check_box(box: Sequence[float], size: Size, written: str) -> Box:
+def check_box(box: Sequence[float], size: Size, text: str) -> Box:
     """`box` rounded to float32 and, where rounding put it up to 1 pixel outside, cut to the picture.
 
     Args:
         box: x1, y1, x2, y2 in continuous pixels, 0-based.
         size: (height, width) of the picture.
-        written: the box as its file has it, for the message.
+        text: the box as its file has it, for the message.
 
     Raises:
         ValueError: a number is not finite, the box has no width or height, or it lies more than
             1 pixel outside the picture.
     """
     if not all(math.isfinite(v) for v in box):
-        raise ValueError(f"{written} holds a number that is not finite; give four finite numbers")
+        raise ValueError(f"{text} holds a number that is not finite; give four finite numbers")
     with np.errstate(over="ignore"):  # what float32 cannot hold lies far outside any picture
         x1, y1, x2, y2 = (float(np.float32(v)) for v in box)
     height, width = size
     if x2 <= x1 or y2 <= y1:
         side = "width" if x2 <= x1 else "height"
-        raise ValueError(f"{written} leaves the box no {side}; correct it or delete the object")
+        raise ValueError(f"{text} leaves the box no {side}; correct it or delete the object")
     beyond = {"left": -x1, "upper": -y1, "right": x2 - width, "lower": y2 - height}
     edge = max(beyond, key=lambda name: beyond[name])
     if beyond[edge] > ROUNDING:
         raise ValueError(
-            f"{written} reaches {beyond[edge]:g} pixels beyond the {edge} edge of the picture,"
+            f"{text} reaches {beyond[edge]:g} pixels beyond the {edge} edge of the picture,"
             f" which is {width} wide and {height} high; correct the box or the size"
         )
     x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
     if x2 <= x1 or y2 <= y1:
         raise ValueError(
-            f"{written} lies outside the picture, which is {width} wide and {height} high;"
-            " correct it or delete the object"
+            f"{text} lies outside the picture, which is {width} wide and {height} high; correct it or delete the object"
         )
     return x1, y1, x2, y2
 
@@ -196,11 +195,11 @@ def fixed_box(box: Sequence[float], size: Size) -> Box | None:
     x1, x2 = sorted((box[0], box[2]))
     y1, y2 = sorted((box[1], box[3]))
     height, width = size
-    cut = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
-    area, left = (x2 - x1) * (y2 - y1), max(cut[2] - cut[0], 0) * max(cut[3] - cut[1], 0)
+    corners = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+    area, left = (x2 - x1) * (y2 - y1), max(corners[2] - corners[0], 0) * max(corners[3] - corners[1], 0)
     if not (math.isfinite(area) and left > 0 and left >= MOSTLY * area):
         return None
-    return check_box(cut, size, "")
+    return check_box(corners, size, "")
 
 
 def is_picture(path: Path) -> bool:
@@ -273,7 +272,7 @@ def picture_size(path: Path) -> Size | str:
         if not len(data):
             return "the picture file is empty (0 bytes); replace it"
         with open_picture(io.BytesIO(data.data)) as picture:
-            _, shown, _ = sizes(picture)
+            _, size, _ = sizes(picture)
             damage = jpeg_damage(picture, data)
             if not damage and not ends_well(picture, data):
                 picture.load()  # raises where pixels are missing
@@ -285,33 +284,35 @@ def picture_size(path: Path) -> Size | str:
         return f"the picture {error}"
     except Exception as error:  # PIL raises many kinds
         damage = _first_line(error)
-    return f"the picture cannot be read ({damage}); replace it" if damage else shown
+    return f"the picture cannot be read ({damage}); replace it" if damage else size
 
 
-def picture_sizes(paths: Iterable[Path], given: Sequence[Size | None] = ()) -> list[Size | str]:
+def picture_sizes(paths: Iterable[Path], trusted: Sequence[Size | None] = ()) -> list[Size | str]:
     """`picture_size` of each path, several at a time. Of many pictures, those found good are remembered.
 
     Args:
-        given: of each path the (height, width) that is taken on trust, or None to look at the picture; by default all
+        trusted: of each path the (height, width) that is taken on trust, or None to look at the picture; by default all
             are looked at.
     """
     names = [str(path) for path in paths]
-    found: dict[str, Size | str] = {name: size for name, size in zip(names, given, strict=False) if size is not None}
-    wanted = [name for name in dict.fromkeys(names) if name not in found]
-    seen = SeenPictures() if len(wanted) >= FROM else None
-    if seen is not None:
-        found |= {name: size for name, size in seen.known(wanted).items() if size[0] * size[1] <= max_pixels()}
-        wanted = [name for name in wanted if name not in found]
-    parts = [wanted[start : start + PART] for start in range(0, len(wanted), PART)]
-    several = len(wanted) >= FROM
+    size_of: dict[str, Size | str] = {
+        name: size for name, size in zip(names, trusted, strict=False) if size is not None
+    }
+    unknown = [name for name in dict.fromkeys(names) if name not in size_of]
+    cache = SeenPictures() if len(unknown) >= FROM else None
+    if cache is not None:
+        size_of |= {name: size for name, size in cache.known(unknown).items() if size[0] * size[1] <= max_pixels()}
+        unknown = [name for name in unknown if name not in size_of]
+    parts = [unknown[start : start + PART] for start in range(0, len(unknown), PART)]
+    several = len(unknown) >= FROM
     looks = map_ahead(_sizes_of, iter(parts), os.cpu_count() or 1, "checks pictures", "set data.check_pictures = false")
     with closing(looks) if several else nullcontext(map(_sizes_of, parts)) as answers:
         for part, looked in zip(parts, answers, strict=True):
-            found |= {name: size for name, (_, size) in zip(part, looked, strict=True)}
-            if seen is not None:
+            size_of |= {name: size for name, (_, size) in zip(part, looked, strict=True)}
+            if cache is not None:
                 good = zip(part, looked, strict=True)
-                seen.add([(name, stamp, size) for name, (stamp, size) in good if stamp and not isinstance(size, str)])
-    return [found[name] for name in names]
+                cache.add([(name, stamp, size) for name, (stamp, size) in good if stamp and not isinstance(size, str)])
+    return [size_of[name] for name in names]
 
 
 def _sizes_of(paths: Sequence[str]) -> list[tuple[Stamp | None, Size | str]]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from rcnnkit.data.checks import Findings, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
-from rcnnkit.data.records import BadData, Dataset, Record, few
+from rcnnkit.data.records import BadData, Dataset, Record, check_class_names, few
 from rcnnkit.files import check_free
 from rcnnkit.images import read_picture
 from rcnnkit.structures import Array
@@ -80,31 +80,30 @@ def read_class_folders(
         folder: sorted(path for path in folder.rglob("*") if is_picture(path) and not _hidden(path, folder))
         for folder in folders
     }
-    known = (
+    classes = (
         sorted({composed(folder.name) for folder in folders if pictures[folder]})
         if class_names is None
         else list(class_names)
     )
-    if len(set(known)) < len(known):
-        raise ValueError(f"class_names holds a name twice: {', '.join(known)}")
-    label_of = {composed(name): label for label, name in enumerate(known)}
-    findings, found = Findings(), []
+    check_class_names(classes)
+    label_of = {composed(name): label for label, name in enumerate(classes)}
+    findings, examples = Findings(), []
     for split in splits:
         if stray := [path for path in _visible(root / split) if is_picture(path) and path.is_file()]:
-            those = f"{count(len(stray), 'picture')} outside of any class's folder, such as {stray[0].name}"
-            findings.add(root / split, "", f"there {'is' if len(stray) == 1 else 'are'} {those}; move or delete them")
+            subject = f"{count(len(stray), 'picture')} outside of any class's folder, such as {stray[0].name}"
+            findings.add(root / split, "", f"there {'is' if len(stray) == 1 else 'are'} {subject}; move or delete them")
     for folder in folders:
         if not pictures[folder]:
             findings.add(folder, "", "there is no picture of this class; give it some, or delete the folder")
         elif composed(folder.name) not in label_of:
-            those = f"{count(len(pictures[folder]), 'picture')} of a class that is not one of {few(known)}"
-            findings.add(folder, "", f"{those}; rename the folder, or train with the class")
+            subject = f"{count(len(pictures[folder]), 'picture')} of a class that is not one of {few(classes)}"
+            findings.add(folder, "", f"{subject}; rename the folder, or train with the class")
             findings.pictures += len(pictures[folder])
         else:
             label = label_of[composed(folder.name)]
-            found += [Example(path, label) for path in pictures[folder]]
+            examples += [Example(path, label) for path in pictures[folder]]
     records = []
-    for record, size in zip(found, picture_sizes(record.path for record in found), strict=True):
+    for record, size in zip(examples, picture_sizes(record.path for record in examples), strict=True):
         if isinstance(size, str):
             findings.add(record.path, "", size)
             findings.pictures += 1
@@ -118,7 +117,7 @@ def read_class_folders(
         )
         for problem in findings:
             log.info("%s: left out: %s", name, problem)
-    return ClassFolders(name, records, known)
+    return ClassFolders(name, records, classes)
 
 
 def read_class_splits(
@@ -136,12 +135,12 @@ def read_class_splits(
         ValueError: a class has no picture to learn from.
     """
     bad: list[BadData] = []
-    found: list[ClassFolders] = []
+    datasets: list[ClassFolders] = []
     parts = [train] if isinstance(train, str) else train
     for splits in [parts, [val]] if val else [parts]:
         try:
-            found.append(read_class_folders(root, splits, class_names, skip_bad=skip_bad))
-            class_names = found[-1].class_names
+            datasets.append(read_class_folders(root, splits, class_names, skip_bad=skip_bad))
+            class_names = datasets[-1].class_names
         except BadData as error:
             bad.append(error)
             if class_names is None:  # what is bad with the names in `val` is reported as well
@@ -151,7 +150,7 @@ def read_class_splits(
     if bad:
         problems = [problem for e in bad for problem in e.problems]
         raise BadData(" and ".join(e.name for e in bad), problems, nothing_left=any(e.nothing_left for e in bad))
-    training, validation = found[0], found[1] if val else None
+    training, validation = datasets[0], datasets[1] if val else None
     if missing := _without_pictures(training):
         raise ValueError(
             f"{training.name} has no picture to learn {few(missing)} from; give it some, or leave"
@@ -189,16 +188,16 @@ def write_class_folders(dataset: Dataset, out: Path, context: float = 0.0) -> di
             raise ValueError(f"the class {name!r} cannot be a folder's name: {fault}; rename it in the annotations")
     if twice := [stem for stem, n in Counter(record.path.stem for record in dataset.records).items() if n > 1]:
         raise ValueError(f"two pictures are called {twice[0]}, and so would be their objects; rename one")
-    wanted = [record.targets[~record.targets.difficult & ~record.targets.crowd] for record in dataset.records]
-    if not any(map(len, wanted)):
+    objects = [record.targets[~record.targets.difficult & ~record.targets.crowd] for record in dataset.records]
+    if not any(map(len, objects)):
         raise ValueError(f"{dataset.name} has no object to cut out in any of its {count(len(dataset), 'picture')}")
-    for record, targets in zip(dataset.records, wanted, strict=True):
+    for record, targets in zip(dataset.records, objects, strict=True):
         if len(os.fsencode(_file_name(record, len(targets)))) > LONGEST_NAME:
             raise ValueError(f"the name of {record.path} is too long for those of its objects; shorten it")
-    written = dict.fromkeys(dataset.class_names, 0)
+    counts = dict.fromkeys(dataset.class_names, 0)
     half = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        for record, targets in zip(dataset.records, wanted, strict=True):
+        for record, targets in zip(dataset.records, objects, strict=True):
             if not len(targets):
                 continue
             picture = read_picture(record.path, record.size)
@@ -206,11 +205,11 @@ def write_class_folders(dataset: Dataset, out: Path, context: float = 0.0) -> di
                 name = dataset.class_names[label]
                 (half / name).mkdir(parents=True, exist_ok=True)
                 _cut(picture, box, context).save(half / name / _file_name(record, index))
-                written[name] += 1
+                counts[name] += 1
         half.replace(out)  # also of an empty folder
     finally:
         shutil.rmtree(half, ignore_errors=True)
-    return written
+    return counts
 
 
 def _no_folder_name(name: str) -> str | None:

@@ -86,22 +86,18 @@ def load_class_batch(records: Sequence[Example], augmentation: ClassifierAugment
 def load_class_batches(
     records: Sequence[Example],
     augmentation: ClassifierAugmentation,
+    batch_draws: Iterator[list[Draw]],
     *,
-    batch: int,
-    seed: int,
     start: int = 0,
     workers: int,
-    repeats: Array | None = None,
-    share: slice = slice(None),
 ) -> Generator[ClassBatch, None, None]:
-    """Augmented batches without end; see `rcnnkit.data.loading.load_batches`.
+    """The augmented batches drawn, as of `shuffled`; see `rcnnkit.data.loading.load_batches`.
 
     Raises:
         ChildProcessError: a process that reads was killed.
         ValueError, FileNotFoundError: a picture cannot be read; names it.
     """
-    drawn = (each[share] for each in shuffled(len(records), batch, seed, repeats))
-    return read_ahead(_Pictures(records, augmentation), drawn, _collate, start=start, workers=workers)
+    return read_ahead(_Pictures(records, augmentation), batch_draws, _collate, start=start, workers=workers)
 
 
 def load_each_once(

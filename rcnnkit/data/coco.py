@@ -36,7 +36,7 @@ from rcnnkit.data.coco_objects import (
 from rcnnkit.data.decimals import shortest
 from rcnnkit.data.file_names import StoredNames, composed, is_there
 from rcnnkit.data.flat import flat_records
-from rcnnkit.data.records import Dataset
+from rcnnkit.data.records import Dataset, check_class_names
 from rcnnkit.defaults import CHECK_PICTURES
 from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, coco_entry
@@ -98,8 +98,7 @@ def read_coco(
         raise FileNotFoundError(f"there is no {file}")
     if images is not None and not is_folder(Path(images)):
         raise FileNotFoundError(f"there is no picture folder {images}")
-    if class_names is not None and len(set(class_names)) < len(class_names):
-        raise ValueError(f"class_names holds a name twice: {', '.join(class_names)}")
+    check_class_names(class_names or [])
     findings = Findings()
     content = _load(file, findings)
     if content is None:
@@ -108,38 +107,38 @@ def read_coco(
         raise ValueError(f"{file} lists no picture: its `images` is empty")
 
     names, ambiguous = _categories(content["categories"], content["annotations"], file, findings)
-    known = [names[i] for i in sorted(names)] if class_names is None else list(class_names)
-    entries, rejected = _images(content["images"], file, findings)
+    classes = [names[i] for i in sorted(names)] if class_names is None else list(class_names)
+    entries, bad_ids = _images(content["images"], file, findings)
     paths = _picture_paths(entries, file, images, findings)
     _leave_out_twice(paths, entries, file, findings)
     trusted = () if check_pictures else [entries[key].size for key in paths]
-    shown = dict(zip(paths, picture_sizes(paths.values(), trusted), strict=True))
+    size_of = dict(zip(paths, picture_sizes(paths.values(), trusted), strict=True))
 
-    drawn = boxes_by_image(content["annotations"]) if findings.fixing else {}
+    boxes_of = boxes_by_image(content["annotations"]) if findings.fixing else {}
     sizes: dict[int | str, Size] = {}
     for key, path in paths.items():
-        size = shown[key]
+        size = size_of[key]
         where = f"image {key} ({entries[key].file_name})"
         if isinstance(size, str):
             findings.add(file, where, f"{size}: {path}")
             continue
         annotated = entries[key].size or size
         if wrong := check_size(path, annotated, size):
-            boxes = [*drawn.get(key, ()), *drawn.get(other_type(key), ())]
+            boxes = [*boxes_of.get(key, ()), *boxes_of.get(other_type(key), ())]
             if not findings.size(wrong, annotated, size, boxes, file, where):
                 continue
             annotated = size
         sizes[key] = annotated
-    kept = [key for key in entries if key in sizes]
-    places = dict.fromkeys({*entries, *rejected}, -1) | {key: place for place, key in enumerate(kept)}
-    shapes = np.array([sizes[key] for key in kept], dtype=np.int64).reshape(-1, 2)
-    found = read_objects(content["annotations"], file, places, shapes, Classes(names, known, ambiguous), findings)
-    if found is None:
+    keys = [key for key in entries if key in sizes]
+    places = dict.fromkeys({*entries, *bad_ids}, -1) | {key: place for place, key in enumerate(keys)}
+    shapes = np.array([sizes[key] for key in keys], dtype=np.int64).reshape(-1, 2)
+    objects = read_objects(content["annotations"], file, places, shapes, Classes(names, classes, ambiguous), findings)
+    if objects is None:
         findings.pictures = len(content["images"])
-        return Dataset(_name(file), [], known, _category_ids(names, known)), findings
-    findings.pictures = len(content["images"]) - len(kept)
-    records = flat_records(*found, shapes, kept, [str(paths[key]) for key in kept])
-    return Dataset(_name(file), records, known, _category_ids(names, known)), findings
+        return Dataset(_name(file), [], classes, _category_ids(names, classes)), findings
+    findings.pictures = len(content["images"]) - len(keys)
+    records = flat_records(*objects, shapes, keys, [str(paths[key]) for key in keys])
+    return Dataset(_name(file), records, classes, _category_ids(names, classes)), findings
 
 
 def write_coco(dataset: Dataset, file: Path) -> None:
@@ -248,7 +247,7 @@ def _categories(
     entries: list[Any], annotations: list[Any], file: Path, findings: Findings
 ) -> tuple[dict[int, str], set[int]]:
     """Id -> name of the good ones; and the ids of bad ones, whose annotations go with them unmentioned."""
-    named: dict[int, dict[str, None]] = defaultdict(dict)  # id -> its names in their order
+    names_of: dict[int, dict[str, None]] = defaultdict(dict)  # id -> its names in their order
     bad: set[int] = set()
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict) or not is_whole(entry.get("id")) or not isinstance(entry.get("name"), str):
@@ -256,9 +255,9 @@ def _categories(
             if isinstance(entry, dict) and is_whole(entry.get("id")):
                 bad.add(entry["id"])
         else:
-            named[entry["id"]][composed(entry["name"])] = None
+            names_of[entry["id"]][composed(entry["name"])] = None
     ids: dict[str, list[int]] = defaultdict(list)
-    for key, names in named.items():
+    for key, names in names_of.items():
         if len(names) > 1:
             several = some(repr(name) for name in names)
             findings.add(file, f"category {key}", f"{several} have the id {key}; give each its own")
@@ -268,16 +267,18 @@ def _categories(
     good = {keys[0]: name for name, keys in ids.items() if len(keys) == 1}
     if len(good) < len(ids):
         all_entries = map(generic, annotations)
-        used = Counter(e["category_id"] for e in all_entries if isinstance(e, dict) and is_whole(e.get("category_id")))
+        uses_of = Counter(
+            e["category_id"] for e in all_entries if isinstance(e, dict) and is_whole(e.get("category_id"))
+        )
     for name, keys in ids.items():
         if len(keys) == 1:
             continue
         # A supercategory may have the name of its only class, as in Roboflow's exports. Nothing is annotated with it.
-        real = [key for key in keys if used[key]]
+        real = [key for key in keys if uses_of[key]]
         if len(real) < 2:
             good[real[0] if real else keys[-1]] = name
             continue
-        uses = some(f"{count(used[key], 'annotation')} of category {key}" for key in real)
+        uses = some(f"{count(uses_of[key], 'annotation')} of category {key}" for key in real)
         findings.add(
             file,
             f"categories {some(map(str, real))}",
@@ -287,46 +288,46 @@ def _categories(
     return good, bad
 
 
-def _category_ids(names: dict[int, str], known: Sequence[str]) -> list[int]:
+def _category_ids(names: dict[int, str], classes: Sequence[str]) -> list[int]:
     """The id of each class; a class that this file lacks gets one that no category has."""
     ids = {name: key for key, name in names.items()}
     free = max(names, default=0) + 1
-    for name in known:
+    for name in classes:
         if name not in ids:
             ids[name] = free
             free += 1
-    return [ids[name] for name in known]
+    return [ids[name] for name in classes]
 
 
 def _images(entries: list[Any], file: Path, findings: Findings) -> tuple[dict[int | str, _Image], set[int | str]]:
     """The good entries by id, and the ids of bad ones, whose annotations go with them unmentioned."""
     good: dict[int | str, _Image] = {}
-    rejected: set[int | str] = set()
-    read = [_one_image(entry) for entry in entries]
-    used = Counter(key for _, key, _ in read if key is not None)
-    for index, (image, key, wrong) in enumerate(read):
+    bad_ids: set[int | str] = set()
+    results = [_one_image(entry) for entry in entries]
+    uses = Counter(key for _, key, _ in results if key is not None)
+    for index, (image, key, wrong) in enumerate(results):
         where = f"images[{index}]"
-        if image is not None and used[image.id] > 1:
+        if image is not None and uses[image.id] > 1:
             where = f"image {image.id} ({image.file_name})"
-            wrong = f"{used[image.id]} images have the id {image.id}; give each its own"
+            wrong = f"{uses[image.id]} images have the id {image.id}; give each its own"
         if wrong:
             findings.add(file, where, wrong)
             if key is not None:
-                rejected.add(key)
+                bad_ids.add(key)
         elif image is not None:
             good[image.id] = image
-    return good, rejected
+    return good, bad_ids
 
 
-def _one_image(given: Any) -> tuple[_Image | None, int | str | None, str]:
+def _one_image(raw: Any) -> tuple[_Image | None, int | str | None, str]:
     """An entry of `images`; or its id, if it has one, and what is wrong."""
-    if isinstance(given, msgspec.Raw):
+    if isinstance(raw, msgspec.Raw):
         try:
-            image = _image.decode(given)
+            image = _image.decode(raw)
             return image, image.id, ""
         except msgspec.ValidationError:
             pass
-    entry = generic(given)
+    entry = generic(raw)
     key = entry.get("id") if isinstance(entry, dict) else None
     key = key if isinstance(key, int | str) else None
     if wrong := _image_problem(entry):
@@ -352,13 +353,13 @@ def _picture_paths(
 ) -> dict[int | str, Path]:
     """Where each picture should be. Nothing, and one problem, where no folder has any of them."""
     folders = [Path(images)] if images is not None else _folders(file)
-    stored = StoredNames()
+    stored_names = StoredNames()
     # The first picture decides; the next ones only where it is nowhere, since it may be the one missing.
     for entry in entries.values():
-        for cut in range(-1, len(_parts(entry.file_name))):
+        for depth in range(-1, len(_parts(entry.file_name))):
             for folder in folders:
-                if is_there(stored.find(folder / _cut(entry.file_name, cut))):
-                    return {key: stored.find(folder / _cut(e.file_name, cut)) for key, e in entries.items()}
+                if is_there(stored_names.find(folder / _cut(entry.file_name, depth))):
+                    return {key: stored_names.find(folder / _cut(e.file_name, depth)) for key, e in entries.items()}
     for folder in folders:
         if inside := _in_shards(folder, entries):
             return inside
@@ -388,13 +389,13 @@ def _parts(name: str) -> list[str]:
     return re.split(r"[/\\]+", name)
 
 
-def _cut(name: str, cut: int) -> str:
+def _cut(name: str, depth: int) -> str:
     """A picture's name: as it is (-1), with the slashes of Windows turned (0), without its first folders (1, 2, …).
 
     Names may begin in another folder than that of the pictures, or with a disk that is elsewhere.
     """
     parts = _parts(name)
-    return name if cut < 0 else "/".join(parts[min(cut, len(parts) - 1) :])
+    return name if depth < 0 else "/".join(parts[min(depth, len(parts) - 1) :])
 
 
 def _leave_out_twice(
@@ -404,16 +405,16 @@ def _leave_out_twice(
     keys: dict[str, list[int | str]] = defaultdict(list)
     for key, path in paths.items():
         keys[os.path.normpath(path)].append(key)
-    for same in keys.values():
-        if len(same) == 1:
+    for ids in keys.values():
+        if len(ids) == 1:
             continue
         findings.add(
             file,
-            f"image {same[0]} ({entries[same[0]].file_name})",
-            f"{len(same)} images are this picture (ids {some(map(str, same))}); give all their annotations one"
+            f"image {ids[0]} ({entries[ids[0]].file_name})",
+            f"{len(ids)} images are this picture (ids {some(map(str, ids))}); give all their annotations one"
             " image_id, and delete the other images",
         )
-        for key in same:
+        for key in ids:
             del paths[key]
 
 

@@ -71,10 +71,10 @@ class Corners:
             fit = (a >= -ROUNDING) & (a < c) & (c <= width + ROUNDING)
             fit &= (b >= -ROUNDING) & (b < d) & (d <= height + ROUNDING)
             between = (c - a) * (d - b)
-            told = fit & (areas > 0) & ~_close(between, c * d, 0.01)
+            decisive = fit & (areas > 0) & ~_close(between, c * d, 0.01)
             self.boxes, self.fit = len(boxes), int(fit.sum())
             self.beyond = int((fit & ((a + c > FAR * width) | (b + d > FAR * height))).sum())
-            self.areas, self.between = int(told.sum()), int((told & _close(areas, between, 0.001)).sum())
+            self.areas, self.between = int(decisive.sum()), int((decisive & _close(areas, between, 0.001)).sum())
 
     def problem(self) -> str | None:
         """What is wrong with all boxes, or None."""
@@ -108,14 +108,14 @@ class Classes:
 
     Args:
         names: id → name of the good ones.
-        known: the classes, in the order of their labels.
+        class_names: the classes, in the order of their labels.
         hidden: ids of bad ones, whose annotations go with them.
     """
 
-    def __init__(self, names: Mapping[int, str], known: Sequence[str], hidden: Iterable[int]) -> None:
-        self.names, self.known = names, known
+    def __init__(self, names: Mapping[int, str], class_names: Sequence[str], hidden: Iterable[int]) -> None:
+        self.names, self.class_names = names, class_names
         self._ids = some(map(str, sorted(names)))
-        label_of = {composed(name): label for label, name in enumerate(known)}
+        label_of = {composed(name): label for label, name in enumerate(class_names)}
         self.strangers = [key for key, name in sorted(names.items()) if name not in label_of]
         # Id → its label, or for a stranger a number below HIDDEN.
         self.codes = dict.fromkeys(hidden, HIDDEN)
@@ -138,14 +138,16 @@ class _Rows:
         self.flags = array("B")  # crowd 1, difficult 2, truncated 4
         self.ids: list[Any] = []
 
-    def add(self, index: int, picture: int, code: int, found: _Annotation) -> None:
+    def add(self, index: int, picture: int, code: int, annotation: _Annotation) -> None:
         self.index.append(index)
         self.picture.append(picture)
         self.code.append(code)
-        self.box.extend(found.bbox)
-        self.area.append(found.area)
-        self.flags.append(bool(found.iscrowd) + 2 * (found.difficult in (1, True)) + 4 * (found.truncated in (1, True)))
-        self.ids.append(found.id)
+        self.box.extend(annotation.bbox)
+        self.area.append(annotation.area)
+        self.flags.append(
+            bool(annotation.iscrowd) + 2 * (annotation.difficult in (1, True)) + 4 * (annotation.truncated in (1, True))
+        )
+        self.ids.append(annotation.id)
 
 
 def read_objects(
@@ -168,23 +170,23 @@ def read_objects(
         COCO's, which is one problem.
     """
     rows, wrong = _gather(entries, places, classes)
-    index, picture, code, area = (np.array(each) for each in (rows.index, rows.picture, rows.code, rows.area))
-    written, size = np.array(rows.box).reshape(-1, 4), sizes[picture].reshape(-1, 2)
+    index, picture, code, area = (np.array(column) for column in (rows.index, rows.picture, rows.code, rows.area))
+    xywh, size = np.array(rows.box).reshape(-1, 4), sizes[picture].reshape(-1, 2)
     corners = Corners()
-    corners.take(written, size, area)
+    corners.take(xywh, size, area)
     if message := corners.problem():
         findings.add(file, "", message)
         return None
 
-    def each(chosen: Array) -> Iterable[tuple[int, Entry, str, str]]:
+    def entries_of(mask: Array) -> Iterable[tuple[int, Entry, str, str]]:
         """Of rows: the row, its entry, where that is, and its box as it is written."""
-        for row in np.flatnonzero(chosen).tolist():
+        for row in np.flatnonzero(mask).tolist():
             entry = with_box(generic(entries[index[row]]))
             yield row, entry, place_of(entry, index[row]), f"bbox {short(entry['bbox'])} (x, y, width, height)"
 
-    boxes, good = _checked(written, size)
-    known = code >= 0
-    doubtful = {int(index[found[0]]): found for found in each(known & ~good)}
+    boxes, good = _checked(xywh, size)
+    labelled = code >= 0
+    doubtful = {int(index[item[0]]): item for item in entries_of(labelled & ~good)}
     for place in sorted({*wrong, *doubtful}):
         if place in doubtful:
             row, entry, where, text = doubtful[place]
@@ -199,16 +201,16 @@ def read_objects(
                     area[row] = math.nan
                 continue
         findings.add(file, *wrong[place])
-    good &= known
-    findings.objects += len(wrong) + int((~known).sum())
+    good &= labelled
+    findings.objects += len(wrong) + int((~labelled).sum())
 
     shares = Shares()
-    in_shares = good & (written.max(axis=1, initial=-np.inf) <= 1) & (size.min(axis=1, initial=2**31) > 1)
+    in_shares = good & (xywh.max(axis=1, initial=-np.inf) <= 1) & (size.min(axis=1, initial=2**31) > 1)
     shares.boxes += int((good & ~in_shares).sum())
-    for row, entry, where, text in each(in_shares):
+    for row, entry, where, text in entries_of(in_shares):
         shares.take(entry["bbox"], tuple(size[row].tolist()), file, where, text)
     good &= ~in_shares
-    for _, _, where, text in each(good & (np.abs(written[:, 2:]).min(axis=1, initial=np.inf) <= 1)):
+    for _, _, where, text in entries_of(good & (np.abs(xywh[:, 2:]).min(axis=1, initial=np.inf) <= 1)):
         message = f"{text}; delete it unless it is meant"
         findings.warn("a box that is at most 1 pixel wide or high", file, where, message)
     _warn_of_repeats(entries, rows, np.flatnonzero(good), boxes, file, findings)
@@ -217,7 +219,7 @@ def read_objects(
     if shares.tell(file, findings):
         findings.objects = 0
         return None
-    strangers, known_ones = Counter(code[code < HIDDEN].tolist()), some(classes.known)
+    strangers, known_ones = Counter(code[code < HIDDEN].tolist()), some(classes.class_names)
     for key, number in sorted(strangers.items(), reverse=True):
         category = classes.strangers[HIDDEN - 1 - key]
         findings.add(
@@ -226,16 +228,16 @@ def read_objects(
             f"{count(number, 'annotation')} of this class, which is not one of {known_ones};"
             " add it to data.class_names in settings, or delete them",
         )
-    chosen = np.flatnonzero(good)
-    chosen = chosen[np.argsort(picture[chosen], kind="stable")]
-    objects = np.zeros(len(chosen), OBJECT)
-    objects["box"], objects["label"] = boxes[chosen], code[chosen]
+    order = np.flatnonzero(good)
+    order = order[np.argsort(picture[order], kind="stable")]
+    objects = np.zeros(len(order), OBJECT)
+    objects["box"], objects["label"] = boxes[order], code[order]
     sides = objects["box"][:, 2:].astype(np.float64) - objects["box"][:, :2]
     with np.errstate(over="ignore"):
-        objects["area"] = np.where(np.isnan(area[chosen]), sides.prod(axis=1), area[chosen])
+        objects["area"] = np.where(np.isnan(area[order]), sides.prod(axis=1), area[order])
     for bit, flag in enumerate(("crowd", "difficult", "truncated")):
-        objects[flag] = np.array(rows.flags)[chosen] >> bit & 1
-    return objects, np.bincount(picture[chosen], minlength=len(sizes))
+        objects[flag] = np.array(rows.flags)[order] >> bit & 1
+    return objects, np.bincount(picture[order], minlength=len(sizes))
 
 
 def _gather(
@@ -243,34 +245,35 @@ def _gather(
 ) -> tuple[_Rows, dict[int, tuple[str, str]]]:
     """The annotations of pictures that are kept; and by its index what is wrong with another one, and where that is."""
     rows, wrong = _Rows(), {}
-    for index, given in enumerate(entries):
+    for index, raw in enumerate(entries):
         try:
-            found = _one(given)
-            if (place := places.get(found.image_id)) is None:
-                place = places.get(other_type(found.image_id))
+            annotation = _one(raw)
+            if (place := places.get(annotation.image_id)) is None:
+                place = places.get(other_type(annotation.image_id))
             if place is None:
                 raise ValueError(
-                    f"image_id {short(found.image_id)} is not the id of an image; correct it or delete the annotation"
+                    f"image_id {short(annotation.image_id)} is not the id of an image; correct it or delete"
+                    " the annotation"
                 )
             if place < 0:
                 continue  # its picture has been left out, and said so
-            if (code := classes.codes.get(found.category_id)) is None:
-                raise ValueError(classes.unknown(found.category_id))
+            if (code := classes.codes.get(annotation.category_id)) is None:
+                raise ValueError(classes.unknown(annotation.category_id))
         except (ValueError, OverflowError) as error:
-            wrong[index] = (place_of(generic(given), index), str(error))
+            wrong[index] = (place_of(generic(raw), index), str(error))
             continue
-        rows.add(index, place, code, found)
+        rows.add(index, place, code, annotation)
     return rows, wrong
 
 
-def _one(given: Any) -> _Annotation:
+def _one(raw: Any) -> _Annotation:
     """An annotation. Raises ValueError or OverflowError for what is wrong with it."""
-    if isinstance(given, msgspec.Raw):
+    if isinstance(raw, msgspec.Raw):
         try:
-            return _annotation.decode(given)
+            return _annotation.decode(raw)
         except msgspec.ValidationError:
             pass
-    entry = with_box(generic(given))
+    entry = with_box(generic(raw))
     _check_keys(entry)
     x, y, width, height = map(float, entry["bbox"])
     return _Annotation(
@@ -283,17 +286,17 @@ def _one(given: Any) -> _Annotation:
     )
 
 
-def _checked(written: Array, size: Array) -> tuple[Array, Array]:
+def _checked(xywh: Array, size: Array) -> tuple[Array, Array]:
     """What `check_box` makes of all boxes, (N, 4) float32, and which of them are good for certain, (N,) bool.
 
     Args:
-        written: (N, 4) x, y, width, height.
+        xywh: (N, 4) x, y, width, height.
         size: (N, 2) height and width of each one's picture.
     """
-    corners = written.copy()
+    corners = xywh.copy()
     edges = size[:, ::-1].astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        corners[:, 2:] += written[:, :2]
+        corners[:, 2:] += xywh[:, :2]
         boxes = corners.astype(np.float32)
         good: Array = np.asarray(np.isfinite(corners).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
         good &= (boxes[:, :2] >= -ROUNDING).all(axis=1) & (boxes[:, 2:] - edges <= ROUNDING).all(axis=1)
@@ -304,12 +307,12 @@ def _checked(written: Array, size: Array) -> tuple[Array, Array]:
         return boxes, good
 
 
-def _box(box: Sequence[float], size: Size, written: str, file: Path, where: str, findings: Findings) -> Box:
+def _box(box: Sequence[float], size: Size, text: str, file: Path, where: str, findings: Findings) -> Box:
     """`Findings.box` of x, y, width, height. Raises ValueError also where they seem to be corners."""
     if hint := _are_corners(box, size):
-        raise ValueError(f"{written} {hint}")
+        raise ValueError(f"{text} {hint}")
     x, y, width, height = box
-    return findings.box((x, y, x + width, y + height), size, written, file, where)
+    return findings.box((x, y, x + width, y + height), size, text, file, where)
 
 
 def _are_corners(box: Sequence[float], size: Size) -> str:
@@ -328,35 +331,36 @@ def _are_corners(box: Sequence[float], size: Size) -> str:
 def boxes_by_image(annotations: Sequence[Any]) -> dict[int | str, list[Box]]:
     """Those that can be read, by the image id that they are written with."""
     boxes: dict[int | str, list[Box]] = defaultdict(list)
-    for given in annotations:
+    for raw in annotations:
         try:
-            found = _one(given)
+            annotation = _one(raw)
         except (ValueError, OverflowError):
             continue
-        x, y, width, height = found.bbox
-        boxes[found.image_id].append((x, y, x + width, y + height))
+        x, y, width, height = annotation.bbox
+        boxes[annotation.image_id].append((x, y, x + width, y + height))
     return boxes
 
 
 def _warn_of_repeats(
-    entries: Sequence[Any], rows: _Rows, chosen: Array, boxes: Array, file: Path, findings: Findings
+    entries: Sequence[Any], rows: _Rows, good_rows: Array, boxes: Array, file: Path, findings: Findings
 ) -> None:
     """Of ids that are used already, and of objects that are annotated twice.
 
     Args:
-        chosen: the rows that are kept.
+        good_rows: the rows that are kept.
     """
     index = np.array(rows.index)
-    ids = [rows.ids[row] for row in chosen]
+    ids = [rows.ids[row] for row in good_rows]
     with_id = np.array([isinstance(each, int | str) for each in ids], dtype=bool)
-    numbers: dict[Any, int] = {}
-    keys = np.array([numbers.setdefault(each, len(numbers)) for each in ids if isinstance(each, int | str)], np.int64)
-    for row, other in _repeats(keys, chosen[with_id]):
+    number_of: dict[Any, int] = {}
+    numbers = [number_of.setdefault(each, len(number_of)) for each in ids if isinstance(each, int | str)]
+    for row, other in _repeats(np.array(numbers, np.int64), good_rows[with_id]):
         message = f"annotations[{index[other]}] has the id {short(rows.ids[row])} too; give each its own"
         findings.warn("an annotation id that is used already", file, f"annotations[{index[row]}]", message)
-    what = np.column_stack([np.array(rows.picture), np.array(rows.code), (boxes + 0).view(np.int32)])  # 0 and -0 alike
-    for row, other in _repeats(what[chosen] @ MIXING, chosen):
-        if (what[row] == what[other]).all():
+    bits = (boxes + 0).view(np.int32)  # 0 and -0 alike
+    keys = np.column_stack([np.array(rows.picture), np.array(rows.code), bits])
+    for row, other in _repeats(keys[good_rows] @ MIXING, good_rows):
+        if (keys[row] == keys[other]).all():
             where, first = (place_of(generic(entries[index[each]]), index[each]) for each in (row, other))
             message = f"its box and class are those of {first} too; delete one"
             findings.warn("an object that is annotated twice", file, where, message)
@@ -424,9 +428,9 @@ def place_of(entry: Any, index: int) -> str:
     return f"annotation {entry['id']} (image {entry.get('image_id', 'unknown')})"
 
 
-def generic(given: Any) -> Any:
+def generic(raw: Any) -> Any:
     """An entry as JSON has it."""
-    return json.loads(bytes(given)) if isinstance(given, msgspec.Raw) else given
+    return json.loads(bytes(raw)) if isinstance(raw, msgspec.Raw) else raw
 
 
 def kind_of(value: object) -> str:
@@ -448,7 +452,7 @@ def short(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def some(words: Any, shown: int = 20) -> str:
+def some(words: Any, limit: int = 20) -> str:
     """The words, and how many more there are."""
     words = list(words)
-    return ", ".join(words[:shown]) + (f" and {len(words) - shown} more" if len(words) > shown else "")
+    return ", ".join(words[:limit]) + (f" and {len(words) - limit} more" if len(words) > limit else "")

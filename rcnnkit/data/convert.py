@@ -16,8 +16,8 @@ from rcnnkit.boxes import area
 from rcnnkit.data.coco import write_coco
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.data.voc import write_voc
-from rcnnkit.data.yolo import write_yolo
+from rcnnkit.data.voc_writing import write_voc
+from rcnnkit.data.yolo_writing import write_yolo
 from rcnnkit.files import check_free
 from rcnnkit.structures import Targets
 from rcnnkit.text import count
@@ -54,13 +54,13 @@ def convert(splits: Mapping[str, Dataset], to: str, out: Path, link: str | None 
         OSError: a picture cannot be copied or linked.
     """
     check_free(out)
-    there = out.exists()
-    kept = {split: _what_is_kept(data, to) for split, data in splits.items()}
+    existed = out.exists()
+    sources = {split: _what_is_kept(data, to) for split, data in splits.items()}
     notes = _notes(splits, to)
     try:
-        moved = {}
+        results = {}
         names = _Names()
-        for split, data in kept.items():
+        for split, data in sources.items():
             folder = out / PICTURES[to] / split if to == "yolo" else out / PICTURES[to]
             folder.mkdir(parents=True, exist_ok=True)
             records = []
@@ -68,22 +68,22 @@ def convert(splits: Mapping[str, Dataset], to: str, out: Path, link: str | None 
                 path = folder / names.take(record.path)
                 _copy(record.path, path, link)
                 records.append(replace(record, path=path))
-            moved[split] = replace(data, records=records)
+            results[split] = replace(data, records=records)
         if to == "yolo":
-            write_yolo(moved, out)
-        for split, data in moved.items():
+            write_yolo(results, out)
+        for split, data in results.items():
             if to == "coco":
                 write_coco(data, out / "annotations" / f"instances_{split}.json")
             elif to == "voc":
                 whole = [replace(r, targets=replace(r.targets, boxes=_whole(r.targets.boxes))) for r in data.records]
                 write_voc(replace(data, records=whole), out, split)
     except BaseException:
-        for path in out.iterdir() if there else [out]:
+        for path in out.iterdir() if existed else [out]:
             shutil.rmtree(path, ignore_errors=True)
             if path.is_file():
                 path.unlink()
         raise
-    return Converted(moved, notes)
+    return Converted(results, notes)
 
 
 class _Names:
@@ -96,11 +96,11 @@ class _Names:
         """A free name for a picture: its own, or that with its folder before it, or with a number behind it."""
         name = re.sub(r"[\x00-\x1f\x7f/\\]", "_", path.name)
         stem, suffix = Path(name).stem, Path(name).suffix
-        wanted, number = f"{path.parent.name}_{stem}" if self._is_taken(stem) else stem, 1
-        free = wanted
+        base, number = f"{path.parent.name}_{stem}" if self._is_taken(stem) else stem, 1
+        free = base
         while self._is_taken(free):
             number += 1
-            free = f"{wanted}-{number}"
+            free = f"{base}-{number}"
         self._taken.add(composed(free).lower())
         return f"{free}{suffix}"
 

@@ -13,7 +13,7 @@ from typing import Any
 from rcnnkit.data.annotated import Annotated, Annotation, to_dataset
 from rcnnkit.data.checks import Findings
 from rcnnkit.data.json_files import numbers, read_json, short
-from rcnnkit.data.records import SPLIT_NAMES, Dataset, few
+from rcnnkit.data.records import ALL_SPLIT_NAMES, Dataset, few, find_split
 
 BOX = ("x", "y", "width", "height")
 # Keys of a picture; the second ones are of Create ML's first versions.
@@ -54,28 +54,27 @@ def read_createml(
         names |= {name for entry in entries for name in map(_label, _objects(entry)) if name}
         for index, entry in enumerate(entries if file in files else []):
             _add(entry, f"picture {index}", file, pictures, findings)
-    known = list(class_names) if class_names is not None else sorted(names)
+    classes = list(class_names) if class_names is not None else sorted(names)
     source = files[0] if len(files) == 1 else place
     name = f"{place.resolve().parent.name}/{place.stem}" if place.is_file() else f"{place.resolve().name}/{split}"
-    return to_dataset(source, pictures, findings, name=name, images=images, known=known), findings
+    return to_dataset(source, pictures, findings, name=name, images=images, class_names=classes), findings
 
 
 def splits_of(root: Path) -> list[str]:
     """The names of the folders, or else of the files, that are called like splits; else all is "train"."""
-    names = [name for several in SPLIT_NAMES.values() for name in several]
-    folders = [name for name in names if any((root / name).rglob("*.json"))]
-    return folders or [name for name in names if (root / f"{name}.json").is_file()] or ["train"]
+    folders = [name for name in ALL_SPLIT_NAMES if any((root / name).rglob("*.json"))]
+    return folders or [name for name in ALL_SPLIT_NAMES if (root / f"{name}.json").is_file()] or ["train"]
 
 
 def _files(root: Path, split: str) -> list[Path]:
     splits = splits_of(root)
-    wanted = next((name for name in SPLIT_NAMES.get(split, (split,)) if name in splits), None)
-    if wanted is None:
+    folder = find_split(split, splits)
+    if folder is None:
         raise FileNotFoundError(f"{root} has no split {split!r}; its splits are {few(splits)}")
-    file = root / f"{wanted}.json"
-    if file.is_file() and not (root / wanted).is_dir():
+    file = root / f"{folder}.json"
+    if file.is_file() and not (root / folder).is_dir():
         return [file]
-    return sorted((root / wanted if (root / wanted).is_dir() else root).rglob("*.json"))
+    return sorted((root / folder if (root / folder).is_dir() else root).rglob("*.json"))
 
 
 def _entries(file: Path) -> list[dict[str, Any]]:
@@ -116,12 +115,12 @@ def _add(entry: dict[str, Any], where: str, file: Path, pictures: dict[str, Anno
         findings.add(file, where, wrong)
         findings.pictures += 1
         return
-    for index, each in enumerate(objects):
+    for index, annotation in enumerate(objects):
         object_ = f"{picture.where}, object {index}"
         try:
-            if not (label := _label(each)):
+            if not (label := _label(annotation)):
                 raise ValueError("it has no label; give it one")
-            coordinates = each.get("coordinates")
+            coordinates = annotation.get("coordinates")
             x, y, width, height = numbers(coordinates, BOX)
         except ValueError as error:
             findings.add(file, object_, str(error))

@@ -48,7 +48,7 @@ def read_cvat(
     findings = Findings()
     pictures: dict[str, Annotated] = {}
     entries = tree.findall("image")
-    several = len(subsets_of(tree)) > 1  # each has a folder of its own in images/ then
+    subset_folders = len(subsets_of(tree)) > 1  # each has a folder of its own in images/ then
     if subset is not None:
         entries = [entry for entry in entries if entry.get("subset") == subset]
     if not entries:
@@ -64,7 +64,7 @@ def read_cvat(
             findings.add(file, f"image {entry.get('id', index)}", "it has no name; give the picture's")
             findings.pictures += 1
             continue
-        picture = Annotated(f"{entry.get('subset')}/{name}" if several else name, where)
+        picture = Annotated(f"{entry.get('subset')}/{name}" if subset_folders else name, where)
         try:
             picture.size = _size(entry)
         except ValueError as error:
@@ -76,9 +76,9 @@ def read_cvat(
             findings.pictures += 1
             continue
         _add_objects(entry, picture, file, findings)
-    known = list(class_names) if class_names is not None else _labels(tree)
+    classes = list(class_names) if class_names is not None else _labels(tree)
     name = f"{file.resolve().parent.name}/{subset or file.stem}"
-    return to_dataset(file, pictures, findings, name=name, images=images, known=known), findings
+    return to_dataset(file, pictures, findings, name=name, images=images, class_names=classes), findings
 
 
 def subsets_of(tree: ET.Element) -> list[str]:
@@ -129,12 +129,12 @@ def _add_objects(entry: ET.Element, picture: Annotated, file: Path, findings: Fi
         try:
             if not label:
                 raise ValueError(f"the <{shape.tag}> has no label; give it one")
-            box, written = _box(shape)
+            box, text = _box(shape)
         except ValueError as error:
             findings.add(file, where, str(error))
             findings.objects += 1
             continue
-        picture.objects.append(Annotation(where, label, box, written))
+        picture.objects.append(Annotation(where, label, box, text))
 
 
 def _box(shape: ET.Element) -> tuple[Box, str]:
@@ -157,10 +157,10 @@ def _box(shape: ET.Element) -> tuple[Box, str]:
     else:
         names = ("points",)
         box = around_points(*_points(shape.get("points") or ""))
-    written = ", ".join(f"{name} {shape.get(name)}" for name in names)
+    text = ", ".join(f"{name} {shape.get(name)}" for name in names)
     if angle:
-        written += f", rotation {shape.get('rotation')}"
-    return box, written if len(written) <= 80 else f"{written[:77]}..."
+        text += f", rotation {shape.get('rotation')}"
+    return box, text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _points(text: str) -> tuple[list[float], list[float]]:
@@ -173,21 +173,21 @@ def _points(text: str) -> tuple[list[float], list[float]]:
 
 
 def _numbers(shape: ET.Element, names: tuple[str, ...]) -> list[float]:
-    found = []
+    values = []
     for name in names:
         try:
-            found.append(float(shape.get(name, "")))
+            values.append(float(shape.get(name, "")))
         except ValueError:
             raise ValueError(f"{name} is {shape.get(name)!r}, expected a number; correct it") from None
-    return found
+    return values
 
 
 def _labels(tree: ET.Element) -> list[str]:
     """The labels of the task or project that may have boxes, in the file's order; then those that it does not list."""
-    listed = []
+    labels = []
     for label in tree.iterfind("meta//labels/label"):
         name, kind = (label.findtext("name") or "").strip(), (label.findtext("type") or "any").strip()
-        if name and kind not in OTHERS and label.find("parent") is None and name not in listed:
-            listed.append(name)
+        if name and kind not in OTHERS and label.find("parent") is None and name not in labels:
+            labels.append(name)
     used = {(shape.get("label") or "").strip() for shape in tree.iterfind("image/*") if shape.tag in AREAS}
-    return listed + sorted(used - {"", *listed})
+    return labels + sorted(used - {"", *labels})

@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 
 from rcnnkit.data.coco import write_coco
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.data.voc import write_voc
+from rcnnkit.data.voc_writing import write_voc
 from rcnnkit.files import check_free
 from rcnnkit.structures import Array, Size, Targets
 
@@ -147,7 +147,7 @@ def draw_scene(rng: np.random.Generator, scans: dict[int, list[int]], size: Size
     canvas = _background(rng, size)
     masks: list[Array] = []
     digits: list[int] = []
-    used: list[int] = []
+    scan_numbers: list[int] = []
     wanted = int(rng.integers(OBJECTS[0], OBJECTS[1] + 1))
     tries = 0
     while len(masks) < wanted and (tries < TRIES * wanted or len(masks) < OBJECTS[0]):
@@ -163,13 +163,13 @@ def draw_scene(rng: np.random.Generator, scans: dict[int, list[int]], size: Size
         canvas += opacity[..., None] * (colour - canvas)
         masks.append(opacity > VISIBLE)
         digits.append(digit)
-        used.append(scan)
+        scan_numbers.append(scan)
     canvas += rng.normal(0, rng.uniform(1, 6), canvas.shape)  # the camera's noise lies on everything
     return Scene(
         pixels=canvas.clip(0, 255).round().astype(np.uint8),
         boxes=np.array([_tight_box(mask) for mask in masks], dtype=np.float32),
         digits=digits,
-        scans=used,
+        scans=scan_numbers,
         masks=np.array(masks),
     )
 

@@ -33,14 +33,14 @@ def hold_out(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
     order = sorted(range(len(data)), key=keys.__getitem__)
     labels = np.split(records.objects["label"], np.cumsum(records.counts)[:-1])
     classes = [set(each.tolist()) for each in labels]
-    left = Counter(label for labels in classes for label in labels)
-    wanted = min(max(1, math.floor(share * len(data) + 0.5)), len(data) - 1)
-    held: set[int] = set()
+    counts = Counter(label for labels in classes for label in labels)
+    size = min(max(1, math.floor(share * len(data) + 0.5)), len(data) - 1)
+    indices: set[int] = set()
     for index in order:
-        if len(held) < wanted and all(left[label] > 1 for label in classes[index]):
-            held.add(index)
-            left.subtract(classes[index])
-    out = np.isin(np.arange(len(data)), list(held))
+        if len(indices) < size and all(counts[label] > 1 for label in classes[index]):
+            indices.add(index)
+            counts.subtract(classes[index])
+    out = np.isin(np.arange(len(data)), list(indices))
     training, validation = (
         Dataset(name, records[part], data.class_names, data.category_ids)
         for name, part in ((data.name, ~out), (f"{data.name} (held out)", out))

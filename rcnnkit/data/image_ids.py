@@ -38,7 +38,7 @@ def ids_of(pictures: Sequence[Path], ids: Ids) -> list[int | str]:
     Raises:
         ValueError: some pictures have none.
     """
-    found: list[int | str] = []
+    picture_ids: list[int | str] = []
     missing = []
     for path in pictures:
         parts = path.parts
@@ -47,10 +47,10 @@ def ids_of(pictures: Sequence[Path], ids: Ids) -> list[int | str]:
         if name is None:
             missing.append(str(path))
         else:
-            found.append(ids[name])
+            picture_ids.append(ids[name])
     if missing:
         raise ValueError(
             f"no id is known of {count(len(missing), 'picture')}: {few(missing)}; leave them out, or name the file that"
             " lists them"
         )
-    return found
+    return picture_ids

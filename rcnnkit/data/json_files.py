@@ -36,13 +36,13 @@ def numbers(values: Any, names: tuple[str, ...]) -> list[float]:
     Raises:
         ValueError: one is missing, not a number or not finite.
     """
-    found = []
+    floats = []
     for name in names:
         value = values.get(name) if isinstance(values, dict) else None
         if not is_number(value):
             raise ValueError(f"{name} is {short(value)}, expected a number; correct it")
-        found.append(float(value))
-    return found
+        floats.append(float(value))
+    return floats
 
 
 def is_number(value: object) -> TypeGuard[float]:

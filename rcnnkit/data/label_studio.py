@@ -77,9 +77,9 @@ def read_label_studio(
     if not pictures and not findings:
         raise ValueError(f"{file}: none of its {count(len(tasks), 'task')} is annotated; annotate some in Label Studio")
     _as_uploaded(pictures, file, images)
-    known = list(class_names) if class_names is not None else names_of(pictures)
+    classes = list(class_names) if class_names is not None else names_of(pictures)
     name = f"{file.resolve().parent.name}/{file.stem}"
-    return to_dataset(file, pictures, findings, name=name, images=images, known=known), findings
+    return to_dataset(file, pictures, findings, name=name, images=images, class_names=classes), findings
 
 
 def _address(task: Any) -> str | None:
@@ -103,19 +103,21 @@ def _as_uploaded(pictures: dict[str, Annotated], file: Path, images: Path | None
     """Give pictures the names that they were uploaded with, where the folder has those in place of Label Studio's."""
     folder = images or file.parent
     names = {path.name for path in folder.rglob("*") if is_picture(path)} if folder.is_dir() else set()
-    used = Counter(UPLOADED.sub("", Path(picture.name).name) for picture in pictures.values())
+    uses = Counter(UPLOADED.sub("", Path(picture.name).name) for picture in pictures.values())
     for picture in pictures.values():
         plain = UPLOADED.sub("", Path(picture.name).name)
-        if Path(picture.name).name not in names and plain in names and used[plain] == 1:
+        if Path(picture.name).name not in names and plain in names and uses[plain] == 1:
             picture.name = plain
 
 
 def _not_annotated(task: dict[str, Any]) -> str:
     """What is odd about a task without an annotation; "" for others. JSON_MIN has annotated ones alone."""
-    several = task.get("annotations", task.get("completions"))
-    if not isinstance(several, list) or any(isinstance(e, dict) and not e.get("was_cancelled") for e in several):
+    annotations = task.get("annotations", task.get("completions"))
+    if not isinstance(annotations, list) or any(
+        isinstance(e, dict) and not e.get("was_cancelled") for e in annotations
+    ):
         return ""
-    return "a task that was skipped" if several else "a task that is not annotated"
+    return "a task that was skipped" if annotations else "a task that is not annotated"
 
 
 def _results(task: dict[str, Any], where: str, file: Path, findings: Findings) -> list[Any]:
@@ -124,14 +126,14 @@ def _results(task: dict[str, Any], where: str, file: Path, findings: Findings) -
         lists = [value for value in task.values() if isinstance(value, list)]
         drawn = [each for several in lists for each in several if isinstance(each, dict) and "original_width" in each]
         return [{"value": each, "type": _type_of(each), **each} for each in drawn]
-    several = task.get("annotations", task.get("completions"))
-    several = [each for each in several if isinstance(each, dict)] if isinstance(several, list) else []
-    done = [each for each in several if not each.get("was_cancelled")]
-    if len(done) > 1:
+    annotations = task.get("annotations", task.get("completions"))
+    annotations = [each for each in annotations if isinstance(each, dict)] if isinstance(annotations, list) else []
+    completed = [each for each in annotations if not each.get("was_cancelled")]
+    if len(completed) > 1:
         message = "one that is marked as ground truth is used, otherwise the last; delete the others"
         findings.warn("a picture that is annotated several times", file, where, message)
-    chosen = next((each for each in done if each.get("ground_truth")), done[-1] if done else {})
-    result = chosen.get("result")
+    annotation = next((each for each in completed if each.get("ground_truth")), completed[-1] if completed else {})
+    result = annotation.get("result")
     return result if isinstance(result, list) else []
 
 
@@ -146,8 +148,8 @@ def _add_objects(results: list[Any], picture: Annotated, file: Path, findings: F
             value = result.get("value") if isinstance(result, dict) and result.get("type") == kind else None
             if isinstance(value, dict) and isinstance(value.get(kind), list):
                 labels.setdefault(result.get("id"), value[kind])
-    drawn = [each for each in results if isinstance(each, dict) and _shape(each) is not None]
-    for index, result in enumerate(drawn):
+    shapes = [each for each in results if isinstance(each, dict) and _shape(each) is not None]
+    for index, result in enumerate(shapes):
         where, shape = f"{picture.where}, object {index}", _shape(result)
         if shape in OTHERS:
             message = f"a {shape} has no box; draw a rectangle or a polygon where it is an object"
@@ -170,12 +172,12 @@ def _add_objects(results: list[Any], picture: Annotated, file: Path, findings: F
                     f" before it, {picture.size[1]} and {picture.size[0]}; correct them"
                 )
             picture.size = picture.size or size
-            corners, written = _corners(str(shape), value, where, file, findings)
+            corners, text = _corners(str(shape), value, where, file, findings)
         except ValueError as error:
             findings.add(file, where, str(error))
             findings.objects += 1
             continue
-        picture.objects.append(Annotation(where, names[0].strip(), corners, written))
+        picture.objects.append(Annotation(where, names[0].strip(), corners, text))
 
 
 def _shape(result: dict[str, Any]) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 from rcnnkit.data.annotated import Annotated, Annotation, names_of, to_dataset
 from rcnnkit.data.checks import Box, Findings, is_picture
 from rcnnkit.data.json_files import is_number, read_json, short
-from rcnnkit.data.records import SPLIT_NAMES, UNDIVIDED, Dataset, few
+from rcnnkit.data.records import ALL_SPLIT_NAMES, UNDIVIDED, Dataset, few, find_split
 from rcnnkit.data.shapes import around_ellipse, around_points
 from rcnnkit.structures import Size
 from rcnnkit.text import count
@@ -44,12 +44,12 @@ def read_labelme(
     Raises:
         FileNotFoundError: the split has no annotation, or none of its pictures is found.
     """
-    tops = [name for names in SPLIT_NAMES.values() for name in names if (root / name).is_dir()]
-    wanted = [name for name in SPLIT_NAMES.get(split, (split,)) if name in tops]
-    base = root / wanted[0] if wanted else root
-    files = sorted(base.rglob("*.json")) if wanted or (split == "train" and not tops) else []
+    folders = [name for name in ALL_SPLIT_NAMES if (root / name).is_dir()]
+    folder = find_split(split, folders)
+    base = root / (folder or "")
+    files = sorted(base.rglob("*.json")) if folder or (split == "train" and not folders) else []
     if not files:
-        there = f"its folders of splits are {few(tops)}" if tops else UNDIVIDED
+        there = f"its folders of splits are {few(folders)}" if folders else UNDIVIDED
         raise FileNotFoundError(f"{root} holds no annotation for the split {split!r}; {there}")
     findings = Findings()
     pictures: dict[str, Annotated] = {}
@@ -57,9 +57,9 @@ def read_labelme(
         key = file.relative_to(root).with_suffix("").as_posix()
         if (picture := _picture(file, findings)) is not None:
             pictures[key] = picture
-    known = list(class_names) if class_names is not None else _all_names(root, files, pictures)
+    classes = list(class_names) if class_names is not None else _all_names(root, files, pictures)
     name = f"{root.resolve().name}/{split}"
-    data = to_dataset(base, pictures, findings, name=name, images=images, known=known)
+    data = to_dataset(base, pictures, findings, name=name, images=images, class_names=classes)
     _tell_unannotated(base, data, findings)
     return data, findings
 
@@ -79,10 +79,14 @@ def _picture(file: Path, findings: Findings) -> Annotated | None:
         findings.add(file, "", str(error))
         findings.pictures += 1
         return None
-    named = content.get("imagePath")
-    written = PurePosixPath(named.replace("\\", "/")) if isinstance(named, str) and named else PurePosixPath(file.stem)
-    folder = [part for part in written.parts[:-1] if part != ".."]
-    picture = Annotated("/".join([*folder, written.name]), "", size, file)
+    image_path = content.get("imagePath")
+    path = (
+        PurePosixPath(image_path.replace("\\", "/"))
+        if isinstance(image_path, str) and image_path
+        else PurePosixPath(file.stem)
+    )
+    folder = [part for part in path.parts[:-1] if part != ".."]
+    picture = Annotated("/".join([*folder, path.name]), "", size, file)
     parts: dict[tuple[str, object], Annotation] = {}
     for index, shape in enumerate(shapes):
         where = f"shape {index}"
@@ -102,10 +106,10 @@ def _picture(file: Path, findings: Findings) -> Annotated | None:
             continue
         object_ = Annotation(where, label.strip(), box, f"points {short(shape['points'])}")
         group = shape.get("group_id")
-        if group is not None and (other := parts.get((label, group))):
-            assert isinstance(other.corners, tuple)
-            x1, y1, x2, y2 = other.corners
-            other.corners = min(x1, box[0]), min(y1, box[1]), max(x2, box[2]), max(y2, box[3])
+        if group is not None and (part_before := parts.get((label, group))):
+            assert isinstance(part_before.corners, tuple)
+            x1, y1, x2, y2 = part_before.corners
+            part_before.corners = min(x1, box[0]), min(y1, box[1]), max(x2, box[2]), max(y2, box[3])
             continue
         if group is not None:
             parts[label, group] = object_

@@ -19,9 +19,9 @@ import yaml
 from rcnnkit.data.checks import is_picture
 from rcnnkit.data.createml import splits_of
 from rcnnkit.data.cvat import read_subsets
-from rcnnkit.data.records import SPLIT_NAMES, few
+from rcnnkit.data.records import ALL_SPLIT_NAMES, SPLIT_NAMES, few
 from rcnnkit.data.tables import DESCRIPTIONS, is_table
-from rcnnkit.data.yolo import CLASSES, has_labels, split_folders, yolo_file
+from rcnnkit.data.yolo_layout import CLASSES, has_labels, split_folders, yolo_file
 from rcnnkit.defaults import FORMAT
 from rcnnkit.files import check_regular
 from rcnnkit.text import count
@@ -98,8 +98,8 @@ def find_layout(root: Path, format: str = FORMAT) -> Layout:
     while inner := _only_folder(base):  # as archives are unpacked
         base = inner
     below = f"{base.relative_to(root).as_posix()}/" if base != root else ""
-    found = find_formats(base, format)
-    if not found:
+    formats = find_formats(base, format)
+    if not formats:
         folders = [path for path in sorted(base.iterdir()) if path.is_dir() and not path.name.startswith(".")]
         inside = {path.name: each for path in folders if (each := find_formats(path, format))}
         if len(inside) > 1:
@@ -108,12 +108,12 @@ def find_layout(root: Path, format: str = FORMAT) -> Layout:
                 f' data.train = ["{next(iter(inside))}/train", …]'
             )
         for name, each in inside.items():
-            below, found = f"{below}{name}/", each
-    if not found:
+            below, formats = f"{below}{name}/", each
+    if not formats:
         raise FileNotFoundError(nothing_there(base, format))
-    if len(found) > 1:
-        raise ValueError(several_formats(root, found))
-    for name, splits in found.items():
+    if len(formats) > 1:
+        raise ValueError(several_formats(root, formats))
+    for name, splits in formats.items():
         named = name_splits(root, splits)
         return Layout(root, name, {split: f"{below}{value}" for split, value in named.items()})
     raise AssertionError
@@ -159,7 +159,7 @@ def find_formats(root: Path, format: str = FORMAT) -> dict[str, list[str]]:
     """
     files = list(_annotation_files(root))
     by_format: dict[str, list[Path]] = defaultdict(list)
-    weak, empty = [], []
+    weak, empty_files = [], []
     for file in files:
         kind = recognise(file)
         if kind == "coco" and not _has_all_parts(file):
@@ -167,30 +167,30 @@ def find_formats(root: Path, format: str = FORMAT) -> dict[str, list[str]]:
         elif kind:
             by_format[kind].append(file)
         elif holds_nothing(file):
-            empty.append(file)
-    found: dict[str, list[str]] = {}
+            empty_files.append(file)
+    formats: dict[str, list[str]] = {}
     if yaml_file := yolo_file(root):
-        found["yolo"] = _yolo_splits(yaml_file)
+        formats["yolo"] = _yolo_splits(yaml_file)
     elif has_labels(root):
-        found["yolo"] = list(split_folders(root))
-    if weak and not by_format and not found:
+        formats["yolo"] = list(split_folders(root))
+    if weak and not by_format and not formats:
         by_format["coco"] = weak
     lists = root / "ImageSets" / "Main"
     if lists.is_dir():
-        found["voc"] = sorted(path.stem for path in lists.glob("*.txt"))
+        formats["voc"] = sorted(path.stem for path in lists.glob("*.txt"))
     elif by_format["voc"]:
-        found["voc"] = _folders_of_splits(root, by_format["voc"])
+        formats["voc"] = _folders_of_splits(root, by_format["voc"])
     if by_format["labelme"]:
-        found["labelme"] = _folders_of_splits(root, by_format["labelme"])
+        formats["labelme"] = _folders_of_splits(root, by_format["labelme"])
     if by_format["createml"]:
-        found["createml"] = splits_of(root)
+        formats["createml"] = splits_of(root)
     for kind in ("coco", "cvat", "label_studio", "via", "table"):
         if by_format[kind]:
-            found[kind] = [path.relative_to(root).as_posix() for path in by_format[kind]]
-    if len(found.get("cvat", [])) == 1 and len(subsets := read_subsets(by_format["cvat"][0])) > 1:
-        found["cvat"] = [f"{found['cvat'][0]}/{subset}" for subset in subsets]
-    _check_empty(root, empty, [split for kind in found if kind not in NAMED for split in found[kind]])
-    return {kind: splits for kind, splits in found.items() if format in (FORMAT, kind) and splits}
+            formats[kind] = [path.relative_to(root).as_posix() for path in by_format[kind]]
+    if len(formats.get("cvat", [])) == 1 and len(subsets := read_subsets(by_format["cvat"][0])) > 1:
+        formats["cvat"] = [f"{formats['cvat'][0]}/{subset}" for subset in subsets]
+    _check_empty(root, empty_files, [split for kind in formats if kind not in NAMED for split in formats[kind]])
+    return {kind: splits for kind, splits in formats.items() if format in (FORMAT, kind) and splits}
 
 
 def holds_nothing(file: Path) -> str:
@@ -203,13 +203,13 @@ def holds_nothing(file: Path) -> str:
     return f"{file} is empty ({count(size, 'byte')}); export the annotations again, or delete the file"
 
 
-def _check_empty(root: Path, empty: Sequence[Path], splits: Sequence[str]) -> None:
+def _check_empty(root: Path, files: Sequence[Path], splits: Sequence[str]) -> None:
     """Raise ValueError for empty files that are called like a split, where other splits are files of their kind."""
     suffixes = {PurePosixPath(split).suffix.lower() for split in splits}
-    there = {split_named(split) for split in splits}
-    for file in empty:
+    names = {split_named(split) for split in splits}
+    for file in files:
         named = split_named(file.relative_to(root).as_posix())
-        if named and named not in there and file.suffix.lower() in suffixes:
+        if named and named not in names and file.suffix.lower() in suffixes:
             raise ValueError(holds_nothing(file))
 
 
@@ -244,30 +244,30 @@ def name_splits(root: Path, splits: Sequence[str]) -> dict[str, str]:
     Raises:
         ValueError: there are several for one.
     """
-    named: dict[str, list[str]] = defaultdict(list)
+    by_name: dict[str, list[str]] = defaultdict(list)
     unnamed: list[str] = []
     for split in splits:
         name = split_named(split)
-        (named[name] if name else unnamed).append(split)
-    if not named["train"]:
+        (by_name[name] if name else unnamed).append(split)
+    if not by_name["train"]:
         trainval = [split for split in unnamed if "trainval" in _words(PurePosixPath(split).stem)]
-        named["train"] = trainval or (unnamed if len(unnamed) == 1 else [])
-    if not any(named.values()):
+        by_name["train"] = trainval or (unnamed if len(unnamed) == 1 else [])
+    if not any(by_name.values()):
         raise ValueError(
             f"{root} has {count(len(splits), 'split')} and none is called train: {few(list(splits))}; give what is"
             " learnt from as data.train"
         )
-    chosen = {}
+    choice = {}
     for name in SPLIT_NAMES:
-        several = named[name]
-        exact = [split for split in several if split in SPLIT_NAMES[name]]
-        instances = [split for split in several if PurePosixPath(split).name.startswith("instances_")]
-        if len(several) > 1 and len(exact or instances) != 1:
+        candidates = by_name[name]
+        exact = [split for split in candidates if split in SPLIT_NAMES[name]]
+        instances = [split for split in candidates if PurePosixPath(split).name.startswith("instances_")]
+        if len(candidates) > 1 and len(exact or instances) != 1:
             key = "data.train" if name == "train" else "data.val"
-            raise ValueError(f"{root} has several splits for {name}: {few(several)}; give one, or a list, as {key}")
-        if several:
-            chosen[name] = several[0] if len(several) == 1 else (exact or instances)[0]
-    return chosen
+            raise ValueError(f"{root} has several splits for {name}: {few(candidates)}; give one, or a list, as {key}")
+        if candidates:
+            choice[name] = candidates[0] if len(candidates) == 1 else (exact or instances)[0]
+    return choice
 
 
 def split_named(split: str) -> str | None:
@@ -337,17 +337,15 @@ def _is_apart(folder: Path) -> bool:
 def _folders_of_splits(root: Path, files: Sequence[Path]) -> list[str]:
     """The folders that are named after splits, where there are any; else all is "train"."""
     tops = {file.relative_to(root).parts[0] for file in files if file.parent != root}
-    names = [name for several in SPLIT_NAMES.values() for name in several]
-    return [name for name in names if name in tops] or ["train"]
+    return [name for name in ALL_SPLIT_NAMES if name in tops] or ["train"]
 
 
 def _yolo_splits(file: Path) -> list[str]:
-    known = [name for names in SPLIT_NAMES.values() for name in names]
     try:
         about = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return ["train"]  # its reader says what is wrong
-    return [name for name in known if isinstance(about, dict) and about.get(name)] or ["train"]
+    return [name for name in ALL_SPLIT_NAMES if isinstance(about, dict) and about.get(name)] or ["train"]
 
 
 def _json_format(head: str) -> str | None:

@@ -86,23 +86,23 @@ def largest_draw(records: Sequence[Record], preprocessing: Preprocessing, batch:
     if not records:
         raise ValueError("there are no pictures to draw from")
     shapes = Records.of(records).sizes
-    each = list(map(tuple, shapes.tolist()))
-    resized = {size: preprocessing.resized(size) for size in set(each)}  # many pictures have the same
-    most: tuple[int, list[int]] = (0, [])
+    all_sizes = list(map(tuple, shapes.tolist()))
+    input_size = {size: preprocessing.resized(size) for size in set(all_sizes)}  # many pictures have the same
+    largest: tuple[int, list[int]] = (0, [])
     usual = 0.0
     for wide in (True, False):
         group = np.flatnonzero(_wide(shapes) == wide).tolist()
         if not group:
             continue
-        sizes = {i: resized[each[i]] for i in group}
+        sizes = {i: input_size[all_sizes[i]] for i in group}
         group.sort(key=lambda i: math.prod(preprocessing.canvas([sizes[i]])), reverse=True)
         if batch > 1:  # one picture's height and another one's width may make the canvas
             group = [max(group, key=lambda i: sizes[i][side]) for side in (0, 1)] + group
-        chosen = [group[i % len(group)] for i in range(batch)]
-        height, width = preprocessing.canvas([sizes[i] for i in chosen])
-        most = max(most, (height * width, chosen))
+        indices = [group[i % len(group)] for i in range(batch)]
+        height, width = preprocessing.canvas([sizes[i] for i in indices])
+        largest = max(largest, (height * width, indices))
         usual += sum(math.prod(preprocessing.canvas([size])) for size in sizes.values()) / len(records)
-    return [(index, 0) for index in most[1]], usual / most[0]
+    return [(index, 0) for index in largest[1]], usual / largest[0]
 
 
 def _wide(sizes: Array) -> Array:
@@ -115,14 +115,23 @@ Made = TypeVar("Made")
 Unreadable = (OSError, ValueError)  # what `read_picture` and a pipeline of one's own raise
 
 
-class _Pictures:
+class Pictures:
+    """Augmented pictures with the objects to learn from, which draws are read from.
+
+    Args:
+        records: of the pictures.
+        augmentation: how they are changed.
+        use_difficult: also learn from difficult objects.
+        store: proposals of every picture; the best `count` of each, or all, come with it.
+    """
+
     def __init__(
         self,
         records: Sequence[Record],
         augmentation: Augmentation,
         use_difficult: bool,
-        store: Store | None,
-        count: int | None,
+        store: Store | None = None,
+        count: int | None = None,
     ) -> None:
         self.records, self.augmentation, self.use_difficult = records, augmentation, use_difficult
         self.store, self.count = store, count
@@ -162,13 +171,13 @@ class Source(Protocol):
 
 def read_ahead(
     source: Source,
-    drawn: Iterator[list[Draw]],
+    batch_draws: Iterator[list[Draw]],
     collate: Callable[[list[Any]], Made],
     *,
     start: int,
     workers: int,
 ) -> Generator[Made, None, None]:
-    """What `collate` makes of each of the batches `drawn`, from the `start`-th on; see `load_batches`.
+    """What `collate` makes of each of `batch_draws`, from the `start`-th on; see `load_batches`.
 
     Raises:
         ChildProcessError: a process that reads was killed.
@@ -181,86 +190,38 @@ def read_ahead(
         samples = [source[draw] for draw in draws]
         return next((each for each in samples if isinstance(each, Exception)), None) or collate(samples)
 
-    coming = islice(drawn, start, None)
+    rest = islice(batch_draws, start, None)
     advice = "set data.workers lower, which is how many there are"
-    ahead = map_ahead(read, coming, workers, "reads pictures", advice)
-    with closing(ahead if workers else (read(draws) for draws in coming)) as items:
+    ahead = map_ahead(read, rest, workers, "reads pictures", advice)
+    with closing(ahead if workers else (read(draws) for draws in rest)) as items:
         for item in items:
             if isinstance(item, Exception):
                 raise item
             yield item
 
 
-def load_batch(
-    records: Sequence[Record],
-    augmentation: Augmentation,
-    drawn: list[Draw],
-    *,
-    use_difficult: bool,
-    store: Store | None = None,
-    count: int | None = None,
-) -> Batch:
-    """One batch, read by this process. Arguments and errors as of `load_batches`."""
-    source = _Pictures(records, augmentation, use_difficult, store, count)
-    with closing(read_ahead(source, iter([drawn]), _collate, start=0, workers=0)) as batches:
-        batch = next(batches)
-    return batch if store else replace(batch, proposals=())
+def load_batch(pictures: Pictures, draw: list[Draw]) -> Batch:
+    """One batch, read by this process. Errors as of `load_batches`."""
+    with closing(load_batches(pictures, iter([draw]), workers=0)) as batches:
+        return next(batches)
 
 
 def load_batches(
-    records: Sequence[Record],
-    augmentation: Augmentation,
-    *,
-    batch: int,
-    seed: int,
-    start: int = 0,
-    workers: int,
-    use_difficult: bool,
-    store: Store | None = None,
-    count: int | None = None,
-    repeats: Array | None = None,
-    share: slice = slice(None),
+    pictures: Pictures, batch_draws: Iterator[list[Draw]], *, start: int = 0, workers: int
 ) -> Generator[Batch, None, None]:
-    """Augmented batches without end, read by `workers` processes (-1: one a core, at most 8; 0: in this one).
+    """The batches drawn, read by `workers` processes (-1: one a core, at most 8; 0: in this one).
 
     The processes end when the iterator is closed or forgotten, or this process ends.
 
     Args:
+        pictures: what is read.
+        batch_draws: as of `draws` or `once`.
         start: how many batches to skip, to continue a run.
-        store: proposals of every picture; the best `count` of each, or all, come with it.
-        repeats: as of `draws`.
-        share: which pictures of each batch are read, where other processes read the others.
 
     Raises:
         ChildProcessError: a process that reads was killed.
         ValueError, FileNotFoundError: a picture or its proposals cannot be read; names it.
     """
-    drawn = (each[share] for each in draws(records, batch, seed, repeats))
-    return load_drawn(
-        records,
-        augmentation,
-        drawn,
-        start=start,
-        workers=workers,
-        use_difficult=use_difficult,
-        store=store,
-        count=count,
-    )
-
-
-def load_drawn(
-    records: Sequence[Record],
-    augmentation: Augmentation,
-    drawn: Iterator[list[Draw]],
-    *,
-    start: int = 0,
-    workers: int,
-    use_difficult: bool,
-    store: Store | None = None,
-    count: int | None = None,
-) -> Generator[Batch, None, None]:
-    """The batches of `drawn`; arguments and errors are those of `load_batches`."""
-    source = _Pictures(records, augmentation, use_difficult, store, count)
-    with closing(read_ahead(source, drawn, _collate, start=start, workers=workers)) as batches:
-        for each in batches:
-            yield each if store else replace(each, proposals=())
+    with closing(read_ahead(pictures, batch_draws, _collate, start=start, workers=workers)) as batches:
+        for batch in batches:
+            yield batch if pictures.store else replace(batch, proposals=())

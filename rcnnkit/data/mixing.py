@@ -37,7 +37,7 @@ def mosaic(first: Sample, partners: list[Sample], rng: np.random.Generator) -> S
     height, width = first[0].shape[:2]
     y, x = round(height * rng.uniform(0.25, 0.75)), round(width * rng.uniform(0.25, 0.75))
     canvas = np.full((height, width, 3), GREY, dtype=np.uint8)
-    found = []
+    parts = []
     quarters = [(0, 0, y, x), (0, x, y, width), (y, 0, height, x), (y, x, height, width)]
     for (top, left, bottom, right), (picture, targets) in zip(quarters, [first, *partners], strict=True):
         size = bottom - top, right - left
@@ -50,8 +50,8 @@ def mosaic(first: Sample, partners: list[Sample], rng: np.random.Generator) -> S
         canvas[top:bottom, left:right] = _resized(picture, new)[part_y : part_y + size[0], part_x : part_x + size[1]]
         shift = torch.tensor([left - part_x, top - part_y] * 2)
         boxes = _scaled(targets.boxes, (old[0], old[1]), new) + shift
-        found.append(_cut(targets, boxes, (top, left, bottom, right)))
-    return canvas, join(found)
+        parts.append(_cut(targets, boxes, (top, left, bottom, right)))
+    return canvas, join(parts)
 
 
 def mixup(first: Sample, partner: Sample, rng: np.random.Generator) -> Sample:
@@ -83,13 +83,13 @@ def copy_paste(first: Sample, partner: Sample, rng: np.random.Generator) -> Samp
     pasted = np.zeros(size, dtype=np.int32)  # which of the pasted objects is seen at each pixel, from 1 on
     own = [0] * len(targets)  # likewise of each object
     for number in range(len(partner[1])):
-        chosen = partner[1][torch.tensor([number])]
-        wanted = rng.random() < 0.5
-        x1, y1, x2, y2 = chosen.boxes[0].tolist()
+        instance = partner[1][torch.tensor([number])]
+        paste = rng.random() < 0.5
+        x1, y1, x2, y2 = instance.boxes[0].tolist()
         left, top = max(0, int(np.floor(x1))), max(0, int(np.floor(y1)))
-        cut = partner[0][top : int(np.ceil(y2)), left : int(np.ceil(x2))]
-        height, width = cut.shape[:2]
-        if not wanted or chosen.crowd.any() or 0 in (height, width) or height > size[0] or width > size[1]:
+        patch = partner[0][top : int(np.ceil(y2)), left : int(np.ceil(x2))]
+        height, width = patch.shape[:2]
+        if not paste or instance.crowd.any() or 0 in (height, width) or height > size[0] or width > size[1]:
             continue
         for _ in range(TRIES):
             y, x = int(rng.integers(size[0] - height + 1)), int(rng.integers(size[1] - width + 1))
@@ -97,10 +97,10 @@ def copy_paste(first: Sample, partner: Sample, rng: np.random.Generator) -> Samp
             after[y : y + height, x : x + width] = number + 1
             boxes = zip(targets.boxes.tolist(), own, strict=True)
             if not any((after[_pixels(box)] > level).mean() > COVERED for box, level in boxes):
-                picture[y : y + height, x : x + width] = cut
+                picture[y : y + height, x : x + width] = patch
                 pasted = after
-                moved = chosen.boxes + torch.tensor([x - left, y - top] * 2)
-                targets = join([targets, _moved(chosen, moved)])
+                moved = instance.boxes + torch.tensor([x - left, y - top] * 2)
+                targets = join([targets, _moved(instance, moved)])
                 own.append(number + 1)
                 break
     return picture, targets

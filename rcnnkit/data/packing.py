@@ -40,23 +40,23 @@ def pack(splits: Mapping[str, Dataset], out: Path, shard_bytes: int, progress: R
     """
     if not is_free(out):
         raise FileExistsError(f"{out} is not an empty folder; choose another --out, nothing is overwritten")
-    there, shards = out.exists(), 0
+    existed, shards = out.exists(), 0
     out.mkdir(parents=True, exist_ok=True)
     try:
         for split, data in splits.items():
             names, paths = _names(data), data.flat.paths
-            moved: list[Path] = []
+            members: list[Path] = []
             for number, part in enumerate(_parts(paths, shard_bytes)):
                 shard = out / f"{split}-{number:06d}.tar"
                 with whole(shard) as half, tarfile.open(half, "w", format=tarfile.PAX_FORMAT) as tar:
                     for i in reported(part, shard.name, progress):
                         _add(tar, names[i], read_file(paths[i]))
-                moved += [shard / names[i] for i in part]
+                members += [shard / names[i] for i in part]
                 shards += 1
-            records = [replace(record, path=path) for record, path in zip(data.records, moved, strict=True)]
+            records = [replace(record, path=path) for record, path in zip(data.records, members, strict=True)]
             write_coco(replace(data, records=records), out / f"{split}.json")
     except BaseException:
-        for path in out.iterdir() if there else [out]:
+        for path in out.iterdir() if existed else [out]:
             shutil.rmtree(path, ignore_errors=True)
             path.unlink(missing_ok=True)
         raise
@@ -66,10 +66,10 @@ def pack(splits: Mapping[str, Dataset], out: Path, shard_bytes: int, progress: R
 def _names(data: Dataset) -> list[str]:
     """Of the pictures, in the archives."""
     paths = [Path(path) for path in data.flat.paths]
-    used = Counter(path.stem for path in paths)
+    stems = Counter(path.stem for path in paths)
     digits = max(6, len(str(len(paths))))
     return [
-        path.name if used[path.stem] == 1 and "." not in path.stem else f"{number:0{digits}d}{path.suffix}"
+        path.name if stems[path.stem] == 1 and "." not in path.stem else f"{number:0{digits}d}{path.suffix}"
         for number, path in enumerate(paths)
     ]
 

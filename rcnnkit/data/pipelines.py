@@ -46,16 +46,16 @@ def read_pipeline(file: Path) -> list[A.BasicTransform]:
     for described in _described(top, file):
         _check_name(described, file)
     steps = top.get("transforms", []) if _name(top) == "Compose" else [top]
-    made = []
+    transforms = []
     for number, step in enumerate(steps, start=1):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # albumentations warns of arguments that it does not know
-                made.append(from_dict({"transform": step}))
+                transforms.append(from_dict({"transform": step}))
         except (TypeError, ValueError, KeyError, Warning) as error:
             said = " ".join(str(error).split())
             raise ValueError(f"{file}: transform {number}, {_name(step)}, cannot be made ({said})") from None
-    return made
+    return transforms
 
 
 def _described(values: Any, file: Path) -> Iterator[dict[str, Any]]:

@@ -54,10 +54,10 @@ def compute_proposals(
         raise ValueError(f"{store.folder} is for {store.describe()}; make a store for {method.name}'s own settings")
     remove_halves(store.folder)
     number, processes = share
-    mine = dataset.records[number::processes]
-    missing = [record for record in mine if not _is_in(store, record)]
+    records = dataset.records[number::processes]
+    missing = [record for record in records if not _is_in(store, record)]
     workers = min(workers or cores(), max(1, len(missing)))
-    unread = []
+    errors = []
 
     def one(record: Record) -> str | None:
         try:
@@ -65,34 +65,34 @@ def compute_proposals(
         except (OSError, ValueError) as error:
             return str(error)
         try:
-            found = method.find(picture)
+            proposals = method.find(picture)
         except (MemoryError, torch.OutOfMemoryError) as error:  # a smaller one may do
             return f"{record.path}: out of memory {error}".rstrip()
-        store.write(record.id, found, record.size, record.path)
+        store.write(record.id, proposals, record.size, record.path)
         return None
 
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // workers))  # of this thread, and of those that start from now on
     try:
         title = f"{dataset.name}, {method.name}"
-        done = len(mine) - len(missing)
-        progress(title, done, len(mine))
+        done = len(records) - len(missing)
+        progress(title, done, len(records))
         with ThreadPoolExecutor(workers) as pool:
             for error in pool.map(one, missing):  # an exception leaves it, and what has not begun is cancelled
-                unread += [error] if error else []
-                progress(title, done := done + 1, len(mine))
+                errors += [error] if error else []
+                progress(title, done := done + 1, len(records))
     except OSError as error:
-        raise OSError(f"{error}. {_safe(store, mine)}") from None
+        raise OSError(f"{error}. {_safe(store, records)}") from None
     except KeyboardInterrupt:
-        log.warning("Stopped. %s", _safe(store, mine))
+        log.warning("Stopped. %s", _safe(store, records))
         raise
     finally:
         torch.set_num_threads(threads)
-    if unread:
-        listed = "\n".join(f"  {visible(each)}" for each in unread)
+    if errors:
+        lines = "\n".join(f"  {visible(each)}" for each in errors)
         raise ValueError(
-            f"{dataset.name}: {count(len(unread), 'picture')} could not be read or searched, the others are done:"
-            f"\n{listed}"
+            f"{dataset.name}: {count(len(errors), 'picture')} could not be read or searched, the others are done:"
+            f"\n{lines}"
         )
     return len(missing)
 
@@ -118,11 +118,11 @@ def import_proposals(dataset: Dataset, released: Released, store: Store, *, prog
             )
         places = {record.id: i for i, record in enumerate(dataset.records)}
     else:
-        known = {_number(each): i for i, each in enumerate(released.ids)} | {x: i for i, x in enumerate(released.ids)}
-        found = (
-            (record.id, known.get(str(record.id), known.get(_number(str(record.id))))) for record in dataset.records
+        index = {_number(each): i for i, each in enumerate(released.ids)} | {x: i for i, x in enumerate(released.ids)}
+        pairs = (
+            (record.id, index.get(str(record.id), index.get(_number(str(record.id))))) for record in dataset.records
         )
-        places = {key: place for key, place in found if place is not None}
+        places = {key: place for key, place in pairs if place is not None}
         if not places:
             raise ValueError(
                 f"{released.path} has none of the pictures of {dataset.name}: its ids are like"

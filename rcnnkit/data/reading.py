@@ -34,8 +34,10 @@ from rcnnkit.data.layout import (
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.tables import read_table
 from rcnnkit.data.via import read_via
-from rcnnkit.data.voc import read_voc, read_xml
-from rcnnkit.data.yolo import read_yolo, yolo_file
+from rcnnkit.data.voc import read_voc
+from rcnnkit.data.xml_folders import read_xml
+from rcnnkit.data.yolo import read_yolo
+from rcnnkit.data.yolo_layout import yolo_file
 from rcnnkit.defaults import CHECK_PICTURES, FORMAT, WORKERS
 from rcnnkit.files import check_regular
 from rcnnkit.settings import Count, Section
@@ -192,14 +194,14 @@ def _read_split(
             " leave it out, VOC's pictures are in JPEGImages, and YOLO's are where data.yaml says"
         )
     reading = Reading(kind, place, split, images, class_names, check_pictures)
-    kept = reading.folder() if place.is_file() and kind not in NAMED else None  # those also read what lies beside it
-    if kept is not None and (found := load_dataset(kept)) is not None:
+    folder = reading.folder() if place.is_file() and kind not in NAMED else None  # those also read what lies beside it
+    if folder is not None and (found := load_dataset(folder)) is not None:
         data, findings = found[0], Findings()
         findings.warnings = found[1]
         return kind, data, findings
     data, findings = _read(reading)
-    if kept is not None and not findings:
-        save_dataset(kept, data, findings.warnings, check_pictures=check_pictures)
+    if folder is not None and not findings:
+        save_dataset(folder, data, findings.warnings, check_pictures=check_pictures)
     return kind, data, findings
 
 
@@ -209,11 +211,11 @@ def read_layout(layout: Layout, *, images: Path | None = None, skip_bad: bool = 
     Raises:
         BadData: lists what is bad in any split, so that all can be corrected at once; see `read_data`.
     """
-    read: dict[str, Dataset] = {}
+    datasets: dict[str, Dataset] = {}
     bad: list[BadData] = []
     for split, value in layout.splits.items():
         try:
-            read[split] = read_data(layout.root, value, format=layout.format, images=images, skip_bad=skip_bad)
+            datasets[split] = read_data(layout.root, value, format=layout.format, images=images, skip_bad=skip_bad)
         except BadData as error:
             bad.append(error)
     if bad:
@@ -221,11 +223,11 @@ def read_layout(layout: Layout, *, images: Path | None = None, skip_bad: bool = 
         nothing_left = any(error.nothing_left for error in bad)
         raise BadData(" and ".join(error.name for error in bad), problems, nothing_left=nothing_left)
     ids: dict[str, int] = {}
-    for data in read.values():
+    for data in datasets.values():
         for name, key in zip(data.class_names, data.category_ids, strict=True):
             if name not in ids:
                 ids[name] = key if key not in ids.values() else max(ids.values()) + 1
-    return {split: data.with_classes(ids) for split, data in read.items()}
+    return {split: data.with_classes(ids) for split, data in datasets.items()}
 
 
 def _locate(root: Path, split: str, format: str) -> tuple[str, Path, str]:
@@ -247,14 +249,14 @@ def _locate(root: Path, split: str, format: str) -> tuple[str, Path, str]:
         if before.lower().endswith(".xml") and (root / before).is_file():  # of a file of CVAT one subset
             return find_layout(root / before, format).format, root / before, last
         return _locate(root / before, last, format)
-    found = find_formats(root, format)
-    if not found and (file := root / f"{split}.csv").is_file():
+    formats = find_formats(root, format)
+    if not formats and (file := root / f"{split}.csv").is_file():
         return "table", file, split  # whose reader says what is wrong
-    named = [kind for kind in found if kind in NAMED]
-    if len(found) > 1 and len(named) != 1:
-        raise ValueError(several_formats(root, found))
-    if named:
-        return named[0], root, split
+    kinds = [kind for kind in formats if kind in NAMED]
+    if len(formats) > 1 and len(kinds) != 1:
+        raise ValueError(several_formats(root, formats))
+    if kinds:
+        return kinds[0], root, split
     layout = find_layout(root, format)
     if split not in layout.splits:
         raise FileNotFoundError(f"{root} has no split {split!r}; {_splits(layout.splits)}")

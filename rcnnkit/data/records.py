@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from rcnnkit.text import count, visible
 UNDIVIDED = "it has no folders of splits, so all pictures are train; divide them with `rcnnkit split`"
 # What tools call the folders or keys of splits.
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+ALL_SPLIT_NAMES = [name for names in SPLIT_NAMES.values() for name in names]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,11 +81,11 @@ class Dataset:
         objects, classes = self.flat.objects, max(1, len(self.class_names)) if of_class else 1
         counted = ~objects["crowd"]
         pictures = np.repeat(np.arange(len(self)), self.flat.counts)[counted]
-        found, number = np.unique(
+        keys, number = np.unique(
             pictures * classes + (objects["label"][counted] if of_class else 0), return_counts=True
         )
         most = np.zeros(len(self), dtype=np.int64)
-        np.maximum.at(most, found // classes, number)
+        np.maximum.at(most, keys // classes, number)
         return most
 
     def without_objects(self, use_difficult: bool) -> list[str]:
@@ -140,6 +141,17 @@ class BadData(ValueError):
                 " with other commands."
             )
         super().__init__("\n".join(lines))
+
+
+def find_split(split: str, names: Container[str]) -> str | None:
+    """The one of `names` that is this split: "val" is "valid" too."""
+    return next((name for name in SPLIT_NAMES.get(split, (split,)) if name in names), None)
+
+
+def check_class_names(names: Sequence[str]) -> None:
+    """Raise ValueError where a name is given twice."""
+    if len(set(names)) < len(names):
+        raise ValueError(f"class_names holds a name twice: {', '.join(names)}")
 
 
 def few(names: Sequence[str]) -> str:

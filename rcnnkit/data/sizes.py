@@ -16,12 +16,12 @@ def input_sides(data: Dataset, preprocessing: Preprocessing, use_difficult: bool
     Crowds are left out, and difficult objects unless `use_difficult`; so are boxes of no width or height.
     """
     learnt, records = data.learnt(use_difficult), data.flat
-    sizes, each = np.unique(records.sizes, axis=0, return_inverse=True)  # many pictures have the same
+    sizes, inverse = np.unique(records.sizes, axis=0, return_inverse=True)  # many pictures have the same
     resized = np.array([preprocessing.resized((height, width)) for height, width in sizes.tolist()]).reshape(-1, 2)
-    factors = (resized / np.maximum(sizes, 1)).astype(np.float32)[each.reshape(-1)]
+    factors = (resized / np.maximum(sizes, 1)).astype(np.float32)[inverse.reshape(-1)]
     boxes = (
         records.objects["box"][learnt].reshape(-1, 2, 2)
         * np.repeat(factors, records.counts, axis=0)[learnt, None, ::-1]
     )
-    found = torch.from_numpy(boxes[:, 1] - boxes[:, 0])
-    return found[(found > 0).all(dim=1)]
+    sides = torch.from_numpy(boxes[:, 1] - boxes[:, 0])
+    return sides[(sides > 0).all(dim=1)]

@@ -63,11 +63,11 @@ def split_dataset(
             f"{data.name} has {count(len(members), 'group' if group_by else 'picture')}, too few for"
             f" {len(names)} splits; give more, or a --group-by that keeps fewer together"
         )
-    chosen = stratify(_counts(data, members), np.array([shares[name] for name in names]), seed)
+    split_of = stratify(_counts(data, members), np.array([shares[name] for name in names]), seed)
     splits = {}
     for number, name in enumerate(names):
-        wanted = sorted(i for group, split in zip(members, chosen, strict=True) if split == number for i in group)
-        splits[name] = replace(data, name=f"{data.name}: {name}", records=data.flat[wanted])
+        indices = sorted(i for group, split in zip(members, split_of, strict=True) if split == number for i in group)
+        splits[name] = replace(data, name=f"{data.name}: {name}", records=data.flat[indices])
     total, learnt = data.objects_of(), splits["train"].objects_of()
     if lost := [name for name in data.class_names if total[name] and not learnt[name]]:
         log.warning(
@@ -144,29 +144,29 @@ def stratify(counts: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], s
     totals = counts.sum(axis=0)
     weights = counts / np.maximum(totals, 1) ** 2
     needs = shares[:, None] * totals  # (S, C) what each split still lacks
-    chosen = np.full(len(counts), -1)
+    split_of = np.full(len(counts), -1)
     by_chance = generator.permutation(len(counts))
-    left = (counts > 0).sum(axis=0)  # groups that have each and are not dealt yet
-    while (chosen < 0).any():
-        open_ = np.flatnonzero(left > 0)
-        rarest = open_[left[open_].argmin()]
-        having = by_chance[(counts[by_chance, rarest] > 0) & (chosen[by_chance] < 0)]
+    groups_left = (counts > 0).sum(axis=0)  # groups that have each and are not dealt yet
+    while (split_of < 0).any():
+        open_ = np.flatnonzero(groups_left > 0)
+        rarest = open_[groups_left[open_].argmin()]
+        having = by_chance[(counts[by_chance, rarest] > 0) & (split_of[by_chance] < 0)]
         for group in having[np.argsort(-counts[having, rarest], kind="stable")]:
             split = int(((needs @ weights[group]) / shares).argmax())
-            chosen[group] = split
+            split_of[group] = split
             needs[split] -= counts[group]
-            left -= counts[group] > 0
-    _settle(chosen, counts, shares, needs, by_chance)
+            groups_left -= counts[group] > 0
+    _settle(split_of, counts, shares, needs, by_chance)
     for split in range(len(shares)):  # of few groups, a small share may have got none
-        if not (chosen == split).any():
-            sizes = np.bincount(chosen, minlength=len(shares))
-            rich = np.flatnonzero(chosen == sizes.argmax())
-            chosen[rich[counts[rich, -1].argmin()]] = split
-    return chosen
+        if not (split_of == split).any():
+            sizes = np.bincount(split_of, minlength=len(shares))
+            rich = np.flatnonzero(split_of == sizes.argmax())
+            split_of[rich[counts[rich, -1].argmin()]] = split
+    return split_of
 
 
 def _settle(
-    chosen: npt.NDArray[np.int64],
+    split_of: npt.NDArray[np.int64],
     counts: npt.NDArray[np.float64],
     shares: npt.NDArray[np.float64],
     needs: npt.NDArray[np.float64],
@@ -178,14 +178,14 @@ def _settle(
         moved = False
         for group in order:
             has = np.flatnonzero(counts[group])
-            there, own = counts[group, has], chosen[group]
-            lost = ((2 * needs[own, has] + there) * there * scale[own, has]).sum()
-            won = ((2 * needs[:, has] - there) * there * scale[:, has]).sum(axis=1)
-            won[own] = lost
-            best = int(won.argmax())
-            if won[best] > lost + 1e-9:
+            amounts, own = counts[group, has], split_of[group]
+            loss = ((2 * needs[own, has] + amounts) * amounts * scale[own, has]).sum()
+            gains = ((2 * needs[:, has] - amounts) * amounts * scale[:, has]).sum(axis=1)
+            gains[own] = loss
+            best = int(gains.argmax())
+            if gains[best] > loss + 1e-9:
                 needs[own] += counts[group]
                 needs[best] -= counts[group]
-                chosen[group], moved = best, True
+                split_of[group], moved = best, True
         if not moved:
             return

@@ -59,13 +59,13 @@ def read_table(
         pictures, shares_are_meant = _parquet(file, findings)
     else:
         pictures, shares_are_meant = _csv(file, findings)
-    described = _descriptions(file) if shares_are_meant else {}
+    name_of = _descriptions(file) if shares_are_meant else {}
     for picture in pictures.values():
         for row in picture.objects:
-            row.name = described.get(row.name, row.name)
-    known = list(class_names) if class_names is not None else names_of(pictures)
+            row.name = name_of.get(row.name, row.name)
+    classes = list(class_names) if class_names is not None else names_of(pictures)
     name = f"{file.resolve().parent.name}/{file.stem}"
-    return to_dataset(file, pictures, findings, name=name, images=images, known=known), findings
+    return to_dataset(file, pictures, findings, name=name, images=images, class_names=classes), findings
 
 
 def is_table(line: str) -> bool:
@@ -125,10 +125,10 @@ def _parquet(file: Path, findings: Findings) -> tuple[dict[str, Annotated], bool
     except pyarrow.ArrowException as error:
         raise ValueError(f"{file} is not a Parquet file ({str(error).splitlines()[0]}); write it again") from None
     place, _, shares_are_meant = _columns(names, file)
-    wanted = {column: names[i] for column, i in place.items()}
-    columns = pyarrow.parquet.read_table(file, columns=list(dict.fromkeys(wanted.values()))).to_pydict()
-    rows = zip(*(columns[name] for name in wanted.values()), strict=True)
-    texts = (dict(zip(wanted, ("" if _is_missing(v) else str(v) for v in row), strict=True)) for row in rows)
+    name_of = {column: names[i] for column, i in place.items()}
+    columns = pyarrow.parquet.read_table(file, columns=list(dict.fromkeys(name_of.values()))).to_pydict()
+    rows = zip(*(columns[name] for name in name_of.values()), strict=True)
+    texts = (dict(zip(name_of, ("" if _is_missing(v) else str(v) for v in row), strict=True)) for row in rows)
     numbered = ((f"row {number}", each) for number, each in enumerate(texts))
     return _pictures(numbered, shares_are_meant, file, findings), shares_are_meant
 
@@ -143,31 +143,31 @@ def _pictures(
     """The pictures by their names without endings, from where each row is and the text in its columns."""
     pictures: dict[str, Annotated] = {}
     for where, columns in rows:
-        found = {column: text.strip() for column, text in columns.items()}
-        if not found["image"]:
+        cells = {column: text.strip() for column, text in columns.items()}
+        if not cells["image"]:
             findings.add(file, where, f"it names no picture; add one, or delete the {where.split()[0]}")
             continue
-        picture = Annotated(found["image"].replace("\\", "/"), where)
+        picture = Annotated(cells["image"].replace("\\", "/"), where)
         picture = pictures.setdefault(picture.key(), picture)
-        if not any(found[column] for column in (*CORNERS, "class")):
+        if not any(cells[column] for column in (*CORNERS, "class")):
             continue
-        written = ", ".join(f"{column} {found[column]}" for column in CORNERS)
+        corner_text = ", ".join(f"{column} {cells[column]}" for column in CORNERS)
         try:
-            x1, y1, x2, y2 = (float(found[column]) for column in CORNERS)
+            x1, y1, x2, y2 = (float(cells[column]) for column in CORNERS)
         except ValueError:
-            commas = any("," in found[column] for column in CORNERS)
+            commas = any("," in cells[column] for column in CORNERS)
             how = "write decimals with a point, and thousands without a comma" if commas else "correct it"
-            findings.add(file, where, f"{written}: a corner is no number; {how}")
+            findings.add(file, where, f"{corner_text}: a corner is no number; {how}")
             findings.objects += 1
             continue
-        if not found["class"]:
+        if not cells["class"]:
             findings.add(file, where, f"its object has no class; add one, or delete the {where.split()[0]}")
             findings.objects += 1
             continue
         box: Box = (x1, y1, x2, y2)
-        crowd = found.get("crowd", "") in ("1", "1.0", "true", "True")
+        crowd = cells.get("crowd", "") in ("1", "1.0", "true", "True")
         corners = partial(_in_pixels, box) if shares_are_meant else box
-        picture.objects.append(Annotation(where, found["class"], corners, written, crowd))
+        picture.objects.append(Annotation(where, cells["class"], corners, corner_text, crowd))
     if not pictures:
         raise ValueError(f"{file} has no row; write one for each object: {','.join(PLAIN)}")
     return pictures
@@ -206,8 +206,8 @@ def _are_numbers(words: Sequence[str]) -> bool:
 
 def _descriptions(file: Path) -> dict[str, str]:
     """Open Images' code of a class → its name, where the table of them lies beside the file."""
-    found = sorted(file.parent.glob(DESCRIPTIONS))
-    if not found:
+    files = sorted(file.parent.glob(DESCRIPTIONS))
+    if not files:
         return {}
-    rows = csv.reader(found[0].read_text(encoding="utf-8-sig").splitlines())
+    rows = csv.reader(files[0].read_text(encoding="utf-8-sig").splitlines())
     return {row[0]: row[1] for row in rows if len(row) == 2}

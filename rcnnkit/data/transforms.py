@@ -129,26 +129,26 @@ class Augmentation:
             ValueError: a pipeline of one's own fails on the picture, or makes none of 8-bit colours of it.
         """
         self.pipeline.set_random_seed(seed)
-        given: dict[str, Any] = {
+        inputs: dict[str, Any] = {
             "image": picture,
             "bboxes": targets.boxes.numpy().astype(np.float64),
             "index": np.arange(len(targets)),
         }
-        result = _run(self.pipeline, given, self.own) if self.own else self.pipeline(**given, keypoints=MARKS)
+        result = _run(self.pipeline, inputs, self.own) if self.own else self.pipeline(**inputs, keypoints=MARKS)
         picture = result["image"]
         targets = _moved(targets, result["bboxes"], result["index"])
         # Not as bboxes: the crop would cut none of these thousands either, and so leave the picture whole.
         moved = _follow(proposals.boxes, result["keypoints"]) if len(proposals) else proposals.boxes
-        found = clip(moved, (picture.shape[0], picture.shape[1]))
-        left = is_large(found, 1e-3)
+        boxes = clip(moved, (picture.shape[0], picture.shape[1]))
+        large = is_large(boxes, 1e-3)
         low, high = np.log(self.scale)
         rng = np.random.default_rng(seed)
         factor = float(np.exp(rng.uniform(low, high)))
         scales = self.preprocessing.scales or [self.preprocessing.short_side]
-        resized = self.preprocessing.at(scales[rng.integers(len(scales))]).resize(picture, factor)
-        old, new = (picture.shape[0], picture.shape[1]), (resized.shape[1], resized.shape[2])
+        pixels = self.preprocessing.at(scales[rng.integers(len(scales))]).resize(picture, factor)
+        old, new = (picture.shape[0], picture.shape[1]), (pixels.shape[1], pixels.shape[2])
         targets = _moved(targets, scale(targets.boxes, old, new).numpy(), np.arange(len(targets)))
-        return resized, targets, Proposals(scale(found[left], old, new), proposals.scores[left])
+        return pixels, targets, Proposals(scale(boxes[large], old, new), proposals.scores[large])
 
 
 class ClassifierAugmentation:
@@ -174,23 +174,23 @@ class ClassifierAugmentation:
         """(H, W, 3) uint8 RGB → (3, crop, crop) uint8. The same seed gives the same result, in any process. Raises as
         `Augmentation`."""
         self.pipeline.set_random_seed(seed)
-        given = {"image": picture}
-        result = _run(self.pipeline, given, self.own) if self.own else self.pipeline(**given)
+        inputs = {"image": picture}
+        result = _run(self.pipeline, inputs, self.own) if self.own else self.pipeline(**inputs)
         return torch.from_numpy(np.ascontiguousarray(result["image"])).permute(2, 0, 1)
 
 
-def _own_pipeline(file: Path, more: list[A.BasicTransform], boxes: A.BboxParams | None) -> A.Compose:
-    """What the file describes, and `more` after it. Raises as `read_pipeline`."""
+def _own_pipeline(file: Path, steps: list[A.BasicTransform], boxes: A.BboxParams | None) -> A.Compose:
+    """What the file describes, and `steps` after it. Raises as `read_pipeline`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Got processor")  # where no step of it moves boxes
-        return A.Compose([*read_pipeline(file), *more], bbox_params=boxes)
+        return A.Compose([*read_pipeline(file), *steps], bbox_params=boxes)
 
 
-def _run(pipeline: A.Compose, given: dict[str, Any], file: Path) -> dict[str, Any]:
+def _run(pipeline: A.Compose, inputs: dict[str, Any], file: Path) -> dict[str, Any]:
     """What a pipeline of one's own makes of a picture. Raises ValueError where that is none that can be learnt from."""
-    height, width = given["image"].shape[:2]
+    height, width = inputs["image"].shape[:2]
     try:
-        result: dict[str, Any] = pipeline(**given)
+        result: dict[str, Any] = pipeline(**inputs)
     except Exception as error:  # of any transform, and of any kind
         said = " ".join(str(error).split())
         raise ValueError(f"{file} fails on a picture of {width} × {height} pixels: {said}") from None

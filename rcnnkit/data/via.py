@@ -69,16 +69,18 @@ def read_via(
         entries = _json_entries(content, file, findings)
         listed = content.get("_via_attributes")
         options = listed.get("region", {}) if isinstance(listed, dict) else {}
-    for where, name, several in entries:
+    for where, name, picture_regions in entries:
         picture = Annotated(name.replace("\\", "/"), where)
         if pictures.setdefault(picture.key(), picture) is not picture:
             findings.add(file, where, f"picture {name} is there already; give its regions together, once")
             findings.pictures += 1
             continue
-        regions[picture.key()] = several
-    attribute = _class_attribute([each for several in regions.values() for each in several], options, file)
-    for key, several in regions.items():
-        for region in several:
+        regions[picture.key()] = picture_regions
+    attribute = _class_attribute(
+        [each for picture_regions in regions.values() for each in picture_regions], options, file
+    )
+    for key, picture_regions in regions.items():
+        for region in picture_regions:
             try:
                 kind = region.shape.get("name") if isinstance(region.shape, dict) else None
                 if kind in OTHERS:
@@ -95,9 +97,9 @@ def read_via(
             pictures[key].objects.append(
                 Annotation(region.where, label, box, f"{kind} {written if len(written) < 80 else written[:77] + '...'}")
             )
-    known = list(class_names) if class_names is not None else _known(pictures, options.get(attribute or ""))
+    classes = list(class_names) if class_names is not None else _known(pictures, options.get(attribute or ""))
     name = f"{file.resolve().parent.name}/{file.stem}"
-    return to_dataset(file, pictures, findings, name=name, images=images, known=known), findings
+    return to_dataset(file, pictures, findings, name=name, images=images, class_names=classes), findings
 
 
 _Entry = tuple[str, str, list[_Region]]  # where, the picture's name, its regions
@@ -114,16 +116,16 @@ def _json_entries(content: dict[str, Any], file: Path, findings: Findings) -> li
             continue
         where = f"picture {name}"
         regions = entry.get("regions", [])
-        several = list(regions.values()) if isinstance(regions, dict) else regions  # version 1 has numbers for keys
-        if not isinstance(several, list) or not all(isinstance(each, dict) for each in several):
+        shapes = list(regions.values()) if isinstance(regions, dict) else regions  # version 1 has numbers for keys
+        if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
             findings.add(file, where, f"its regions are {short(regions)}, expected a list; correct it")
             findings.pictures += 1
             continue
-        read = [
-            _Region(f"{where}, region {number}", each.get("shape_attributes"), _attributes(each))
-            for number, each in enumerate(several)
+        picture_regions = [
+            _Region(f"{where}, region {number}", shape.get("shape_attributes"), _attributes(shape))
+            for number, shape in enumerate(shapes)
         ]
-        entries.append((where, name, read))
+        entries.append((where, name, picture_regions))
     if not entries and not findings:
         raise ValueError(f"{file} has no picture; export the annotations of VIA 2 as JSON")
     return entries
@@ -145,13 +147,13 @@ def _csv_entries(file: Path, findings: Findings) -> list[_Entry]:
     needed = {"filename", "region_shape_attributes", "region_attributes"}
     if missing := sorted(needed - set(reader.fieldnames or [])):
         raise ValueError(f"{file} has no column {few(missing)}; export the annotations of VIA 2 as CSV")
-    found: dict[str, _Entry] = {}
+    entries: dict[str, _Entry] = {}
     for number, row in enumerate(reader, start=2):
         name = row["filename"] or ""
         if not name:
             findings.add(file, f"line {number}", "it names no picture; add one, or delete the line")
             continue
-        _, _, regions = found.setdefault(name, (f"line {number}", name, []))
+        _, _, regions = entries.setdefault(name, (f"line {number}", name, []))
         try:
             shape = json.loads(row["region_shape_attributes"] or "{}")
             attributes = json.loads(row["region_attributes"] or "{}")
@@ -161,17 +163,17 @@ def _csv_entries(file: Path, findings: Findings) -> list[_Entry]:
             continue
         if shape:  # pictures without regions have a line too
             regions.append(_Region(f"line {number}", shape, attributes if isinstance(attributes, dict) else {}))
-    if not found:
+    if not entries:
         raise ValueError(f"{file} has no picture; export the annotations of VIA 2 as CSV")
-    return list(found.values())
+    return list(entries.values())
 
 
 def _class_attribute(regions: Sequence[_Region], options: dict[str, Any], file: Path) -> str | None:
     """The attribute that is the class; None where no region has any."""
-    used = Counter(name for region in regions for name, value in region.attributes.items() if value not in ("", {}))
-    names = list(used) or list(options)
+    uses = Counter(name for region in regions for name, value in region.attributes.items() if value not in ("", {}))
+    names = list(uses) or list(options)
     if len(names) <= 1:
-        return names[0] if used else None
+        return names[0] if uses else None
     for known in CLASS_ATTRIBUTES:
         if called := [name for name in names if name.lower().strip() == known]:
             return called[0]

@@ -202,23 +202,23 @@ class Detector(Model):
             raise RuntimeError("the detector is in training mode; call detector.eval() before detecting")
         if proposals is not None and not self.takes_proposals:
             raise ValueError(f"{type(self).__name__} makes its own proposals; leave yours out")
-        listed = list_pictures(pictures)
-        if listed is None:
+        inputs = list_pictures(pictures)
+        if inputs is None:
             if proposals is not None and not isinstance(proposals, Proposals):
                 raise ValueError(f"proposals of one picture are one Proposals, not a {type(proposals).__name__}")
             regions = None if proposals is None else [proposals]
             return self.forward([pictures], regions)[0]  # type: ignore[list-item, return-value]  # one of each
         if isinstance(proposals, Proposals):
             raise ValueError("proposals of several pictures are a list with one Proposals for each picture")
-        if not listed:
+        if not inputs:
             return []
         all_proposals = None if proposals is None else list(proposals)
         if all_proposals is not None:
-            _check_count(all_proposals, len(listed))
+            _check_count(all_proposals, len(inputs))
         say_forked()
         with torch.no_grad():  # not inference_mode, whose tensors refuse to be changed in place
             detections: list[Detections] = []
-            for images in self.batches(listed):
+            for images in self.batches(inputs):
                 if all_proposals is not None:
                     images = with_proposals(images, all_proposals[len(detections) :][: len(images)])
                 detections += self.detect(images)

@@ -33,11 +33,11 @@ def draw(picture: Picture, detections: Detections, *, min_score: float = 0.5) ->
         What `read_picture` raises for a picture that it cannot read.
     """
     canvas = Canvas(picture)
-    shown = detections.to("cpu").above(min_score)
-    shown = shown[torch.argsort(shown.scores, stable=True)]  # the best comes last, on top
-    colours = [class_colour(label) for label in shown.labels.tolist()]
-    frames = canvas.outline(shown.boxes, colours, canvas.pixels(2))
-    texts = [f"{name} {score:.2f}" for name, score, _ in shown]
+    detections = detections.to("cpu").above(min_score)
+    detections = detections[torch.argsort(detections.scores, stable=True)]  # the best comes last, on top
+    colours = [class_colour(label) for label in detections.labels.tolist()]
+    frames = canvas.outline(detections.boxes, colours, canvas.pixels(2))
+    texts = [f"{name} {score:.2f}" for name, score, _ in detections]
     for frame, colour, text in zip(frames, colours, texts, strict=True):
         if frame:
             canvas.write(frame, text, colour)

@@ -107,7 +107,7 @@ def layers(backbone: nn.Module) -> dict[str, list[nn.Module]]:
     waiting: list[nn.Module] = []  # for the next convolution
     for number, stage in enumerate(body.stages, start=1):
         modules = list(_flat(stage, f"stages.{number - 1}"))
-        several = sum(isinstance(module, nn.Conv2d) for module in modules) > 1
+        numbered = sum(isinstance(module, nn.Conv2d) for module in modules) > 1
         count = 0
         for module in modules:
             if isinstance(module, nn.ReLU) and name and not waiting:
@@ -116,19 +116,19 @@ def layers(backbone: nn.Module) -> dict[str, list[nn.Module]]:
             waiting.append(module)
             if isinstance(module, nn.Conv2d):
                 count += 1
-                name = f"conv{number}_{count}" if several else f"conv{number}"
+                name = f"conv{number}_{count}" if numbered else f"conv{number}"
                 modules_of[name], waiting = waiting, []
     return modules_of
 
 
 def check_layer(backbone: nn.Module, layer: str, channels: Iterable[int] = ()) -> None:
     """Raise ValueError unless the backbone can be gone back through and has this layer and these channels of it."""
-    known = layers(backbone)
-    if layer not in known:
-        close = closest_name(layer, list(known))
+    modules = layers(backbone)
+    if layer not in modules:
+        close = closest_name(layer, list(modules))
         hint = f"did you mean {close}? It has" if close else "it has"
-        raise ValueError(f"the backbone has no layer {layer!r}; {hint} {', '.join(known)}")
-    (convolution,) = (module for module in known[layer] if isinstance(module, nn.Conv2d))
+        raise ValueError(f"the backbone has no layer {layer!r}; {hint} {', '.join(modules)}")
+    (convolution,) = (module for module in modules[layer] if isinstance(module, nn.Conv2d))
     for channel in channels:
         if not 0 <= channel < convolution.out_channels:
             raise ValueError(f"{layer} has channels 0 to {convolution.out_channels - 1}, not {channel}")
@@ -197,12 +197,12 @@ def _undo(step: Step, x: Tensor, top: int, left: int) -> tuple[Tensor, int, int]
         return x.relu(), top, left
     if isinstance(module, CONTRAST):
         return x, top, left
-    seen = _seen(module, (top, left, top + x.shape[2], left + x.shape[3]))
-    above, before = max(seen[0], 0), max(seen[1], 0)
-    below, after = min(seen[2], step.size[0]), min(seen[3], step.size[1])  # the padding is cut off
+    field = _seen(module, (top, left, top + x.shape[2], left + x.shape[3]))
+    above, before = max(field[0], 0), max(field[1], 0)
+    below, after = min(field[2], step.size[0]), min(field[3], step.size[1])  # the padding is cut off
     if isinstance(module, nn.Conv2d):
         x = F.conv_transpose2d(x, module.weight, stride=module.stride, groups=module.groups, dilation=module.dilation)
-        return x[:, :, above - seen[0] : below - seen[0], before - seen[1] : after - seen[1]], above, before
+        return x[:, :, above - field[0] : below - field[0], before - field[1] : after - field[1]], above, before
     assert step.switches is not None
     switches = step.switches[:, top : top + x.shape[2], left : left + x.shape[3]].flatten(1)
     row, column = switches // step.size[1] - above, switches % step.size[1] - before

@@ -119,10 +119,10 @@ def draw_occlusion(occlusion: Occlusion) -> Image.Image:
     to the lowest. Where the square raises the score there is no heat either. Small pictures are drawn larger.
     """
     lowest = min(occlusion.score, float(occlusion.scores.min()))
-    lost = (occlusion.score - occlusion.scores).clip(min=0) / max(occlusion.score - lowest, 1e-12)
+    losses = (occlusion.score - occlusion.scores).clip(min=0) / max(occlusion.score - lowest, 1e-12)
     height, width = occlusion.picture.shape[:2]
     rows, columns = occlusion.scores.shape
-    heat = cv2.resize(lost, (columns * occlusion.stride, rows * occlusion.stride), interpolation=cv2.INTER_LINEAR)
+    heat = cv2.resize(losses, (columns * occlusion.stride, rows * occlusion.stride), interpolation=cv2.INTER_LINEAR)
     factor = max(1, math.ceil(SMALLEST / max(height, width)))
     heated = _heated(occlusion.picture.mean(axis=2), heat[:height, :width])
     panels = [Canvas(pixels.repeat(factor, axis=0).repeat(factor, axis=1)) for pixels in (occlusion.picture, heated)]

@@ -34,10 +34,10 @@ def draw_segments(picture: Picture, labels: np.ndarray | Tensor) -> Image.Image:
     _, segments = np.unique(labels.ravel(), return_inverse=True)
     sums = np.stack([np.bincount(segments, weights=channel.ravel()) for channel in np.moveaxis(pixels, 2, 0)], axis=1)
     means = np.round(sums / np.bincount(segments)[:, None]).astype(np.uint8)
-    drawn = means[segments].reshape(pixels.shape)
+    canvas = means[segments].reshape(pixels.shape)
     border = np.zeros(labels.shape, np.uint8)
     border[:, :-1] |= labels[:, 1:] != labels[:, :-1]
     border[:-1] |= labels[1:] != labels[:-1]
     thickness = max(1, round(max(labels.shape) / 640))
-    drawn[cv2.dilate(border, np.ones((thickness, thickness), np.uint8)) > 0] = 255
-    return Image.fromarray(drawn)
+    canvas[cv2.dilate(border, np.ones((thickness, thickness), np.uint8)) > 0] = 255
+    return Image.fromarray(canvas)

@@ -34,15 +34,15 @@ def draw_sheet(examples: Mapping[int, Sequence[Example]], layer: str, preprocess
     rows = math.ceil(len(examples) / columns)
     sheet = Image.new("RGB", (columns * width, rows * height), "white")
     pencil, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    for block, (channel, some) in enumerate(examples.items()):
+    for block, (channel, channel_examples) in enumerate(examples.items()):
         left, top = block % columns * width + MARGIN, block // columns * height + MARGIN
-        strength = f"strongest {some[0].activation.value:.3g}" if some else "not active"
+        strength = f"strongest {channel_examples[0].activation.value:.3g}" if channel_examples else "not active"
         pencil.text((left, top), f"{layer}, channel {channel}: {strength}", fill="black", font=font)
         for place in range(SIDE**2):
             y, x = top + LINE + place // SIDE * (TILE + GAP), left + place % SIDE * (TILE + GAP)
-            if place < len(some):
-                sheet.paste(_tile(_contrast(some[place].projection, preprocessing)), (x, y))
-                sheet.paste(_tile(_colours(some[place].patch, preprocessing)), (x + square + MARGIN, y))
+            if place < len(channel_examples):
+                sheet.paste(_tile(_contrast(channel_examples[place].projection, preprocessing)), (x, y))
+                sheet.paste(_tile(_colours(channel_examples[place].patch, preprocessing)), (x + square + MARGIN, y))
             else:
                 for start in (x, x + square + MARGIN):
                     pencil.rectangle((start, y, start + TILE - 1, y + TILE - 1), fill=EMPTY)

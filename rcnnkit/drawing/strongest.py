@@ -109,16 +109,16 @@ def strongest_examples(
         raise NoActivations(f"no channel of {layer} is active in these pictures; try other ones, or another layer")
     if channels is None:
         channels = sorted(by_channel, key=lambda channel: (-by_channel[channel][0].value, channel))[:count]
-    chosen = {channel: by_channel.get(channel, []) for channel in channels}
+    strongest = {channel: by_channel.get(channel, []) for channel in channels}
     by_view: dict[View, list[Activation]] = {}
-    for activation in chain(*chosen.values()):
+    for activation in chain(*strongest.values()):
         by_view.setdefault(activation.view, []).append(activation)
     examples: dict[Activation, Example] = {}
     for view, activations in by_view.items():
         pixels = _pixels(network, _images(network, pictures[view.picture]), view)
         traced = trace(network.get_submodule("backbone"), pixels, layer)
         examples |= {activation: _example(activation, pixels, traced) for activation in activations}
-    return {channel: [examples[activation] for activation in some] for channel, some in chosen.items()}
+    return {channel: [examples[activation] for activation in some] for channel, some in strongest.items()}
 
 
 def _strong(network: Network, picture: Picture, number: int, layer: str) -> list[Activation]:

@@ -64,9 +64,9 @@ def looks(network: Detector | Classifier, picture: Picture, min_score: float | N
         score, label = network.logits(pixels).softmax(dim=1)[0].max(dim=0)
         return [Look(crop.cpu() / 255, transformer.theta(pixels)[0].cpu(), network.class_names[label], float(score))]
     assert isinstance(network, Detector)
-    found = network(array).above(network.min_score if min_score is None else min_score)
+    detections = network(array).above(network.min_score if min_score is None else min_score)
     images = network.batches([array])[0]
-    images = with_proposals(images, [Proposals(found.boxes, found.scores)])
+    images = with_proposals(images, [Proposals(detections.boxes, detections.scores)])
     boxes = images.proposals[0].boxes
     if isinstance(network, RCNN):
         height, width = images.sizes[0]
@@ -79,8 +79,8 @@ def looks(network: Detector | Classifier, picture: Picture, min_score: float | N
         assert isinstance(network, FastRCNN | FasterRCNN)
         theta = transformer.theta(network.regions(images, images.proposals))
         whole = torch.from_numpy(array.copy()).permute(2, 0, 1).float()[None] / 255
-        windows = warp_regions(whole, [found.boxes.cpu()], SIDE, context=0)
-    each = zip(windows.cpu().clamp(0, 1), theta.cpu(), found.names, found.scores.tolist(), strict=True)
+        windows = warp_regions(whole, [detections.boxes.cpu()], SIDE, context=0)
+    each = zip(windows.cpu().clamp(0, 1), theta.cpu(), detections.names, detections.scores.tolist(), strict=True)
     return [Look(*parts) for parts in each]
 
 
@@ -94,14 +94,14 @@ def transformer_of(network: Detector | Classifier) -> SpatialTransformer:
     )
 
 
-def draw_looks(shown: Sequence[Look]) -> Image.Image:
+def draw_looks(windows: Sequence[Look]) -> Image.Image:
     """Pairs of tiles: each window with the quadrilateral that is read, and what the network then sees. The blue edge
     becomes the upper one."""
     width, height = 2 * SIDE + 3 * GAP, SIDE + LINE + GAP
-    rows = math.ceil(len(shown) / COLUMNS)
-    sheet = Image.new("RGB", (min(len(shown), COLUMNS) * width or width, max(rows, 1) * height + GAP), "white")
+    rows = math.ceil(len(windows) / COLUMNS)
+    sheet = Image.new("RGB", (min(len(windows), COLUMNS) * width or width, max(rows, 1) * height + GAP), "white")
     pencil, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    for number, look in enumerate(shown):
+    for number, look in enumerate(windows):
         left, top = number % COLUMNS * width + GAP, number // COLUMNS * height + GAP
         pencil.text((left, top), f"{look.name} {look.score:.2f}", fill="black", font=font)
         sheet.paste(_with_quadrilateral(look), (left, top + LINE))

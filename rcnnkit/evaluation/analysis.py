@@ -123,10 +123,10 @@ class Analysis:
         """
         names = list(self.dataset.class_names)
         result = self.evaluation.to_json()
-        for k, each in enumerate(result["classes"]):
-            each["AP_interval"] = _pair(self.class_intervals[k])
-            each["best"] = _best(self.sweeps[k])
-            each["thresholds"] = [_point(self.sweeps[k].at(step)) for step in self.steps]
+        for k, entry in enumerate(result["classes"]):
+            entry["AP_interval"] = _pair(self.class_intervals[k])
+            entry["best"] = _best(self.sweeps[k])
+            entry["thresholds"] = [_point(self.sweeps[k].at(step)) for step in self.steps]
         return result | {
             "intervals": {name: _pair(each) for name, each in self.intervals.items()},
             "threshold": self.threshold,

@@ -132,7 +132,7 @@ def compare(first: Evaluated, second: Evaluated, report: Report = silent) -> Com
     """
     _check_same(first, second)
     pictures = len(first.pictures)
-    both = _together(first.hits, second.hits)
+    pair = _together(first.hits, second.hits)
     a, b = (each.hits.ap(MAXIMUM) for each in (first, second))
     bootstrap = []
     for weights in reported(list(drawn(pictures)), "samples drawn", report):
@@ -146,7 +146,7 @@ def compare(first: Evaluated, second: Evaluated, report: Report = silent) -> Com
     for _ in reported(range(samples), "detections swapped", report):
         swapped = rng.random(pictures) < 0.5
         mixed = [
-            both.ap(MAXIMUM, np.concatenate(halves).astype(np.float64))
+            pair.ap(MAXIMUM, np.concatenate(halves).astype(np.float64))
             for halves in ((~swapped, swapped), (swapped, ~swapped))
         ]
         for name, part in NUMBERS.items():
@@ -220,13 +220,13 @@ def _mistakes(row: Mapping[str, Any]) -> int:
     return int(row["missed"] + row["invented"])
 
 
-def _plain(each: Difference) -> dict[str, Any]:
-    low, high = each.interval
+def _plain(difference: Difference) -> dict[str, Any]:
+    low, high = difference.interval
     return {
-        "name": each.name,
-        "first": or_none(each.first),
-        "second": or_none(each.second),
-        "difference": or_none(each.difference),
+        "name": difference.name,
+        "first": or_none(difference.first),
+        "second": or_none(difference.second),
+        "difference": or_none(difference.difference),
         "interval": None if math.isnan(low) else [low, high],
-        **({} if math.isnan(each.chance) else {"p": each.chance}),
+        **({} if math.isnan(difference.chance) else {"p": difference.chance}),
     }

@@ -58,9 +58,9 @@ def warn_of_cocos_maximum(dataset: Dataset) -> None:
 def _exceeding(dataset: Dataset, count: int, of_class: bool) -> tuple[int, int, str] | None:
     """How many pictures hold more objects, the most in one, and which one that is."""
     objects = dataset.fullest(of_class)
-    more = np.flatnonzero(objects > count)
-    if not len(more):
+    pictures = np.flatnonzero(objects > count)
+    if not len(pictures):
         return None
     most = int(objects.max())
     where = max(dataset.flat[np.flatnonzero(objects == most)].paths)
-    return len(more), most, where
+    return len(pictures), most, where

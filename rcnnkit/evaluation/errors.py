@@ -70,11 +70,11 @@ def find_errors(matches: Matches, dataset: Dataset) -> Errors:
 
     def ap(right: Array, kept: Array, labels: Array, counts: Array, scores: Floats = ranking.scores) -> float:
         """Mean over the classes that have objects, although none of them may be left to find."""
-        each = []
+        averages = []
         for k in present:
-            mine = np.flatnonzero(kept & (labels == k))
-            each.append(_ap(right[mine[np.argsort(-scores[mine], kind="stable")]], int(counts[k])))
-        return float(np.mean(each)) if each else float("nan")
+            rows = np.flatnonzero(kept & (labels == k))
+            averages.append(_ap(right[rows[np.argsort(-scores[rows], kind="stable")]], int(counts[k])))
+        return float(np.mean(averages)) if averages else float("nan")
 
     whole = ap(right, kept, labels, counts)
     costs = {}

@@ -47,8 +47,8 @@ def intervals(
 
 def middle(values: Floats) -> Interval:
     """The quantiles that hold the middle 95 %; NaN where there are no numbers."""
-    known = values[~np.isnan(values)]
-    if not known.size:
+    numbers = values[~np.isnan(values)]
+    if not numbers.size:
         return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(numbers, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)

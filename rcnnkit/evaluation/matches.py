@@ -232,10 +232,10 @@ def match(
         possible = enough[:, None, start:end] & (free[:, :, rivals] | objects.crowd[rivals])
         starts = np.flatnonzero(np.diff(here, prepend=-1))
         best = np.maximum.reduceat(np.where(possible, preference[:, start:end], -1), starts, axis=2)
-        chosen = np.where(best >= 0, obj[best % len(obj)], -1)
-        taken[:, :, np.searchsorted(near, here[starts])] = chosen
-        t, s, d = np.nonzero(chosen >= 0)
-        free[t, s, chosen[t, s, d]] = False
+        objects_taken = np.where(best >= 0, obj[best % len(obj)], -1)
+        taken[:, :, np.searchsorted(near, here[starts])] = objects_taken
+        t, s, d = np.nonzero(objects_taken >= 0)
+        free[t, s, objects_taken[t, s, d]] = False
     return Matches(ranking, objects, strata, thresholds, near, taken, (len(dataset), len(dataset.class_names)))
 
 
@@ -254,16 +254,17 @@ def overlaps(
     Args:
         same_class: False compares them whatever their classes are.
     """
-    ours, theirs = ranking.pictures, objects.pictures
+    detection_keys, object_keys = ranking.pictures, objects.pictures
     if same_class:
-        ours, theirs = ours + ranking.labels * len(dataset), theirs + objects.labels * len(dataset)
-    order = np.argsort(theirs, kind="stable")
-    first = np.searchsorted(theirs[order], ours)
-    counts = np.searchsorted(theirs[order], ours, side="right") - first
+        detection_keys = detection_keys + ranking.labels * len(dataset)
+        object_keys = object_keys + objects.labels * len(dataset)
+    order = np.argsort(object_keys, kind="stable")
+    first = np.searchsorted(object_keys[order], detection_keys)
+    counts = np.searchsorted(object_keys[order], detection_keys, side="right") - first
     ends = np.cumsum(counts)
     yield np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
     start = 0
-    while start < len(ours):
+    while start < len(detection_keys):
         before = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, before + PAIRS, side="right")))
         some = counts[start:stop]
@@ -282,15 +283,15 @@ def known_mean(values: Floats) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-def _iou(found: Floats, boxes: Floats, crowd: Array) -> Floats:
+def _iou(detections: Floats, boxes: Floats, crowd: Array) -> Floats:
     """Row by row, as pycocotools computes it: an IoU on a threshold falls on the same side."""
-    low = np.maximum(found[:, :2], boxes[:, :2])
-    high = np.minimum(found[:, 2:] + found[:, :2], boxes[:, 2:] + boxes[:, :2])
+    low = np.maximum(detections[:, :2], boxes[:, :2])
+    high = np.minimum(detections[:, 2:] + detections[:, :2], boxes[:, 2:] + boxes[:, :2])
     sides = np.maximum(high - low, 0)
-    both = sides[:, 0] * sides[:, 1]
-    area = found[:, 2] * found[:, 3]
-    union = np.where(crowd, area, area + boxes[:, 2] * boxes[:, 3] - both)
-    return np.divide(both, union, out=np.zeros_like(both), where=both > 0)
+    intersection = sides[:, 0] * sides[:, 1]
+    area = detections[:, 2] * detections[:, 3]
+    union = np.where(crowd, area, area + boxes[:, 2] * boxes[:, 3] - intersection)
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=intersection > 0)
 
 
 def _order(dataset: Dataset) -> list[int]:

@@ -36,7 +36,7 @@ def difference(one: Detections, other: Detections, limits: Limits) -> str:
     if not len(one) and not len(other):
         return ""
     if len(one) == len(other) and one.labels.equal(other.labels):
-        off = [(mine - theirs).abs().max() for mine, theirs in ((one.boxes, other.boxes), (one.scores, other.scores))]
+        off = [(own - partner).abs().max() for own, partner in ((one.boxes, other.boxes), (one.scores, other.scores))]
         if off[0] <= pixels and off[1] <= scores:
             return ""
     near = (one.boxes[:, None] - other.boxes[None]).abs().amax(-1) <= pixels
@@ -49,15 +49,15 @@ def difference(one: Detections, other: Detections, limits: Limits) -> str:
             free[partners[0]] = False
         else:
             alone.append(i)
-    for mine, rows, theirs in (
+    for own, rows, partner in (
         (one, torch.tensor(alone, dtype=torch.int64), other),
         (other, torch.where(free)[0], one),
     ):
         for row in rows.tolist():
-            if not _undecided(mine, row, theirs, limits):
-                name, score, box = mine[row]
+            if not _undecided(own, row, partner, limits):
+                name, score, box = own[row]
                 place = ", ".join(f"{side:.2f}" for side in box)
-                whose = "the detector" if mine is one else "the file"
+                whose = "the detector" if own is one else "the file"
                 return (
                     f"{len(one)} and {len(other)} detections; {name} with {score:.4f} at {place} is found by {whose}"
                     " alone"
@@ -65,16 +65,16 @@ def difference(one: Detections, other: Detections, limits: Limits) -> str:
     return ""
 
 
-def _undecided(mine: Detections, row: int, theirs: Detections, limits: Limits) -> bool:
+def _undecided(own: Detections, row: int, other: Detections, limits: Limits) -> bool:
     """Whether rounding decided about one that the other answer lacks."""
-    score = mine.scores[row]
+    score = own.scores[row]
     if abs(score - limits.threshold) <= NEAR:
         return True
-    if limits.most and len(theirs) >= limits.most and score <= theirs.scores[-1] + NEAR:
+    if limits.most and len(other) >= limits.most and score <= other.scores[-1] + NEAR:
         return True
-    for answer in (mine, theirs):
-        same = answer.labels == mine.labels[row]
-        if ((iou(mine.boxes[row][None], answer.boxes[same]) - limits.nms_iou).abs() <= NEAR).any():
+    for answer in (own, other):
+        same = answer.labels == own.labels[row]
+        if ((iou(own.boxes[row][None], answer.boxes[same]) - limits.nms_iou).abs() <= NEAR).any():
             return True
     return False
 

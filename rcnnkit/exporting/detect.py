@@ -47,13 +47,13 @@ def open_file(path: str, threads: int = 0) -> tuple[dict[str, Any], Callable[[Ar
     import torch
     import torchvision  # noqa: F401  # its operators nms and roi_align are in the file
 
-    said: dict[str, Any] = {"rcnnkit": ""}
+    metadata: dict[str, Any] = {"rcnnkit": ""}
     if any("aotinductor" in name for name in zipfile.ZipFile(path).namelist()):
         program: Any = torch._inductor.aoti_load_package(path)
-        said = program.get_metadata()
+        metadata = program.get_metadata()
     else:
-        program = torch.export.load(path, extra_files=said).module()
-    about = json.loads(said["rcnnkit"])
+        program = torch.export.load(path, extra_files=metadata).module()
+    about = json.loads(metadata["rcnnkit"])
     device = about["device"]
 
     def run(feed: Arrays) -> Arrays:
@@ -95,15 +95,16 @@ def detect(
 
     Where the file resizes, all pictures are of one size. `regions` are one (N, 4) for each, for a Fast R-CNN alone.
     """
-    seen = pictures if about["with_preprocessing"] else [resize(picture, about["input"]) for picture in pictures]
-    sizes = np.array([picture.shape[:2] for picture in seen])
-    feed: Arrays = {"pixels": np.zeros((len(seen), *sizes.max(0), 3), np.uint8), "sizes": sizes}
-    for canvas, picture in zip(feed["pixels"], seen, strict=True):
+    arrays = pictures if about["with_preprocessing"] else [resize(picture, about["input"]) for picture in pictures]
+    sizes = np.array([picture.shape[:2] for picture in arrays])
+    feed: Arrays = {"pixels": np.zeros((len(arrays), *sizes.max(0), 3), np.uint8), "sizes": sizes}
+    for canvas, picture in zip(feed["pixels"], arrays, strict=True):
         canvas[: picture.shape[0], : picture.shape[1]] = picture
-    factors = [np.array(p.shape[1::-1] * 2) / np.array(s.shape[1::-1] * 2) for p, s in zip(pictures, seen, strict=True)]
+    pairs = zip(pictures, arrays, strict=True)
+    factors = [np.array(p.shape[1::-1] * 2) / np.array(s.shape[1::-1] * 2) for p, s in pairs]
     if regions is not None:
         most = max(map(len, regions))
-        feed["proposals"] = np.full((len(seen), most, 4), [0, 0, -1, -1], np.float32)  # x2 < x1: none
+        feed["proposals"] = np.full((len(arrays), most, 4), [0, 0, -1, -1], np.float32)  # x2 < x1: none
         for room, boxes, factor in zip(feed["proposals"], regions, factors, strict=True):
             room[: len(boxes)] = boxes / factor
     answer = run({name: feed[name] for name in about["inputs"]})

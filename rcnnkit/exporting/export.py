@@ -134,21 +134,21 @@ def export(
         _write(kind, format, one, file, about, options)
 
     with whole(out) as half:
-        done: Proof | Lowered
+        result: Proof | Lowered
         if precision == EXACT:
             write(own, half)
 
             def again(threshold: float, inside: bool) -> Exported:
                 with tempfile.TemporaryDirectory(dir=half.parent) as folder:
-                    changed = Path(folder) / out.name
+                    path = Path(folder) / out.name
                     if kind.with_threshold and not inside:
-                        kind.with_threshold(half, changed, threshold)
+                        kind.with_threshold(half, path, threshold)
                     else:
                         with _threshold(own, threshold):
-                            kind.write(own, changed, about, **options, inside=inside)
-                    return Exported(changed)
+                            kind.write(own, path, about, **options, inside=inside)
+                    return Exported(path)
 
-            done = prove(own, Exported(half), again, verify, progress)
+            result = prove(own, Exported(half), again, verify, progress)
         else:
             assert verify is not None
             if precision in TYPES:
@@ -160,14 +160,14 @@ def export(
                     _write(FORMATS["onnx"], "onnx", one, file, about, options)
 
                 files = int8_files(own, half, write_onnx, kind.from_onnx, calibration)
-            done = keep_enough(own, files, verify, precision, max_ap_loss, progress)
+            result = keep_enough(own, files, verify, precision, max_ap_loss, progress)
             check_runs(own, Exported(half))
         for suffix in kind.beside:
             half.with_suffix(suffix).replace(out.with_suffix(suffix))
         beside.write_text(script, encoding="utf-8")
     if repository is not None:
         write_repository(out, Path(repository))
-    return done
+    return result
 
 
 def _check_precision(

@@ -51,7 +51,7 @@ def to_int8(file: Path, path: Path, feeds: Sequence[Arrays], left_out: Collectio
             return next(self.left, None)
 
     nodes = onnx.load(str(file), load_external_data=False).graph.node
-    chosen = [
+    names = [
         node.name
         for node in nodes
         if node.name not in left_out
@@ -71,7 +71,7 @@ def to_int8(file: Path, path: Path, feeds: Sequence[Arrays], left_out: Collectio
             reduce_range=True,  # 7 bits for weights: without VNNI, sums of products in 16 bits overflow
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_quantize=chosen,
+            nodes_to_quantize=names,
             calibration_cache_path=str(ranges),
         )
 
@@ -81,19 +81,19 @@ def worst_first(path: Path, feed: Arrays) -> list[str]:
     import onnx
     from onnxruntime.quantization import qdq_loss_debug as debug
 
-    cropped = dict(feed)
-    cropped["pixels"] = feed["pixels"][:1, :CROP, :CROP]
+    crop = dict(feed)
+    crop["pixels"] = feed["pixels"][:1, :CROP, :CROP]
     if "sizes" in feed:
-        cropped["sizes"] = np.minimum(feed["sizes"][:1], cropped["pixels"].shape[1:3])
+        crop["sizes"] = np.minimum(feed["sizes"][:1], crop["pixels"].shape[1:3])
     if "proposals" in feed:
-        cropped["proposals"] = np.minimum(feed["proposals"][:1], min(cropped["pixels"].shape[1:3]))
+        crop["proposals"] = np.minimum(feed["proposals"][:1], min(crop["pixels"].shape[1:3]))
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, _quiet():
         seen = Path(folder) / "seen.onnx"
         debug.modify_model_output_intermediate_tensors(str(path), str(seen), ["QuantizeLinear", "DequantizeLinear"])
-        values = debug.collect_activations(str(seen), iter([cropped]))
-    kept: dict[str, float] = {}  # of each tensor: signal to noise
+        values = debug.collect_activations(str(seen), iter([crop]))
+    signal_to_noise: dict[str, float] = {}  # of each tensor: signal to noise
     for name, pair in debug.create_activation_matching(values).items():
-        kept[name] = debug.compute_signal_to_quantization_noice_ratio(pair["pre_qdq"], pair["post_qdq"])
+        signal_to_noise[name] = debug.compute_signal_to_quantization_noice_ratio(pair["pre_qdq"], pair["post_qdq"])
     nodes = onnx.load(str(path), load_external_data=False).graph.node
     makers = {output: node for node in nodes for output in node.output}
 
@@ -104,7 +104,7 @@ def worst_first(path: Path, feed: Arrays) -> list[str]:
         return name
 
     ratios = {
-        node.name: min(kept.get(source(node.input[0]), np.inf), kept.get(node.output[0], np.inf))
+        node.name: min(signal_to_noise.get(source(node.input[0]), np.inf), signal_to_noise.get(node.output[0], np.inf))
         for node in nodes
         if node.op_type in LAYERS
     }

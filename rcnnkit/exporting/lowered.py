@@ -101,13 +101,13 @@ def int8_files(
         layers = layers_of(exact)
         order: list[str] = []
         for share in SHARES:
-            left = tuple(order[: math.ceil(share * len(layers))])
+            left_out = tuple(order[: math.ceil(share * len(layers))])
             small.unlink(missing_ok=True)
-            to_int8(exact, small, feeds, left, ranges)
+            to_int8(exact, small, feeds, left_out, ranges)
             order = order or worst_first(small, feeds[0])
             path.unlink(missing_ok=True)
             convert(small, path)
-            yield left, len(layers), _opened(path, "int8")
+            yield left_out, len(layers), _opened(path, "int8")
 
 
 def _opened(path: Path, precision: str) -> Exported:
@@ -134,30 +134,30 @@ def keep_enough(
     Raises:
         TooMuchLost: none does.
     """
-    shown: list[tuple[Record, list[Proposals] | None]] = []
-    before, tried = math.nan, list[str]()
+    pictures: list[tuple[Record, list[Proposals] | None]] = []
+    before, attempts = math.nan, list[str]()
     for left_out, layers, exported in files:
-        if not tried:  # only now, as a format may not take the precision at all
-            shown = list(_shown(detector, data))
-            before = _accuracy(detector, shown, data, "float32", progress)
-        after = _accuracy(exported, shown, data, precision, progress)
+        if not attempts:  # only now, as a format may not take the precision at all
+            pictures = list(_shown(detector, data))
+            before = _accuracy(detector, pictures, data, "float32", progress)
+        after = _accuracy(exported, pictures, data, precision, progress)
         if before - after <= max_loss:
             return Lowered(precision, len(data), before, after, left_out, layers)
-        tried.append(f"{after:.4f} with {len(left_out)} of {layers} left in float32")
+        attempts.append(f"{after:.4f} with {len(left_out)} of {layers} left in float32")
     raise TooMuchLost(
-        f"{precision} loses more than {max_loss:g} of the AP of {before:.4f}: {', '.join(tried)}; allow more with"
+        f"{precision} loses more than {max_loss:g} of the AP of {before:.4f}: {', '.join(attempts)}; allow more with"
         " --max-ap-loss, or leave --precision out"
     )
 
 
 def halved(detector: Detector, dtype: torch.dtype, parts: Sequence[str]) -> Detector:
     """A copy whose parts compute in another type; what goes in and out of them is float32."""
-    changed = copy.deepcopy(detector)
+    half = copy.deepcopy(detector)
     for name in parts:
-        part = changed.get_submodule(name).to(dtype)
+        part = half.get_submodule(name).to(dtype)
         part.register_forward_pre_hook(lambda _, given: _cast(given, dtype))
         part.register_forward_hook(lambda _, given, found: _cast(found, torch.float32))
-    return changed
+    return half
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
@@ -214,10 +214,10 @@ def _call(find: Any, record: Record, regions: list[Proposals] | None) -> Detecti
 
 def _accuracy(
     find: Any,
-    shown: Sequence[tuple[Record, list[Proposals] | None]],
+    pictures: Sequence[tuple[Record, list[Proposals] | None]],
     data: Dataset,
     title: str,
     progress: Report,
 ) -> float:
-    found = [_call(find, *each) for each in reported(shown, f"AP in {title}", progress)]
+    found = [_call(find, *each) for each in reported(pictures, f"AP in {title}", progress)]
     return float(coco_metrics(found, data).numbers["AP"])

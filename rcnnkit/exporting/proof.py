@@ -96,18 +96,18 @@ def prove(
     pictures = detections = ties = 0
     answers: list[tuple[Detections, Detections]] = []
     for case in reported(list(_cases(detector, data)), "proof", progress):
-        mine, theirs = detector, exported
+        own, file = detector, exported
         if case.threshold is not None:
-            mine, theirs = _with_threshold(detector, case.threshold), again(case.threshold, False)
-        expected = _call(mine, case)
-        actual = theirs(case.pictures, case.proposals)
-        limits = Limits(mine.head.score_threshold, mine.head.nms_iou, mine.head.max_detections)
+            own, file = _with_threshold(detector, case.threshold), again(case.threshold, False)
+        expected = _call(own, case)
+        actual = file(case.pictures, case.proposals)
+        limits = Limits(own.head.score_threshold, own.head.nms_iou, own.head.max_detections)
         for i, (one, other) in enumerate(zip(expected, actual, strict=True)):
             if reason := difference(one, other, limits):
                 name = case.name if len(case.pictures) == 1 else f"{case.name} (number {i + 1})"
-                parted = again(mine.head.score_threshold, True)
-                if not _is_a_tie(mine, parted, case, i):
-                    layer = _where(mine, parted, case)
+                insides = again(own.head.score_threshold, True)
+                if not _is_a_tie(own, insides, case, i):
+                    layer = _where(own, insides, case)
                     raise Unequal(f"{exported.path.name} and the detector differ on {name}: {reason}; {layer}")
                 ties += 1
             detections += len(one)
@@ -180,11 +180,11 @@ def _random_regions(picture: Array, generator: np.random.Generator) -> Proposals
 
 
 def _with_threshold(detector: FastRCNN | FasterRCNN, threshold: float) -> Any:
-    changed = copy.copy(detector)  # shares its tensors
-    changed._modules = dict(detector._modules)
-    changed.head = copy.copy(detector.head)
-    changed.head.score_threshold = threshold
-    return changed
+    copy_ = copy.copy(detector)  # shares its tensors
+    copy_._modules = dict(detector._modules)
+    copy_.head = copy.copy(detector.head)
+    copy_.head.score_threshold = threshold
+    return copy_
 
 
 def _call(detector: FastRCNN | FasterRCNN, case: Case) -> list[Detections]:
@@ -210,19 +210,19 @@ def _inside(detector: FastRCNN | FasterRCNN, images: ImageBatch) -> dict[str, An
 
 def _feed(exported: Exported, case: Case) -> dict[str, Array]:
     """The file's outputs, of its inputs for these pictures."""
-    kept: dict[str, Array] = {}
+    outputs: dict[str, Array] = {}
     original = exported.run
 
     def run(feed: dict[str, Array]) -> dict[str, Array]:
-        kept.update(original(feed))
-        return kept
+        outputs.update(original(feed))
+        return outputs
 
     exported.run = run  # type: ignore[method-assign]
     try:
         exported(case.pictures, case.proposals)
     finally:
         exported.run = original  # type: ignore[method-assign]
-    return kept
+    return outputs
 
 
 def _file_proposals(values: Array, i: int) -> Proposals:
@@ -230,7 +230,7 @@ def _file_proposals(values: Array, i: int) -> Proposals:
     return Proposals(real[:, :4], real[:, 4])
 
 
-def _is_a_tie(detector: FastRCNN | FasterRCNN, parted: Exported, case: Case, number: int) -> bool:
+def _is_a_tie(detector: FastRCNN | FasterRCNN, insides: Exported, case: Case, number: int) -> bool:
     """Whether the file took others among anchors that score the same, and answers as the detector does with those.
 
     Where many score the same, as in a picture of one colour, each runtime takes others of them.
@@ -238,19 +238,19 @@ def _is_a_tie(detector: FastRCNN | FasterRCNN, parted: Exported, case: Case, num
     if not isinstance(detector, FasterRCNN):
         return False
     images = _batch(detector, case)
-    inside = _feed(parted, case)
-    theirs = [_file_proposals(inside["regions"], i) for i in range(len(images))]
+    inside = _feed(insides, case)
+    proposals = [_file_proposals(inside["regions"], i) for i in range(len(images))]
     with torch.no_grad():
         features = detector.backbone(images.pixels)
-        if not _are_candidates(theirs[number], *_candidates(detector, images, features, number)):
+        if not _are_candidates(proposals[number], *_candidates(detector, images, features, number)):
             return False
-        regions = detector.pool(features, theirs)
-        kept = detector.head.detect(regions, theirs, images.sizes)
-        wanted = detector.in_pictures(kept, images)[number]
-        scores = detector.head.predict(regions)[0].split([len(each) for each in theirs])[number]
-    found = parted(case.pictures, case.proposals)[number]
+        regions = detector.pool(features, proposals)
+        kept = detector.head.detect(regions, proposals, images.sizes)
+        expected = detector.in_pictures(kept, images)[number]
+        scores = detector.head.predict(regions)[0].split([len(each) for each in proposals])[number]
+    actual = insides(case.pictures, case.proposals)[number]
     limits = Limits(detector.head.score_threshold, detector.head.nms_iou, detector.head.max_detections)
-    if not difference(wanted, found, limits):
+    if not difference(expected, actual, limits):
         return True
     # Where most regions score the same, the suppression has nothing to go by either; then their scores have to agree.
     real = inside["regions"][number][:, 4] > LOWEST
@@ -284,9 +284,9 @@ def _are_candidates(proposals: Proposals, boxes: Tensor, scores: Tensor) -> bool
     return True
 
 
-def _where(detector: FastRCNN | FasterRCNN, parted: Exported, case: Case) -> str:
+def _where(detector: FastRCNN | FasterRCNN, insides: Exported, case: Case) -> str:
     """The first layer whose values differ, in words."""
-    outputs = _feed(parted, case)
+    outputs = _feed(insides, case)
     images = _batch(detector, case)
     for name, ours in _inside(detector, images).items():
         theirs = outputs[name]
@@ -300,10 +300,10 @@ def _where(detector: FastRCNN | FasterRCNN, parted: Exported, case: Case) -> str
             break
         if ours.shape != theirs.shape:
             shapes = f"{tuple(ours.shape)} and {tuple(theirs.shape)}"
-            return f"they part at the {name}, of {shapes}{_advice(name, parted)}"
+            return f"they part at the {name}, of {shapes}{_advice(name, insides)}"
         off, largest = (ours - torch.from_numpy(theirs)).abs().max(), ours.abs().max().clamp(min=1)
         if off > SCORES * largest:
-            return f"they part at the {name}, by {off:.2g}{_advice(name, parted)}"
+            return f"they part at the {name}, by {off:.2g}{_advice(name, insides)}"
     return "they part at the class scores and boxes, and what is before them is equal"
 
 
@@ -330,7 +330,7 @@ def _prove_windows(detector: RCNN, exported: Exported, data: Dataset | None) -> 
     cases["a window of one colour"] = [np.full((side, side, 3), (90, 140, 200), np.uint8)]
     for record in data.records[:DATA] if data else ():
         cases[f"data: {record.path.name}"] = [cv2.resize(read_record(record), (side, side))]
-    seen = 0
+    windows_compared = 0
     for name, windows in cases.items():
         stacked = np.stack(windows)
         with torch.no_grad():
@@ -338,11 +338,11 @@ def _prove_windows(detector: RCNN, exported: Exported, data: Dataset | None) -> 
                 [torch.from_numpy(window).permute(2, 0, 1) for window in windows], [(side, side)] * len(windows), "cpu"
             ).pixels
             features = detector.backbone(pixels, detector.last_layer)
-            wanted = {"scores": detector.score(features), "deltas": detector.regress(features)}
-        found = exported.run({"windows": stacked})
-        for what, most in (("scores", SCORES), ("deltas", PIXELS / side)):
-            off = (wanted[what] - torch.from_numpy(found[what])).abs().max()
-            if not off <= most * wanted[what].abs().max().clamp(min=1):
-                raise Unequal(f"{exported.path.name} and the detector differ on {name}: {what} by {off:.2g}")
-        seen += len(windows)
-    return Proof(seen, 0, 0)
+            expected = {"scores": detector.score(features), "deltas": detector.regress(features)}
+        actual = exported.run({"windows": stacked})
+        for output, most in (("scores", SCORES), ("deltas", PIXELS / side)):
+            off = (expected[output] - torch.from_numpy(actual[output])).abs().max()
+            if not off <= most * expected[output].abs().max().clamp(min=1):
+                raise Unequal(f"{exported.path.name} and the detector differ on {name}: {output} by {off:.2g}")
+        windows_compared += len(windows)
+    return Proof(windows_compared, 0, 0)

@@ -46,10 +46,10 @@ def to_torch(
 
 def program_with_threshold(file: Path, path: Path, threshold: float) -> None:
     """Write a program of torch.export once more, with another score threshold."""
-    said = {"rcnnkit": ""}
-    program = torch.export.load(file, extra_files=said)
+    metadata = {"rcnnkit": ""}
+    program = torch.export.load(file, extra_files=metadata)
     program.state_dict["score_threshold"].fill_(threshold)
-    torch.export.save(program, path, extra_files=said)
+    torch.export.save(program, path, extra_files=metadata)
 
 
 def to_aoti(
@@ -61,11 +61,11 @@ def to_aoti(
     """
     module = traced(detector, suppress, with_preprocessing, inside)
     program = _program(module)
-    said = {"rcnnkit": json.dumps(dict(about) | module.names())}
+    metadata = {"rcnnkit": json.dumps(dict(about) | module.names())}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch._inductor.aoti_compile_and_package(
-            program, package_path=str(path), inductor_configs={"aot_inductor.metadata": said}
+            program, package_path=str(path), inductor_configs={"aot_inductor.metadata": metadata}
         )
 
 

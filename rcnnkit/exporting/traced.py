@@ -225,12 +225,12 @@ class TracedPictures(Traced):
         of_class = boxes.transpose(1, 2), above.transpose(1, 2)  # (B, K, P, 4), (B, K, P)
         kept = self.suppress(*of_class, head.nms_iou, head.max_detections or NO_LIMIT)
         kept = kept.transpose(1, 2).flatten(1)  # (B, P·K), so that ties go as in `suppress`
-        most = head.max_detections or kept.shape[1]
-        best = F.pad(kept, (0, most), value=-torch.inf).topk(most, dim=1)
+        limit = head.max_detections or kept.shape[1]
+        best = F.pad(kept, (0, limit), value=-torch.inf).topk(limit, dim=1)
         real = best.values > LOWEST
         labels = torch.where(real, best.indices % classes, -1)
-        chosen = rows_of(F.pad(boxes.reshape(boxes.shape[0], -1, 4), (0, 0, 0, most)), best.indices)
-        return chosen, best.values, labels, real.sum(1)
+        best_boxes = rows_of(F.pad(boxes.reshape(boxes.shape[0], -1, 4), (0, 0, 0, limit)), best.indices)
+        return best_boxes, best.values, labels, real.sum(1)
 
     def suppress(self, boxes: Tensor, scores: Tensor, iou: float, most: int) -> Tensor:
         """(B, G, N): the scores of those that stay, −∞ for the others; boxes (B, G, N, 4)."""

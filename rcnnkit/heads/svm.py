@@ -186,13 +186,13 @@ class SVMTrainer:
 
     def state(self) -> dict[str, Array]:
         """What `restore` continues from: everything but the features themselves."""
-        none = np.zeros((0, 2), dtype=np.int64)
+        no_keys = np.zeros((0, 2), dtype=np.int64)
         return {
             "weight": self.weight.copy(),
             "bias": self.bias.copy(),
             "trainings": self.trainings.copy(),
             "added": np.array([negatives.added for negatives in self.negatives]),
-        } | {f"keys/{label}": np.concatenate([none, *own.keys]) for label, own in enumerate(self.negatives)}
+        } | {f"keys/{label}": np.concatenate([no_keys, *own.keys]) for label, own in enumerate(self.negatives)}
 
     def restore(self, state: dict[str, Array], features: Callable[[int], Array]) -> None:
         """Go on from a `state`; `features` gives those of a picture again, (N, D) and scaled."""

@@ -76,13 +76,13 @@ def _converted(
 ) -> tuple[Detector | Classifier, DetectorSettings]:
     """By what the tensors are called."""
     state = unwrapped(state)
-    known, path = source.weights, str(source.path)
+    version, path = source.weights, str(source.path)
     if any(name.startswith("backbone.body.") for name in state):
-        if known is not None:
+        if version is not None:
             # torchvision sets it so for this one alone, after loading it
-            own = 0.0 if repr(known) == "FasterRCNN_ResNet50_FPN_Weights.COCO_V1" else 1e-5
+            own = 0.0 if repr(version) == "FasterRCNN_ResNet50_FPN_Weights.COCO_V1" else 1e-5
             if norm_eps not in (None, own):
-                raise ValueError(f"{known!r} was trained with norm_eps = {own:g}, not {norm_eps:g}; leave it out")
+                raise ValueError(f"{version!r} was trained with norm_eps = {own:g}, not {norm_eps:g}; leave it out")
             norm_eps = own
         elif norm_eps is None and not any(name.endswith("num_batches_tracked") for name in state):
             log.info(
@@ -103,7 +103,7 @@ def _converted(
         return from_detectron2(state, names, ids, path)
     if class_names is None:
         class_names = _imagenet(state, path)
-    return classifier_from_torchvision(state, class_names, known and known.transforms(), path)
+    return classifier_from_torchvision(state, class_names, version and version.transforms(), path)
 
 
 def _coco_or(class_names: Sequence[str] | None, count: int, path: str) -> tuple[Sequence[str], Sequence[int]]:

@@ -95,7 +95,7 @@ def _settings(state: Mapping[str, Tensor], pyramid: bool, bottom: str, classes: 
     deltas = state.get("roi_heads.box_predictor.bbox_pred.weight")
     fast = not any(name.startswith("proposal_generator.") for name in state)
     sides = {"min_side": NO_WIDTH, "beta": 0.0}
-    kept = {"pre_nms": 1000, "train_pre_nms": 2000, "train_post_nms": 1000}
+    counts = {"pre_nms": 1000, "train_pre_nms": 2000, "train_post_nms": 1000}
     return DetectorSettings.model_validate(
         {
             "model": {
@@ -110,7 +110,7 @@ def _settings(state: Mapping[str, Tensor], pyramid: bool, bottom: str, classes: 
             "proposals": {"method": "precomputed", "count": 1000} if fast else {},
             "rpn": {"anchor_layout": "detectron2", "anchor_sizes": [[size] for size in SIZES] if pyramid else [SIZES]}
             | sides
-            | (kept if pyramid else {"pre_nms": 6000, "train_pre_nms": 12000}),
+            | (counts if pyramid else {"pre_nms": 6000, "train_pre_nms": 12000}),
             "head": {"class_agnostic": deltas is not None and len(deltas) == 4 and classes > 1} | sides,
             "input": {
                 "mean": [value / 255 for value in reversed(PIXEL_MEAN)],

@@ -139,35 +139,35 @@ def transfer(
             finite, are variances below 0, or lie on the meta device and so have no values.
     """
     # The more special name first: "fpn.2.1" before "fpn.2".
-    ordered = sorted(places.items(), key=lambda pair: len(pair[0]), reverse=True)
+    pairs = sorted(places.items(), key=lambda pair: len(pair[0]), reverse=True)
     expected = target.state_dict()
     origin: dict[str, str] = {}
     extra = []
     for name in state:
-        theirs, ours = next((pair for pair in ordered if name.startswith(pair[0] + ".")), ("", ""))
+        theirs, ours = next((pair for pair in pairs if name.startswith(pair[0] + ".")), ("", ""))
         place = ours + name[len(theirs) :]
         if theirs and place in expected and place not in origin:
             origin[place] = name
         else:
             extra.append(name)
-    filled = {place: state[name] for place, name in origin.items()}
-    change(filled)
-    back = {ours: theirs for theirs, ours in reversed(ordered)}
-    missing = [_renamed(place, back) for place in expected if place not in filled]
+    values = {place: state[name] for place, name in origin.items()}
+    change(values)
+    back = {ours: theirs for theirs, ours in reversed(pairs)}
+    missing = [_renamed(place, back) for place in expected if place not in values]
     misshapen = [
         f"{origin[place]} {tuple(value.shape)}, expected {tuple(expected[place].shape)}"
-        for place, value in filled.items()
+        for place, value in values.items()
         if value.shape != expected[place].shape
     ]
-    told = {place: value for place, value in filled.items() if not value.is_meta}
-    infinite = [origin[n] for n, value in told.items() if not value.to(expected[n].dtype).isfinite().all()]
-    negative = [origin[n] for n, value in told.items() if n.endswith("running_var") and (value < 0).any()]
+    real_values = {place: value for place, value in values.items() if not value.is_meta}
+    infinite = [origin[n] for n, value in real_values.items() if not value.to(expected[n].dtype).isfinite().all()]
+    negative = [origin[n] for n, value in real_values.items() if n.endswith("running_var") and (value < 0).any()]
     kinds = {"missing": missing, "without a place here": extra, "of another shape": misshapen}
-    empty = [origin[place] for place, value in filled.items() if value.is_meta and not expected[place].is_meta]
+    empty = [origin[place] for place, value in values.items() if value.is_meta and not expected[place].is_meta]
     kinds |= {"not finite": infinite, "of negative variances": negative, "without values": empty}
     if problems := [_listed(kind, names) for kind, names in kinds.items() if names]:
         raise ValueError(f"{source} does not fit:\n" + "\n".join(problems))
-    target.load_state_dict(filled)
+    target.load_state_dict(values)
 
 
 def _renamed(name: str, places: Mapping[str, str]) -> str:

@@ -79,10 +79,10 @@ def _backbone(state: Mapping[str, Tensor], source: str) -> str:
         return name
     if name := resnet_name(state, "layer{}", first=1):
         return name
-    few = ", ".join(list(state)[:5])
+    names = ", ".join(list(state)[:5])
     raise ValueError(
         f"{source} is no AlexNet, VGG16, VGG19, GoogLeNet or ResNet-18 to 152 of torchvision; its weights begin with"
-        f" {few}"
+        f" {names}"
     )
 
 

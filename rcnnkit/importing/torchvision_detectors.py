@@ -95,19 +95,19 @@ def _filled(
     if scores is not None and len(scores) != len(class_names) + 1:
         raise other_number(source, len(scores) - 1, len(class_names))
     ids = category_ids or range(1, len(class_names) + 1)
-    named = [i for i, name in enumerate(class_names) if name != NO_CLASS]
+    indices = [i for i, name in enumerate(class_names) if name != NO_CLASS]
     unnamed = [i for i, name in enumerate(class_names) if name == NO_CLASS]
     settings = settings.model_copy(update={"head": settings.head.model_copy(update={"unnamed": len(unnamed)})})
-    detector = build(settings, [class_names[i] for i in named], [ids[i] for i in named])
+    detector = build(settings, [class_names[i] for i in indices], [ids[i] for i in indices])
     assert isinstance(detector, FasterRCNN)
 
     def order(state: Tensors) -> None:
         """Background: first → after the classes. It has no box; those without a name get none."""
         for kind in ("weight", "bias"):
             if (place := f"head.score_layer.{kind}") in state:
-                state[place] = state[place][[*(i + 1 for i in named), 0, *(i + 1 for i in unnamed)]]
+                state[place] = state[place][[*(i + 1 for i in indices), 0, *(i + 1 for i in unnamed)]]
             if (place := f"head.delta_layer.{kind}") in state and len(state[place]) == 4 * (len(class_names) + 1):
-                state[place] = state[place].unflatten(0, (-1, 4))[[i + 1 for i in named]].flatten(0, 1)
+                state[place] = state[place].unflatten(0, (-1, 4))[[i + 1 for i in indices]].flatten(0, 1)
 
     transfer(state, torchvision_places(settings), detector, source, order)
     return detector.eval(), settings

@@ -23,11 +23,11 @@ def winograd_weights(weight: Tensor, dtype: torch.dtype = torch.float32) -> Tens
     if size != [3, 3] or outputs % LANES or channels % LANES:
         raise ValueError(f"weights (O, C, 3, 3) with O and C multiples of {LANES}, not {tuple(weight.shape)}")
     once = torch.tensor(_evaluations(), dtype=torch.float64, device=weight.device)
-    both = torch.kron(once, once)  # (36, 9), of rows and columns
+    transform = torch.kron(once, once)  # (36, 9), of rows and columns
     parts = []
     for part in weight.split(PANEL):  # in float64 a part fits into the cache
         nine = part.detach().double().permute(2, 3, 1, 0).reshape(9, -1)
-        parts.append(panels_of((both @ nine).reshape(36, channels, -1), dtype))
+        parts.append(panels_of((transform @ nine).reshape(36, channels, -1), dtype))
     return torch.cat(parts, 1)
 
 

@@ -75,14 +75,14 @@ def fit_anchors(sides: Tensor, strides: Sequence[int]) -> Anchors:
         raise ValueError("there are no boxes to fit anchors to")
     looked_at = sides[:: -(-len(sides) // LOOKED_AT)]
     thresholds = torch.tensor([REACHED, 0.6, 0.7])  # 0.7 is the IoU from which the RPN learns from an anchor
-    tried: list[tuple[float, RPNSettings]] = []
+    choices_tried: list[tuple[float, RPNSettings]] = []
     for choices in _candidates(looked_at, strides):
         overlaps = [_best(looked_at, each.cells(strides), strides, REACHED, PLACES // 4) for each in choices]
         shares = [(each[..., None] >= thresholds).float().mean(dim=(0, 1)) for each in overlaps]
         best = max(range(len(choices)), key=lambda i: float(shares[i].mean()))
-        tried.append((float(shares[best][0]), choices[best]))
-    enough = max(share for share, _ in tried) - NEARLY
-    chosen = next(settings for share, settings in tried if share >= enough)
+        choices_tried.append((float(shares[best][0]), choices[best]))
+    enough = max(share for share, _ in choices_tried) - NEARLY
+    chosen = next(settings for share, settings in choices_tried if share >= enough)
     share = float(reach(sides, chosen, strides).mean())
     return Anchors(chosen.sizes(strides), chosen.anchor_ratios, share)
 
@@ -114,8 +114,8 @@ def _quantiles(ratios: Tensor, count: int) -> list[float]:
     return sorted({float(f"{ratio:.2g}") for ratio in ratios.float().quantile(middles).tolist()})
 
 
-def _best(sides: Tensor, cells: Sequence[Tensor], strides: Sequence[int], least: float, places: int) -> Tensor:
-    """(N, P) largest IoU of each box with an anchor, at each of P places on the grid; 0 where it is below `least`."""
+def _best(sides: Tensor, cells: Sequence[Tensor], strides: Sequence[int], smallest: float, places: int) -> Tensor:
+    """(N, P) largest IoU of each box with an anchor, at each of P places on the grid; 0 where below `smallest`."""
     anchors = torch.cat([each[:, 2:] - each[:, :2] for each in cells])  # (A, 2)
     spacing = torch.tensor([stride for stride, each in zip(strides, cells, strict=True) for _ in each])
     at = _places(places) * max(strides)  # (P, 2): the coarsest map's period is that of all
@@ -124,7 +124,7 @@ def _best(sides: Tensor, cells: Sequence[Tensor], strides: Sequence[int], least:
     columns = []
     for part in sides.float().split(PART):
         centred = _iou(part[:, None], anchors, torch.zeros(2))
-        box, anchor = (centred >= least).nonzero(as_tuple=True)  # others are no nearer anywhere
+        box, anchor = (centred >= smallest).nonzero(as_tuple=True)  # others are no nearer anywhere
         overlaps = _iou(part[box][:, None], anchors[anchor][:, None], far[anchor])  # (pairs, P)
         best = torch.zeros(len(part), places)
         columns.append(best.scatter_reduce(0, box[:, None].expand_as(overlaps), overlaps, "amax"))

@@ -200,10 +200,10 @@ class Store:
 
 
 def _check_picture(path: Path, about: Mapping[str, Any], size: Size, picture: Path | None) -> None:
-    stored = about["height"], about["width"]
-    if stored != tuple(size):
+    stored_size = about["height"], about["width"]
+    if stored_size != tuple(size):
         raise ValueError(
-            f"{path} holds the proposals of a picture {stored[1]} wide and {stored[0]} high, but this one is"
+            f"{path} holds the proposals of a picture {stored_size[1]} wide and {stored_size[0]} high, but this one is"
             f" {size[1]} wide and {size[0]} high: they are of another data set; compute them into another folder"
         )
     if picture is not None and about["bytes"] not in (None, now := bytes_of(picture)):

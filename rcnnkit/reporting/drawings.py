@@ -23,17 +23,17 @@ LEAST = 96  # pixels of a cut-out's side, where the picture has them
 def truth_and_found(analysis: Analysis, picture: int, threshold: float) -> tuple[Image.Image, Image.Image]:
     """A picture twice: with its objects, found or missed, and with the detections, right or invented."""
     record, names = analysis.dataset.records[picture], analysis.dataset.class_names
-    targets, found, detections, right = analysis.shown_in(picture, threshold)
+    targets, hits, detections, right = analysis.shown_in(picture, threshold)
     array = read_picture(record.path, record.size, checked=True)
     truth = _Drawn(array)
     labels = [names[label] for label in targets.labels.tolist()]
-    truth.add(targets.boxes, [FOUND if each else MISSED for each in found.tolist()])
-    truth.write([label if not each else "" for label, each in zip(labels, found.tolist(), strict=True)])
-    shown = _Drawn(array)
-    shown.add(detections.boxes, [FOUND if each else INVENTED for each in right.tolist()])
+    truth.add(targets.boxes, [FOUND if each else MISSED for each in hits.tolist()])
+    truth.write([label if not each else "" for label, each in zip(labels, hits.tolist(), strict=True)])
+    answer = _Drawn(array)
+    answer.add(detections.boxes, [FOUND if each else INVENTED for each in right.tolist()])
     texts = [f"{name} {score:.2f}" for name, score, _ in detections]
-    shown.write([words if not each else "" for words, each in zip(texts, right.tolist(), strict=True)])
-    return truth.canvas.image, shown.canvas.image
+    answer.write([words if not each else "" for words, each in zip(texts, right.tolist(), strict=True)])
+    return truth.canvas.image, answer.canvas.image
 
 
 def side_by_side(pictures: Sequence[Image.Image], gap: int = 8) -> Image.Image:
@@ -58,12 +58,12 @@ def cut_out(record: Record, box: Sequence[float], other: Sequence[float] | None)
     left, top = min(left, max(0, width - 1)), min(top, max(0, height - 1))
     right, bottom = min(width, int(left + side) + 1), min(height, int(top + side) + 1)
     part = array[top:bottom, left:right]
-    drawn = _Drawn(part)
+    drawing = _Drawn(part)
     shift = torch.tensor([left, top, left, top])
     if other is not None:
-        drawn.add(torch.tensor([list(other)]) - shift, [FOUND])
-    drawn.add(torch.tensor([list(box)]) - shift, [STRONG])
-    return drawn.canvas.image
+        drawing.add(torch.tensor([list(other)]) - shift, [FOUND])
+    drawing.add(torch.tensor([list(box)]) - shift, [STRONG])
+    return drawing.canvas.image
 
 
 class _Drawn:

@@ -88,32 +88,32 @@ def _in_short(analysis: Analysis) -> str:
     costs = analysis.errors.costs
     worst = max(costs, key=lambda cause: costs[cause])
     point = analysis.together.at(analysis.threshold)
-    said = []
+    sentences = []
     if costs[worst] > 0:
-        said.append(
+        sentences.append(
             f"Most is lost to mistakes of the kind “{worst}” ({CAUSES[worst]}): without them AP50 would be"
             f" {100 * costs[worst]:.1f} points higher."
         )
     if point.found:
-        said.append(
+        sentences.append(
             f"From a score of {analysis.threshold:.2f} on, {percent(point.precision)} % of the detections are right,"
             f" and {percent(point.recall)} % of the objects are found."
         )
-    said.append(
+    sentences.append(
         f"The ranges hold 95 % of what {samples_of(len(analysis.dataset))} data sets give that are drawn from these"
         " pictures. Two detectors whose ranges overlap may still differ; rcnnkit compare tests that."
     )
-    return f"<p>{text(' '.join(said))}</p>"
+    return f"<p>{text(' '.join(sentences))}</p>"
 
 
 def _errors(analysis: Analysis) -> Iterator[str]:
     errors = analysis.errors
-    most = max([*errors.costs.values(), 1e-9])
+    top = max([*errors.costs.values(), 1e-9])
     for number, (cause, cost) in enumerate(errors.costs.items()):
         yield (
             f'<div class="name"><span>{text(cause)}: {text(CAUSES[cause])}</span>'
             f"<span>{100 * cost:.1f}</span></div>"
-            f'<div class="bar"><span style="width:{100 * cost / most:.2f}%;background:{colour(number)}"></span></div>'
+            f'<div class="bar"><span style="width:{100 * cost / top:.2f}%;background:{colour(number)}"></span></div>'
         )
     yield (
         '<p class="soft">Points of AP50 that would be gained if mistakes of one kind were put right, the others left.'
@@ -262,12 +262,12 @@ def _parts(analysis: Analysis) -> Iterator[str]:
     yield table([["objects in the picture", *columns], *rows(analysis.parts["crowding"])])
     yield "<p>By the ninth of the picture that the centre lies in; AP, and how many objects are there:</p>"
     places = {each.name: each for each in analysis.parts["place"]}
-    known = [each.ap for each in places.values() if not math.isnan(each.ap)]
+    aps = [each.ap for each in places.values() if not math.isnan(each.ap)]
     cells = []
     for i in range(0, 9, 3):
         row = ""
         for each in (places[name] for name in PLACES[i : i + 3]):
-            shade = 0.6 * each.ap / max([*known, 1e-9]) if not math.isnan(each.ap) else 0
+            shade = 0.6 * each.ap / max([*aps, 1e-9]) if not math.isnan(each.ap) else 0
             row += (
                 f'<td style="background:rgba(0,158,115,{shade:.3f});text-align:center">{percent(each.ap)}'
                 f'<br><span class="soft">{each.objects:,}</span></td>'
@@ -281,10 +281,10 @@ def _calibration(analysis: Analysis) -> Iterator[str]:
     if not analysis.bins:
         yield "<p>The scores are margins of SVMs. They are no probabilities, so there is nothing to compare.</p>"
         return
-    known = [each for each in analysis.bins if each.detections]
+    bins = [each for each in analysis.bins if each.detections]
     lines = [
         Line("as it should be", [(0, 0), (1, 1)], "#7d858c", dashed=True),
-        Line("detections", [(each.score, each.right) for each in known], colour(5), marked=True),
+        Line("detections", [(each.score, each.right) for each in bins], colour(5), marked=True),
     ]
     error = calibration_error(analysis.bins)
     caption = "Share of detections that are right, over their score"
@@ -333,9 +333,9 @@ def _worst(analysis: Analysis, report: Report) -> Iterator[str]:
 
 
 def _mistakes(analysis: Analysis, report: Report) -> Iterator[str]:
-    some = analysis.mistakes[:CUT_OUTS]
+    mistakes = analysis.mistakes[:CUT_OUTS]
     yield "<h2>The most confident mistakes</h2>"
-    if not some:
+    if not mistakes:
         yield "<p>There are none.</p>"
         return
     yield (
@@ -344,13 +344,13 @@ def _mistakes(analysis: Analysis, report: Report) -> Iterator[str]:
         " them all as mistakes; rcnnkit check takes it with --mistakes.</p>"
     )
     figures = []
-    for mistake in reported(some, "mistakes drawn", report):
-        told = analysis.told(mistake)
+    for mistake in reported(mistakes, "mistakes drawn", report):
+        facts = analysis.told(mistake)
         record = analysis.dataset.records[analysis.matches.ranking.pictures[mistake.detection]]
-        beside = told.get("object")
-        drawing = cut_out(record, told["box"], beside["box"] if beside else None)
+        beside = facts.get("object")
+        drawing = cut_out(record, facts["box"], beside["box"] if beside else None)
         annotated = f", annotated: {beside['class']}" if beside and mistake.cause == "class" else ""
-        caption = f"{told['class']} {told['score']:.2f} ({mistake.cause}{annotated}), {record.path.name}"
+        caption = f"{facts['class']} {facts['score']:.2f} ({mistake.cause}{annotated}), {record.path.name}"
         words = text(caption)
         source = jpeg_source(small_jpeg(drawing, SMALL))
         figures.append(f'<figure><img alt="{words}" src="{source}"><figcaption>{words}</figcaption></figure>')

@@ -183,19 +183,19 @@ def _plots(steps: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str
 
 def _kept(run: Path, kind: str) -> dict[int, list[Path]]:
     """The pictures of a kind, by iteration."""
-    kept: dict[int, list[Path]] = {}
+    paths: dict[int, list[Path]] = {}
     for path in sorted((run / PICTURES).glob(f"{kind}-*-*.jpg")):
-        kept.setdefault(int(path.stem.split("-")[1]), []).append(path)
-    return kept
+        paths.setdefault(int(path.stem.split("-")[1]), []).append(path)
+    return paths
 
 
 def _batches(run: Path) -> str:
-    kept = _kept(run, "batch")
-    if not kept:
+    paths = _kept(run, "batch")
+    if not paths:
         return ""
     parts = ["<h2>What the network sees</h2>", "<p>Training pictures after augmentation, with their objects.</p>"]
-    for iteration in dict.fromkeys((min(kept), max(kept))):
-        images = "".join(_picture(path, f"a picture of iteration {iteration}") for path in kept[iteration])
+    for iteration in dict.fromkeys((min(paths), max(paths))):
+        images = "".join(_picture(path, f"a picture of iteration {iteration}") for path in paths[iteration])
         parts.append(
             f'<section><p class="soft">iteration {iteration:,}</p><div class="pictures">{images}</div></section>'
         )
@@ -203,14 +203,14 @@ def _batches(run: Path) -> str:
 
 
 def _found(run: Path) -> str:
-    kept = _kept(run, "found")
-    if not kept:
+    paths = _kept(run, "found")
+    if not paths:
         return ""
-    iterations = list(kept)
+    iterations = list(paths)
     some = sorted({iterations[round(i * (len(iterations) - 1) / (TIMES - 1))] for i in range(TIMES)})
     parts = ["<h2>What it finds</h2>", "<p>The same validation pictures, with as many detections as objects.</p>"]
     for iteration in some:
-        images = "".join(_picture(path, f"found after {iteration} iterations") for path in kept[iteration])
+        images = "".join(_picture(path, f"found after {iteration} iterations") for path in paths[iteration])
         title = f'<p class="soft">after {iteration:,} iterations</p>'
         parts.append(f'<section>{title}<div class="pictures">{images}</div></section>')
     return "".join(parts)

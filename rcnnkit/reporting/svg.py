@@ -63,15 +63,15 @@ def plot(lines: Sequence[Line], x: Axis, y: Axis, label: str) -> str:
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{text(x.label)}</text>')
     for line in lines:
         step = -(-len(line.points) // POINTS) or 1
-        some = [*line.points[::step], *line.points[-1:]] if step > 1 else line.points
-        path = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in some)
+        points = [*line.points[::step], *line.points[-1:]] if step > 1 else line.points
+        path = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in points)
         dash = ' stroke-dasharray="4 3"' if line.dashed else ""
         parts.append(f'<polyline points="{path}" fill="none" stroke="{line.colour}" stroke-width="2"{dash}/>')
         if line.marked:
             parts += [
                 f'<circle cx="{across(a):.1f}" cy="{up(b):.1f}" r="3" fill="{line.colour}">'
                 f"<title>{text(line.name)}: {_number(a)}, {_number(b)}</title></circle>"
-                for a, b in some
+                for a, b in points
             ]
     words = text(label)
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}">{"".join(parts)}</svg>'

@@ -102,7 +102,7 @@ def application(detector: Detector, limits: ServerLimits, root_path: str = "") -
         ] = None,
     ) -> Any:
         """Find objects in the picture that is the body, or in each file of a form."""
-        begun, status = time.monotonic(), 500
+        start, status = time.monotonic(), 500
         try:
             said = await service.answer(request, draw, min_score)
             status = 200
@@ -112,7 +112,7 @@ def application(detector: Detector, limits: ServerLimits, root_path: str = "") -
             raise
         finally:
             service.metrics.requests.labels(str(status)).inc()
-            service.metrics.seconds.observe(time.monotonic() - begun)
+            service.metrics.seconds.observe(time.monotonic() - start)
 
     @app.get("/health", responses={503: {"model": Problem}})
     async def health() -> Health:

@@ -69,21 +69,21 @@ class Batcher:
         """The next batch."""
         while True:
             self._jobs = [job for job in self._jobs if not job.answer.done()]
-            left = self.delay - (time.monotonic() - self._jobs[0].since) if self._jobs else None
+            seconds = self.delay - (time.monotonic() - self._jobs[0].since) if self._jobs else None
             if self._jobs:
                 together = [job for job in self._jobs if job.kind == self._jobs[0].kind][: self.batch]
-                if len(together) == self.batch or (left is not None and left <= 0):
+                if len(together) == self.batch or (seconds is not None and seconds <= 0):
                     self._jobs = [job for job in self._jobs if job not in together]
                     return together
             self._arrived.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._arrived.wait(), left)
+                await asyncio.wait_for(self._arrived.wait(), seconds)
 
     async def _call(self, jobs: Sequence[_Job]) -> None:
-        loop, begun = asyncio.get_running_loop(), time.monotonic()
-        self.busy_since = begun
+        loop, start = asyncio.get_running_loop(), time.monotonic()
+        self.busy_since = start
         try:
-            found = await loop.run_in_executor(self._thread, self.detect, [job.picture for job in jobs])
+            answers = await loop.run_in_executor(self._thread, self.detect, [job.picture for job in jobs])
         except Exception as error:
             if len(jobs) > 1:  # one of them may be at fault, or all together take too much memory: each alone
                 for job in jobs:
@@ -93,7 +93,7 @@ class Batcher:
             return
         finally:
             self.busy_since = None
-        self.done(len(jobs), time.monotonic() - begun)
-        for job, detections in zip(jobs, found, strict=True):
+        self.done(len(jobs), time.monotonic() - start)
+        for job, detections in zip(jobs, answers, strict=True):
             if not job.answer.done():
                 job.answer.set_result(detections)

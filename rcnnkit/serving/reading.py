@@ -20,28 +20,31 @@ def went_away() -> HTTPException:
     return HTTPException(LEFT, "the client went away")
 
 
-async def read_body(request: Request, most: int) -> bytes:
+async def read_body(request: Request, max_bytes: int) -> bytes:
     """The bytes of a request.
 
-    All of them are read, and beyond `most` none is kept: many clients look at an answer only after they have sent all.
+    All of them are read, but none is kept beyond `max_bytes`: many clients look at an answer only after they have sent
+    all.
 
     Raises:
-        HTTPException: 413, more than `most` bytes; `LEFT`, the client went away.
+        HTTPException: 413, more than `max_bytes`; `LEFT`, the client went away.
     """
-    kept: list[bytes] = []
+    chunks: list[bytes] = []
     size = 0
     try:
         async for chunk in request.stream():
             size += len(chunk)
-            if size <= most:
-                kept.append(chunk)
+            if size <= max_bytes:
+                chunks.append(chunk)
             else:
-                kept.clear()
+                chunks.clear()
     except ClientDisconnect:
         raise went_away() from None
-    if size > most:
-        raise HTTPException(413, f"the request has {size:,} bytes, more than {most:,}; send fewer or smaller pictures")
-    return b"".join(kept)
+    if size > max_bytes:
+        raise HTTPException(
+            413, f"the request has {size:,} bytes, more than {max_bytes:,}; send fewer or smaller pictures"
+        )
+    return b"".join(chunks)
 
 
 async def files_in(request: Request, body: bytes) -> list[tuple[str, bytes]] | None:
@@ -73,11 +76,11 @@ async def files_in(request: Request, body: bytes) -> list[tuple[str, bytes]] | N
     return files
 
 
-def decode(data: bytes, most: int, name: str = "") -> Array:
+def decode(data: bytes, max_pixels_allowed: int, name: str = "") -> Array:
     """A picture from the bytes of its file.
 
     Args:
-        most: pixels; those of a picture with more are not decoded.
+        max_pixels_allowed: a picture with more is not decoded.
         name: of one of several, for errors.
 
     Raises:
@@ -87,11 +90,11 @@ def decode(data: bytes, most: int, name: str = "") -> Array:
     try:
         with open_picture(io.BytesIO(data)) as picture:
             width, height = picture.size
-        if width * height > most:
-            raise TooManyPixels(f"{width} × {height}", most)
+        if width * height > max_pixels_allowed:
+            raise TooManyPixels(f"{width} × {height}", max_pixels_allowed)
     except TooManyPixels as error:
         size = str(error).partition(", more than")[0]
-        limit = min(most, max_pixels())
+        limit = min(max_pixels_allowed, max_pixels())
         raise HTTPException(
             413, f"{prefix}the picture {size}, more than {limit:,}; send it smaller, or cut it into tiles"
         ) from None

@@ -74,11 +74,11 @@ def train_alternating(settings: Settings, folder: Path, console: Console | None,
     def step(number: int, settings: Settings) -> Path:
         """The weights that a step ends with; nothing is left to do where they are there."""
         part = folder / STEPS[number - 1]
-        done, begun = ranks.from_first(((part / BEST).exists(), (part / LAST).exists()))
+        done, started = ranks.from_first(((part / BEST).exists(), (part / LAST).exists()))
         if done:
             return part / BEST
         run.say(f"step {part.name}")
-        if begun:
+        if started:
             settings = _changed(settings, train={"resume": part})
         elif (
             ranks.first and part.exists()
@@ -90,10 +90,10 @@ def train_alternating(settings: Settings, folder: Path, console: Console | None,
         rpn = step(1, _rpn_settings(settings))
         store = _proposals(run, rpn, training)
         fast = step(2, _head_settings(settings, store.folder))
-        shared: dict[str, Any] = {"freeze_backbone": True, "init": fast}
-        rpn = step(3, _rpn_settings(settings, **shared))
+        changes: dict[str, Any] = {"freeze_backbone": True, "init": fast}
+        rpn = step(3, _rpn_settings(settings, **changes))
         store = _proposals(run, rpn, training)
-        fast = step(4, _head_settings(settings, store.folder, **shared | {"init": rpn}))
+        fast = step(4, _head_settings(settings, store.folder, **changes | {"init": rpn}))
     except Interrupted as stop:
         raise Interrupted(run.last, stop.iteration, stop.signal) from None  # the whole is what goes on
 

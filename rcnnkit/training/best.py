@@ -50,7 +50,7 @@ def keep_best(task: Task[Any], log: RunLog | NoLog, stop: Stop) -> None:
 
 def validation_losses(task: Task[Any], data: Any) -> dict[str, float]:
     """The losses of the weights that are judged, by `val_loss_` and their names, and `val_loss`, their sum."""
-    model, ranks, done = task.judged, task.ranks, []
+    model, ranks, shares = task.judged, task.ranks, []
     # no_grad and not inference_mode: what a detector caches meanwhile must serve training too.
     with in_eval_mode(model), torch.no_grad(), closing(task.validation_batches(data)) as batches:
         for number, batch in enumerate(batches):
@@ -58,6 +58,6 @@ def validation_losses(task: Task[Any], data: Any) -> dict[str, float]:
             first = task.part * (ranks.rank + number * ranks.size)
             drawn = generators(task.options.seed, len(targets), first)
             with autocast(task.run.device, task.run.dtype):
-                done.append(shares_of(task.loss_sums(model, inputs, targets, drawn)))
-    losses = losses_of(in_turn(ranks.gathered(done)))
+                shares.append(shares_of(task.loss_sums(model, inputs, targets, drawn)))
+    losses = losses_of(in_turn(ranks.gathered(shares)))
     return {"val_loss": losses.pop("loss")} | {f"val_loss_{name}": value for name, value in losses.items()}

@@ -102,11 +102,11 @@ def load_checkpoint(
     progress = _progress(about["training"], path)
     state = {n: t for n, t in tensors.items() if not n.startswith(weights.TRAINING)}
     own = detector.state_dict()
-    other = [n for n in own.keys() | state.keys() if n not in own or n not in state or not _alike(own[n], state[n])]
-    if other:
+    others = [n for n in own.keys() | state.keys() if n not in own or n not in state or not _alike(own[n], state[n])]
+    if others:
         raise ValueError(
-            f"{path} was made with other settings: {len(other)} of its tensors, such as {min(other)}, are not those of"
-            " this detector; continue with the run's own settings.toml"
+            f"{path} was made with other settings: {len(others)} of its tensors, such as {min(others)}, are not those"
+            " of this detector; continue with the run's own settings.toml"
         )
     parameters = dict(detector.named_parameters())
     kept = {
@@ -116,8 +116,8 @@ def load_checkpoint(
         if (place := f"{weights.TRAINING}{kind}/{name}") in tensors
     }
     averaged = {name: tensors.get(f"{weights.TRAINING}{AVERAGE}/{name}", state[name]) for name in own}
-    checked = [(kind, name, parameters[name], value) for (key, name), (kind, value) in kept.items() if key != "step"]
-    for kind, name, weight, value in [*checked, *((AVERAGE, name, own[name], averaged[name]) for name in own)]:
+    entries = [(kind, name, parameters[name], value) for (key, name), (kind, value) in kept.items() if key != "step"]
+    for kind, name, weight, value in [*entries, *((AVERAGE, name, own[name], averaged[name]) for name in own)]:
         if not _alike(weight, value):
             raise ValueError(
                 f"{path} holds a {kind} of {name} that is {_kind(value)}, not {_kind(weight)} as the weight itself;"
@@ -140,9 +140,9 @@ def load_checkpoint(
 
 def _progress(training: Mapping[str, Any], path: Path) -> Progress:
     """What a file says of its training. Raises ValueError for numbers that are none."""
-    said = {}
+    values = {}
     for field in fields(Progress):
-        said[field.name] = value = training.get(field.name, field.default)
+        values[field.name] = value = training.get(field.name, field.default)
         whole = isinstance(field.default, int)
         number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
         # Scores may lie below 0, and gradients scaled by 0 are lost.
@@ -150,7 +150,7 @@ def _progress(training: Mapping[str, Any], path: Path) -> Progress:
         if not number or not math.isfinite(value) or value < least:
             expected = "a whole number from 0" if whole else "a finite number" + " above 0" * (least > 0)
             raise ValueError(f"{path} says that its {field.name} is {reprlib.repr(value)}, expected {expected}; {ELSE}")
-    return Progress(**said)
+    return Progress(**values)
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

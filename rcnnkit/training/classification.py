@@ -13,7 +13,7 @@ import torch
 
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.data.class_folders import ClassFolders, read_class_splits
-from rcnnkit.data.class_loading import load_class_batch, load_class_batches, load_each_once
+from rcnnkit.data.class_loading import load_class_batch, load_class_batches, load_each_once, shuffled
 from rcnnkit.data.rare import repeat_factors
 from rcnnkit.data.transforms import ClassifierAugmentation
 from rcnnkit.evaluation.accuracy import Accuracy, accuracy_of, score
@@ -40,16 +40,11 @@ class Classification(Task[ClassFolders]):
 
     def batches(self, start: int) -> Generator[Batch]:
         settings = self.run.settings
-        return load_class_batches(
-            self.training.records,
-            self.augmentation,
-            batch=self.options.batch,
-            seed=self.options.seed,
-            start=start,
-            workers=readers(settings.data.workers),
-            share=self.ranks.share(self.whole),
-            repeats=repeat_factors([[record.label] for record in self.training.records], self.options.repeat_threshold),
-        )
+        records, share = self.training.records, self.ranks.share(self.whole)
+        repeats = repeat_factors([[record.label] for record in records], self.options.repeat_threshold)
+        draws = (draw[share] for draw in shuffled(len(records), self.options.batch, self.options.seed, repeats))
+        workers = readers(settings.data.workers)
+        return load_class_batches(records, self.augmentation, draws, start=start, workers=workers)
 
     def a_batch(self) -> Batch:
         """The first pictures; all batches take the same memory."""

@@ -16,7 +16,7 @@ import torch
 
 from rcnnkit.config_files import read_settings
 from rcnnkit.data.hold_out import hold_out
-from rcnnkit.data.loading import Draw, largest_draw, load_batch, load_batches, load_drawn, once
+from rcnnkit.data.loading import Draw, Pictures, draws, largest_draw, load_batch, load_batches, once
 from rcnnkit.data.rare import repeat_factors
 from rcnnkit.data.reading import DataSettings, join_data, read_data
 from rcnnkit.data.records import BadData, Dataset, Problem, Record, few
@@ -62,33 +62,22 @@ class Detection(Task[Dataset]):
         self.repeats = repeat_factors(labels, self.options.repeat_threshold)
 
     def batches(self, start: int) -> Generator[Batch]:
+        records, share = self.training.records, self.ranks.share(self.whole)
+        batch_draws = (each[share] for each in draws(records, self.options.batch, self.options.seed, self.repeats))
+        workers = readers(self.run.settings.data.workers)
+        return load_batches(self._pictures(records, self.augmentation), batch_draws, start=start, workers=workers)
+
+    def _pictures(self, records: Sequence[Record], augmentation: Augmentation) -> Pictures:
         settings = self.run.settings
-        return load_batches(
-            self.training.records,
-            self.augmentation,
-            batch=self.options.batch,
-            seed=self.options.seed,
-            start=start,
-            workers=readers(settings.data.workers),
-            use_difficult=settings.data.use_difficult,
-            store=self.store,
-            count=settings.proposals.train_count,
-            repeats=self.repeats,
-            share=self.ranks.share(self.whole),
-        )
+        return Pictures(records, augmentation, settings.data.use_difficult, self.store, settings.proposals.train_count)
 
     def largest_batch(self) -> tuple[Callable[[], Batch], float]:
         """What reads the batch that takes most memory, and how many pixels others have, as a share of its own."""
-        settings, records = self.run.settings, self.training.records
-        shape, drawn, usual = self._largest()
-        most = settings.augment.scale[1]
+        shape, draw, usual = self._largest()
+        most = self.run.settings.augment.scale[1]
         augmentation = Augmentation(AugmentSettings(scale=(most, most)), shape.model_copy(update={"scales": ()}))
-        difficult, kept = settings.data.use_difficult, settings.proposals.train_count
-
-        def read() -> Batch:
-            return load_batch(records, augmentation, drawn, use_difficult=difficult, store=self.store, count=kept)
-
-        return read, usual
+        pictures = self._pictures(self.training.records, augmentation)
+        return lambda: load_batch(pictures, draw), usual
 
     def largest_records(self) -> list[Record]:
         """The pictures in that batch, each once."""
@@ -115,15 +104,9 @@ class Detection(Task[Dataset]):
 
     def validation_batches(self, data: Dataset) -> Generator[Batch]:
         settings = self.run.settings
-        return load_drawn(
-            data.records,
-            Augmentation(AugmentSettings(flip=0), settings.input),
-            islice(once(data.records, self.part), self.ranks.rank, None, self.ranks.size),
-            workers=readers(settings.data.workers),
-            use_difficult=settings.data.use_difficult,
-            store=self.store,
-            count=settings.proposals.train_count,
-        )
+        pictures = self._pictures(data.records, Augmentation(AugmentSettings(flip=0), settings.input))
+        own = islice(once(data.records, self.part), self.ranks.rank, None, self.ranks.size)
+        return load_batches(pictures, own, workers=readers(settings.data.workers))
 
     def loss_sums(
         self, model: Any, inputs: Any, targets: Any, generators: Sequence[torch.Generator]
@@ -146,10 +129,10 @@ def object_counts(data: Dataset, use_difficult: bool, *, every: bool) -> str:
     learnt = data.learnt(use_difficult)
     labels = data.flat.objects["label"][learnt]
     counts = np.bincount(labels, minlength=len(data.class_names)).tolist()
-    listed = list_counts(dict(zip(data.class_names, counts, strict=True)), every)
+    text = list_counts(dict(zip(data.class_names, counts, strict=True)), every)
     full = np.unique(np.repeat(np.arange(len(data)), data.flat.counts)[learnt])
     empty = 1 - len(full) / len(data)
-    return f"{count(len(labels), 'object')}: {listed}; {empty:.1%} of the pictures have none"
+    return f"{count(len(labels), 'object')}: {text}; {empty:.1%} of the pictures have none"
 
 
 def train_detector(run: Run, trial: PictureMethod | None = None) -> Path:
@@ -209,10 +192,10 @@ def evaluate_in(run: Run, detector: Detector, data: Dataset, store: Store | None
     ready = prepare(detector, options.precision)
     size = min(options.batch, AT_A_TIME)
     workers = readers(run.settings.data.workers)
-    found = run.ranks.at_first(
+    parts = run.ranks.at_first(
         look(ready, data, proposals=store, batch_size=size, workers=workers, turns=run.ranks.turns)
     )
-    return None if found is None else judge(found, data)
+    return None if parts is None else judge(parts, data)
 
 
 def read_splits(data: DataSettings, *, announce: bool = True) -> tuple[Dataset, Dataset | None]:
@@ -231,13 +214,13 @@ def read_splits(data: DataSettings, *, announce: bool = True) -> tuple[Dataset, 
         )
     splits: list[Dataset] = []
     bad: list[BadData] = []
-    failed: list[tuple[str, Exception]] = []
+    failures: list[tuple[str, Exception]] = []
     class_names = data.class_names
     parts = [data.train] if isinstance(data.train, str) else data.train
     with first_here():
         for split in [*parts, data.val] if data.val else parts:
             try:
-                read = read_data(
+                dataset = read_data(
                     data.root,
                     split,
                     format=data.format,
@@ -247,20 +230,20 @@ def read_splits(data: DataSettings, *, announce: bool = True) -> tuple[Dataset, 
                     check_pictures=data.check_pictures,
                     announce=announce,
                 )
-                splits.append(read)
-                class_names = list(read.class_names)
+                splits.append(dataset)
+                class_names = list(dataset.class_names)
             except BadData as error:
                 bad.append(error)
                 class_names = class_names or list(error.class_names) or None
             except (OSError, ValueError) as error:
-                failed.append((split, error))
-    if failed and not bad and len(failed) == 1:
-        raise failed[0][1]
-    if bad or failed:
-        problems = [Problem(str(data.root), f"split {split!r}", str(error)) for split, error in failed]
+                failures.append((split, error))
+    if failures and not bad and len(failures) == 1:
+        raise failures[0][1]
+    if bad or failures:
+        problems = [Problem(str(data.root), f"split {split!r}", str(error)) for split, error in failures]
         problems += [problem for e in bad for problem in e.problems]
-        name = " and ".join([*(e.name for e in bad), *(f"{data.root.name}/{split}" for split, _ in failed)])
-        raise BadData(name, problems, nothing_left=bool(failed) or any(e.nothing_left for e in bad))
+        name = " and ".join([*(e.name for e in bad), *(f"{data.root.name}/{split}" for split, _ in failures)])
+        raise BadData(name, problems, nothing_left=bool(failures) or any(e.nothing_left for e in bad))
     training = join_data(splits[: len(parts)])
     if len(training.without_objects(data.use_difficult)) == len(training.class_names):
         some = len(training.flat.objects) > 0

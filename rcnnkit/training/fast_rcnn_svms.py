@@ -71,7 +71,7 @@ def train_svms(
     check_proposals(data, store)
 
     rng = np.random.default_rng(0)
-    measured = set(rng.permutation(len(data))[:NORM_PICTURES].tolist())
+    norm_pictures = set(rng.permutation(len(data))[:NORM_PICTURES].tolist())
     positives: list[list[np.ndarray]] = [[] for _ in data.class_names]
     norms = [np.zeros(0)]
     for number, record in enumerate(reported(data.records, "objects", progress)):
@@ -79,7 +79,7 @@ def train_svms(
         targets = targets if use_difficult else targets[~targets.difficult]
         for label, feature in zip(targets.labels.tolist(), fc7(detector, record, targets.boxes), strict=True):
             positives[label].append(feature)
-        if number in measured:
+        if number in norm_pictures:
             boxes = store.read(record.id, record.size, record.path).boxes
             some = boxes[torch.from_numpy(rng.permutation(len(boxes))[:NORM_BOXES])]
             norms.append(np.linalg.norm(fc7(detector, record, some), axis=1))

@@ -90,10 +90,10 @@ class Features:
         self.about = json.loads(json.dumps(dict(about)))  # as it will be read
         self._compare()
         existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-        done = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        if self.bytes - done > (free := shutil.disk_usage(existing).free):
+        ready = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        if self.bytes - ready > (free := shutil.disk_usage(existing).free):
             raise ValueError(
-                f"{existing} has {free / GB:.1f} GB left, but {(self.bytes - done) / GB:.1f} GB of features are to be"
+                f"{existing} has {free / GB:.1f} GB left, but {(self.bytes - ready) / GB:.1f} GB of features are to be"
                 " written; set feature_store.disk_gb lower, or feature_store.folder to another disk"
             )
 
@@ -162,20 +162,20 @@ class Features:
         """
         features, pool5 = self.compute(picture)
         windows = self.windows[picture]
-        kept: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         if self.widths[0]:
-            kept |= {"objects": features[: len(windows.objects)].half(), "norms": features.norm(dim=1)}
-            kept |= {"features": features.half()} if picture < self.stored else {}
+            tensors |= {"objects": features[: len(windows.objects)].half(), "norms": features.norm(dim=1)}
+            tensors |= {"features": features.half()} if picture < self.stored else {}
         if self.widths[1]:
             near = windows.near(self.near_iou)[0].to(pool5.device)
-            kept |= {"near": pool5[near].half(), "pool5_norms": pool5.norm(dim=1)}
-        if not all(tensor.isfinite().all() for tensor in kept.values()):
+            tensors |= {"near": pool5[near].half(), "pool5_norms": pool5.norm(dim=1)}
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
             largest = max(float(each.abs().max()) for each in (features, pool5))
             raise ValueError(
                 f"{windows.record.path}: a feature is not finite in half precision (the largest is {largest:g});"
                 " was the network trained with too high a learning rate?"
             )
-        write_arrays({name: tensor.cpu().numpy() for name, tensor in kept.items()}, self.path(picture))
+        write_arrays({name: tensor.cpu().numpy() for name, tensor in tensors.items()}, self.path(picture))
 
     def all(self, picture: int) -> Array:
         """(N, D) float32: of all windows."""

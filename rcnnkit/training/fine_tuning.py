@@ -92,23 +92,23 @@ class FineTuning(Task[Dataset]):
         with ThreadPoolExecutor(max(1, workers)) as pool:
             following = self._begin(start, pools, pool)
             for iteration in range(start, self.options.iterations):
-                cut = following
+                current = following
                 if iteration + 1 < self.options.iterations:
                     following = self._begin(iteration + 1, pools, pool)
-                yield cut.batch()
+                yield current.batch()
 
     def _begin(self, iteration: int, pools: Pools, workers: ThreadPoolExecutor) -> Cut:
         generator = torch.Generator().manual_seed(seed_of(self.options.seed, iteration))
-        drawn = pools.draw(generator)
-        drawn = drawn[drawn[:, 0].argsort(stable=True)]
-        used, counts = drawn[:, 0].unique_consecutive(return_counts=True)
-        rows = drawn[:, 1].split(counts.tolist())
-        jobs = [workers.submit(self.pictures.cut, i, row) for i, row in zip(used.tolist(), rows, strict=True)]
+        draws = pools.draw(generator)
+        draws = draws[draws[:, 0].argsort(stable=True)]
+        pictures, counts = draws[:, 0].unique_consecutive(return_counts=True)
+        rows = draws[:, 1].split(counts.tolist())
+        jobs = [workers.submit(self.pictures.cut, i, row) for i, row in zip(pictures.tolist(), rows, strict=True)]
         augment = self.run.settings.augment
         shares = (augment.flip, augment.flip_vertical)
-        left_right, upside_down = (torch.rand(len(drawn), generator=generator) < share for share in shares)
-        paths = [self.pictures.windows[i].record.path for i in used.tolist()]
-        return Cut(jobs, drawn[:, 2], (left_right, upside_down), paths)
+        left_right, upside_down = (torch.rand(len(draws), generator=generator) < share for share in shares)
+        paths = [self.pictures.windows[i].record.path for i in pictures.tolist()]
+        return Cut(jobs, draws[:, 2], (left_right, upside_down), paths)
 
 
 class Pools:

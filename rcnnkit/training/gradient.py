@@ -58,7 +58,7 @@ def gradient(task: Task[Any], batch: Batch, scaler: torch.amp.GradScaler, ranks:
     counts: dict[str, float] | None = None  # of the samples of the whole batch
     while True:
         task.optimizer.zero_grad()
-        done: list[tuple[dict[str, Share], dict[str, float]]] = []  # of each part, and by which counts it was divided
+        terms: list[tuple[dict[str, Share], dict[str, float]]] = []  # of each part, and by which counts it was divided
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             # Dropout knows no other generator than the global one.
             torch.manual_seed(seed + APART * ranks.rank)
@@ -75,10 +75,10 @@ def gradient(task: Task[Any], batch: Batch, scaler: torch.amp.GradScaler, ranks:
                 loss = torch.stack([LossSum(each.total, divisors[name]).mean for name, each in sums.items()]).sum()
                 with reaching():
                     scaler.scale(loss * ranks.size).backward()  # of gradients, the mean over the processes is taken
-                done.append((shares, divisors))
-        counts = {name: sum(shares[name][1] for shares, _ in done) for name in sums}
-        if all(divisors[name] == counts[name] for _, divisors in done for name in counts):
-            return losses_of([shares for shares, _ in done])
+                terms.append((shares, divisors))
+        counts = {name: sum(shares[name][1] for shares, _ in terms) for name in sums}
+        if all(divisors[name] == counts[name] for _, divisors in terms for name in counts):
+            return losses_of([shares for shares, _ in terms])
 
 
 @contextmanager
@@ -108,20 +108,20 @@ def _not_finite_in(
     own: Mapping[str, Share], shares: Mapping[str, Share], batch: Batch, iteration: int, ranks: Ranks
 ) -> NonFiniteLoss:
     """Names the pictures of the processes whose own losses are not finite."""
-    here = not all(math.isfinite(total) for total, _ in own.values())
-    paths = ranks.gathered(list(batch.paths) if here else [])
+    is_here = not all(math.isfinite(total) for total, _ in own.values())
+    paths = ranks.gathered(list(batch.paths) if is_here else [])
     losses = losses_of([shares])
-    return NonFiniteLoss(not_finite("loss", losses, paths, iteration), losses, here)
+    return NonFiniteLoss(not_finite("loss", losses, paths, iteration), losses, is_here)
 
 
-def not_finite(what: str, values: dict[str, float], paths: Sequence[Sequence[Path]], iteration: int) -> str:
+def not_finite(thing: str, values: dict[str, float], paths: Sequence[Sequence[Path]], iteration: int) -> str:
     """Names pictures, process by process."""
-    named = ", ".join(f"{name} {value:g}" for name, value in values.items())
+    numbers = ", ".join(f"{name} {value:g}" for name, value in values.items())
     of = ", ".join(str(rank) for rank, some in enumerate(paths) if some)
-    whose = f" of process {of}" if len(paths) > 1 else ""
+    owners = f" of process {of}" if len(paths) > 1 else ""
     pictures = "\n".join(f"  {visible(str(path))}" for some in paths for path in some)
     return (
-        f"the {what} is not finite in iteration {iteration} ({named}), with the pictures{whose}\n{pictures}\n"
+        f"the {thing} is not finite in iteration {iteration} ({numbers}), with the pictures{owners}\n{pictures}\n"
         "Lower train.lr_for_16, lengthen train.warmup, or look at these pictures and their boxes"
     )
 

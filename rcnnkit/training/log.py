@@ -105,10 +105,10 @@ class RunLog:
         """Give pictures to those loggers that take them, such as the run's page: `saw` or `judged`."""
         self._tell(what, iteration, *things)
 
-    def _tell(self, what: str, *arguments: Any) -> None:
+    def _tell(self, method: str, *arguments: Any) -> None:
         for logger in self.loggers.copy():
             try:
-                if take := getattr(logger, what, None):
+                if take := getattr(logger, method, None):
                     take(*arguments)
             except Exception as error:  # of a service, or of code of one's own
                 said = " ".join(str(error).split()) or type(error).__name__
@@ -209,11 +209,11 @@ def _cut(path: Path, progress: checkpoint.Progress) -> None:
         lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []  # a device may have no end
     except OSError:
         return
-    kept = [line for line in lines if _stays(line, progress)]
-    if kept != lines:
+    lines_kept = [line for line in lines if _stays(line, progress)]
+    if lines_kept != lines:
         try:
             with whole(path) as half:
-                half.write_bytes(b"".join(kept))
+                half.write_bytes(b"".join(lines_kept))
         except OSError as error:
             log.warning("%s. Lines after iteration %d will be there twice", error, progress.iteration)
 

@@ -53,19 +53,19 @@ def open_loggers(settings: Settings, run: Path, done: int) -> list[Logger]:
         run: the run's folder.
         done: iterations before the run went on.
     """
-    opened: list[Logger] = []
+    loggers: list[Logger] = []
     for name in settings.train.loggers:
         try:
             if name == "tensorboard":
-                opened.append(Board(run / "tensorboard", done))
+                loggers.append(Board(run / "tensorboard", done))
             else:
-                opened.append(SERVICES[name](settings, run))
+                loggers.append(SERVICES[name](settings, run))
         except ImportError:  # TensorBoard's
             continue
         except Exception as error:  # a service cannot be reached, or nobody is logged in
             said = " ".join(str(error).split()) or type(error).__name__
             log.warning("%s cannot be started (%s). Training goes on without it", name, said)
-    return opened
+    return loggers
 
 
 class WandB:
@@ -101,10 +101,10 @@ class MLflow:
         self.client, name = MlflowClient(place), os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         experiment = self.client.get_experiment_by_name(name)
         number = experiment.experiment_id if experiment else self.client.create_experiment(name)
-        known = _ids(run).get("mlflow")
-        self.id = known or _id(run, "mlflow", self.client.create_run(number, run_name=run.name).info.run_id)
-        if known:
-            self.client.update_run(known, status="RUNNING")
+        run_id = _ids(run).get("mlflow")
+        self.id = run_id or _id(run, "mlflow", self.client.create_run(number, run_name=run.name).info.run_id)
+        if run_id:
+            self.client.update_run(run_id, status="RUNNING")
             return
         for section, values in settings.model_dump(mode="json", exclude_none=True).items():
             for key, value in values.items():

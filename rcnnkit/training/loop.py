@@ -76,7 +76,7 @@ def iterate(task: Task[Any]) -> None:
         if _left(task):
             task.save()  # the checkpoint may be of another folder so far
             keep_best(task, log, stop)
-        meter, saved = Meter(), time.monotonic()
+        meter, save_time = Meter(), time.monotonic()
         while progress.iteration < options.iterations and not _has_plateaued(task):
             try:
                 batch = next(batches)
@@ -106,10 +106,10 @@ def iterate(task: Task[Any]) -> None:
                 meter = Meter()
             note_scale(scaler, progress)
             run.writer.check()
-            late = 0 < 60 * options.save_minutes <= time.monotonic() - saved
+            late = 0 < 60 * options.save_minutes <= time.monotonic() - save_time
             if due or stopping or late or progress.iteration % options.save_every == 0:
                 task.save()
-                saved = time.monotonic()
+                save_time = time.monotonic()
             if stopping and not last:
                 run.writer.wait()
                 ranks.from_first(None)  # has written

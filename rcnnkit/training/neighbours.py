@@ -30,18 +30,18 @@ class Neighbours:
 
     def look(self) -> None:
         """Look at what happened since the last look, if that is long enough."""
-        now = load() if self.before else None
-        if self.before is None or now is None:
+        load_now = load() if self.before else None
+        if self.before is None or load_now is None:
             return
         cores = os.cpu_count() or 1
-        if now.total - self.before.total < LONG * cores * os.sysconf("SC_CLK_TCK"):
+        if load_now.total - self.before.total < LONG * cores * os.sysconf("SC_CLK_TCK"):
             return
-        taken = others(self.before, now)
-        self.before = now
-        if taken > MUCH:
+        share = others(self.before, load_now)
+        self.before = load_now
+        if share > MUCH:
             log.warning(
                 "other processes take %.1f of the %d cores; training is much slower than it would be alone",
-                taken * cores,
+                share * cores,
                 cores,
             )
             self.before = None  # once is enough
@@ -49,10 +49,10 @@ class Neighbours:
 
 def others(before: Load, after: Load) -> float:
     """The share of a full machine that other processes took between two looks; 0 where cores were idle."""
-    total, idle, ours = (b - a for a, b in zip(before, after, strict=True))
+    total, idle, own = (b - a for a, b in zip(before, after, strict=True))
     if total <= 0 or idle > FULL * total:
         return 0.0
-    return max(0.0, (total - idle - ours) / total)
+    return max(0.0, (total - idle - own) / total)
 
 
 def load() -> Load | None:

@@ -97,10 +97,10 @@ def preflight(
             )
     run.say(f"the largest batch: {trial.shape}{memory}; {disk}")
     seconds = trial.iteration(usual, run.settings.data.workers)
-    left = timedelta(seconds=seconds * options.iterations)
+    time_left = timedelta(seconds=seconds * options.iterations)
     run.say(
         f"about {task.whole / seconds:.3g} {task.things}/s: {count(options.iterations, 'iteration')} take"
-        f" {duration(left)} and end at {_clock(datetime.now() + left)}, without {task.afterwards}"
+        f" {duration(time_left)} and end at {_clock(datetime.now() + time_left)}, without {task.afterwards}"
     )
 
 
@@ -118,15 +118,15 @@ def check_disk(task: Task[Any], run: Run) -> int:
     """The most bytes that a run's checkpoints take at a time. Raises ValueError where the disk has less."""
     weights = sum(value.nbytes for value in task.model.state_dict().values())
     last = weights + _momentum(task)
-    needed = weights + 2 * last  # best, the one before the last, and the last, also while it is written
+    total = weights + 2 * last  # best, the one before the last, and the last, also while it is written
     folder = next(each for each in (run.folder, *run.folder.absolute().parents) if each.is_dir())
     free = shutil.disk_usage(folder).free
-    if free < needed:
+    if free < total:
         raise ValueError(
-            f"the checkpoints of this run take {needed / GB:.2f} GB, and {free / GB:.2f} GB are free where {run.folder}"
+            f"the checkpoints of this run take {total / GB:.2f} GB, and {free / GB:.2f} GB are free where {run.folder}"
             " is; make room, or choose another folder"
         )
-    return needed
+    return total
 
 
 def try_batch(task: Task[Any], run: Run, largest: Callable[[], Batch]) -> Trial:
@@ -139,7 +139,7 @@ def try_batch(task: Task[Any], run: Run, largest: Callable[[], Batch]) -> Trial:
         ValueError: it does not fit into the GPU's memory; and as `largest`.
     """
     device, gpu = run.device, run.device.type == "cuda"
-    free, held = free_memory(device), torch.cuda.memory_allocated(device) if gpu else held_memory()
+    free, held_bytes = free_memory(device), torch.cuda.memory_allocated(device) if gpu else held_memory()
     if gpu:
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -165,7 +165,7 @@ def try_batch(task: Task[Any], run: Run, largest: Callable[[], Batch]) -> Trial:
         statistics.median(passes[1:] or passes),
         reading,
         needs,
-        None if free is None or held is None else free + held,
+        None if free is None or held_bytes is None else free + held_bytes,
     )
 
 
@@ -187,14 +187,14 @@ def _shape(task: Task[Any], run: Run, batch: Batch) -> str:
 @contextmanager
 def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Statistics of norms, gradients and the global generators are in the end what they were."""
-    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             yield
         finally:
             with torch.no_grad():
                 for name, buffer in model.named_buffers():
-                    buffer.copy_(kept[name])
+                    buffer.copy_(buffers[name])
             model.zero_grad(set_to_none=True)
 
 

@@ -49,13 +49,17 @@ def stored_proposals(settings: Settings, datasets: Sequence[Dataset], console: C
 
 @contextmanager
 def trial_proposals(
-    settings: Settings, datasets: Sequence[Dataset], few: Dataset, console: Console, method: PictureMethod | None = None
+    settings: Settings,
+    datasets: Sequence[Dataset],
+    sample: Dataset,
+    console: Console,
+    method: PictureMethod | None = None,
 ) -> Iterator[tuple[Store, float]]:
     """Proposals for a dry run, which leaves nothing behind: the run's own, or those of a few pictures.
 
     Args:
         datasets: all that the run needs the proposals of.
-        few: pictures whose proposals are computed where some of the others are missing.
+        sample: pictures whose proposals are computed where some of the others are missing.
         method: what computes them, in place of the settings' own.
 
     Yields:
@@ -76,8 +80,8 @@ def trial_proposals(
         store = Store.create(folder, method.name, method.settings)
         began, workers = time.perf_counter(), cores()
         with progress(console) as report:
-            compute_proposals(few, method, store, workers=workers, progress=report)
-        each = (time.perf_counter() - began) * min(workers, len(few)) / len(few)
+            compute_proposals(sample, method, store, workers=workers, progress=report)
+        each = (time.perf_counter() - began) * min(workers, len(sample)) / len(sample)
         yield store, each / workers
 
 

@@ -207,11 +207,11 @@ def _meet() -> None:
             ) from None
         within = f"within {MEETING.total_seconds():g} seconds ({str(error).splitlines()[0][:200]})"
         if os.environ["RANK"] == "0":
-            told = f"not all of {os.environ['WORLD_SIZE']} processes have come to {address}:{port} {within}"
+            text = f"not all of {os.environ['WORLD_SIZE']} processes have come to {address}:{port} {within}"
         else:
-            told = f"the first process cannot be reached at {address}:{port} {within}"
+            text = f"the first process cannot be reached at {address}:{port} {within}"
         raise LostProcess(
-            f"{told}; check that torchrun was started on every machine, with the same --rdzv-endpoint, and that the"
+            f"{text}; check that torchrun was started on every machine, with the same --rdzv-endpoint, and that the"
             " machines can reach each other there"
         ) from None
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -255,16 +255,16 @@ def check_same_data(ranks: Ranks, datasets: Sequence[Dataset | ClassFolders]) ->
 
 def digest(data: Dataset | ClassFolders) -> str:
     """Tells data sets apart, wherever their pictures lie: by their names, sizes and objects."""
-    told = hashlib.sha256(repr(list(data.class_names)).encode())
+    hash_ = hashlib.sha256(repr(list(data.class_names)).encode())
     if isinstance(data, ClassFolders):
         paths: Sequence[str] = [str(each.path) for each in data.records]
         values: Any = [each.label for each in data.records]
     else:
         paths, values = data.flat.paths, (data.flat.objects, data.flat.counts, data.flat.sizes)
-    told.update("\0".join(path.rpartition(os.sep)[2] for path in paths).encode(errors="surrogateescape"))
-    for each in values if isinstance(values, tuple) else (np.array(values),):
-        told.update(np.ascontiguousarray(each).tobytes())
-    return told.hexdigest()
+    hash_.update("\0".join(path.rpartition(os.sep)[2] for path in paths).encode(errors="surrogateescape"))
+    for array in values if isinstance(values, tuple) else (np.array(values),):
+        hash_.update(np.ascontiguousarray(array).tobytes())
+    return hash_.hexdigest()
 
 
 def local_rank() -> int:

@@ -122,11 +122,11 @@ def _dry_run(run: Run, detector: RCNN, training: Dataset, validation: Dataset | 
     settings, splits = run.settings, [training] if validation is None else [training, validation]
     learnt = zip(training.records, training.labels(settings.data.use_difficult), strict=True)
     objects = [record for record, labels in learnt if len(labels)]
-    some = replace(training, records=objects[:: math.ceil(len(objects) / TRIED)])
-    with trial_proposals(settings, splits, some, run.console) as (store, seconds):
+    sample = replace(training, records=objects[:: math.ceil(len(objects) / TRIED)])
+    with trial_proposals(settings, splits, sample, run.console) as (store, seconds):
         if seconds:
             run.say(time_of_proposals(seconds, sum(map(len, splits))))
-        windows = read_windows(settings, some if seconds else training, store)
+        windows = read_windows(settings, sample if seconds else training, store)
         pictures = Pictures(windows, detector, settings.feature_store.memory_gb)
         features = plan_features(detector, pictures, run, training)
         _say_before(
@@ -137,19 +137,19 @@ def _dry_run(run: Run, detector: RCNN, training: Dataset, validation: Dataset | 
         )
         if any(features.widths):
             detector.eval()
-            began, tried = time.perf_counter(), min(TRIED, len(windows))
-            for picture in range(tried):
+            began, number = time.perf_counter(), min(TRIED, len(windows))
+            for picture in range(number):
                 features.compute(picture)
-            left = duration(timedelta(seconds=(time.perf_counter() - began) / tried * len(training)))
+            left = duration(timedelta(seconds=(time.perf_counter() - began) / number * len(training)))
             run.say(f"the features of {count(len(training), 'picture')} take {left}, before SVMs and box regression")
     return run.best
 
 
-def _say_before(tuning: FineTuning, fine_tune: bool, stored: int, times: float) -> None:
+def _say_before(tuning: FineTuning, fine_tune: bool, nbytes: int, times: float) -> None:
     """What is trained on what, and of a new run whether a batch fits, and the disk that features take.
 
     Args:
-        stored: bytes of features of the pictures that were looked at.
+        nbytes: bytes of features of the pictures that were looked at.
         times: how many times as many there are in all.
     """
     run, training = tuning.run, tuning.training
@@ -160,7 +160,7 @@ def _say_before(tuning: FineTuning, fine_tune: bool, stored: int, times: float) 
         return [
             object_counts(training, run.settings.data.use_difficult, every=run.dry),
             f"{about}{count(round(windows), 'window')}, {windows / len(training):.0f} a picture;"
-            f" features: {about}{min(stored * times, run.settings.feature_store.disk_gb * GB) / GB:.2g} GB of disk",
+            f" features: {about}{min(nbytes * times, run.settings.feature_store.disk_gb * GB) / GB:.2g} GB of disk",
         ]
 
     if fine_tune:
@@ -270,10 +270,10 @@ def make_features(detector: RCNN, features: Features, run: Run) -> None:
     """
     missing, total = features.begin(fingerprint(detector.backbone)), len(features.windows)
     if missing:
-        rest = "; the others are computed again when they are needed" if features.stored < total else ""
+        note = "; the others are computed again when they are needed" if features.stored < total else ""
         run.say(
             f"features of {features.stored} of {count(total, 'picture')} go to disk, {features.bytes / 1e9:.3g} GB in"
-            f" {features.folder}{rest}"
+            f" {features.folder}{note}"
         )
     with stage(run, "features", total, total - len(missing)) as advance:
         for picture in missing:
@@ -292,7 +292,7 @@ def train_svms(detector: RCNN, features: Features, run: Run) -> list[SVMs]:
     scale = _scale(features, "norms", settings.train.seed)
     labels = torch.cat([each.objects.labels for each in windows]).numpy()
     objects = np.concatenate([features.read(i, "objects") * scale for i in range(len(windows))])
-    chosen = options.model_dump(include={*SVMSettings.model_fields})
+    svm_settings = options.model_dump(include={*SVMSettings.model_fields})
     classes = len(detector.class_names)
     trainer = SVMTrainer(
         [objects[labels == label] for label in range(classes)],
@@ -300,9 +300,9 @@ def train_svms(detector: RCNN, features: Features, run: Run) -> list[SVMs]:
         options,
         os.cpu_count() or 1,
     )
-    file = run.folder / f"svms-{_digest(features, chosen, options.mining, options.passes, scale)}.safetensors"
+    file = run.folder / f"svms-{_digest(features, svm_settings, options.mining, options.passes, scale)}.safetensors"
     steps = len(windows) * options.passes
-    first, seen = None, 0
+    first, step = None, 0
 
     def scaled(picture: int) -> Array:
         return features.all(picture) * scale
@@ -312,35 +312,35 @@ def train_svms(detector: RCNN, features: Features, run: Run) -> list[SVMs]:
         counts: dict[str, tuple[int, ...]] = {"seen": (1,), "trainings": (classes,), "added": (classes,)}
         keys = {f"keys/{label}": (-1, 2) for label in range(classes)}
         state = read_stage(file, svms, counts | keys, {f"first_{name}": shape for name, shape in svms.items()})
-        seen = int(state["seen"][0])
+        step = int(state["seen"][0])
         if "first_bias" in state:
             first = state["first_weight"], state["first_bias"]
-        if seen < steps:
+        if step < steps:
             trainer.restore(state, scaled)
         else:
             trainer.weight, trainer.bias = state["weight"], state["bias"]
 
     def save() -> None:
         firsts = {} if first is None else {"first_weight": first[0], "first_bias": first[1]}
-        write_arrays(trainer.state() | firsts | {"seen": np.array([seen])}, file)
+        write_arrays(trainer.state() | firsts | {"seen": np.array([step])}, file)
 
-    saved = time.perf_counter()
-    with stage(run, "SVMs", steps, seen, save) as advance:
-        while seen < steps:
-            picture = seen % len(windows)
-            trained = trainer.see(picture, scaled(picture), windows[picture].overlaps(classes), last=seen == steps - 1)
-            seen += 1
+    save_time = time.perf_counter()
+    with stage(run, "SVMs", steps, step, save) as advance:
+        while step < steps:
+            picture = step % len(windows)
+            trained = trainer.see(picture, scaled(picture), windows[picture].overlaps(classes), last=step == steps - 1)
+            step += 1
             for label in trained:
                 negatives, trainings = len(trainer.negatives[label]), int(trainer.trainings[label])
-                values = {"picture": seen, "class": detector.class_names[label], "training": trainings}
+                values = {"picture": step, "class": detector.class_names[label], "training": trainings}
                 run.log({"stage": "svms", **values, "positives": len(trainer.positives[label]), "kept": negatives})
             if first is None and trainer.trainings.all():
                 first = trainer.weight.copy(), trainer.bias.copy()
                 if not options.mining:
-                    seen = steps
-            if trained and (seen == steps or time.perf_counter() - saved > SAVE_SECONDS):
+                    step = steps
+            if trained and (step == steps or time.perf_counter() - save_time > SAVE_SECONDS):
                 save()
-                saved = time.perf_counter()
+                save_time = time.perf_counter()
             advance()
     before = [(first[0] * scale, first[1], BEFORE_MINING)] if first is not None and options.mining else []
     return [*before, (trainer.weight * scale, trainer.bias, BEST)]
@@ -353,30 +353,30 @@ def train_boxes(detector: RCNN, features: Features, run: Run) -> None:
     file = run.folder / f"boxes-{_digest(features, options.ridge, scale)}.safetensors"
     classes = len(detector.class_names)
     boxes = {"weight": detector.ridge_weight.shape[1:], "bias": detector.ridge_bias.shape[1:]}
-    known = {f"{name}/{label}": shape for name, shape in boxes.items() for label in range(classes)}
-    done = read_stage(file, {}, {}, known) if file.exists() else {}
-    with stage(run, "box regression", classes, len(done) // 2) as advance:
+    shapes = {f"{name}/{label}": shape for name, shape in boxes.items() for label in range(classes)}
+    layers = read_stage(file, {}, {}, shapes) if file.exists() else {}
+    with stage(run, "box regression", classes, len(layers) // 2) as advance:
         for label in range(classes):
-            if f"weight/{label}" in done:
+            if f"weight/{label}" in layers:
                 continue
             regressor = BoxRidge(detector.backbone.widths["pool5"], options.ridge)
             for picture, windows in enumerate(features.windows):
                 near, index = windows.near(options.near_iou)
-                mine = windows.objects.labels[index] == label
-                if mine.any():
-                    deltas = encode(windows.objects.boxes[index[mine]], windows.boxes[near[mine]])
-                    regressor.add(features.read(picture, "near")[mine.numpy()] * scale, deltas.numpy())
+                of_class = windows.objects.labels[index] == label
+                if of_class.any():
+                    deltas = encode(windows.objects.boxes[index[of_class]], windows.boxes[near[of_class]])
+                    regressor.add(features.read(picture, "near")[of_class.numpy()] * scale, deltas.numpy())
             if not regressor.count:
                 raise ValueError(
                     f"no window has IoU > rcnn.near_iou = {options.near_iou:g} with an object of"
                     f" {detector.class_names[label]}; set it lower, or rcnn.box_regression = false"
                 )
-            done[f"weight/{label}"], done[f"bias/{label}"] = regressor.solve()
-            write_arrays(done, file)
+            layers[f"weight/{label}"], layers[f"bias/{label}"] = regressor.solve()
+            write_arrays(layers, file)
             advance()
     for label in range(classes):
-        detector.ridge_weight[label] = torch.from_numpy(done[f"weight/{label}"] * scale)
-        detector.ridge_bias[label] = torch.from_numpy(done[f"bias/{label}"])
+        detector.ridge_weight[label] = torch.from_numpy(layers[f"weight/{label}"] * scale)
+        detector.ridge_bias[label] = torch.from_numpy(layers[f"bias/{label}"])
 
 
 def _scale(features: Features, name: str, seed: int) -> float:

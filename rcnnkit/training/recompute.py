@@ -61,14 +61,14 @@ def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractC
 def _statistics_stay(block: nn.Module) -> Iterator[None]:
     """Norms that learn have counted this batch already."""
     norms = [each for each in block.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
-    counted = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    before = [None if number is None else number.clone() for _, number in counted]
+    counters = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    before = [None if number is None else number.clone() for _, number in counters]
     for norm in norms:
         norm.momentum = 0.0  # the new statistics weigh nothing
     try:
         yield
     finally:
-        for norm, (momentum, number), old in zip(norms, counted, before, strict=True):
+        for norm, (momentum, number), old in zip(norms, counters, before, strict=True):
             norm.momentum = momentum
             if number is not None and old is not None:
                 number.copy_(old)

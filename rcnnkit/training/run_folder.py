@@ -36,7 +36,7 @@ def alone(settings: Settings, run: Path) -> Iterator[None]:
     if not current().first or missing or (run.exists() and not run.is_dir()):  # `claim` says what is wrong
         yield
         return
-    made = [folder for folder in (run, *run.parents) if not folder.exists()]
+    folders = [folder for folder in (run, *run.parents) if not folder.exists()]
     file, descriptor = run / LOCK, None
     try:
         try:
@@ -55,7 +55,7 @@ def alone(settings: Settings, run: Path) -> Iterator[None]:
                 file.unlink()
             _locks.discard(descriptor)
             os.close(descriptor)
-        for folder in made:
+        for folder in folders:
             with suppress(OSError):
                 folder.rmdir()  # only if nothing was left in it
 
@@ -150,7 +150,7 @@ def claim(settings: Settings, run: Path, holds: str = LAST) -> Path | None:
     return resume
 
 
-def differences(began: Settings, now: Settings) -> dict[str, tuple[Any, Any]]:
+def differences(began: Settings, settings: Settings) -> dict[str, tuple[Any, Any]]:
     """What changed between two settings of one run: section.setting → before and now.
 
     Where a run is computed, and by how many processes, makes no other run of it.
@@ -158,11 +158,11 @@ def differences(began: Settings, now: Settings) -> dict[str, tuple[Any, Any]]:
     before, after = (
         {
             f"{section}.{name}": value
-            for section, values in resolved(each).items()
+            for section, values in resolved(part).items()
             for name, value in values.items()
             if (section, name) not in (("train", "resume"), ("train", "device"), ("data", "workers"))
         }
-        for each in (began, now)
+        for part in (began, settings)
     )
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
 
@@ -173,10 +173,10 @@ def changes(settings: Settings, resume: Path | None) -> list[str]:
     if resume is None:
         return []
     try:
-        found = differences(read_settings(resume.with_name("settings.toml")), settings)
+        values = differences(read_settings(resume.with_name("settings.toml")), settings)
     except (OSError, ValueError):
         return []
-    return [f"{key} {before} → {now}" for key, (before, now) in found.items()]
+    return [f"{key} {before} → {now}" for key, (before, now) in values.items()]
 
 
 def keep_settings(settings: Settings, run: Path, iteration: int, notes: Mapping[str, str] = NO_NOTES) -> None:
@@ -201,7 +201,7 @@ def _is_free(run: Path) -> bool:
     return run.is_dir() and all(path.name == LOCK for path in run.iterdir())
 
 
-def _free(wanted: Path) -> Path:
-    """`wanted`, or with -2, -3, … at its end: R-CNN's later stages go on from one and the same iteration."""
-    paths = (wanted.with_stem(f"{wanted.stem}-{number}") for number in count(2))
-    return next(path for path in chain([wanted], paths) if not path.exists())
+def _free(file: Path) -> Path:
+    """`file`, or with -2, -3, … at its end: R-CNN's later stages go on from one and the same iteration."""
+    paths = (file.with_stem(f"{file.stem}-{number}") for number in count(2))
+    return next(path for path in chain([file], paths) if not path.exists())

@@ -118,21 +118,21 @@ def start_from(path: Path, detector: Model) -> None:
         # As many classes by chance, or one more for background, would fit, and mean others.
         tensors = {name: t for name, t in tensors.items() if not name.startswith(OF_CLASSES)}
     own = detector.state_dict()
-    fitting = {}
+    tensors_taken = {}
     for theirs, tensor in tensors.items():
         for name in _names_for(theirs):
             if name in own and own[name].shape == tensor.shape:
-                fitting[name] = tensor
+                tensors_taken[name] = tensor
                 break
-    if not any(name.startswith("backbone.") for name in fitting):
+    if not any(name.startswith("backbone.") for name in tensors_taken):
         raise ValueError(f"{path} has no tensor that fits this detector's backbone; is it for another one?")
-    detector.load_state_dict(of_classes | fitting, strict=False)
+    detector.load_state_dict(of_classes | tensors_taken, strict=False)
     detector.origin = _trained_from(about.get("origin"))
-    if left := [name for name in own if name not in fitting]:
-        some = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
+    if names_left := [name for name in own if name not in tensors_taken]:
+        names = ", ".join(names_left[:3]) + (", …" if len(names_left) > 3 else "")
         known = [name for name in detector.class_names if name in _common(about["class_names"], detector)]
         but = f", but for the classes of the same names: {few(known)}" if of_classes else ""
-        log.info("%s: took %d of %d tensors; these start afresh: %s%s", path, len(fitting), len(own), some, but)
+        log.info("%s: took %d of %d tensors; these start afresh: %s%s", path, len(tensors_taken), len(own), names, but)
 
 
 def _common(names: Sequence[str], detector: Model) -> dict[str, int]:
@@ -150,15 +150,15 @@ def _of_same_classes(names: Sequence[str], tensors: Mapping[str, Tensor], detect
     Args:
         names: the classes of the other weights, whose `tensors` these are.
     """
-    own, known = detector.state_dict(), _common(names, detector)
+    own, places = detector.state_dict(), _common(names, detector)
     measured = "head.target_std" in own or "head.target_std" in tensors
-    made = {}
+    layers = {}
     for layer, width in (("head.score_layer", 1), ("head.delta_layer", 4)):
         for part in ("weight", "bias"):
             old, new = tensors.get(f"{layer}.{part}"), own.get(f"{layer}.{part}")
-            if not known or old is None or new is None or old.shape[1:] != new.shape[1:] or (measured and width == 4):
+            if not places or old is None or new is None or old.shape[1:] != new.shape[1:] or (measured and width == 4):
                 continue
-            pairs = [(detector.class_names.index(name), place) for name, place in known.items()]
+            pairs = [(detector.class_names.index(name), place) for name, place in places.items()]
             if width == 1:
                 pairs.append((len(detector.class_names), len(names)))  # background comes after the classes
             elif (len(old), len(new)) != (4 * len(names), 4 * len(detector.class_names)):  # one box for all classes
@@ -166,8 +166,8 @@ def _of_same_classes(names: Sequence[str], tensors: Mapping[str, Tensor], detect
             mine, theirs = map(list, zip(*pairs, strict=True))
             rows = new.clone().unflatten(0, (-1, width))
             rows[mine] = old.unflatten(0, (-1, width))[theirs].to(rows)
-            made[f"{layer}.{part}"] = rows.flatten(0, 1)
-    return made
+            layers[f"{layer}.{part}"] = rows.flatten(0, 1)
+    return layers
 
 
 def _trained_from(origin: Mapping[str, str] | None) -> dict[str, str]:
@@ -178,13 +178,13 @@ def _trained_from(origin: Mapping[str, str] | None) -> dict[str, str]:
 
 def _check_pixels(path: Path, about: dict[str, Any], detector: Model) -> None:
     """Raise ValueError where the weights of `path` expect other pixels than the detector will give them."""
-    now = detector.preprocessing.model_dump(mode="json")
+    values = detector.preprocessing.model_dump(mode="json")
     before = about["settings"]["input"]
-    changed = [
-        f"input.{name} = {before[name]}, not {now[name]}" for name in ("mean", "std") if before[name] != now[name]
+    faults = [
+        f"input.{name} = {before[name]}, not {values[name]}" for name in ("mean", "std") if before[name] != values[name]
     ]
-    if changed:
-        raise ValueError(f"{path} was trained with {'; '.join(changed)}: set the same, so that pixels look the same")
+    if faults:
+        raise ValueError(f"{path} was trained with {'; '.join(faults)}: set the same, so that pixels look the same")
 
 
 def _names_for(name: str) -> list[str]:

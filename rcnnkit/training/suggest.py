@@ -176,14 +176,14 @@ def suggest(
     training, validation = _choose_data(choices, layout)
     device = weights.pick_device(choices.get("train.device", "auto"))
     gpu = device.type == "cuda"
-    begin = _choose_start(choices, start, gpu, remarks)
-    _choose_network(choices, begin, gpu)
-    _choose_size(choices, training, begin, gpu)
-    _choose_anchors(choices, training, begin)
+    origin = _choose_start(choices, start, gpu, remarks)
+    _choose_network(choices, origin, gpu)
+    _choose_size(choices, training, origin, gpu)
+    _choose_anchors(choices, training, origin)
     _choose_counts(choices, [each for each in (training, validation) if each], gpu)
     _choose_augmentation(choices, training, remarks)
     _choose_batch(choices, device, len(training))
-    _choose_schedule(choices, training, begin, minutes)
+    _choose_schedule(choices, training, origin, minutes)
     splits = ", ".join(layout.splits)
     classes = count(len(training.class_names), "class")
     summary = f"read as {layout.title}: {count(len(training), 'training picture')}, {classes}; splits: {splits}"
@@ -231,20 +231,20 @@ class _Start:
     classifier: bool = False  # it has a backbone alone
 
 
-def _choose_start(choices: _Choices, wanted: str | None, gpu: bool, remarks: list[str]) -> _Start:
+def _choose_start(choices: _Choices, start: str | None, gpu: bool, remarks: list[str]) -> _Start:
     """The first that can be had of COCO's detector and ImageNet's backbone, or what is wanted."""
-    if wanted is None and (init := choices.get("train.init", None)):
-        wanted = str(init)
-    if wanted is None and choices.get("model.pretrained", None) is not None:
-        wanted = "imagenet" if choices.get("model.pretrained", False) else "none"
-    if wanted not in (None, *STARTS):
-        path = Path(str(wanted))
+    if start is None and (init := choices.get("train.init", None)):
+        start = str(init)
+    if start is None and choices.get("model.pretrained", None) is not None:
+        start = "imagenet" if choices.get("model.pretrained", False) else "none"
+    if start not in (None, *STARTS):
+        path = Path(str(start))
         if not path.exists():
             raise FileNotFoundError(f"--start {path}: no such file, and not one of {', '.join(STARTS)}")
         choices.choose("train.init", str(path.absolute()), "the weights to start from")
         return _from_file(path, "file")
     backbone = choices.get("model.backbone", "resnet50" if gpu else "resnet18")
-    if wanted == "coco" or (wanted is None and choices.get("model.backbone", COCOS) == COCOS):
+    if start == "coco" or (start is None and choices.get("model.backbone", COCOS) == COCOS):
         reason = "" if cached(COCO).with_suffix(".safetensors").exists() else why_not(COCO)
         try:
             _expect(COCO, reason)
@@ -252,10 +252,10 @@ def _choose_start(choices: _Choices, wanted: str | None, gpu: bool, remarks: lis
             choices.choose("train.init", str(path), "torchvision's Faster R-CNN, trained on COCO")
             return _from_file(path, "coco")
         except OSError as error:
-            if wanted:
+            if start:
                 raise OSError(f"--start coco: {error}; put that file into {cached(COCO).parent}") from None
             remarks.append(f"COCO's weights: {error}")
-    if wanted == "imagenet" or (wanted is None and not backbone.startswith(PREFIX)):
+    if start == "imagenet" or (start is None and not backbone.startswith(PREFIX)):
         entry = first_version(backbone)
         try:
             _expect(entry, why_not(entry))
@@ -263,10 +263,10 @@ def _choose_start(choices: _Choices, wanted: str | None, gpu: bool, remarks: lis
             choices.choose("model.pretrained", True, "starts from ImageNet's weights")
             return _Start("imagenet")
         except OSError as error:
-            if wanted:
+            if start:
                 raise OSError(f"--start imagenet: {error}; put that file into {cached(entry).parent}") from None
             remarks.append(f"ImageNet's weights: {error}")
-    if wanted is None:
+    if start is None:
         remarks.append("so it starts from scratch, and needs more iterations; --start FILE takes weights from a file")
     return _Start("none")
 
@@ -282,30 +282,30 @@ def _from_file(path: Path, kind: Kind) -> _Start:
     return _Start(kind, DetectorSettings.of_weights(about["settings"]), about["kind"] == "classifier")
 
 
-def _choose_network(choices: _Choices, begin: _Start, gpu: bool) -> None:
-    if begin.settings is not None:
+def _choose_network(choices: _Choices, start: _Start, gpu: bool) -> None:
+    if start.settings is not None:
         as_it_is = "as the weights to start from have it"
-        sections = {"model": begin.settings.model, "input": begin.settings.input}
-        if not begin.classifier:
-            sections |= {"rpn": begin.settings.rpn, "head": begin.settings.head}
-        theirs = {
+        sections = {"model": start.settings.model, "input": start.settings.input}
+        if not start.classifier:
+            sections |= {"rpn": start.settings.rpn, "head": start.settings.head}
+        excluded = {
             "model": {"kind", "pretrained", "frozen_stages"},
             "input": {"short_side", "long_side", "scales"},
             "rpn": {"pre_nms", "post_nms", "train_pre_nms", "train_post_nms"},
             "head": {"unnamed", "max_detections", "svms", "measured_targets", "samples"},
         }
         for name, section in sections.items():
-            changed = section.model_dump(mode="json", exclude_defaults=True, exclude=theirs[name])
-            for setting, value in changed.items():
+            values = section.model_dump(mode="json", exclude_defaults=True, exclude=excluded[name])
+            for setting, value in values.items():
                 choices.choose(f"{name}.{setting}", value, as_it_is)
         choices.choose("model.frozen_stages", 2, "the stem and stage 1 stay as they are: edges look alike everywhere")
-    elif begin.kind == "imagenet":
-        which = "a GPU computes it fast" if gpu else "on a CPU it takes a third of a ResNet-50's time"
-        choices.choose("model.backbone", "resnet50" if gpu else "resnet18", which)
+    elif start.kind == "imagenet":
+        reason = "a GPU computes it fast" if gpu else "on a CPU it takes a third of a ResNet-50's time"
+        choices.choose("model.backbone", "resnet50" if gpu else "resnet18", reason)
         choices.choose("model.frozen_stages", 2, "the stem and stage 1 stay as they are: edges look alike everywhere")
     else:
-        which = "a GPU computes it fast" if gpu else "on a CPU it takes a third of a ResNet-50's time"
-        choices.choose("model.backbone", "resnet50" if gpu else "resnet18", which)
+        reason = "a GPU computes it fast" if gpu else "on a CPU it takes a third of a ResNet-50's time"
+        choices.choose("model.backbone", "resnet50" if gpu else "resnet18", reason)
         if "batch" in architecture(choices.get("model.backbone", "")).norms:
             choices.choose("model.norm", "batch", "from scratch, norms learn their statistics")
         if choices.settings.model.neck == "fpn":
@@ -315,18 +315,18 @@ def _choose_network(choices: _Choices, begin: _Start, gpu: bool) -> None:
                 choices.choose("head.hidden", 512, CHEAP)
 
 
-def _choose_size(choices: _Choices, training: Dataset, begin: _Start, gpu: bool) -> None:
+def _choose_size(choices: _Choices, training: Dataset, start: _Start, gpu: bool) -> None:
     shortest = float(torch.from_numpy(training.flat.sizes.min(axis=1)).float().median())
     name, side = _smallest_class(training, choices.settings.data.use_difficult)
-    least, scratch, pretrained = SIDES["gpu" if gpu else "cpu"]
-    most = scratch if begin.kind == "none" else pretrained
-    wanted = SMALL_SIDE / side * shortest
-    chosen = round(min(max(wanted, least), LARGEST_FACTOR * shortest, most) / MULTIPLE) * MULTIPLE or MULTIPLE
-    reason = f"half of the {name} are below {side:.0f} pixels, and below {side * chosen / shortest:.0f} when resized"
-    if wanted > most and chosen >= most:
+    smallest, scratch, pretrained = SIDES["gpu" if gpu else "cpu"]
+    largest = scratch if start.kind == "none" else pretrained
+    ideal = SMALL_SIDE / side * shortest
+    length = round(min(max(ideal, smallest), LARGEST_FACTOR * shortest, largest) / MULTIPLE) * MULTIPLE or MULTIPLE
+    reason = f"half of the {name} are below {side:.0f} pixels, and below {side * length / shortest:.0f} when resized"
+    if ideal > largest and length >= largest:
         reason += f"; more would take long on {'a GPU' if gpu else 'a CPU'}"
-    chosen = choices.choose("input.short_side", chosen, reason)
-    choices.choose("input.long_side", max(chosen, math.floor(chosen * ASPECT)), "in proportion, as 1333 is to 800")
+    length = choices.choose("input.short_side", length, reason)
+    choices.choose("input.long_side", max(length, math.floor(length * ASPECT)), "in proportion, as 1333 is to 800")
 
 
 def _smallest_class(data: Dataset, use_difficult: bool) -> tuple[str, float]:
@@ -340,14 +340,14 @@ def _smallest_class(data: Dataset, use_difficult: bool) -> tuple[str, float]:
     return data.class_names[label], median
 
 
-def _choose_anchors(choices: _Choices, training: Dataset, begin: _Start) -> None:
+def _choose_anchors(choices: _Choices, training: Dataset, start: _Start) -> None:
     settings = choices.settings
-    if settings.rpn.anchor_sizes and begin.settings is None:
+    if settings.rpn.anchor_sizes and start.settings is None:
         return  # given
     sides, strides = input_sides(training, settings.input, settings.data.use_difficult), settings.model.strides
     share = float(reach(sides[:: -(-len(sides) // LOOKED_AT)], settings.rpn, strides).mean())
     fitted = fit_anchors(sides, strides)
-    knows = begin.settings is not None and not begin.classifier
+    knows = start.settings is not None and not start.classifier
     reached = f"of the objects at an IoU of {REACHED}"
     if share >= fitted.share - (LOSS if knows else 0):
         whose = "those of the weights" if knows else "the defaults"
@@ -359,17 +359,17 @@ def _choose_anchors(choices: _Choices, training: Dataset, begin: _Start) -> None
 
 
 def _choose_counts(choices: _Choices, splits: Sequence[Dataset], gpu: bool) -> None:
-    most = max(int(data.fullest().max(initial=0)) for data in splits)
+    objects = max(int(data.fullest().max(initial=0)) for data in splits)
     default = HeadSettings().max_detections
-    enough = max(default, math.ceil(most * ROOM / 50) * 50)
-    choices.choose("head.max_detections", enough, f"the fullest picture has {count(most, 'object')}")
-    few = not gpu
-    least = PROPOSALS_PER_OBJECT * most
-    if few and most <= FEW_OBJECTS:
+    enough = max(default, math.ceil(objects * ROOM / 50) * 50)
+    choices.choose("head.max_detections", enough, f"the fullest picture has {count(objects, 'object')}")
+    cheaply = not gpu
+    needed = PROPOSALS_PER_OBJECT * objects
+    if cheaply and objects <= FEW_OBJECTS:
         choices.choose("head.samples", 128, CHEAP)
     for name, cheap in (("train_pre_nms", 500), ("train_post_nms", 500), ("pre_nms", 500), ("post_nms", 300)):
         default = getattr(RPNSettings(), name)
-        value = max(cheap if few else default, math.ceil(least / 100) * 100)
+        value = max(cheap if cheaply else default, math.ceil(needed / 100) * 100)
         if value != default:
             crowded = f"{PROPOSALS_PER_OBJECT} for each object of the fullest picture"
             choices.choose(f"rpn.{name}", value, CHEAP if value == cheap else crowded)
@@ -403,20 +403,20 @@ def _choose_batch(choices: _Choices, device: torch.device, pictures: int) -> Non
     choices.choose("train.batch", batch, reason)
 
 
-def _choose_schedule(choices: _Choices, training: Dataset, begin: _Start, minutes: float | None) -> None:
+def _choose_schedule(choices: _Choices, training: Dataset, start: _Start, minutes: float | None) -> None:
     batch = choices.settings.train.batch
     # Without pretrained weights 0.02 is good for batches of 2; what is to be kept of weights takes less.
     rate = {"none": 0.02 * math.sqrt(batch / 2), "imagenet": 0.02 * batch / STATED_BATCH}.get(
-        begin.kind, 0.01 * batch / STATED_BATCH
+        start.kind, 0.01 * batch / STATED_BATCH
     )
     stated = float(f"{rate * STATED_BATCH / batch:.2g}")
     choices.choose("train.lr_for_16", stated, f"{stated * batch / STATED_BATCH:.3g} for batches of {batch}")
     choices.choose("train.schedule", "cosine", "ends in small steps, however long it is")
     if minutes is None:
-        epochs, least, most = EPOCHS[begin.kind]
-        seen = min(max(epochs * len(training), least), most)
-        iterations = math.ceil(seen / batch)
-        reason = f"{seen / len(training):,.0f} times each of {len(training):,} pictures"
+        epochs, least, most = EPOCHS[start.kind]
+        pictures = min(max(epochs * len(training), least), most)
+        iterations = math.ceil(pictures / batch)
+        reason = f"{pictures / len(training):,.0f} times each of {len(training):,} pictures"
     else:
         choices.choose("train.iterations", 10**6, "")  # only the last ones count
         seconds = seconds_of(choices.settings)

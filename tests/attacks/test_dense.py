@@ -36,7 +36,8 @@ def test_targets_are_dense_and_every_class_has_another_one(tiny: dict[str, dict[
         assert set(labels.tolist()) <= {0, classes - 1}
         assert (labels != wrong).all()
         assert (wrong < classes + (classes == 1)).all()
-        assert attacked.detector.rpn.settings.nms_iou == 0.7  # type: ignore[union-attr]
+        assert isinstance(attacked.detector, FasterRCNN)
+        assert attacked.detector.rpn.settings.nms_iou == 0.7
 
 
 def test_fewer_targets_are_called_right_with_a_wide_ball(
@@ -47,10 +48,12 @@ def test_fewer_targets_are_called_right_with_a_wide_ball(
     targets = _targets(attacked, attacked.images(attacked.clean))
     assert targets is not None
     boxes, labels, _ = targets
+    detector = attacked.detector
+    assert isinstance(detector, FasterRCNN)
 
     def right(pixels: torch.Tensor) -> int:
         with torch.no_grad():
-            return int((_logits(attacked.detector, attacked.images(pixels), boxes).argmax(1) == labels).sum())  # type: ignore[arg-type]
+            return int((_logits(detector, attacked.images(pixels), boxes).argmax(1) == labels).sum())
 
     attacked.generator.manual_seed(0)
     changed = dense_adversary(attacked, 8)

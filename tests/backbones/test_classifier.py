@@ -165,7 +165,7 @@ def test_iterators_batches_and_what_is_no_picture() -> None:
     for several in (iter(pictures), {"a": pictures[0], "b": pictures[1]}.values(), np.stack(pictures)):
         assert classifier(several).equal(expected)
     with pytest.raises(TypeError, match=r"^pictures\[1\]: None is not a picture"):
-        classifier([pictures[0], None])  # type: ignore[list-item]
+        classifier([pictures[0], None])  # type: ignore[list-item]  # not a picture
 
 
 def test_weights_stay_float32_and_autocast_computes_in_half_precision() -> None:

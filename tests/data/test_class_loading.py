@@ -32,9 +32,9 @@ def records(tmp_path: Path) -> list[Example]:
 
 
 def load(records: list[Example], number: int, sizes: ClassifierSettings = SIZES, **options: Any) -> list[ClassBatch]:
-    options = {"batch": 2, "seed": 5, "workers": 0} | options
+    options = {"workers": 0} | options
     augmentation = ClassifierAugmentation(AugmentSettings(), sizes)
-    return list(islice(load_class_batches(records, augmentation, **options), number))
+    return list(islice(load_class_batches(records, augmentation, shuffled(len(records), 2, 5), **options), number))
 
 
 def test_every_picture_comes_once_an_epoch() -> None:

@@ -11,7 +11,7 @@ from rcnnkit.data.reading import read_data
 from tests.data.annotation_files import pictures, problems, read
 
 
-def thing(label: str, x: float, y: float, width: float, height: float) -> dict[str, Any]:
+def thing(label: str, x: float, y: float, width: float, height: float | str) -> dict[str, Any]:
     return {"label": label, "coordinates": {"x": x, "y": y, "width": width, "height": height}}
 
 
@@ -60,7 +60,7 @@ def test_what_is_wrong(tmp_path: Path) -> None:
     pictures(tmp_path, "a.png", "b.png")
     write(
         tmp_path / "train" / "labels.json",
-        entry("../a.png", thing("", 1, 1, 1, 1), thing("cat", 1, 1, 1, "1"), {"label": "cat"}, 5),  # type: ignore[arg-type]
+        entry("../a.png", thing("", 1, 1, 1, 1), thing("cat", 1, 1, 1, "1"), {"label": "cat"}, 5),
         entry("../a.png"),
         {"image": 7, "annotations": []},
         {"image": "b.png", "annotations": {}},

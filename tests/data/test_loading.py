@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rcnnkit.data.loading import Batch, draws, load_batches, once
+from rcnnkit.data.loading import Batch, Pictures, draws, load_batches, once
 from rcnnkit.data.records import Record
 from rcnnkit.data.transforms import Augmentation, AugmentSettings
 from rcnnkit.images import Preprocessing
@@ -45,9 +45,11 @@ def records(tmp_path: Path) -> list[Record]:
     return made
 
 
-def load(records: list[Record], number: int, **options: Any) -> list[Batch]:
-    options = {"batch": 2, "seed": 5, "workers": 0, "use_difficult": False} | options
-    return list(islice(load_batches(records, AUGMENTATION, **options), number))
+def load(
+    records: list[Record], number: int, *, use_difficult: bool = False, start: int = 0, workers: int = 0, **options: Any
+) -> list[Batch]:
+    pictures = Pictures(records, AUGMENTATION, use_difficult, **options)
+    return list(islice(load_batches(pictures, draws(records, 2, 5), start=start, workers=workers), number))
 
 
 def check_same(ours: list[Batch], theirs: list[Batch]) -> None:
@@ -183,7 +185,7 @@ def test_an_unreadable_picture_is_named_plainly(records: list[Record], workers: 
 
 
 def test_no_worker_outlives_the_loop(records: list[Record]) -> None:
-    batches = load_batches(records, AUGMENTATION, batch=2, seed=0, workers=2, use_difficult=False)
+    batches = load_batches(Pictures(records, AUGMENTATION, False), draws(records, 2, 0), workers=2)
     next(batches)
     assert len(multiprocessing.active_children()) == 2
     batches.close()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rcnnkit.data.loading import draws, load_batches
+from rcnnkit.data.loading import Pictures, draws, load_batches
 from rcnnkit.data.mixing import Sample, copy_paste, join, mix, mixup, mosaic
 from rcnnkit.data.transforms import Augmentation, AugmentSettings
 from rcnnkit.images import Preprocessing
@@ -127,7 +127,7 @@ def test_partners_are_the_seeds(which: int) -> None:
     assert one[1].boxes.equal(other[1].boxes)
     mix(FIRST, 6, shares, 100, read)
     assert asked[2 * len(first) :] != first
-    mix(FIRST, 5, (0.0, 0.0, 0.0), 100, pytest.fail)  # type: ignore[arg-type]
+    mix(FIRST, 5, (0.0, 0.0, 0.0), 100, pytest.fail)  # type: ignore[arg-type]  # it is not called
 
 
 def test_workers_change_nothing(records: list) -> None:
@@ -135,7 +135,7 @@ def test_workers_change_nothing(records: list) -> None:
     augmentation = Augmentation(settings, Preprocessing(short_side=32, long_side=48, divisor=16))
 
     def load(workers: int, start: int = 0, number: int = 8) -> list:
-        made = load_batches(records, augmentation, batch=2, seed=5, workers=workers, start=start, use_difficult=False)
+        made = load_batches(Pictures(records, augmentation, False), draws(records, 2, 5), start=start, workers=workers)
         return [next(made) for _ in range(number)]
 
     whole = load(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rcnnkit.data.layout import find_layout
-from rcnnkit.data.loading import load_batches
+from rcnnkit.data.loading import Pictures, draws, load_batches
 from rcnnkit.data.packing import pack
 from rcnnkit.data.reading import read_data, read_layout
 from rcnnkit.data.records import BadData, Dataset
@@ -39,7 +39,7 @@ def test_records_and_pixels_come_back(packed: tuple[dict[str, Dataset], Path]) -
         for one, other in zip(read.records, data.records, strict=True):
             assert (read_picture(one.path) == read_picture(other.path)).all()
         batches = [
-            next(load_batches(each.records, augmentation, batch=2, seed=0, workers=0, use_difficult=False))
+            next(load_batches(Pictures(each.records, augmentation, False), draws(each.records, 2, 0), workers=0))
             for augmentation in [Augmentation(AugmentSettings(), Preprocessing(short_side=64, long_side=64))]
             for each in (read, data)
         ]

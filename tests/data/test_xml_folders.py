@@ -10,7 +10,8 @@ from PIL import Image
 
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import BadData
-from rcnnkit.data.voc import read_voc, read_xml, xml_folder
+from rcnnkit.data.voc import read_voc
+from rcnnkit.data.xml_folders import read_xml, xml_folder
 
 
 def add(file: Path, picture: Path | None, *boxes: tuple[int, int, int, int], filename: str = "") -> None:

@@ -73,7 +73,7 @@ def test_another_number_of_proposals_is_refused() -> None:
     with pytest.raises(ValueError, match="1 proposals for 2 pictures"):
         Echo()(pictures, [proposals()])
     with pytest.raises(ValueError, match="proposals of several pictures are a list with one Proposals for each"):
-        Echo()(pictures, proposals((0, 0, 1, 1), (0, 0, 2, 2)))  # type: ignore[call-overload]
+        Echo()(pictures, proposals((0, 0, 1, 1), (0, 0, 2, 2)))  # type: ignore[call-overload]  # one for two pictures
 
 
 def test_pictures_come_as_iterators_views_and_batches() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rcnnkit.data.loading import load_batches
+from rcnnkit.data.loading import Pictures, draws, load_batches
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.transforms import Augmentation, AugmentSettings
 from rcnnkit.detectors import inputs
@@ -173,9 +173,8 @@ def test_values_are_looked_at_once_for_a_size_and_a_number_of_classes(monkeypatc
 def test_our_own_loader_needs_no_look_and_is_right(digits, monkeypatch: pytest.MonkeyPatch) -> None:
     data = read_data(digits, "train")
     augment = AugmentSettings(flip=0.5, flip_vertical=0.5, crop=0.8, scale=(0.3, 1.7))
-    batches = load_batches(
-        data.records, Augmentation(augment, PREPROCESSING), batch=4, seed=0, workers=0, use_difficult=True
-    )
+    pictures = Pictures(data.records, Augmentation(augment, PREPROCESSING), True)
+    batches = load_batches(pictures, draws(data.records, 4, 0), workers=0)
     classes = len(data.class_names)
     for _ in range(15):
         batch, targets = next(batches).to(CPU, PREPROCESSING)

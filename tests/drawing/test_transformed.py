@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.backbones.spatial_transformer import SpatialTransformer
@@ -45,9 +44,9 @@ def test_windows_of_every_kind(kind: str) -> None:
 
 def test_a_model_without_one() -> None:
     model = made("classifier", "none")[0]
-    assert isinstance(model, nn.Module)
+    assert isinstance(model, Classifier)
     with pytest.raises(ValueError, match=r'there is no spatial transformer; train with transformer\.kind = "rotation"'):
-        looks(model, PICTURE)  # type: ignore[arg-type]
+        looks(model, PICTURE)
 
 
 def test_the_sheet_shows_the_quadrilateral_and_what_is_seen() -> None:

@@ -70,7 +70,7 @@ def test_a_classifier_over_pictures(tmp_path: Path) -> None:
         records.append(Example(tmp_path / f"{i}.png", label))
     data = ClassFolders("colours", records, ["red", "green", "blue"])
     classifier = Classifier(
-        MeanColour(),  # type: ignore[arg-type]
+        MeanColour(),  # type: ignore[arg-type]  # it has only what is called
         data.class_names,
         [1, 2, 3],
         Preprocessing(mean=(0, 0, 0), std=(1, 1, 1)),

@@ -106,7 +106,7 @@ def exact(detector: Detector, objects: Targets) -> Detector:
     """A Fast R-CNN that knows the class of each of its proposals, which are the objects, and leaves them in place."""
     head = detector.get_submodule("head")
     scores = torch.nn.functional.one_hot(objects.labels, 2).float() * 0.9
-    head.score = lambda hidden: scores[: len(hidden)]  # type: ignore[assignment]
+    head.score = lambda hidden: scores[: len(hidden)]  # type: ignore[assignment]  # torch types it as a module
     for parameter in head.get_submodule("delta_layer").parameters():
         torch.nn.init.zeros_(parameter)
     return detector
@@ -226,4 +226,4 @@ def test_another_maximum_brings_proposals_enough(
 def test_a_negative_maximum_is_refused() -> None:
     for wrong in (-1, "50", 2.5, True):
         with pytest.raises(ValueError, match=f"max_detections is {wrong!r}; give a whole number of 1 or more, or 0"):
-            weights.load("a.safetensors", "cpu", max_detections=wrong)  # type: ignore[arg-type]
+            weights.load("a.safetensors", "cpu", max_detections=wrong)  # type: ignore[arg-type]  # some are no integers

@@ -170,7 +170,7 @@ def test_the_windows_of_rcnn(tmp_path: Path) -> None:
                 buffer.normal_(std=0.05)
     assert str(export(detector, tmp_path / "a.onnx")) == "equal on 42 pictures with 0 detections"
     with pytest.raises(ValueError, match="only the window classifier of an R-CNN is exported"):
-        traced(detector, None, True)  # type: ignore[arg-type]
+        traced(detector, None, True)  # type: ignore[arg-type]  # an R-CNN
 
 
 def test_other_thresholds(exported: tuple[Detector, Path, str], tmp_path: Path) -> None:

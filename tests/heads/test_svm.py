@@ -193,4 +193,4 @@ def test_a_killed_worker_is_an_error() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     with pytest.raises(ChildProcessError, match=r"^a process that trains SVMs was ended by SIGKILL\. If the machine"):
-        svm._fit_all(fit, [(1, 0), (2, 0)], 2)  # type: ignore[list-item]
+        svm._fit_all(fit, [(np.ones(1), np.zeros(1))] * 2, 2)

@@ -96,16 +96,16 @@ def test_boxes_get_no_gradient(name):
 def test_what_is_no_tensor_and_no_size():
     feature, rois = torch.zeros(1, 2, 8, 8), torch.zeros(1, 5)
     with pytest.raises(TypeError, match="boxes are a ndarray, expected tensors"):
-        ops.roi_align(feature, rois.numpy(), 2)  # type: ignore[arg-type]
+        ops.roi_align(feature, rois.numpy(), 2)  # type: ignore[arg-type]  # an array
     with pytest.raises(TypeError, match="boxes are a ndarray, expected tensors"):
-        ops.roi_pool(feature, [rois[:, 1:].numpy()], 2)  # type: ignore[list-item]
+        ops.roi_pool(feature, [rois[:, 1:].numpy()], 2)  # type: ignore[list-item]  # an array
     with pytest.raises(TypeError, match="must be tensors, not ndarray"):
-        ops.nms(rois[:, 1:].numpy(), torch.zeros(1), 0.5)  # type: ignore[arg-type]
+        ops.nms(rois[:, 1:].numpy(), torch.zeros(1), 0.5)  # type: ignore[arg-type]  # an array
     with pytest.raises(ValueError, match=r"output_size is \(7, 7, 7\); give \(rows, columns\)"):
         ops.roi_align(feature, rois, (7, 7, 7))
     with pytest.raises(ValueError, match="sampling_ratio is 4294967296; it must be 65536 or less"):
         ops.roi_align(feature, rois, 7, 1.0, 2**32)
-    assert ops.roi_align(feature, rois, np.int64(3)).shape == (1, 2, 3, 3)  # type: ignore[arg-type]
+    assert ops.roi_align(feature, rois, np.int64(3)).shape == (1, 2, 3, 3)  # type: ignore[arg-type]  # numpy's integers work
 
 
 PROGRAM = """

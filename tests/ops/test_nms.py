@@ -110,7 +110,7 @@ def test_groups_of_any_type_are_torchvisions(dtype):
     expected = torchvision.ops.batched_nms(boxes, scores, number, 0.3)  # which moves groups 0.25 apart too little
     assert ops.batched_nms(boxes, scores, groups, 0.3).equal(expected)
     with pytest.raises(TypeError, match="idxs must be a tensor, not list"):
-        ops.batched_nms(boxes, scores, groups.tolist(), 0.3)  # type: ignore[arg-type]
+        ops.batched_nms(boxes, scores, groups.tolist(), 0.3)  # type: ignore[arg-type]  # a list
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

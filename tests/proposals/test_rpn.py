@@ -30,7 +30,7 @@ def fixed(
 ) -> tuple[RPN, list[Tensor]]:
     """An RPN of square anchors that answers with these logits (B, A, h, w) and deltas (B, 4A, h, w); its maps."""
     rpn = rpn_of(1, sizes, [1.0], **settings)
-    rpn.forward = lambda features: (  # type: ignore[method-assign]
+    rpn.forward = lambda features: (  # type: ignore[method-assign]  # the answers given
         [logit.permute(0, 2, 3, 1).flatten(1) for logit, _ in answers],
         [delta.permute(0, 2, 3, 1).reshape(len(delta), -1, 4) for _, delta in answers],
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from rcnnkit.data.reading import read_data
 from rcnnkit.images import read_picture
 from rcnnkit.proposals import selective_search
 from rcnnkit.proposals.recall import Coverage, coverage
-from rcnnkit.proposals.selective_search import COLOURS, MODES, Hierarchy, hierarchy
+from rcnnkit.proposals.selective_search import COLOURS, MODES, Hierarchy, Mode, hierarchy
 from rcnnkit.structures import Proposals, Targets
 from tests.levels import on_each_level
 
@@ -305,8 +306,8 @@ def test_a_resized_picture_gets_its_boxes_back() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (2, 2), (3, 1)])
 def test_pictures_without_room(size: tuple[int, int]) -> None:
     image = np.arange(size[0] * size[1] * 3, dtype=np.uint8).reshape(*size, 3)
-    for mode in MODES:
-        found = selective_search(image, mode)  # type: ignore[arg-type]
+    for mode in get_args(Mode):
+        found = selective_search(image, mode)
         assert [0, 0, size[1], size[0]] in found.boxes.tolist()
 
 
@@ -358,9 +359,9 @@ def test_a_very_wide_picture() -> None:
         ({"strategies": [("hsv", 100, "")]}, "similarities = '' must be letters"),
     ],
 )
-def test_wrong_arguments_are_named(arguments: dict[str, object], said: str) -> None:
+def test_wrong_arguments_are_named(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        selective_search(picture(), **arguments)  # type: ignore[arg-type]
+        selective_search(picture(), **arguments)
 
 
 # --- real pictures -------------------------------------------------------------------------------------------------

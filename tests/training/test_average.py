@@ -18,7 +18,7 @@ class Small(nn.Module):
 
 
 def test_the_average_is_that_of_its_definition() -> None:
-    model = Classifier(Small(), ["a"], [1], Preprocessing(), ClassifierSettings())  # type: ignore[arg-type]
+    model = Classifier(Small(), ["a"], [1], Preprocessing(), ClassifierSettings())  # type: ignore[arg-type]  # it has only what is called
     average, decay = averaged_copy(model), 0.3
     generator = torch.Generator().manual_seed(0)
     expected = model.score_layer.weight.detach().double().numpy().copy()

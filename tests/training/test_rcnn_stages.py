@@ -15,7 +15,7 @@ from rcnnkit.boxes import encode, iou
 from rcnnkit.config import Settings
 from rcnnkit.config_files import check_settings, write_settings
 from rcnnkit.data.reading import read_data
-from rcnnkit.data.voc import write_voc
+from rcnnkit.data.voc_writing import write_voc
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.heads.box_ridge import BoxRidge
 from rcnnkit.heads.svm import SVMSettings, fit_svm

@@ -9,12 +9,13 @@ from torch import nn
 
 from rcnnkit.backbones.architecture import NetworkSettings
 from rcnnkit.backbones.names import architecture
+from rcnnkit.backbones.norms import Norm
 from rcnnkit.backbones.two_fc import RegionSettings
 from rcnnkit.training.recompute import recompute
 
 
-def body(name: str, norm: str, frozen: int = 0) -> nn.Module:
-    settings = NetworkSettings(norm=norm, frozen_stages=frozen)  # type: ignore[arg-type]
+def body(name: str, norm: Norm, frozen: int = 0) -> nn.Module:
+    settings = NetworkSettings(norm=norm, frozen_stages=frozen)
     torch.manual_seed(0)
     network = architecture(name)
     made: Any = network.pyramid(settings) if "fpn" in network.necks else network.regions(settings, RegionSettings())
@@ -37,7 +38,7 @@ class Counting(torch.utils._python_dispatch.TorchDispatchMode):
     ("name", "norm", "frozen", "blocks"),
     [("resnet18", "batch", 0, 9), ("resnet18", "frozen", 2, 6), ("vgg16", "none", 2, 3)],
 )
-def test_gradients_are_the_same_to_the_bit(name: str, norm: str, frozen: int, blocks: int) -> None:
+def test_gradients_are_the_same_to_the_bit(name: str, norm: Norm, frozen: int, blocks: int) -> None:
     plain = body(name, norm, frozen).train()
     again = copy.deepcopy(plain)
     assert recompute(again) == blocks

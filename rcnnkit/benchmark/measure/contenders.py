@@ -87,18 +87,18 @@ def exported(paths: Sequence[Path], class_names: Sequence[str], threads: int) ->
             if not files:
                 raise FileNotFoundError(f"--also {path}: the folder holds no {', '.join(RUNTIMES)} file")
         for file in files:
-            opened = Exported(file, threads)
-            if opened.about["kind"] != "faster_rcnn":
+            detector = Exported(file, threads)
+            if detector.about["kind"] != "faster_rcnn":
                 raise ValueError(f"--also {file}: it does not find its own proposals; give exported Faster R-CNNs only")
-            if opened.class_names != tuple(class_names):
+            if detector.class_names != tuple(class_names):
                 raise ValueError(
-                    f"--also {file} knows {', '.join(opened.class_names)}, and the detectors"
+                    f"--also {file} knows {', '.join(detector.class_names)}, and the detectors"
                     f" {', '.join(class_names)}; export one of the detectors that are compared"
                 )
             if file.name in contenders:
                 raise ValueError(f"--also {file}: another file is called {file.name}, too; rename one of them")
             title = f"{file.name} ({RUNTIMES[file.suffix]})"
-            contenders[file.name] = ReadyContender(file.name, title, opened, opened)
+            contenders[file.name] = ReadyContender(file.name, title, detector, detector)
     return list(contenders.values())
 
 
@@ -129,10 +129,10 @@ def trained(files: Sequence[Path]) -> list[Contender]:
     for other in contenders[1:]:
         first = contenders[0]
         backbones = [[contender.settings.model.backbone] for contender in (first, other)]
-        for what, one, two in (("classes", first.class_names, other.class_names), ("backbones", *backbones)):
+        for title, one, two in (("classes", first.class_names, other.class_names), ("backbones", *backbones)):
             if one != two:
                 raise ValueError(
-                    f"{first.weights} and {other.weights} have different {what} ({', '.join(one)} and"
+                    f"{first.weights} and {other.weights} have different {title} ({', '.join(one)} and"
                     f" {', '.join(two)}); what is compared has to be the same, so train one of them again"
                 )
     return contenders

@@ -42,13 +42,13 @@ class Exactly:
 
     def propose(self, images: ImageBatch, features: Sequence[Tensor] = ()) -> list[Proposals]:
         generator = torch.Generator().manual_seed(0)
-        filled = []
+        result = []
         for proposals, (height, width) in zip(self.method.propose(images, features), images.sizes, strict=True):
             missing = max(0, self.count - len(proposals))
             corners = torch.rand(missing, 2, 2, generator=generator).sort(dim=1).values * torch.tensor([width, height])
             boxes = torch.cat([proposals.boxes, corners.flatten(1).to(proposals.boxes)])[: self.count]
-            filled.append(Proposals(boxes, torch.arange(len(boxes), 0, -1.0, device=boxes.device)))
-        return filled
+            result.append(Proposals(boxes, torch.arange(len(boxes), 0, -1.0, device=boxes.device)))
+        return result
 
 
 def measure_growth(picture: Array, backbone: str, options: Options, console: Console) -> Iterator[Growth | str]:
@@ -68,8 +68,8 @@ def measure_growth(picture: Array, backbone: str, options: Options, console: Con
         pairs = base_pairs if setting.classes == base.classes else _pairs(backbone, setting.classes, options)
         for i in range(len(pairs)):
             contender, detector = pairs[(number + i) % len(pairs)]
-            name, shared = contender.name, detector.shares_features
-            expected = base_seconds.get(name, 0.0) * _times(shared, dimension, value, options.threads)
+            name, shares_features = contender.name, detector.shares_features
+            expected = base_seconds.get(name, 0.0) * _times(shares_features, dimension, value, options.threads)
             reason = _too_large(contender, setting, picture, options)
             if expected > LONGEST:
                 reason = f"it would take about {expected:.0f} s"
@@ -84,7 +84,7 @@ def measure_growth(picture: Array, backbone: str, options: Options, console: Con
             yield (growth := replace(growth, points=(*growth.points, point)))
             if number == 0:
                 base_seconds[name] = seconds
-                work += _work(seconds, shared, points, options.threads)
+                work += _work(seconds, shares_features, points, options.threads)
         if number == 0:
             console.print(f"growth: about {work / 60:.1f} minutes")
 
@@ -149,12 +149,12 @@ def _too_large(contender: Contender, setting: Setting, picture: Array, options: 
     return f"it needs about {need / GB:.1f} GB and {free / GB:.1f} GB are free"
 
 
-def _times(shared: bool, dimension: str, value: int, most: int) -> float:
+def _times(shares_features: bool, dimension: str, value: int, most: int) -> float:
     """About how many times as long as in the base case, with `most` threads, a batch takes.
 
     Where regions do not share their features, their number alone counts, and not the size of the picture.
     """
-    by_size = {"side": (value / BASE.side) ** 2} if shared else {"proposals": value / BASE.proposals}
+    by_size = {"side": (value / BASE.side) ** 2} if shares_features else {"proposals": value / BASE.proposals}
     return (by_size | {"batch": value, "threads": most / value}).get(dimension, 1)
 
 

@@ -52,10 +52,10 @@ class StageClock:
 
     def _charge(self) -> None:
         """What has passed since the last border belongs to the innermost stage."""
-        now = self.now()
+        time = self.now()
         if self._open:
-            self.seconds[self._open[-1]] = self.seconds.get(self._open[-1], 0.0) + now - self._since
-        self._since = now
+            self.seconds[self._open[-1]] = self.seconds.get(self._open[-1], 0.0) + time - self._since
+        self._since = time
 
 
 @contextmanager

@@ -51,9 +51,9 @@ def measure(contender: ReadyContender, records: Sequence[Record], device: torch.
             with nullcontext() if detector else clock.stage(CALL):
                 detections = [each.to("cpu") for each in contender.detect(pictures)]
             with clock.stage("drawing"):
-                drawn = [
-                    draw(picture, each, min_score=contender.min_score)
-                    for picture, each in zip(pictures, detections, strict=True)
+                drawings = [
+                    draw(picture, answer, min_score=contender.min_score)
+                    for picture, answer in zip(pictures, detections, strict=True)
                 ]
         whole = clock.now() - began
-    return Turn(contender, records, Step(len(records), whole, clock.seconds, clock.proposals), detections, drawn)
+    return Turn(contender, records, Step(len(records), whole, clock.seconds, clock.proposals), detections, drawings)

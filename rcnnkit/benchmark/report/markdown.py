@@ -103,10 +103,10 @@ def _by_stage(results: Results, cell: Callable[[Stage], str]) -> Rows:
 
 
 def _papers(results: Results) -> Rows:
-    here, papers = seconds_here(results), {name: paper.seconds for name, paper in PAPERS.items()}
+    medians, papers = seconds_here(results), {name: paper.seconds for name, paper in PAPERS.items()}
     rows = [["", "here: s / picture", "ratio", "papers: s / picture", "ratio", "source"]]
-    for name, median in here.items():
-        ratio = ratios(here).get(name)
+    for name, median in medians.items():
+        ratio = ratios(medians).get(name)
         rows.append(
             [
                 results.contenders[name].title,

@@ -33,10 +33,10 @@ def page(results: Results, folder: Path) -> str:
 
 def _cards(results: Results) -> str:
     """Each detector's seconds in large figures."""
-    here = seconds_here(results)
+    medians = seconds_here(results)
     cards = []
-    for name, median in here.items():
-        title, ratio = results.contenders[name].title, ratios(here).get(name)
+    for name, median in medians.items():
+        title, ratio = results.contenders[name].title, ratios(medians).get(name)
         times = f"{seconds(ratio)} × Faster R-CNN's" if ratio and name != "faster-rcnn" else "&nbsp;"
         cards.append(
             f'<div class="card">{escape(title)}<b>{seconds(median)} s</b><span class="soft">{times}</span></div>'
@@ -90,7 +90,7 @@ def _curves(results: Results) -> str:
 def _plot(dimension: str, lines: dict[str, Curve], titles: dict[str, str]) -> str:
     """Log-log curves as SVG."""
     values = sorted({value for points in lines.values() for value, _ in points})
-    times = [taken for points in lines.values() for _, taken in points]
+    times = [time for points in lines.values() for _, time in points]
     low, high = math.floor(math.log10(min(times))), math.ceil(math.log10(max(times)))
     high = max(high, low + 1)
 
@@ -98,8 +98,8 @@ def _plot(dimension: str, lines: dict[str, Curve], titles: dict[str, str]) -> st
         share = math.log(value / values[0]) / math.log(values[-1] / values[0])
         return LEFT + share * (WIDTH - LEFT - RIGHT)
 
-    def y(taken: float) -> float:
-        return TOP + (high - math.log10(taken)) / (high - low) * (HEIGHT - TOP - BOTTOM)
+    def y(time: float) -> float:
+        return TOP + (high - math.log10(time)) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     parts = []
     for power in range(low, high + 1):
@@ -112,12 +112,12 @@ def _plot(dimension: str, lines: dict[str, Curve], titles: dict[str, str]) -> st
     parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{AXES[dimension]}</text>')
     for name, points in lines.items():
         colour = contender_colour(name)
-        path = " ".join(f"{x(value):.1f},{y(taken):.1f}" for value, taken in points)
+        path = " ".join(f"{x(value):.1f},{y(time):.1f}" for value, time in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [
-            f'<circle cx="{x(value):.1f}" cy="{y(taken):.1f}" r="3.5" fill="{colour}">'
-            f"<title>{escape(titles[name])}, {value}: {seconds(taken)} s</title></circle>"
-            for value, taken in points
+            f'<circle cx="{x(value):.1f}" cy="{y(time):.1f}" r="3.5" fill="{colour}">'
+            f"<title>{escape(titles[name])}, {value}: {seconds(time)} s</title></circle>"
+            for value, time in points
         ]
     label = f"Seconds a picture over {AXES[dimension]}"
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
@@ -126,18 +126,18 @@ def _plot(dimension: str, lines: dict[str, Curve], titles: dict[str, str]) -> st
 def _pictures(results: Results, folder: Path) -> str:
     """What each contender found in the same pictures, side by side."""
     rows = []
-    for i, shown in enumerate(results.pictures.shown):
+    for i, label in enumerate(results.pictures.shown):
         figures = []
         for name in results.summaries:
             file, title = picture_file(folder, i, name), escape(results.contenders[name].title)
             if file.is_file():
                 source = jpeg_source(file.read_bytes())
                 figures.append(
-                    f'<figure><img alt="{escape(shown)}: what {title} found" src="{source}">'
+                    f'<figure><img alt="{escape(label)}: what {title} found" src="{source}">'
                     f"<figcaption>{title}</figcaption></figure>"
                 )
         if figures:
             rows.append(
-                f'<section><p class="soft">{escape(shown)}</p><div class="pictures">{"".join(figures)}</div></section>'
+                f'<section><p class="soft">{escape(label)}</p><div class="pictures">{"".join(figures)}</div></section>'
             )
     return f"<h2>What they found</h2>{''.join(rows)}" if rows else ""

@@ -69,8 +69,8 @@ def _growth(results: Results, curves: dict[str, dict[str, Curve]]) -> Figure:
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(max(6.0, 3.4 * columns), 2.9 * rows + 0.4), layout="constrained")
-    every = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes, (dimension, lines) in zip(every, curves.items(), strict=False):
+    grid = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes, (dimension, lines) in zip(grid, curves.items(), strict=False):
         for name, points in lines.items():
             x, y = zip(*points, strict=True)
             axes.plot(x, y, MARKERS[name] + "-", color=contender_colour(name), label=results.contenders[name].title)
@@ -82,7 +82,7 @@ def _growth(results: Results, curves: dict[str, dict[str, Curve]]) -> Figure:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in every[len(curves) :]:
+    for axes in grid[len(curves) :]:
         axes.set_visible(False)
-    figure.legend(*every[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure

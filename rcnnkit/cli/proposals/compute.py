@@ -52,21 +52,21 @@ def compute(
 
     split = split_of(data, split, "train")
     # torchrun's; on each machine there may be several processes
-    rank, world, here = (
+    rank, world, processes_here = (
         int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_WORLD_SIZE", 1))
     )
     options = {"mode": mode, "min_side": min_side, "seed": seed, "max_width": max_width}
     finder = _method(method, {k: v for k, v in options.items() if v is not None}, weights, device)
     dataset = read_data(data, split, format=format, images=images, skip_bad=skip_bad, check_pictures=check_pictures)
     store = Store.create(out, finder.name, finder.settings)
-    shown = Console(quiet=True) if rank else console
-    workers = workers or max(1, cores() // here)
+    output = Console(quiet=True) if rank else console
+    workers = workers or max(1, cores() // processes_here)
     began = time.perf_counter()
-    with progress(shown) as report:
+    with progress(output) as report:
         new = compute_proposals(dataset, finder, store, workers=workers, share=(rank, world), progress=report)
     seconds = time.perf_counter() - began
     speed = f", {seconds / new:.3f} s each" if new else ""
-    shown.print(f"{dataset.name}: {count(new, 'new picture')}{speed}; proposals in {store.folder}")
+    output.print(f"{dataset.name}: {count(new, 'new picture')}{speed}; proposals in {store.folder}")
 
 
 def _method(name: str, options: dict[str, Any], weights: Path | None, device: str) -> PictureMethod:

@@ -55,10 +55,10 @@ def occlusion(
             raise ValueError(f"nothing{f' called {name}' if name else ''} is found in {picture}; say where with --box")
         (name, _, box), *_ = detections
     with progress(console, transient=True) as report:
-        shown = find(detector, picture, box, name, square=square, stride=stride, batch=batch, progress=report)
-    file = save_picture(draw_occlusion(shown), out)
+        heat = find(detector, picture, box, name, square=square, stride=stride, batch=batch, progress=report)
+    file = save_picture(draw_occlusion(heat), out)
     console.print(
-        f"{shown.name} scores {shown.score:.3f}; with a square of {shown.square} pixels, {shown.scores.min():.3f} to"
-        f" {shown.scores.max():.3f}"
+        f"{heat.name} scores {heat.score:.3f}; with a square of {heat.square} pixels, {heat.scores.min():.3f} to"
+        f" {heat.scores.max():.3f}"
     )
     console.print(f"wrote {file}")

@@ -39,13 +39,13 @@ def transform(
         transformer_of(network)
     except ValueError as error:
         raise ValueError(f"{weights}: {error}") from None
-    shown = []
+    windows = []
     with progress(console, transient=True) as report:
         for picture in reported(pictures, "pictures", report):
-            shown += looks(network, picture, min_score)
-            if len(shown) >= count:
+            windows += looks(network, picture, min_score)
+            if len(windows) >= count:
                 break
-    if not shown:
+    if not windows:
         raise ValueError("nothing is found in these pictures; give other ones, or a lower --min-score")
-    file = save_picture(draw_looks(shown[:count]), out)
-    console.print(f"wrote {counted(len(shown[:count]), 'window')} to {file}")
+    file = save_picture(draw_looks(windows[:count]), out)
+    console.print(f"wrote {counted(len(windows[:count]), 'window')} to {file}")
