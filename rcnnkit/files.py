@@ -118,8 +118,19 @@ def remove_halves(folder: Path, *, alone: bool = False) -> None:
     for half in folder.glob(".half-*"):
         if named := re.fullmatch(r"\.half-(\d+)-(.+)-[0-9a-f]{32}", half.name):
             process, machine = int(named[1]), named[2]
-            if alone or (machine == os.uname().nodename and not Path(f"/proc/{process}").exists()):
+            if alone or (machine == os.uname().nodename and not is_running(process)):
                 shutil.rmtree(half, ignore_errors=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number on this machine."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 def cache_folder() -> Path | None:

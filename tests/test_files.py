@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from rcnnkit.files import (
     check_regular,
     free_folder,
     is_free,
+    is_running,
     remove_halves,
     sha256,
     whole,
@@ -172,3 +174,11 @@ def test_free_folder(tmp_path: Path) -> None:
     (tmp_path / "run-2").touch()
     assert free_folder(tmp_path / "run") == tmp_path / "run-3"
     assert [is_free(tmp_path / name) for name in ("run", "run-2", "run-3")] == [False, False, True]
+
+
+def test_a_process_runs_until_it_has_ended() -> None:
+    assert is_running(os.getpid())
+    assert is_running(1)  # somebody else's, where tests do not run as root
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    assert not is_running(process.pid)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
+from rcnnkit.files import is_running
+
 # prometheus_client's own variable: the folder where several workers keep their numbers, so that each can tell all.
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -63,6 +65,5 @@ def _forget_ended() -> None:
     """Requests of a worker that was killed are waiting no longer."""
     if folder := os.environ.get(FOLDER):
         for file in Path(folder).glob("gauge_live*_*.db"):
-            process = file.stem.rpartition("_")[2]
-            if not Path(f"/proc/{process}").exists():
+            if not is_running(int(file.stem.rpartition("_")[2])):
                 file.unlink(missing_ok=True)

@@ -251,7 +251,7 @@ void largest(Map<const S> map, int64_t top, int64_t left, int64_t bottom, int64_
     for (int64_t y = top; y < bottom; ++y, first += map.width * map.channels)
       for (int64_t x = left; x < right; ++x) {
         const Floats one = load(first + (x - left) * map.channels);
-        most = (one > most) | (one != one) ? one : most;
+        most = ((one > most) | (one != one)) ? one : most;
       }
     keep(out + c, most);
   }

@@ -2,6 +2,8 @@
 #include "../vectors.h"
 #include "kernels.h"
 
+#include <utility>
+
 namespace rcnnkit::RCNNKIT_LEVEL {
 namespace {
 
@@ -12,8 +14,10 @@ template <> struct IndexOf<double> { using type = int64_t; };
 template <> struct IndexOf<int64_t> { using type = int64_t; };
 template <class T> using Index = typename IndexOf<T>::type;  // as wide as T
 
-template <class T, class Order> inline Wide<T> shuffle(Wide<T> a, Wide<T> b, Order order) {
-  return __builtin_shuffle(a, b, order);
+// a[first], b[first], a[first + 1], b[first + 1], …
+template <class T, int first, int... lane>
+inline Wide<T> interleave(Wide<T> a, Wide<T> b, std::integer_sequence<int, lane...>) {
+  return __builtin_shufflevector(a, b, (first + lane / 2 + lane % 2 * int(sizeof...(lane)))...);
 }
 
 // --- half and bfloat16, in integer arithmetic that every level vectorises --------------------------------------
@@ -66,17 +70,12 @@ template <class T, class S> inline void store_narrow(S* to, Wide<T> vector) {
 // A square of lanes × lanes, by halves interleaved: each round rotates the bits of (row, column) by one.
 template <class T> inline void transpose_square(Wide<T>* square) {
   constexpr int n = Vectors<T>::lanes;
-  typedef Index<T> Order __attribute__((vector_size(RCNNKIT_VECTOR_BYTES)));
-  Order low, high;
-  for (int i = 0; i < n; ++i) {
-    low[i] = i / 2 + (i % 2 ? n : 0);
-    high[i] = low[i] + n / 2;
-  }
+  constexpr std::make_integer_sequence<int, n> lanes;
   for (int round = 1; round < n; round *= 2) {
     Wide<T> next[n];
     for (int i = 0; i < n / 2; ++i) {
-      next[2 * i] = shuffle<T>(square[i], square[i + n / 2], low);
-      next[2 * i + 1] = shuffle<T>(square[i], square[i + n / 2], high);
+      next[2 * i] = interleave<T, 0>(square[i], square[i + n / 2], lanes);
+      next[2 * i + 1] = interleave<T, n / 2>(square[i], square[i + n / 2], lanes);
     }
     for (int i = 0; i < n; ++i) square[i] = next[i];
   }
