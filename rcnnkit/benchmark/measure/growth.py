@@ -14,7 +14,7 @@ from torch import Tensor
 from rcnnkit.benchmark.measure.contenders import Contender, untrained
 from rcnnkit.benchmark.measure.machine import threads
 from rcnnkit.benchmark.measure.memory import GB, estimate
-from rcnnkit.benchmark.measure.stages import StageClock, timed
+from rcnnkit.stages import StageClock, timed
 from rcnnkit.benchmark.options import Options
 from rcnnkit.benchmark.results import Growth, Point, Setting, Step
 from rcnnkit.detectors.detector import Detector, ProposalMethod
