@@ -1,4 +1,4 @@
-"""The page where a person drops a picture and sees its boxes, and how they were found. It needs nothing from elsewhere."""
+"""The page where a person drops a picture and sees its boxes, and how they were found. Nothing comes from elsewhere."""
 
 from __future__ import annotations
 

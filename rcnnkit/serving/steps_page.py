@@ -11,7 +11,8 @@ STYLE = """
 #cells { display: block; width: 17.5rem; max-width: 100%; margin: .6rem 0; border-radius: .35rem; }
 .maps { display: flex; flex-wrap: wrap; gap: .8rem; }
 .maps figure { flex: 0 1 9rem; min-width: 0; }
-.maps canvas { display: block; width: 100%; image-rendering: pixelated; border-radius: .25rem; background: var(--paper); }
+.maps canvas { display: block; width: 100%; image-rendering: pixelated; border-radius: .25rem;
+  background: var(--paper); }
 """
 
 MARKUP = """<details id="how"><summary>How it was found</summary>
@@ -20,8 +21,8 @@ MARKUP = """<details id="how"><summary>How it was found</summary>
 <div class="scroll"><table><thead><tr><th>Step</th><th>Milliseconds</th><th>What came out</th></tr></thead>
 <tbody id="rows"></tbody></table></div>
 <h2>Proposals</h2>
-<label class="least">Best ones shown <input id="most" type="range" min="0" max="100" value="0"><output id="many">0</output>
-</label>
+<label class="least">Best ones shown <input id="most" type="range" min="0" max="100" value="0">
+<output id="many">0</output></label>
 <h2>Regions</h2>
 <p><label>What the head sees of <select id="pick"></select></label></p>
 <canvas id="cells" width="560" height="560" hidden></canvas>
@@ -31,7 +32,8 @@ MARKUP = """<details id="how"><summary>How it was found</summary>
 </div></details>"""
 
 SCRIPT = """
-const how = it("how"), most = it("most"), pick = it("pick"), cells = it("cells"), about = it("about"), maps = it("maps");
+const how = it("how"), most = it("most"), pick = it("pick");
+const cells = it("cells"), about = it("about"), maps = it("maps");
 let current = null, steps = null, region = null;
 
 function restart(picture) {  // another picture was given
@@ -92,8 +94,9 @@ function choose(key) {
   pick.value = key;
   cells.hidden = !region || !region.cells.length;
   if (!region) about.textContent = "Choose a region, or tap a box in the picture.";
-  else if (!region.cells.length) about.textContent = "This detector has no cells to show: it does not cut regions out of one set of maps.";
-  else {
+  else if (!region.cells.length) {
+    about.textContent = "This detector has no cells to show: it does not cut regions out of one set of maps.";
+  } else {
     const [x1, y1, x2, y2] = region.box, side = region.cells.length;
     const each = [x2 - x1, y2 - y1].map(length => (length / side).toFixed(1)).join(" × ");
     about.textContent = side + " × " + side + " cells of " + each + " pixels, from the map of stride " + region.stride +
