@@ -20,8 +20,8 @@ def demo(
         bool,
         typer.Option(
             "--ui",
-            help="Then show a detector on a page, where you drop pictures and see how objects are found. With the folder"
-            " of a finished demo, show the page at once.",
+            help="Then show a detector on a page, where you drop pictures and see how objects are found. If the demo in"
+            " the folder has finished before, show the page at once.",
         ),
     ] = False,
     port: Port = PORT,
