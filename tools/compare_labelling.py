@@ -1,6 +1,6 @@
 """Whether the pictures that `rcnnkit label` puts first teach more than random ones.
 
-    python tools/compare_labelling.py DATA [section.key=value …] [--config FILE] [--add 18] [--seeds 0 1 2 3 4] [--json FILE]
+    python tools/compare_labelling.py DATA [section.key=value …] [--add 18] [--seeds 0 1 2 3 4] [--json FILE]
 
 DATA is an annotated data set, such as bccd/. For each seed all its pictures, of every split, are shuffled and halved:
 one half to learn from, one to score on. A random tenth of the first half counts as labelled, and a detector is trained

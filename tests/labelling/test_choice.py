@@ -82,8 +82,8 @@ def test_uncertain_and_unlike() -> None:
     unsure = [5.0, 5.0, 1.0, 2.0, 0.0]
     # 0, then 3 (2 · 4), then 2 (1 · 3); of the two that gain nothing, 4 is 0.5 away and 1 is 0's twin
     assert choose(unsure, places, NONE, 9) == ([0, 3, 2, 4, 1], [float("inf"), 4, 3, 0.5, 0])
-    # with one labelled where 3 is, its like comes late
-    assert choose(unsure, places, np.array([[0.0, 4]]), 5)[0] == [0, 2, 4, 3, 1]
+    # with one labelled where 3 is, it gains nothing either, and is less uncertain than 1
+    assert choose(unsure, places, np.array([[0.0, 4]]), 5)[0] == [0, 2, 4, 1, 3]
 
 
 def test_few_pictures() -> None:
