@@ -83,7 +83,7 @@ def label(
     pictures = read_any(data, split, format=data_format, images=images, skip_bad=skip_bad)
     ids = detector.category_ids or range(1, len(detector.class_names) + 1)
     with_detectors_classes(pictures, detector.class_names, ids)
-    known_pictures = read_any(labelled, skip_bad=skip_bad) if labelled else None
+    known_pictures = read_any(labelled, format=data_format, skip_bad=skip_bad) if labelled else None
     with progress(console, transient=True) as report:
         result = label_pictures(detector, pictures, known_pictures, first=first, min_score=min_score, report=report)
     notes = write_labelled(result, to, out, weights=str(weights), link=link)

@@ -121,7 +121,7 @@ def write_labelled(labelled: Labelled, to: str, out: Path, *, weights: str, link
         whole(out / f"{ORDER}.csv") as half,
         half.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)
     about = {"weights": weights, "min_score": labelled.min_score, "pictures": _with_objects(labelled, rows, scores)}

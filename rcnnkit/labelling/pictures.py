@@ -27,7 +27,7 @@ def read_any(
 ) -> Dataset:
     """The pictures of a data set's split; or, without classes, all in a folder that has no annotations, or one picture.
 
-    Args are those of `rcnnkit.data.reading.read_data`.
+    Args are those of `rcnnkit.data.reading.read_data`. `format` is of data sets.
 
     Raises:
         FileNotFoundError: nothing is there, or a folder has no picture.
@@ -96,7 +96,7 @@ def _is_data_set(data: Path, format: str) -> bool:
     try:
         find_layout(data, format)
     except FileNotFoundError:
-        if format != FORMAT or data.is_file():
+        if data.is_file() or (format != FORMAT and _is_data_set(data, FORMAT)):  # of another format
             raise
         return False
     except ValueError:  # one all the same, and its reader says what is wrong
