@@ -167,7 +167,7 @@ def write_coco(dataset: Dataset, file: Path, scores: Sequence[Sequence[float]] |
 
     images: list[Entry] = []
     annotations: list[Entry] = []
-    scores_of = [None] * len(dataset) if scores is None else scores
+    scores_of: Sequence[Sequence[float] | None] = [None] * len(dataset) if scores is None else scores
     for number, (record, path, found) in enumerate(zip(dataset.records, paths, scores_of, strict=True), start=1):
         key = record.id if keep_ids else number
         name = Path(os.path.relpath(path, folder)).as_posix()

@@ -132,7 +132,8 @@ def _regions(
     detector: Detector, features: Sequence[Tensor], framed: Proposals, shown: Detections, names: Sequence[str]
 ) -> list[Region]:
     """The boxes of `shown`, in the picture, with what is pooled of the same boxes in the frame of the network."""
-    strides, cells = [0] * len(shown), [[] for _ in names]  # type: list[int], list[Grid]
+    strides = [0] * len(shown)
+    cells: list[Grid] = [[] for _ in names]
     if features and len(framed):
         pooled = detector.pool(features, [framed])  # (R, C, s, s)
         cells = [_grid(each) for each in pooled]
@@ -160,4 +161,5 @@ def _map(feature: Tensor) -> FeatureMap:
 def _grid(feature: Tensor) -> Grid:
     """(C, h, w) → the mean strength of all channels, from 0 to the strongest cell's."""
     strength = feature.float().abs().mean(dim=0)
-    return (strength / strength.max().clamp(min=1e-12) * BRIGHTEST).round().int().tolist()
+    cells: Grid = (strength / strength.max().clamp(min=1e-12) * BRIGHTEST).round().int().tolist()
+    return cells

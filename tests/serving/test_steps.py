@@ -12,7 +12,7 @@ from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.images import read_picture
 from rcnnkit.serving.limits import ServerLimits
-from rcnnkit.structures import Proposals
+from rcnnkit.structures import Array, Proposals
 from tests.exporting.conftest import small
 from tests.serving.conftest import jpeg
 
@@ -29,9 +29,10 @@ def client(detector: Detector) -> Iterator[Any]:
         yield client
 
 
-def grid(feature: np.ndarray) -> np.ndarray:
-    strength = np.abs(feature).mean(axis=0)
-    return 255 * strength / strength.max()
+def grid(feature: Array) -> Array:
+    strength: Array = np.abs(feature).mean(axis=0)
+    scaled: Array = 255 * strength / strength.max()
+    return scaled
 
 
 def test_every_step(client: Any, detector: Detector) -> None:
