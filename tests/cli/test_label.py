@@ -41,7 +41,7 @@ def test_what_is_wrong(
     fails("full is not an empty folder", digits, "--weights", untrained, "--out", "full")
     fails("--min-score 2: the scores of", digits, *rest, "--min-score", 2)
     fails("none holds no pictures", "none", *rest)
-    fails("has annotations in several formats", digits, *rest)
+    fails("'pascal' is not a format; the formats are auto, voc,", digits, *rest, "--data-format", "pascal")
     other = strange_weights(tiny, Path(), ["0", "owl"])
     with_voc = (digits, "--data-format", "voc", "--weights", other, "--out", "new")
     fails("has the classes 0, 3, 4, 6, 7, and the detector does not know 3, 4, 6, 7; it knows 0, owl", *with_voc)

@@ -49,7 +49,7 @@ def test_formats(labelled: Labelled, tmp_path: Path, to: str) -> None:
     notes = write_labelled(labelled, to, out, weights="best.safetensors")
     many = labelled.objects
     said = f"the scores of {many} objects are in order.json alone"
-    assert [note.startswith(said) for note in notes] == ([True] if to in ("voc", "yolo") else [])
+    assert [note.startswith(said) for note in notes[:1]] == ([True] if to in ("voc", "yolo") else [])
     again = read_data(out, "train")
     records = {record.path.name: record for record in again.records}
     with (out / "order.csv").open(newline="") as file:
