@@ -15,4 +15,5 @@ CHANNELS = 16  # that a sheet shows
 LOOKS = 40  # windows that a sheet shows
 ATTACK: Final = "fgsm"  # the fastest way to adversarial pictures
 FORMAT: Final = "auto"  # of a data set: recognised
+HOST, PORT = "127.0.0.1", 8000  # where pages are served: to this machine alone
 CHECK_PICTURES = True  # before a data set is used

@@ -22,7 +22,7 @@ from rcnnkit.proposals import selective_search
 from rcnnkit.proposals.recall import coverage
 from rcnnkit.tables import evaluation_table
 from rcnnkit.terminal import safe
-from rcnnkit.training.checkpoint import LAST
+from rcnnkit.training.checkpoint import BEST, LAST
 from rcnnkit.training.log import write_evaluation
 from rcnnkit.training.train import train
 from rcnnkit.weights import load, pick_device
@@ -132,6 +132,15 @@ def run_demo(out: Path, device: str, console: Console, only: str | None = None) 
     ):
         console.print(line)
     return {name: outcome.evaluation.coco.numbers["AP50"] for name, outcome in outcomes.items()}
+
+
+def finished(out: Path, only: str | None = None) -> Path | None:
+    """The weights that a demo in this folder ended with: of the last detector that was trained, or of `only`."""
+    for name in reversed(DETECTORS):
+        best = out / name / BEST
+        if only in (None, name) and best.is_file() and (out / "detections").is_dir():
+            return best
+    return None
 
 
 def fastest(outcomes: dict[str, Outcome]) -> str:

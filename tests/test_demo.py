@@ -82,3 +82,40 @@ def test_the_demo_learns(tmp_path: Path) -> None:
     assert ap50["rcnn"] >= 0.6
     assert ap50["fast-rcnn"] >= 0.75
     assert ap50["faster-rcnn"] >= 0.8
+
+
+def test_a_page_of_a_finished_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from rcnnkit.cli.demo import demo as command
+    from rcnnkit.serving import server
+
+    served: list[tuple[Any, ...]] = []
+
+    def run_server(*arguments: Any) -> None:
+        served.append(arguments[:-1])
+        arguments[-1]()
+
+    def run_demo(out: Path, *_: Any) -> None:
+        for name in ("data", "detections", "rcnn", "faster-rcnn"):
+            (out / name).mkdir(parents=True)
+        for name in ("rcnn", "faster-rcnn"):
+            (out / name / "best.safetensors").touch()
+
+    monkeypatch.setattr(server, "run_server", run_server)
+    monkeypatch.setattr(demo, "run_demo", run_demo)
+    monkeypatch.chdir(tmp_path)
+    command(ui=True, device="cpu")
+    monkeypatch.setattr(demo, "run_demo", None)  # not again
+    command(ui=True, device="cpu", port=8001)
+    command(out=Path("rcnnkit-demo"), only="rcnn", ui=True, device="cpu")
+    best = [Path("rcnnkit-demo") / name / "best.safetensors" for name in ("faster-rcnn", "faster-rcnn", "rcnn")]
+    assert [(one[0].weights, *one[1:]) for one in served] == [
+        (best[0], "127.0.0.1", 8000, 1),
+        (best[1], "127.0.0.1", 8001, 1),
+        (best[2], "127.0.0.1", 8000, 1),
+    ]
+    shown = "open http://127.0.0.1:8000 and drop a picture of rcnnkit-demo/data/JPEGImages there; Ctrl-C ends it"
+    assert shown in capsys.readouterr().out
+    assert demo.finished(tmp_path / "rcnnkit-demo", "fast-rcnn") is None
+    monkeypatch.setattr(server, "LIBRARIES", {"no_such_module": "no-such-module"})
+    with pytest.raises(ValueError, match=r"pip install 'rcnnkit\[serve\]'"):
+        command(ui=True)

@@ -30,7 +30,7 @@ TIERS = [
     ["inference"],
     ["weights"],
     ["compression", "drawing/", "data/", "evaluation/", "exporting/", "importing/", "info"],
-    ["attacks/", "checking/"],
+    ["attacks/", "checking/", "labelling/", "stages"],
     ["reporting/"],
     ["detecting", "serving/", "tables", "terminal"],
     ["training.schedule", "training.windows"],

@@ -26,6 +26,7 @@ from rcnnkit.cli.evaluate import evaluate
 from rcnnkit.cli.export import export
 from rcnnkit.cli.import_ import import_
 from rcnnkit.cli.info import info
+from rcnnkit.cli.label import label
 from rcnnkit.cli.options import console
 from rcnnkit.cli.pack import pack
 from rcnnkit.cli.proposals import app as proposals
@@ -63,6 +64,7 @@ app.command()(check)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(detect)
+app.command()(label)
 app.command()(attack)
 app.command("import")(import_)
 app.command()(export)

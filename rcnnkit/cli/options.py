@@ -109,5 +109,6 @@ Minutes = Annotated[
     ),
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Pictures at a time.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="The port to listen at.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 where it is fast), float32, bf16, fp16.")]

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from rcnnkit.cli.options import Device, MaxDetections, Precision, Weights, console, finite
-from rcnnkit.defaults import DEVICE, PRECISION
+from rcnnkit.cli.options import Device, MaxDetections, Port, Precision, Weights, console, finite
+from rcnnkit.defaults import DEVICE, HOST, PORT, PRECISION
 from rcnnkit.serving.limits import ServerLimits
 
 USUAL = ServerLimits()
@@ -15,8 +15,8 @@ USUAL = ServerLimits()
 
 def serve(
     weights: Weights,
-    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen at.")] = 8000,
+    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is every one.")] = HOST,
+    port: Port = PORT,
     workers: Annotated[int, typer.Option(min=1, help="Processes, each with the detector.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Pictures that wait and go together, at most.")] = USUAL.batch,
     delay: Annotated[

@@ -141,7 +141,7 @@ def read_coco(
     return Dataset(_name(file), records, classes, _category_ids(names, classes)), findings
 
 
-def write_coco(dataset: Dataset, file: Path) -> None:
+def write_coco(dataset: Dataset, file: Path, scores: Sequence[Sequence[float]] | None = None) -> None:
     """Write a data set as COCO JSON; `read_coco` gives the same boxes, labels, flags and areas back.
 
     VOC's flags are written as `difficult` and `truncated` where they are set; few other tools read them.
@@ -149,6 +149,9 @@ def write_coco(dataset: Dataset, file: Path) -> None:
     Pictures stay where they are: their names are written relative to the first folder in which
     `read_coco` looks and all of them lie; where there is none, to ROOT, as `../pictures/a.jpg`. Ids that are
     not all numbers become 1, 2, 3, …
+
+    Args:
+        scores: of the objects of each picture, where a detector found them; they are written as `score`.
 
     Raises:
         FileExistsError: `file` exists; it is not overwritten.
@@ -164,7 +167,8 @@ def write_coco(dataset: Dataset, file: Path) -> None:
 
     images: list[Entry] = []
     annotations: list[Entry] = []
-    for number, (record, path) in enumerate(zip(dataset.records, paths, strict=True), start=1):
+    scores_of: Sequence[Sequence[float] | None] = [None] * len(dataset) if scores is None else scores
+    for number, (record, path, found) in enumerate(zip(dataset.records, paths, scores_of, strict=True), start=1):
         key = record.id if keep_ids else number
         name = Path(os.path.relpath(path, folder)).as_posix()
         images.append({"id": key, "file_name": name, "width": record.size[1], "height": record.size[0]})
@@ -182,6 +186,9 @@ def write_coco(dataset: Dataset, file: Path) -> None:
             area = shortest(area, area, float)
             flags = {name: 1 for name, flag in (("difficult", difficult), ("truncated", truncated)) if flag}
             annotations.append({"id": len(annotations) + 1, **entry, "area": area, "iscrowd": int(crowd), **flags})
+        if found is not None:
+            for entry, score in zip(annotations[len(annotations) - len(targets) :], found, strict=True):
+                entry["score"] = round(score, 6)
     categories = [
         {"id": key, "name": name, "supercategory": "none"}
         for key, name in zip(dataset.category_ids, dataset.class_names, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,7 +36,13 @@ class Converted:
     notes: list[str]  # what could not be kept
 
 
-def convert(splits: Mapping[str, Dataset], to: str, out: Path, link: str | None = None) -> Converted:
+def convert(
+    splits: Mapping[str, Dataset],
+    to: str,
+    out: Path,
+    link: str | None = None,
+    scores: Mapping[str, Sequence[Sequence[float]]] | None = None,
+) -> Converted:
     """Write a data set as `to` into a new folder; reading it gives the same boxes, to less than 0.01 pixel.
 
     A picture keeps its name, unless another has it too; its folders' names are put before it then. Splits are called
@@ -48,6 +54,8 @@ def convert(splits: Mapping[str, Dataset], to: str, out: Path, link: str | None 
             JPEGImages/; YOLO: data.yaml, images/SPLIT/ and labels/SPLIT/.
         out: does not exist or is empty. When anything goes wrong, what was written into it is removed.
         link: put links to the pictures there in place of copies.
+        scores: of each split the scores of each picture's objects, where a detector found them. Only COCO's annotations
+            have a place for them.
 
     Raises:
         FileExistsError: `out` holds something already.
@@ -73,7 +81,8 @@ def convert(splits: Mapping[str, Dataset], to: str, out: Path, link: str | None 
             write_yolo(results, out)
         for split, data in results.items():
             if to == "coco":
-                write_coco(data, out / "annotations" / f"instances_{split}.json")
+                of_split = None if scores is None else scores[split]
+                write_coco(data, out / "annotations" / f"instances_{split}.json", of_split)
             elif to == "voc":
                 whole = [replace(r, targets=replace(r.targets, boxes=_whole(r.targets.boxes))) for r in data.records]
                 write_voc(replace(data, records=whole), out, split)

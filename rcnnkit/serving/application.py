@@ -1,13 +1,14 @@
-"""The application that a worker runs: POST /detect, a page, /health, /metrics and /openapi.json."""
+"""The application that a worker runs: POST /detect, POST /steps, a page, /health, /metrics and /openapi.json."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
@@ -24,6 +25,7 @@ from rcnnkit.serving.limits import ServerLimits
 from rcnnkit.serving.metrics import Metrics
 from rcnnkit.serving.page import page
 from rcnnkit.serving.reading import decode, files_in, read_body, went_away
+from rcnnkit.serving.steps import Steps, trace
 from rcnnkit.structures import Array, Detections, Size
 from rcnnkit.text import count
 
@@ -42,13 +44,13 @@ BODY = {
         },
     },
 }
-ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/jpeg": {}}},
+REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "No picture, a damaged one, or a form that cannot be read."},
     408: {"model": Problem, "description": "The request did not arrive in time."},
     413: {"model": Problem, "description": "Too many bytes or pixels."},
     503: {"model": Problem, "description": "Too many requests wait, or the answer took too long. Try again later."},
 }
+ANSWERS = {200: {"content": {"image/jpeg": {}}}} | REFUSALS
 
 
 def application(detector: Detector, limits: ServerLimits, root_path: str = "") -> FastAPI:
@@ -102,17 +104,12 @@ def application(detector: Detector, limits: ServerLimits, root_path: str = "") -
         ] = None,
     ) -> Any:
         """Find objects in the picture that is the body, or in each file of a form."""
-        start, status = time.monotonic(), 500
-        try:
-            said = await service.answer(request, draw, min_score)
-            status = 200
-            return said
-        except HTTPException as error:
-            status = error.status_code
-            raise
-        finally:
-            service.metrics.requests.labels(str(status)).inc()
-            service.metrics.seconds.observe(time.monotonic() - start)
+        return await service.counted(service.answer(request, "draw=1" if draw else "", min_score))
+
+    @app.post("/steps", response_model=Steps, responses=REFUSALS, openapi_extra={"requestBody": BODY})
+    async def steps(request: Request) -> Any:
+        """Find objects in one picture, and say what each step of the detector did."""
+        return await service.counted(service.answer(request, "/steps", None))
 
     @app.get("/health", responses={503: {"model": Problem}})
     async def health() -> Health:
@@ -178,8 +175,28 @@ class _Service:
         if since is not None and (seconds := time.monotonic() - since) > self.limits.seconds:
             raise HTTPException(503, f"the detector has been busy with one batch for {seconds:.0f} seconds")
 
-    async def answer(self, request: Request, draw: bool, min_score: float | None) -> Response | Answer | Answers:
-        """Raises HTTPException with a status and a reason."""
+    async def counted(self, work: Awaitable[Result]) -> Result:
+        """What `work` answers; its status and seconds are counted."""
+        start, status = time.monotonic(), 500
+        try:
+            said = await work
+            status = 200
+            return said
+        except HTTPException as error:
+            status = error.status_code
+            raise
+        finally:
+            self.metrics.requests.labels(str(status)).inc()
+            self.metrics.seconds.observe(time.monotonic() - start)
+
+    async def answer(
+        self, request: Request, single: str, min_score: float | None
+    ) -> Response | Answer | Answers | Steps:
+        """Raises HTTPException with a status and a reason.
+
+        Args:
+            single: what is asked of one picture alone, "draw=1" or "/steps"; "" for detections in any number.
+        """
         if self.waiting >= self.limits.waiting:
             await _throw_away(request, self.limits.seconds)
             raise HTTPException(
@@ -199,11 +216,11 @@ class _Service:
                 raise HTTPException(
                     408, f"the request did not arrive within {self.limits.seconds:g} seconds; send smaller pictures"
                 ) from None
-            if draw and files and len(files) > 1:
-                raise HTTPException(400, f"draw=1 is for one picture, and the form has {len(files)}; send one")
+            if single and files and len(files) > 1:
+                raise HTTPException(400, f"{single} is for one picture, and the form has {len(files)}; send one")
             try:
                 async with asyncio.timeout_at(end):
-                    return await _unless_gone(request, self._answers(body, files, draw, min_score))
+                    return await _unless_gone(request, self._answers(body, files, single, min_score))
             except TimeoutError:
                 raise HTTPException(
                     503,
@@ -215,9 +232,11 @@ class _Service:
             self.metrics.waiting.dec()
 
     async def _answers(
-        self, body: bytes, files: list[tuple[str, bytes]] | None, draw: bool, min_score: float | None
-    ) -> Response | Answer | Answers:
-        if draw:
+        self, body: bytes, files: list[tuple[str, bytes]] | None, single: str, min_score: float | None
+    ) -> Response | Answer | Answers | Steps:
+        if single == "/steps":
+            return await self._traced(body if files is None else files[0][1])
+        if single:
             return await self._look(body if files is None else files[0][1], "", self._drawn, min_score)
         if files is None:
             return await self._look(body, "", _answer, min_score)
@@ -239,13 +258,17 @@ class _Service:
         loop = asyncio.get_running_loop()
         async with self.room:
             picture = await loop.run_in_executor(self.decoders, decode, data, self.limits.pixels, name)
-            try:
+            with _failing():
                 detections = await self.batcher(picture)
-            except (MemoryError, RuntimeError) as error:
-                reason = str(error).partition("\n")[0] or "out of memory"
-                raise HTTPException(500, f"the search failed ({reason}); a smaller picture takes less memory") from None
             self.metrics.detections.inc(len(detections))
             return await loop.run_in_executor(self.decoders, tell, picture, detections, min_score)
+
+    async def _traced(self, data: bytes) -> Steps:
+        loop = asyncio.get_running_loop()
+        async with self.room:
+            picture = await loop.run_in_executor(self.decoders, decode, data, self.limits.pixels)
+            with _failing():
+                return await self.batcher.alone(partial(trace, self.detector, picture))
 
     def _drawn(self, picture: Array, detections: Detections, min_score: float | None) -> Response:
         least = self.detector.min_score if min_score is None else min_score
@@ -257,6 +280,16 @@ class _Service:
 
 def _answer(picture: Array, detections: Detections, min_score: float | None) -> Answer:
     return answer(picture, detections if min_score is None else detections.above(min_score))
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """What a search inside raises becomes HTTPException 500."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0] or "out of memory"
+        raise HTTPException(500, f"the search failed ({reason}); a smaller picture takes less memory") from None
 
 
 async def _throw_away(request: Request, seconds: float) -> None:

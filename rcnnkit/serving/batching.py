@@ -8,9 +8,11 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from rcnnkit.structures import Array, Detections
 
+Result = TypeVar("Result")
 Detect = Callable[[Sequence[Array]], list[Detections]]
 
 
@@ -56,6 +58,10 @@ class Batcher:
         self._jobs.append(job)
         self._arrived.set()
         return await job.answer
+
+    async def alone(self, work: Callable[[], Result]) -> Result:
+        """What `work` gives in the detector's thread, between two batches."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def run(self) -> None:
         """Serve until it is cancelled."""

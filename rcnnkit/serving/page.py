@@ -1,4 +1,4 @@
-"""The page where a person drops a picture and sees its boxes. It needs nothing from elsewhere."""
+"""The page where a person drops a picture and sees its boxes, and how they were found. Nothing comes from elsewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rcnnkit.colours import class_colour
 from rcnnkit.pages import text, whole_page
+from rcnnkit.serving import steps_page
 
 STYLE = """
 .drop { display: block; border: 2px dashed var(--line); border-radius: .6rem; padding: 1.6rem 1rem; text-align: center;
@@ -35,6 +36,11 @@ let answer = null, turn = 0;
 
 function say(words, bad) { told.textContent = words; told.classList.toggle("bad", Boolean(bad)); }
 
+function sentence(detail) {
+  const why = typeof detail === "string" ? detail : JSON.stringify(detail);
+  return why[0].toUpperCase() + why.slice(1) + ".";
+}
+
 async function look(picture) {
   const mine = ++turn;
   answer = null; after.hidden = true;
@@ -43,11 +49,9 @@ async function look(picture) {
     const reply = await fetch("detect", { method: "POST", body: picture });
     const said = await reply.json().catch(() => ({ detail: "the server answered with status " + reply.status }));
     if (mine !== turn) return;
-    if (!reply.ok) {
-      const why = typeof said.detail === "string" ? said.detail : JSON.stringify(said.detail);
-      return say(why[0].toUpperCase() + why.slice(1) + ".", true);
-    }
+    if (!reply.ok) return say(sentence(said.detail), true);
     answer = said;
+    restart(picture);
     const old = image.src;
     image.onload = () => { canvas.hidden = false; show(); };
     image.onerror = async () => {  // a kind of picture that the browser does not show: the server draws it
@@ -102,6 +106,7 @@ function show() {
     pen.fillStyle = colour; pen.fillRect(left, top, wide, 17);
     pen.fillStyle = bright(colour) ? "#000" : "#fff"; pen.fillText(words, left + 4, top + 3);
   }
+  drawSteps(pen, factor);
 }
 
 function bright(colour) {
@@ -120,7 +125,6 @@ document.ondrop = event => {
   const one = event.dataTransfer.files[0];
   if (one) look(one);
 };
-show();
 """
 
 
@@ -139,7 +143,7 @@ def page(title: str, class_names: Sequence[str], scores: tuple[float, float, flo
     return whole_page(
         title,
         [
-            f"<style>{STYLE}</style>",
+            f"<style>{STYLE}{steps_page.STYLE}</style>",
             f'<h1>{text(title)}</h1><p class="soft">It finds: {text(names)}.</p>',
             '<label class="drop" id="drop"><input id="file" type="file" accept="image/*">'
             "<b>Choose a picture</b>or drop or paste one here. It is not kept.</label>",
@@ -148,7 +152,8 @@ def page(title: str, class_names: Sequence[str], scores: tuple[float, float, flo
             f'<label class="least">Lowest score {slider}<output id="shown"></output></label>',
             '<div id="stage"><img id="image" alt="The picture that was given"><canvas id="boxes"></canvas></div>',
             '<div class="scroll" id="table"><table><thead><tr><th>Class</th><th>Score</th><th>Box: x1, y1, x2, y2</th>'
-            '</tr></thead><tbody id="found"></tbody></table></div></div>',
-            f"<script>const COLOURS = {json.dumps(colours)};{SCRIPT}</script>",
+            '</tr></thead><tbody id="found"></tbody></table></div>',
+            f"{steps_page.MARKUP}</div>",
+            f"<script>const COLOURS = {json.dumps(colours)};{SCRIPT}{steps_page.SCRIPT}show();</script>",
         ],
     )

@@ -166,7 +166,7 @@ def test_what_it_counts(client: Any) -> None:
 
 def test_the_description(client: Any) -> None:
     said = client.get("/openapi.json").json()
-    assert said["paths"].keys() == {"/detect", "/health", "/metrics"}
+    assert said["paths"].keys() == {"/detect", "/steps", "/health", "/metrics"}
     post = said["paths"]["/detect"]["post"]
     assert post["requestBody"]["content"].keys() == {"image/*", "multipart/form-data"}
     assert {"200", "400", "408", "413", "422", "503"} <= post["responses"].keys()

@@ -1,3 +1,3 @@
 """What is measured, and how; nothing here knows how it will be shown."""
 
-__all__ = ["contenders", "growth", "memory", "stages", "twin"]
+__all__ = ["contenders", "growth", "memory", "twin"]

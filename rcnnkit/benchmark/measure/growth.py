@@ -14,12 +14,12 @@ from torch import Tensor
 from rcnnkit.benchmark.measure.contenders import Contender, untrained
 from rcnnkit.benchmark.measure.machine import threads
 from rcnnkit.benchmark.measure.memory import GB, estimate
-from rcnnkit.benchmark.measure.stages import StageClock, timed
 from rcnnkit.benchmark.options import Options
 from rcnnkit.benchmark.results import Growth, Point, Setting, Step
 from rcnnkit.detectors.detector import Detector, ProposalMethod
 from rcnnkit.inference import prepare
 from rcnnkit.memory import free_memory
+from rcnnkit.stages import StageClock, timed
 from rcnnkit.structures import Array, ImageBatch, Proposals
 
 # What is varied, and what the others are meanwhile. R-CNN's time is nearly all proposals, so these are few.

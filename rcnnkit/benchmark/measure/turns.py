@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from rcnnkit.benchmark.measure.contenders import ReadyContender
-from rcnnkit.benchmark.measure.stages import StageClock, timed
 from rcnnkit.benchmark.results import CALL, Step
 from rcnnkit.data.records import Record
 from rcnnkit.drawing import draw
 from rcnnkit.images import read_picture
+from rcnnkit.stages import StageClock, timed
 from rcnnkit.structures import Detections
 
 

@@ -59,8 +59,14 @@ class StageClock:
 
 
 @contextmanager
-def timed(detector: Detector | Exported, clock: StageClock) -> Iterator[None]:
-    """While inside, the methods in `detector.stages` report to `clock` as they begin and end, unchanged."""
+def timed(
+    detector: Detector | Exported, clock: StageClock, seen: Callable[[str, Any], object] | None = None
+) -> Iterator[None]:
+    """While inside, the methods in `detector.stages` report to `clock` as they begin and end, unchanged.
+
+    Args:
+        seen: is called with the stage and what each of its methods returns.
+    """
     with ExitStack() as stack:
         for stage, paths in detector.stages.items():
             for path in paths:
@@ -68,17 +74,21 @@ def timed(detector: Detector | Exported, clock: StageClock) -> Iterator[None]:
                 part = attrgetter(owner)(detector) if owner else detector
                 own, call = vars(part), getattr(part, method)
                 stack.callback(own.update, {method: call}) if method in own else stack.callback(own.pop, method)
-                own[method] = _timed(call, stage, clock)
+                own[method] = _timed(call, stage, clock, seen)
         yield
 
 
-def _timed(call: Callable[..., Any], stage: str, clock: StageClock) -> Callable[..., Any]:
+def _timed(
+    call: Callable[..., Any], stage: str, clock: StageClock, seen: Callable[[str, Any], object] | None
+) -> Callable[..., Any]:
     @functools.wraps(call)
     def run(*arguments: Any, **options: Any) -> Any:
         with clock.stage(stage):
             result = call(*arguments, **options)
         if stage == "proposals":
             clock.proposals += sum(map(len, result))
+        if seen:
+            seen(stage, result)
         return result
 
     return run

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from rcnnkit.benchmark.measure.stages import StageClock, timed
+from rcnnkit.stages import StageClock, timed
 from rcnnkit.benchmark.results import STAGES
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
