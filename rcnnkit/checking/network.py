@@ -28,8 +28,8 @@ OTHER_SIDES = (1.25, 1.5, 2.0, 3.0, 0.75, 0.5)  # times the input's size, that m
 def input_sides(objects: Objects, settings: DetectorSettings) -> Tensor:
     """(N, 2) widths and heights of the objects without crowds, pixels of the network's input."""
     unique, inverse = np.unique(objects.sizes, axis=0, return_inverse=True)
-    resized = [settings.input.resized((int(height), int(width))) for height, width in unique]
-    factors = (np.array(resized, np.float32).reshape(-1, 2) / unique)[inverse.reshape(-1)][:, ::-1]
+    enlarged = [settings.input.enlargement((height, width)) for height, width in unique.tolist()]
+    factors = np.array(enlarged).reshape(-1, 2)[inverse.reshape(-1)][:, ::-1]
     plain = ~objects.crowd
     sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]) * factors[objects.pictures]
     return torch.from_numpy(np.ascontiguousarray(sides[plain], dtype=np.float32))
