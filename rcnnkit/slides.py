@@ -113,8 +113,10 @@ class Slide:
             return None
         file = self._tiff.filehandle
         file.seek(page.dataoffsets[index])
+        data = file.read(length)  # before anything else of the page is asked for, which may read elsewhere
         try:
-            stored: Array | None = page.decode(file.read(length), index, jpegtables=page.jpegtables)[0]
+            tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
+            stored: Array | None = page.decode(data, index, **tables)[0]
         except Exception as error:  # of as many kinds as there are codecs
             raise ValueError(f"{self.path} cannot be decoded ({error}); copy it again or leave it out") from None
         return None if stored is None else stored[0]

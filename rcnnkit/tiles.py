@@ -15,7 +15,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from rcnnkit.boxes import area
+from rcnnkit.boxes import area, covered
 from rcnnkit.settings import Count, Factor, PositiveShare, Section
 from rcnnkit.structures import Array, Proposals, Size, Targets
 
@@ -144,6 +144,12 @@ def targets_in(targets: Targets, part: Part) -> Targets:
     boxes, share = _cut(targets.boxes, part)
     truncated, crowd = targets.truncated | (share < 1), targets.crowd | (share < VISIBLE)
     return Targets(boxes, targets.labels, targets.difficult, truncated, crowd)[share > 0]
+
+
+def fullest_tile(boxes: Tensor, size: Size, settings: ViewSettings) -> int:
+    """The most of the objects (N, 4) of a picture of `size` that one of its tiles shows, not mostly cut off."""
+    parts = torch.tensor(settings.parts(size), dtype=boxes.dtype)
+    return int((covered(boxes, parts) >= VISIBLE).sum(dim=0).max())
 
 
 def proposals_in(proposals: Proposals, part: Part) -> Proposals:

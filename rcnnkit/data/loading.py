@@ -89,6 +89,7 @@ def largest_draw(records: Sequence[Record], preprocessing: Preprocessing, batch:
     if not records:
         raise ValueError("there are no pictures to draw from")
     shapes = Records.of(records).sizes
+    is_wide = _wide(shapes)
     if preprocessing.tile:
         shapes = np.minimum(shapes, preprocessing.tile)
     each = list(map(tuple, shapes.tolist()))
@@ -96,7 +97,7 @@ def largest_draw(records: Sequence[Record], preprocessing: Preprocessing, batch:
     most: tuple[int, list[int]] = (0, [])
     usual = 0.0
     for wide in (True, False):
-        group = np.flatnonzero(_wide(shapes) == wide).tolist()
+        group = np.flatnonzero(is_wide == wide).tolist()
         if not group:
             continue
         sizes = {i: resized[each[i]] for i in group}

@@ -135,7 +135,8 @@ def evaluate(
             fit (`in_classes`); this is found after the first batch, not at the end.
     """
     if warn:
-        warn_of_limits(dataset, detector.limits() if isinstance(detector, Detector) else [], _raise_limit)
+        if isinstance(detector, Detector):
+            warn_of_limits(dataset, detector.limits(), _raise_limit, detector.preprocessing)
         warn_of_cocos_maximum(dataset)
     found = look(detector, dataset, proposals=proposals, batch_size=batch_size, workers=workers, progress=progress)
     return judge([found], dataset)

@@ -300,7 +300,7 @@ def warn_of_crowds(detector: Detector, training: Dataset, validation: Dataset | 
             return f"set it to {most} or more, or to 0 for no limit"
         return f"set it to {PROPOSALS_PER_OBJECT * most}"  # a few of each object
 
-    warn_of_limits(training, detector.limits(training=True), fix)
+    warn_of_limits(training, detector.limits(training=True), fix, detector.preprocessing)
     if validation is not None:
-        warn_of_limits(validation, detector.limits(), fix)
+        warn_of_limits(validation, detector.limits(), fix, detector.preprocessing)
         warn_of_cocos_maximum(validation)
