@@ -21,7 +21,7 @@ from rcnnkit.detectors.detector import Detector
 from rcnnkit.drawing import draw, save_picture
 from rcnnkit.files import whole
 from rcnnkit.images import Array, read_picture
-from rcnnkit.looking import open_picture
+from rcnnkit.looking import open_file
 from rcnnkit.slides import Slide
 from rcnnkit.structures import Detections
 
@@ -146,7 +146,7 @@ def _search(
     detector: Detector, paths: Sequence[Path], batch: int
 ) -> Iterator[tuple[DetectedFile, Array | Slide | None]]:
     """What is in each picture, and the picture where it could be read."""
-    read = open_picture if detector.preprocessing.tile else read_picture
+    read: Callable[[Path], Array | Slide] = open_file if detector.preprocessing.tile else read_picture
     queue = iter(paths)
     while some := list(islice(queue, batch)):
         arrays: dict[Path, Array | Slide] = {}

@@ -114,18 +114,23 @@ def _from_bytes(data: bytes | bytearray | memoryview, name: str, annotated_size:
     return from_data(np.frombuffer(bytearray(data), np.uint8), name, annotated_size, checked)
 
 
-def read_pictures(pictures: Sequence[Picture], read: Callable[[Picture], Read] = read_picture) -> list[Read]:
-    """Each as of `read`. Errors say which of several it is, as `pictures[1]`."""
-    arrays = []
+def read_pictures(pictures: Sequence[Picture]) -> list[Array]:
+    """Each as of `read_picture`. Errors say which of several it is, as `pictures[1]`."""
+    return read_each(pictures, read_picture)
+
+
+def read_each(pictures: Sequence[Picture], read: Callable[[Picture], Read]) -> list[Read]:
+    """What `read` makes of each. Errors say which of several it is, as `pictures[1]`."""
+    found = []
     for i, picture in enumerate(pictures):
         try:
-            arrays.append(read(picture))
+            found.append(read(picture))
         except (TypeError, ValueError) as error:
             if len(pictures) == 1:
                 raise
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"pictures[{i}]: {error}") from None
-    return arrays
+    return found
 
 
 def _is_picture(value: object) -> bool:

@@ -25,22 +25,23 @@ Large = Array | Tensor | Slide  # a picture that parts are cut from
 Detect = Callable[[Sequence[Picture], Sequence[Proposals] | None, float], list[Detections]]
 
 
-def open_picture(picture: Picture) -> Large:
-    """What parts are cut from: a large TIFF file as it lies on disk, and any other picture as pixels.
+def open_picture(picture: Picture, in_tiles: bool) -> Large:
+    """What parts are cut from: for tiles a large TIFF file as it lies on disk, and any other picture as pixels.
 
     A tensor of floats stays one, as what a network sees of it is not rounded. Raises as `read_picture` and
     `open_slide`.
     """
-    if isinstance(picture, Slide):
+    if in_tiles and isinstance(picture, Slide):
         return picture
-    if isinstance(picture, str | os.PathLike) and (slide := _slide(os.fspath(picture))):
-        return slide
+    if in_tiles and isinstance(picture, str | os.PathLike):
+        return open_file(picture)
     array = read_picture(picture)
     return picture.detach() if isinstance(picture, Tensor) and picture.is_floating_point() else array
 
 
-def _slide(path: str) -> Slide | None:
-    return None if not path or len(path) > 4096 else open_slide(path)
+def open_file(path: str | os.PathLike[str]) -> Array | Slide:
+    """`open_picture` of a file, for tiles."""
+    return open_slide(Path(path)) or read_picture(path)
 
 
 def open_annotated(path: Path, size: Size) -> Array | Slide:

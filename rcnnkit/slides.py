@@ -20,6 +20,7 @@ from rcnnkit.structures import Array, Size
 from rcnnkit.tiles import Part
 
 LARGE = 1 << 24  # pixels; a picture of fewer is read as a whole, in every way that TIFF can hold one
+SUFFIXES = (".tif", ".tiff", ".btf", ".svs", ".ndpi", ".scn")  # how the names of such files end
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF, of both byte orders
 BAND = 1 << 24  # pixels that an overview is made of at a time
 SHOWN = 2000  # pixels of the longer side of an overview for people
@@ -42,6 +43,10 @@ class Slide:
         self._tiff: Any = None
         page = self._page()
         self.size: Size = (page.imagelength, page.imagewidth)
+        ends = np.array(page.dataoffsets, np.int64) + np.array(page.databytecounts, np.int64)
+        if ends.max(initial=0) > self.path.stat().st_size:
+            self.close()
+            raise ValueError(f"{self.path} ends within its pixels; copy it again")
 
     def _page(self) -> Any:
         if self._tiff is None:
@@ -168,7 +173,8 @@ def open_slide(path: Path | str) -> Slide | None:
             if file.read(4) not in MAGIC:
                 return None
         if find_spec("tifffile") is None:
-            return _too_large(path)
+            _check_size(path)
+            return None
         slide = Slide(path)
     except OSError:  # which reading it says
         return None
@@ -180,7 +186,7 @@ def open_slide(path: Path | str) -> Slide | None:
     return slide if slide.size[0] * slide.size[1] > LARGE else None
 
 
-def _too_large(path: Path) -> None:
+def _check_size(path: Path) -> None:
     """Raise ValueError where a TIFF is too large to be read as a whole."""
     try:
         open_picture(path).close()

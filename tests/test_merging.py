@@ -1,5 +1,7 @@
 """Detections of tiles, put together, are those of the whole picture."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -46,12 +48,12 @@ def apart(rng: np.random.Generator, size: Size, number: int, sides: tuple[int, i
 
 @pytest.mark.parametrize("by", ["iou", "inside"])
 @pytest.mark.parametrize("whole", [False, True])
-@pytest.mark.parametrize("seed", range(4))
-def test_the_truth_comes_back_from_tiles(seed: int, whole: bool, by: str) -> None:
+@pytest.mark.parametrize("seed", range(2))
+def test_the_truth_comes_back_from_tiles(seed: int, whole: bool, by: Literal["iou", "inside"]) -> None:
     """Objects no larger than the overlap are whole in some tile, each once and with its own box."""
     rng = np.random.default_rng(seed)
-    size = (700, 900)
-    truth = apart(rng, size, 60, (3, 60))
+    size = (400, 600)
+    truth = apart(rng, size, 40, (3, 60))
     labels = torch.from_numpy(rng.integers(0, 3, len(truth)))
     settings = ViewSettings(tile=200, tile_overlap=60, tile_whole=whole, test_flip=seed % 2 == 1, merge=by)
     looks = looks_of(truth, labels, size, settings, seed)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from rcnnkit import looking, slides
+from rcnnkit.data.checks import picture_size
 from rcnnkit.data.loading import load_batch
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.data.transforms import Augmentation, AugmentSettings
@@ -129,6 +130,18 @@ def test_a_damaged_part_is_an_error(tmp_path: Path) -> None:
         slide.cut((0, 0, 32, 32))
         with pytest.raises(ValueError, match=r"a\.tif cannot be decoded .*; copy it again or leave it out"):
             slide.cut((40, 40, 50, 50))
+
+
+def test_a_slide_that_is_cut_short_is_found_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path / "a.tif", noise((64, 64, 3)), tile=(32, 32))
+    monkeypatch.setattr(slides, "LARGE", 1000)
+    monkeypatch.setattr("rcnnkit.data.checks.read_file", None)  # which reads all of it
+    assert picture_size(file) == (64, 64)
+    monkeypatch.undo()
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"a\.tif ends within its pixels; copy it again"):
+        Slide(file)
+    assert "the picture cannot be read" in str(picture_size(file))
 
 
 def test_what_is_left_out_of_a_file_is_black(tmp_path: Path) -> None:

@@ -10,18 +10,20 @@ input. The table shows for each way to detect, at scores of 0.5 or more:
     precision  detections that are an object's first
     twice      detections of an object that a better one has found; each is one too many
     seconds    for a picture
-    MB         that detecting takes beside the picture
 
-A second table shows how memory grows with the picture. On one core, both take about 20 minutes; --small takes one, and
-its detectors have hardly learnt anything.
+A second table shows how memory grows with the picture: the MB that detecting takes beside the detector and the picture,
+each measured in a process of its own. On one core, both take about 20 minutes; --small takes one, and its detectors
+have hardly learnt anything.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import multiprocessing
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -145,15 +147,6 @@ def judge(found: Detections, targets: Targets) -> tuple[Tensor, int]:
     return taken, twice
 
 
-def peak_of(detector: Detector, picture: Array | Slide) -> tuple[Detections, float, float]:
-    """What is found, in how many seconds, and with how many MB of memory beside the picture."""
-    forget_peak()
-    before, began = held_memory() or 0, time.perf_counter()
-    found = detector(picture)
-    seconds = time.perf_counter() - began
-    return found.to("cpu"), seconds, ((peak_memory() or 0) - before) / 1e6
-
-
 def with_settings(detector: Detector, **changes: Any) -> Detector:
     changed = copy.copy(detector)
     changed.preprocessing = detector.preprocessing.model_copy(update=changes)
@@ -165,15 +158,16 @@ def compare(ways: dict[str, Detector], data: Dataset, tiles: ViewSettings) -> Ro
     rows = []
     for name, detector in ways.items():
         objects, seams, right, right_at_seams, twice, detections = 0, 0, 0, 0, 0, 0
-        seconds, most = 0.0, 0.0
+        seconds = 0.0
         for record in data.records:
-            found, time_taken, peak = peak_of(detector, read_picture(record.path))
+            picture, began = read_picture(record.path), time.perf_counter()
+            found = detector(picture).to("cpu")
+            seconds += time.perf_counter() - began
             taken, again = judge(found, record.targets)
             crossed = at_seams(record.targets.boxes, record.size[0], tiles)
             objects, seams = objects + len(taken), seams + int(crossed.sum())
             right, right_at_seams = right + int(taken.sum()), right_at_seams + int((taken & crossed).sum())
             twice, detections = twice + again, detections + len(found.above(MIN_SCORE))
-            seconds, most = seconds + time_taken, max(most, peak)
         rows.append(
             {
                 "": name,
@@ -182,29 +176,41 @@ def compare(ways: dict[str, Detector], data: Dataset, tiles: ViewSettings) -> Ro
                 "precision": right / max(1, detections),
                 "twice": twice,
                 "seconds": seconds / len(data),
-                "MB": most,
             }
         )
     return rows
 
 
-def memory(detector: Detector, folder: Path, side: int) -> Rows:
-    """What detecting takes beside the picture, of pictures of several sizes."""
+def memory_of(weights: Path, given: dict[str, Any], file: Path) -> float:
+    """MB that detecting takes beside the detector and the picture; of a process that does nothing else."""
+    detector = load(weights, "cpu", input=given)
+    picture = Slide(file) if file.suffix == ".tif" else read_picture(file)
+    detector(np.zeros((32, 32, 3), np.uint8))  # so that libraries are loaded
+    forget_peak()
+    before = held_memory() or 0
+    detector(picture)
+    return ((peak_memory() or 0) - before) / 1e6
+
+
+def memory(weights: Path, folder: Path, side: int) -> Rows:
+    """How memory grows with the picture."""
     rows = []
     for length in (side // 4, side // 2, side):
         picture, _, _ = draw_large(np.random.default_rng(length), scan_indices("val"), length)
-        row: dict[str, Any] = {"": f"{length} × {length}", "tiles": peak_of(detector, picture)[2]}
-        size = round(ENLARGED * length)
+        file, size = folder / f"{length}.png", round(ENLARGED * length)
+        Image.fromarray(picture).save(file, compress_level=1)
+        ways: dict[str, tuple[dict[str, Any], Path]] = {"tiles": ({}, file)}
         if length < side:  # the largest would take many GB
-            piece = with_settings(detector, tile=0, short_side=size, long_side=size)
-            row["in one piece"] = peak_of(piece, picture)[2]
+            ways["in one piece"] = {"tile": 0, "short_side": size, "long_side": size}, file
         if find_spec("tifffile"):
             import tifffile
 
-            file = folder / f"{length}.tif"
-            tifffile.imwrite(file, picture, tile=(256, 256), photometric="rgb")
-            del picture
-            row["tiles of a TIFF file"] = peak_of(detector, Slide(file))[2]
+            tifffile.imwrite(file.with_suffix(".tif"), picture, tile=(256, 256), photometric="rgb")
+            ways["tiles of a TIFF file"] = {}, file.with_suffix(".tif")
+        row: dict[str, Any] = {"": f"{length} × {length}"}
+        for name, (given, of) in ways.items():
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
+                row[name] = apart.submit(memory_of, weights, given, of).result()
         rows.append(row)
     return rows
 
@@ -247,7 +253,7 @@ def main() -> None:
             "tiles, mirrored too": with_settings(in_tiles, test_flip=True),
         }
         rows = compare(ways, data, in_tiles.preprocessing)
-        grown = memory(in_tiles, folder, options.side)
+        grown = memory(of_tiles, folder, options.side)
     show(console, f"{options.pictures} × {options.side} × {options.side} pixels, {data.summary}", rows)
     show(console, "MB beside the picture", grown)
     if options.json:

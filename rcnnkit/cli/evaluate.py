@@ -99,7 +99,11 @@ def evaluate(
     split = split_of(data, split, "test")
     result: Evaluation | Accuracy
     if read_shapes(weights)[0]["kind"] == "classifier":
-        of_detectors = {"--proposals": proposals, "--images": images, "--max-detections": max_detections}
+        of_detectors: dict[str, object] = {
+            "--proposals": proposals,
+            "--images": images,
+            "--max-detections": max_detections,
+        }
         of_detectors |= {"--report": report_folder, "--worst": worst, "--results": results, "--set": set_ or None}
         for flag in (flag for flag, value in of_detectors.items() if value is not None):
             raise ValueError(

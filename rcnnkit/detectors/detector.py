@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rcnnkit.boxes import check_inside, clip, scale
 from rcnnkit.detectors.inputs import check_batch
 from rcnnkit.heads.region_pool import RegionPool
-from rcnnkit.images import Picture, list_pictures, read_pictures
+from rcnnkit.images import Picture, list_pictures, read_each
 from rcnnkit.looking import detect_in_views, open_picture, size_of
 from rcnnkit.matching import Generators
 from rcnnkit.model import Model
@@ -240,7 +240,8 @@ class Detector(Model):
 
     def _look_around(self, pictures: Sequence[Picture], proposals: Sequence[Proposals] | None) -> list[Detections]:
         """Detections in pictures of which some or all are looked at several times."""
-        opened = read_pictures(pictures, open_picture)
+        in_tiles = self.preprocessing.tile > 0
+        opened = read_each(pictures, lambda picture: open_picture(picture, in_tiles))
         found: dict[int, Detections] = {}
         once = [i for i, picture in enumerate(opened) if self.preprocessing.looks_once(size_of(picture))]
         if once:
@@ -249,6 +250,8 @@ class Detector(Model):
         for i, picture in enumerate(opened):
             if i not in found:
                 own = None if proposals is None else proposals[i]
+                if own is not None:
+                    check_inside(own.boxes, size_of(picture), "the proposals")
                 merged = detect_in_views(picture, own, self.preprocessing, self._look)
                 found[i] = merged.to(self.device)
         return [found[i] for i in range(len(opened))]
