@@ -22,7 +22,7 @@ def in_tiles(tiny: Values, **changes: Any) -> Values:
 
 def test_an_epoch_is_as_many_tiles_as_there_are(tiny: Values, tmp_path: Path) -> None:
     """8 pictures of 96 × 96 have 4 tiles each."""
-    values = in_tiles(tiny, data=tiny["data"] | {"val": "val"})
+    values = in_tiles(tiny)
     values["train"] = {name: value for name, value in values["train"].items() if name != "iterations"}
     best = train(settings(values, epochs=1, batch=4, warmup=2), tmp_path / "run", console=QUIET)
     steps = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
