@@ -83,7 +83,10 @@ def detect_in_views(
         for start in range(0, len(views), BATCH):
             some = views[start : start + BATCH]
             shown = [_show(picture, view, preprocessing) for view in some]
-            regions = None if proposals is None else [_regions(proposals, view) for view in some]
+            regions = None
+            if proposals is not None:
+                pairs = zip(some, shown, strict=True)
+                regions = [_regions(proposals, view, size_of(part)) for view, part in pairs]
             for view, part, found in zip(some, shown, detect(shown, regions, views[0].factor), strict=True):
                 looks.append(Look(view.part, _placed(found.to("cpu"), view, size_of(part))))
     if isinstance(picture, Slide):
@@ -109,10 +112,11 @@ def _show(picture: Large, view: View, preprocessing: Preprocessing) -> Array | T
     return part.flip(-1) if isinstance(part, Tensor) else np.ascontiguousarray(part[:, ::-1])
 
 
-def _regions(proposals: Proposals, view: View) -> Proposals:
-    """The proposals as the view shows them."""
-    inside = proposals_in(proposals, view.part)
-    return replace(inside, boxes=_mirrored(inside.boxes, view.part[2] - view.part[0])) if view.mirrored else inside
+def _regions(proposals: Proposals, view: View, shown: Size) -> Proposals:
+    """The proposals as a view of (height, width) `shown` has them."""
+    inside, (x1, y1, x2, y2) = proposals_in(proposals, view.part), view.part
+    boxes = scale(inside.boxes, (y2 - y1, x2 - x1), shown)
+    return replace(inside, boxes=_mirrored(boxes, shown[1]) if view.mirrored else boxes)
 
 
 def _placed(found: Detections, view: View, shown: Size) -> Detections:

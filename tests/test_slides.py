@@ -18,7 +18,7 @@ from rcnnkit.detecting import detect_files
 from rcnnkit.evaluation.report import look
 from rcnnkit.images import Preprocessing, read_picture
 from rcnnkit.slides import Slide, open_slide
-from rcnnkit.structures import Targets
+from rcnnkit.structures import Proposals, Targets
 from tests.test_looking import Dots, scene
 
 PARTS = [(0, 0, 1, 1), (0, 0, 310, 230), (10, 20, 100, 90), (300, 220, 310, 230), (15, 0, 16, 230), (47, 31, 160, 200)]
@@ -180,6 +180,10 @@ def test_slides_are_detected_in_evaluated_and_learnt_from(tmp_path: Path, monkey
     whole = Dots(tile=64, tile_overlap=20, tile_whole=True)
     whole(file)
     assert whole.seen[-1] == ((100, 134), (50, 67))  # twice the network's pixels
+
+    whole(file, Proposals(torch.tensor([[31.0, 23, 310, 230]]), torch.ones(1)))
+    (region,) = whole.given[-1]
+    torch.testing.assert_close(region.boxes, torch.tensor([[6.7, 5.0, 67, 50]]))
 
     (done,) = detect_files(dots, file, tmp_path / "out")
     assert done.detections is not None
