@@ -61,6 +61,12 @@ class Settings(DetectorSettings):
             raise ValueError(
                 f"augment.{other} is not for proposals made beforehand, which would not follow; leave it out"
             )
+        if self.input.tile and (in_stages or alternating):
+            kinds = kind.title if in_stages else "alternating training"
+            raise ValueError(
+                f"input.tile = {self.input.tile} is not for {kinds}, which looks at whole pictures; leave it out, and"
+                " set it when you detect"
+            )
         if self.train.class_weights and rpn_only:
             raise ValueError("train.class_weights is for the head, which train.rpn_only = true does not train")
         if self.model.kind == "classifier":

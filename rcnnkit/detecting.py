@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 
+from rcnnkit.boxes import scale
 from rcnnkit.data.checks import pictures_in
 from rcnnkit.data.image_ids import Ids, ids_of
 from rcnnkit.defaults import BATCH
@@ -20,6 +21,8 @@ from rcnnkit.detectors.detector import Detector
 from rcnnkit.drawing import draw, save_picture
 from rcnnkit.files import whole
 from rcnnkit.images import Array, read_picture
+from rcnnkit.looking import open_file
+from rcnnkit.slides import Slide
 from rcnnkit.structures import Detections
 
 RESULTS = "detections.json"
@@ -139,15 +142,18 @@ def _places(pictures: Sequence[Path], out: Path, folders: Sequence[Path]) -> dic
     return places
 
 
-def _search(detector: Detector, paths: Sequence[Path], batch: int) -> Iterator[tuple[DetectedFile, Array | None]]:
+def _search(
+    detector: Detector, paths: Sequence[Path], batch: int
+) -> Iterator[tuple[DetectedFile, Array | Slide | None]]:
     """What is in each picture, and the picture where it could be read."""
+    read: Callable[[Path], Array | Slide] = open_file if detector.preprocessing.tile else read_picture
     queue = iter(paths)
     while chunk := list(islice(queue, batch)):
-        arrays: dict[Path, Array] = {}
+        arrays: dict[Path, Array | Slide] = {}
         errors: dict[Path, Exception] = {}
         for path in chunk:
             try:
-                arrays[path] = read_picture(path)
+                arrays[path] = read(path)
             except FAILURES as error:
                 said = isinstance(error, OSError | ValueError)  # by name
                 errors[path] = error if said else RuntimeError(f"{path}: {_reason(error)}")
@@ -168,9 +174,14 @@ def _search(detector: Detector, paths: Sequence[Path], batch: int) -> Iterator[t
 
 
 def _draw(
-    picture: DetectedFile, detections: Detections, array: Array, place: Path, least: float, out: Path
+    picture: DetectedFile, detections: Detections, array: Array | Slide, place: Path, least: float, out: Path
 ) -> DetectedFile:
     try:
+        if isinstance(array, Slide):
+            with array as slide:
+                array = slide.overview(slide.shown_size)
+            boxes = scale(detections.boxes, slide.size, slide.shown_size)
+            detections = replace(detections, boxes=boxes)
         return replace(picture, drawn=save_picture(draw(array, detections, min_score=least), place))
     except FAILURES as error:
         if getattr(error, "errno", None) in NO_ROOM:

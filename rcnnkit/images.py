@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import IO, Annotated, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -19,14 +19,18 @@ from pydantic import Field
 from torch import Tensor
 
 from rcnnkit.decoding import from_array, from_data, from_file, from_pil, orientation, turned
-from rcnnkit.settings import Section
+from rcnnkit.slides import Slide
 from rcnnkit.structures import Array, ImageBatch, Size
+from rcnnkit.tiles import ViewSettings
 
-Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray | Tensor
+Picture = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray | Tensor | Slide
+)
 
 LONGEST_PATH = 4096  # letters; the most that Linux takes
 
 Positive = Annotated[float, Field(gt=0)]
+Read = TypeVar("Read")
 
 
 def list_pictures(pictures: Picture | Iterable[Picture]) -> list[Picture] | None:
@@ -94,6 +98,8 @@ def read_picture(picture: Picture, annotated_size: Size | None = None, *, checke
         return from_array(picture)
     if isinstance(picture, Image.Image):
         return _from_open_pil(picture)
+    if isinstance(picture, Slide):
+        picture = picture.path
     if isinstance(picture, bytes | bytearray | memoryview):
         return _from_bytes(picture, f"the picture of {len(picture)} bytes", annotated_size, checked)
     if not _is_picture(picture):
@@ -110,21 +116,26 @@ def _from_bytes(data: bytes | bytearray | memoryview, name: str, annotated_size:
 
 def read_pictures(pictures: Sequence[Picture]) -> list[Array]:
     """Each as of `read_picture`. Errors say which of several it is, as `pictures[1]`."""
-    arrays = []
+    return read_each(pictures, read_picture)
+
+
+def read_each(pictures: Sequence[Picture], read: Callable[[Picture], Read]) -> list[Read]:
+    """What `read` makes of each. Errors say which of several it is, as `pictures[1]`."""
+    found = []
     for i, picture in enumerate(pictures):
         try:
-            arrays.append(read_picture(picture))
+            found.append(read(picture))
         except (TypeError, ValueError) as error:
             if len(pictures) == 1:
                 raise
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"pictures[{i}]: {error}") from None
-    return arrays
+    return found
 
 
 def _is_picture(value: object) -> bool:
     """Whether it is of a kind that can be one picture; open files are known by their `read`."""
-    kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor)
+    kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray, Tensor, Slide)
     return isinstance(value, kinds) or hasattr(value, "read")
 
 
@@ -222,7 +233,7 @@ def centre_crop(picture: Array, resize: int, crop: int) -> Tensor:
     return torch.from_numpy(small[top : top + crop, left : left + crop]).permute(2, 0, 1)
 
 
-class Preprocessing(Section):
+class Preprocessing(ViewSettings):
     """[input]: what happens to a picture before the network sees it. Kept with the weights."""
 
     short_side: Annotated[int, Field(ge=0)] = 800
@@ -256,6 +267,12 @@ class Preprocessing(Section):
         ratio = factor * min(short / min(size), self.long_side / max(size))
         half = 0.5 if self.resizing == "detectron2" else 0.0
         return max(1, math.floor(size[0] * ratio + half)), max(1, math.floor(size[1] * ratio + half))
+
+    def enlargement(self, size: Size) -> tuple[float, float]:
+        """By what the height and width of objects in a picture of `size` are multiplied for the network."""
+        part = self.part_size(size)
+        height, width = self.resized(part)
+        return height / part[0], width / part[1]
 
     def resize(self, picture: Array | Tensor, factor: float = 1.0) -> Tensor:
         """Bilinear: (H, W, 3) uint8 → (3, h, w) uint8, or (3, H, W) float in [0, 1] → (3, h, w) normalised.
@@ -311,17 +328,24 @@ class Preprocessing(Section):
             slot[:, :h, :w] = self._normalise(picture / 255) if picture.dtype == torch.uint8 else picture
         return ImageBatch(pixels, sizes, list(original_sizes))
 
-    def __call__(self, pictures: Sequence[Picture], device: torch.device | str = "cpu") -> ImageBatch:
-        """Anything that `read_picture` takes → one batch, with the pictures themselves as they were decoded."""
-        resized, decoded = self._read(pictures)
+    def __call__(
+        self, pictures: Sequence[Picture], device: torch.device | str = "cpu", factor: float = 1.0
+    ) -> ImageBatch:
+        """Anything that `read_picture` takes → one batch, with the pictures themselves as they were decoded.
+
+        Their sides are multiplied by `factor` besides.
+        """
+        resized, decoded = self._read(pictures, factor)
         images = self.batch(resized, [(array.shape[0], array.shape[1]) for array in decoded], device)
         return replace(images, pictures=decoded)
 
-    def one_by_one(self, pictures: Sequence[Picture], device: torch.device | str = "cpu") -> list[ImageBatch]:
+    def one_by_one(
+        self, pictures: Sequence[Picture], device: torch.device | str = "cpu", factor: float = 1.0
+    ) -> list[ImageBatch]:
         """The same as a batch for each picture, which is padded to `divisor` alone."""
         return [
             replace(self.batch([small], [(array.shape[0], array.shape[1])], device), pictures=[array])
-            for small, array in zip(*self._read(pictures), strict=True)
+            for small, array in zip(*self._read(pictures, factor), strict=True)
         ]
 
     def unseen(self, pictures: Sequence[Picture], device: torch.device | str = "cpu") -> ImageBatch:
@@ -331,12 +355,12 @@ class Preprocessing(Section):
         pixels = torch.empty(len(arrays), 3, 0, 0, device=device)
         return ImageBatch(pixels, [self.resized(size) for size in originals], originals, arrays)
 
-    def _read(self, pictures: Sequence[Picture]) -> tuple[list[Tensor], list[Array]]:
+    def _read(self, pictures: Sequence[Picture], factor: float) -> tuple[list[Tensor], list[Array]]:
         """Each picture as of `resize`, and as of `read_picture`."""
         inputs, arrays = [], read_pictures(pictures)
         for picture, array in zip(pictures, arrays, strict=True):
             if isinstance(picture, Tensor) and picture.is_floating_point():  # the network's are not rounded to 8 bits
-                inputs.append(self.resize(picture.detach().float().expand(3, -1, -1)))
+                inputs.append(self.resize(picture.detach().float().expand(3, -1, -1), factor))
             else:
-                inputs.append(self.resize(array))
+                inputs.append(self.resize(array, factor))
         return inputs, arrays

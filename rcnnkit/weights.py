@@ -167,6 +167,7 @@ def load(
     precision: str = PRECISION,
     max_detections: int | None = None,
     *,
+    input: Mapping[str, Any] | None = None,
     for_training: bool = False,
     into: None = None,
 ) -> Detector: ...
@@ -189,6 +190,7 @@ def load(
     precision: str = PRECISION,
     max_detections: int | None = None,
     *,
+    input: Mapping[str, Any] | None = None,
     for_training: bool = False,
     into: Detector | None = None,
 ) -> Detector:
@@ -206,6 +208,7 @@ def load(
             change it, move it or save it.
         max_detections: of a picture (R-CNN: of a class, before suppression), in place of what the weights say; 0: no
             limit. Where it asks for more, there are more proposals too; see `DetectorSettings.with_max_detections`.
+        input: settings of [input] in place of those that the weights keep, such as {"tile": 640}.
         into: a detector that you built, which is filled and moved to `device`, in place of one that is built from the
             file's settings. Its tensors, classes, category ids and input.mean and .std must be the file's. With
             `for_training` it is what is returned, otherwise a copy of it that is made for detecting.
@@ -215,6 +218,7 @@ def load(
         PermissionError: it may not be read.
         ValueError: a folder or device; a file cut in half, of another kind, or of a later format; weights that are NaN
             or infinite; no such device or precision; a precision beside `for_training`; `max_detections` is negative;
+            `input` has a setting that there is not, or a value that it cannot have;
             `into` is another detector than the file's, or missing where the file has no settings.
     """
     if max_detections is not None and (type(max_detections) is not int or max_detections < 0):
@@ -231,11 +235,13 @@ def load(
             f" train.init={path}"
         )
     if into is None:
-        detector = _filled(about, tensors, path, max_detections)
+        detector = _filled(about, tensors, path, max_detections, input)
         assert isinstance(detector, Detector)
     else:
         if max_detections is not None:
             raise ValueError(f"max_detections={max_detections} is not for `into`, which has its own; set it there")
+        if input:
+            raise ValueError("input is not for `into`, which has a preprocessing of its own; change it there")
         detector = _fill(into, about, tensors, path)
     detector = detector.to(pick_device(device)).eval()
     return detector if for_training else prepare(detector, precision)
@@ -283,7 +289,11 @@ def _fill(detector: Detector, about: dict[str, Any], tensors: dict[str, Tensor],
 
 
 def _filled(
-    about: dict[str, Any], tensors: dict[str, Tensor], path: Path | str, max_detections: int | None = None
+    about: dict[str, Any],
+    tensors: dict[str, Tensor],
+    path: Path | str,
+    max_detections: int | None = None,
+    input: Mapping[str, Any] | None = None,
 ) -> Model:
     if needs_into(about["settings"]):
         raise ValueError(
@@ -294,12 +304,20 @@ def _filled(
         settings = DetectorSettings.of_weights(about["settings"])
         if max_detections is not None:
             settings = settings.with_max_detections(max_detections)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _undescribed(path, error) from None
+    settings = settings.with_input(input) if input else settings
+    try:
         detector = build(settings, about["class_names"], about["category_ids"])
         detector.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(TRAINING)})
         detector.origin = about.get("origin")
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold the detector it describes ({error}); save it again") from None
+        raise _undescribed(path, error) from None
     return detector
+
+
+def _undescribed(path: Path | str, error: Exception) -> ValueError:
+    return ValueError(f"{path} does not hold the detector it describes ({error}); save it again")
 
 
 def read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -200,7 +200,7 @@ TINY = Kind(
     "tiny-objects",
     "note",
     "Objects are smaller than a cell of the finest map",
-    "Raise input.short_side and input.long_side, or cut the pictures into tiles.",
+    "Raise input.short_side and input.long_side, or look at the pictures in tiles: input.tile.",
 )
 TOO_MANY = Kind("too-many-objects", "warning", "Pictures hold more objects than a setting allows", "Raise it.")
 CROWDED = Kind(

@@ -14,6 +14,7 @@ from rcnnkit.checking.objects import Objects
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.detectors.kinds import KINDS, build
 from rcnnkit.detectors.settings import DetectorSettings
+from rcnnkit.evaluation.crowding import most_in_a_tile
 from rcnnkit.proposals.fit import REACHED, fit_anchors, reach
 from rcnnkit.structures import Array
 from rcnnkit.text import count
@@ -28,8 +29,8 @@ OTHER_SIDES = (1.25, 1.5, 2.0, 3.0, 0.75, 0.5)  # times the input's size, that m
 def input_sides(objects: Objects, settings: DetectorSettings) -> Tensor:
     """(N, 2) widths and heights of the objects without crowds, pixels of the network's input."""
     unique, inverse = np.unique(objects.sizes, axis=0, return_inverse=True)
-    resized = [settings.input.resized((int(height), int(width))) for height, width in unique]
-    factors = (np.array(resized, np.float32).reshape(-1, 2) / unique)[inverse.reshape(-1)][:, ::-1]
+    enlarged = [settings.input.enlargement((height, width)) for height, width in unique.tolist()]
+    factors = np.array(enlarged).reshape(-1, 2)[inverse.reshape(-1)][:, ::-1]
     plain = ~objects.crowd
     sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]) * factors[objects.pictures]
     return torch.from_numpy(np.ascontiguousarray(sides[plain], dtype=np.float32))
@@ -49,11 +50,26 @@ def check_sizes(objects: Objects, settings: DetectorSettings, split: str, traini
         message = (
             f"objects below {finest} × {finest} pixels at the network's input (input.short_side ="
             f" {settings.input.short_side}): {len(places):,} of {len(sides):,}; this is the smallest:"
-            f" {objects.written(smallest)}"
+            f" {objects.written(smallest)}{_in_tiles(objects, settings, len(places))}"
         )
         yield Finding(kind, split, objects.file(smallest), objects.name(smallest), message, objects.box(smallest))
     if training and KINDS[settings.model.kind].has_rpn:
         yield from _unreached(objects, sides, settings, split)
+
+
+def _in_tiles(objects: Objects, settings: DetectorSettings, tiny: int) -> str:
+    """What tiles would do for so many tiny objects, where pictures are shrunk; else nothing."""
+    now, finest = settings.input, settings.model.strides[0]
+    tile = now.short_side
+    if now.tile or tile < settings.model.strides[-1]:
+        return ""
+    overlap = min(now.tile_overlap, tile // 5)
+    tiled = settings.model_copy(update={"input": now.model_copy(update={"tile": tile, "tile_overlap": overlap})})
+    left = int((input_sides(objects, tiled) < finest).all(dim=1).sum())
+    if left >= tiny:
+        return ""
+    smaller = f" with input.tile_overlap = {overlap}" if overlap < now.tile_overlap and now.tile_overlap >= tile else ""
+    return f"; input.tile = {tile}{smaller} shows the pictures as large as they are, where {left:,} are below that"
 
 
 def _unreached(objects: Objects, sides: Tensor, settings: DetectorSettings, split: str) -> Iterator[Finding]:
@@ -119,6 +135,9 @@ def check_numbers(objects: Objects, settings: DetectorSettings, split: str, trai
     for limit in limits(settings, training):
         of = most_of_class if limit.of_class else numbers
         for picture in np.flatnonzero(of > limit.most).tolist() if limit.most else []:
+            record = objects.dataset.records[picture]
+            if settings.input.tile and most_in_a_tile(record, limit.of_class, settings.input) <= limit.most:
+                continue
             exceeded.setdefault(picture, []).append(f"{limit.setting} = {limit.most}")
     for picture, passed in exceeded.items():
         message = f"it holds {count(int(numbers[picture]), 'object')}, more than {' and '.join(passed)}"

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from rcnnkit.cli.errors import complain
-from rcnnkit.cli.options import Batch, Device, Files, MaxDetections, Precision, Weights, console, finite
+from rcnnkit.cli.options import (
+    Batch,
+    Device,
+    Files,
+    InputSettings,
+    MaxDetections,
+    Precision,
+    Weights,
+    console,
+    finite,
+    input_of,
+)
 from rcnnkit.defaults import BATCH, DEVICE, PRECISION
 from rcnnkit.text import count
 
@@ -35,6 +46,7 @@ def detect(
         Path | None,
         typer.Option(help="A file in COCO's format with the pictures' ids, which the results get."),
     ] = None,
+    set_: InputSettings = None,
     batch: Batch = BATCH,
     device: Device = DEVICE,
     precision: Precision = PRECISION,
@@ -50,7 +62,7 @@ def detect(
     from rcnnkit.weights import load
 
     image_ids = read_image_ids(ids) if ids else None
-    detector = load(weights, device, precision, max_detections)
+    detector = load(weights, device, precision, max_detections, input=input_of(set_))
     if min_score is not None and not (detector.scores_are_margins or 0 <= min_score <= 1):
         raise ValueError(f"--min-score {min_score:g}: the scores of {weights} are probabilities; give 0 to 1")
     least = detector.min_score if min_score is None else min_score

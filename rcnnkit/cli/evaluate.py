@@ -15,12 +15,14 @@ from rcnnkit.cli.options import (
     DataFormat,
     Device,
     Images,
+    InputSettings,
     JsonFile,
     MaxDetections,
     Precision,
     SkipBad,
     Weights,
     console,
+    input_of,
     split_of,
 )
 from rcnnkit.cli.results import show
@@ -64,6 +66,7 @@ def evaluate(
     ] = None,
     batch: Batch = BATCH,
     max_detections: MaxDetections = None,
+    set_: InputSettings = None,
     skip_bad: SkipBad = False,
     check_pictures: CheckPictures = CHECK_PICTURES,
     device: Device = DEVICE,
@@ -96,8 +99,12 @@ def evaluate(
     split = split_of(data, split, "test")
     result: Evaluation | Accuracy
     if read_shapes(weights)[0]["kind"] == "classifier":
-        of_detectors = {"--proposals": proposals, "--images": images, "--max-detections": max_detections}
-        of_detectors |= {"--report": report_folder, "--worst": worst, "--results": results}
+        of_detectors: dict[str, object] = {
+            "--proposals": proposals,
+            "--images": images,
+            "--max-detections": max_detections,
+        }
+        of_detectors |= {"--report": report_folder, "--worst": worst, "--results": results, "--set": set_ or None}
         for flag in (flag for flag, value in of_detectors.items() if value is not None):
             raise ValueError(
                 f"{weights} holds a classifier, which looks at whole pictures in class folders; leave {flag} out"
@@ -108,7 +115,7 @@ def evaluate(
             result = evaluate_classifier(classifier, folders, batch_size=batch, precision=precision, progress=report)
     else:
         store = Store.open(proposals) if proposals else None
-        detector = load(weights, device, precision, max_detections)
+        detector = load(weights, device, precision, max_detections, input=input_of(set_))
         names = detector.class_names
         if store and not detector.takes_proposals:
             raise ValueError(f"{weights} holds a detector that makes its own proposals; leave --proposals out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,6 +48,22 @@ def check_picture(out: Path) -> None:
     if out.suffix.lower() not in WRITTEN:
         raise ValueError(f"--out {out} does not end in one of {', '.join(WRITTEN)}")
     check_new(out)
+
+
+def input_of(given: list[str] | None) -> dict[str, Any] | None:
+    """The settings of [input] that `--set` gave, by their names. Raises ValueError where they are of other sections."""
+    if not given:
+        return None
+    from rcnnkit.config_files import override
+
+    values: dict[str, Any] = {}
+    override(values, given, "--set")
+    for section in values.keys() - {"input"}:
+        raise ValueError(
+            f"--set {section}.{next(iter(values[section]))}: only the settings of [input] can differ from those of the"
+            " weights"
+        )
+    return dict(values["input"])
 
 
 Weights = Annotated[Path, typer.Argument(help="A .safetensors file that rcnnkit wrote.")]
@@ -106,6 +122,14 @@ Minutes = Annotated[
     float | None,
     typer.Option(
         min=0.1, callback=finite, help="With a data set, how long to train; by default as long as such data need."
+    ),
+]
+InputSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="input.KEY=VALUE",
+        help="A setting of [input] in place of the weights' own, such as input.tile=640; may be given several times.",
     ),
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Pictures at a time.")]

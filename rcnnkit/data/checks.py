@@ -30,6 +30,7 @@ from rcnnkit.decoding import (
 )
 from rcnnkit.files import check_regular
 from rcnnkit.processes import map_ahead
+from rcnnkit.slides import SUFFIXES, open_slide
 from rcnnkit.structures import Size
 from rcnnkit.text import count
 
@@ -259,7 +260,7 @@ def picture_size(path: Path) -> Size | str:
     """(height, width) of the picture upright, or what is wrong with the file.
 
     JPEGs are read through, without making pixels of them; others are decoded where their end does not show that they
-    are whole.
+    are whole. Of a TIFF that is read in parts, its length is compared with what it should hold.
     """
     try:
         check_regular(path)
@@ -268,6 +269,8 @@ def picture_size(path: Path) -> Size | str:
     except ValueError:
         return "the picture is not a regular file; copy what it gives into one"
     try:
+        if path.suffix.lower() in SUFFIXES and (slide := open_slide(path)):
+            return slide.size
         data = read_file(path)
         if not len(data):
             return "the picture file is empty (0 bytes); replace it"

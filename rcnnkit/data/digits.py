@@ -144,7 +144,7 @@ def draw_scene(rng: np.random.Generator, scans: dict[int, list[int]], size: Size
         size: (height, width) of the picture.
         turn: degrees by which digits are turned to either side, at most.
     """
-    canvas = _background(rng, size)
+    canvas = background(rng, size)
     masks: list[Array] = []
     digits: list[int] = []
     scan_numbers: list[int] = []
@@ -154,10 +154,10 @@ def draw_scene(rng: np.random.Generator, scans: dict[int, list[int]], size: Size
         tries += 1
         digit = int(rng.choice(list(scans)))
         scan = int(rng.choice(scans[digit]))
-        opacity = _place(rng, _ink(scan, _log_uniform(rng, *SIDE), rng.uniform(-turn, turn)), size, masks)
+        opacity = _place(rng, ink_of(scan, _log_uniform(rng, *SIDE), rng.uniform(-turn, turn)), size, masks)
         if opacity is None or not _all_seen([*masks, opacity > VISIBLE]):
             continue
-        colour = _colour(rng, canvas[_rectangle(opacity > 0)].reshape(-1, 3))
+        colour = colour_against(rng, canvas[_rectangle(opacity > 0)].reshape(-1, 3))
         if colour is None:
             continue
         canvas += opacity[..., None] * (colour - canvas)
@@ -167,7 +167,7 @@ def draw_scene(rng: np.random.Generator, scans: dict[int, list[int]], size: Size
     canvas += rng.normal(0, rng.uniform(1, 6), canvas.shape)  # the camera's noise lies on everything
     return Scene(
         pixels=canvas.clip(0, 255).round().astype(np.uint8),
-        boxes=np.array([_tight_box(mask) for mask in masks], dtype=np.float32),
+        boxes=np.array([tight_box(mask) for mask in masks], dtype=np.float32),
         digits=digits,
         scans=scan_numbers,
         masks=np.array(masks),
@@ -185,7 +185,7 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def _ink(scan: int, side: float, degrees: float) -> Array:
+def ink_of(scan: int, side: float, degrees: float) -> Array:
     """A scan as a (h, w) float32 opacity mask in [0, 1]: its longer side `side` pixels, then turned."""
     picture = _digits()[0][scan]
     picture = np.pad(picture[_rectangle(picture > 0)], BORDER)
@@ -212,7 +212,7 @@ def _place(rng: np.random.Generator, ink: Array, size: Size, masks: list[Array])
     room = np.array(size) - ink.shape
     corner = rng.integers(0, room + 1)
     if masks and rng.random() < NEAR:
-        x1, y1, x2, y2 = _tight_box(masks[int(rng.integers(len(masks)))])
+        x1, y1, x2, y2 = tight_box(masks[int(rng.integers(len(masks)))])
         apart = (np.array([y2 - y1, x2 - x1]) + ink.shape) / 2  # of the centres, where the boxes touch
         centre = np.array([y1 + y2, x1 + x2]) / 2 + apart * rng.uniform(-1, 1, 2)
         corner = (centre - np.array(ink.shape) / 2).round().astype(int)
@@ -228,13 +228,13 @@ def _all_seen(masks: list[Array]) -> bool:
     hidden = np.zeros_like(masks[0])
     for mask in reversed(masks):
         seen = mask & ~hidden
-        if seen.sum() < (1 - MAX_COVERED) * mask.sum() or _tight_box(seen) != _tight_box(mask):
+        if seen.sum() < (1 - MAX_COVERED) * mask.sum() or tight_box(seen) != tight_box(mask):
             return False
         hidden |= mask
     return True
 
 
-def _colour(rng: np.random.Generator, under: Array) -> Array | None:
+def colour_against(rng: np.random.Generator, under: Array) -> Array | None:
     """A colour whose brightness differs from nearly all of the (P, 3) pixels under and around a digit."""
     brightness = under @ BRIGHTNESS
     for _ in range(TRIES):
@@ -251,13 +251,13 @@ def _rectangle(mask: Array) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _tight_box(mask: Array) -> tuple[int, int, int, int]:
+def tight_box(mask: Array) -> tuple[int, int, int, int]:
     """x1, y1, x2, y2 around the pixels of a mask; continuous, so the last pixel's far edge."""
     rows, columns = _rectangle(mask)
     return columns.start, rows.start, columns.stop, rows.stop
 
 
-def _background(rng: np.random.Generator, size: Size) -> Array:
+def background(rng: np.random.Generator, size: Size) -> Array:
     """(H, W, 3) float clutter, 0…255: a gradient, soft blotches, lines, ellipses and fragments of strokes."""
     height, width = size
     base = rng.uniform(20, 235, 3)

@@ -19,9 +19,12 @@ from rcnnkit.data.flat import Record, Records
 from rcnnkit.data.rare import endless
 from rcnnkit.data.transforms import NO_PROPOSALS, Augmentation
 from rcnnkit.images import Preprocessing, read_picture
+from rcnnkit.looking import open_annotated
 from rcnnkit.processes import map_ahead
 from rcnnkit.proposals.store import Store
+from rcnnkit.slides import Slide
 from rcnnkit.structures import Array, ImageBatch, Proposals, Size, Targets
+from rcnnkit.tiles import Part, proposals_in, targets_in, training_part
 
 Draw = tuple[int, int]  # which record, and the seed of its augmentation
 
@@ -31,7 +34,7 @@ class Batch:
     """Pictures of similar shape, as the workers hand them over."""
 
     pictures: Sequence[Tensor]  # (3, h, w) uint8 each
-    sizes: Sequence[Size]  # on disk
+    sizes: Sequence[Size]  # on disk, of a large picture those of its tile
     targets: Sequence[Targets]  # in the pixels of `pictures`
     paths: Sequence[Path]
     proposals: Sequence[Proposals] = ()  # in the pixels of `pictures`, where they were made beforehand
@@ -86,12 +89,15 @@ def largest_draw(records: Sequence[Record], preprocessing: Preprocessing, batch:
     if not records:
         raise ValueError("there are no pictures to draw from")
     shapes = Records.of(records).sizes
+    is_wide = _wide(shapes)
+    if preprocessing.tile:
+        shapes = np.minimum(shapes, preprocessing.tile)
     all_sizes = list(map(tuple, shapes.tolist()))
     input_size = {size: preprocessing.resized(size) for size in set(all_sizes)}  # many pictures have the same
     largest: tuple[int, list[int]] = (0, [])
     usual = 0.0
     for wide in (True, False):
-        group = np.flatnonzero(_wide(shapes) == wide).tolist()
+        group = np.flatnonzero(is_wide == wide).tolist()
         if not group:
             continue
         sizes = {i: input_size[all_sizes[i]] for i in group}
@@ -139,21 +145,39 @@ class Pictures:
     def __getitem__(self, draw: Draw) -> Sample | Exception:
         index, seed = draw
         record = self.records[index]
+        tiles = np.random.default_rng((seed, 2))  # another stream than those of the augmentation
+
+        def partner(index: int) -> tuple[Array, Targets]:
+            return self.read(index, tiles)[:2]
+
         try:
-            picture, targets = self.augmentation.mix(*self.read(index), seed, len(self.records), self.read)
-            proposals = (
-                self.store.read(record.id, record.size, record.path)[: self.count] if self.store else NO_PROPOSALS
-            )
+            picture, targets, part = self.read(index, tiles)
+            size = picture.shape[0], picture.shape[1]
+            picture, targets = self.augmentation.mix(picture, targets, seed, len(self.records), partner)
+            proposals = self.store.read(record.id, record.size, record.path) if self.store else NO_PROPOSALS
+            proposals = (proposals if part is None else proposals_in(proposals, part))[: self.count]
             pixels, targets, proposals = self.augmentation(picture, targets, seed, proposals)
         except Unreadable as error:  # raised in the main process, without a worker's stack around it
             return error
-        return pixels, record.size, targets, record.path, proposals
+        return pixels, size, targets, record.path, proposals
 
-    def read(self, index: int) -> tuple[Array, Targets]:
-        """A picture as it is on disk, and the objects that are learnt from."""
+    def read(self, index: int, tiles: np.random.Generator) -> tuple[Array, Targets, Part | None]:
+        """A picture as it is on disk, or a random tile of a large one; the objects in it that are learnt from; and
+        which part of the picture it is, or None for all of it."""
         record = self.records[index]
         targets = record.targets if self.use_difficult else record.targets[~record.targets.difficult]
-        return read_picture(record.path, record.size, checked=True), targets
+        settings = self.augmentation.preprocessing
+        if settings.part_size(record.size) == record.size:
+            return read_picture(record.path, record.size, checked=True), targets, None
+        part = training_part(settings, record.size, targets.boxes[~targets.crowd], tiles)
+        picture = open_annotated(record.path, record.size)
+        if isinstance(picture, Slide):
+            with picture:
+                pixels = picture.cut(part)
+        else:
+            x1, y1, x2, y2 = part
+            pixels = picture[y1:y2, x1:x2].copy()  # so that the rest of it need not be kept
+        return pixels, targets_in(targets, part), part
 
 
 def _collate(samples: list[Sample]) -> Batch:

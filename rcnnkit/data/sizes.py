@@ -17,8 +17,8 @@ def input_sides(data: Dataset, preprocessing: Preprocessing, use_difficult: bool
     """
     learnt, records = data.learnt(use_difficult), data.flat
     sizes, inverse = np.unique(records.sizes, axis=0, return_inverse=True)  # many pictures have the same
-    resized = np.array([preprocessing.resized((height, width)) for height, width in sizes.tolist()]).reshape(-1, 2)
-    factors = (resized / np.maximum(sizes, 1)).astype(np.float32)[inverse.reshape(-1)]
+    enlarged = [preprocessing.enlargement((max(1, height), max(1, width))) for height, width in sizes.tolist()]
+    factors = np.array(enlarged, np.float32).reshape(-1, 2)[inverse.reshape(-1)]
     boxes = (
         records.objects["box"][learnt].reshape(-1, 2, 2)
         * np.repeat(factors, records.counts, axis=0)[learnt, None, ::-1]

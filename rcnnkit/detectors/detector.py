@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from rcnnkit.boxes import check_inside, clip, scale
 from rcnnkit.detectors.inputs import check_batch
 from rcnnkit.heads.region_pool import RegionPool
-from rcnnkit.images import Picture, list_pictures
+from rcnnkit.images import Picture, list_pictures, read_each
+from rcnnkit.looking import detect_in_views, open_picture, size_of
 from rcnnkit.matching import Generators
 from rcnnkit.model import Model
 from rcnnkit.precision import DTYPES
@@ -102,7 +103,9 @@ class Detector(Model):
 
         The pixels are any, so that on the meta device shapes alone are computed.
         """
-        canvas = self.preprocessing.canvas([self.preprocessing.at(max(self.short_sides)).resized(size)])
+        shape = self.preprocessing.at(max(self.short_sides))
+        largest = max(shape.test_scales, default=1.0)
+        canvas = shape.canvas([shape.resized(shape.part_size(size), largest)])
         pixels = torch.empty(batch, 3, *canvas, device=self.device)
         features = self.backbone(pixels)
         return pixels, features, [self.pool.empty(features, batch * self.count)]
@@ -160,9 +163,9 @@ class Detector(Model):
         """Of every picture as the network sees it, pixels; 0: as it is."""
         return (self.preprocessing.short_side,)
 
-    def batches(self, pictures: Sequence[Picture]) -> list[ImageBatch]:
-        """What `detect` looks at, of these pictures one after another."""
-        return [self.preprocessing(pictures, self.device)]
+    def batches(self, pictures: Sequence[Picture], factor: float = 1.0) -> list[ImageBatch]:
+        """What `detect` looks at, of these pictures one after another, their sides multiplied by `factor` besides."""
+        return [self.preprocessing(pictures, self.device, factor)]
 
     if TYPE_CHECKING:  # torch declares the call as Any; a batch in one array or tensor counts as one picture here
 
@@ -182,6 +185,9 @@ class Detector(Model):
         self, pictures: Picture | Iterable[Picture], proposals: Proposals | Iterable[Proposals] | None = None
     ) -> Detections | list[Detections]:
         """Detections in one picture, or in each of several (one batch, whatever their sizes).
+
+        Where `preprocessing` asks for tiles, or for several looks at a picture, it is looked at by itself, and what all
+        looks find is put together; see `rcnnkit.merging.merge`.
 
         Args:
             pictures: a path, bytes, open file, PIL picture, RGB array or tensor, see `rcnnkit.images.read_picture`; or
@@ -217,12 +223,38 @@ class Detector(Model):
             _check_count(all_proposals, len(inputs))
         say_forked()
         with torch.no_grad():  # not inference_mode, whose tensors refuse to be changed in place
-            detections: list[Detections] = []
-            for images in self.batches(inputs):
-                if all_proposals is not None:
-                    images = with_proposals(images, all_proposals[len(detections) :][: len(images)])
-                detections += self.detect(images)
-            return detections
+            if self.preprocessing.has_views:
+                return self._look_around(inputs, all_proposals)
+            return self._look(inputs, all_proposals)
+
+    def _look(
+        self, pictures: Sequence[Picture], proposals: Sequence[Proposals] | None, factor: float = 1.0
+    ) -> list[Detections]:
+        """Detections in pictures that are looked at once, as a whole."""
+        detections: list[Detections] = []
+        for images in self.batches(pictures, factor):
+            if proposals is not None:
+                images = with_proposals(images, proposals[len(detections) :][: len(images)])
+            detections += self.detect(images)
+        return detections
+
+    def _look_around(self, pictures: Sequence[Picture], proposals: Sequence[Proposals] | None) -> list[Detections]:
+        """Detections in pictures of which some or all are looked at several times."""
+        in_tiles = self.preprocessing.tile > 0
+        opened = read_each(pictures, lambda picture: open_picture(picture, in_tiles))
+        found: dict[int, Detections] = {}
+        once = [i for i, picture in enumerate(opened) if self.preprocessing.looks_once(size_of(picture))]
+        if once:
+            regions = None if proposals is None else [proposals[i] for i in once]
+            found |= zip(once, self._look([opened[i] for i in once], regions), strict=True)
+        for i, picture in enumerate(opened):
+            if i not in found:
+                own = None if proposals is None else proposals[i]
+                if own is not None:
+                    check_inside(own.boxes, size_of(picture), "the proposals")
+                merged = detect_in_views(picture, own, self.preprocessing, self._look)
+                found[i] = merged.to(self.device)
+        return [found[i] for i in range(len(opened))]
 
 
 def with_proposals(images: ImageBatch, proposals: Sequence[Proposals]) -> ImageBatch:

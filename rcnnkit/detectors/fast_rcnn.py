@@ -67,10 +67,10 @@ class FastRCNN(Detector):
     def short_sides(self) -> Sequence[int]:
         return self.preprocessing.scales or super().short_sides
 
-    def batches(self, pictures: Sequence[Picture]) -> list[ImageBatch]:
+    def batches(self, pictures: Sequence[Picture], factor: float = 1.0) -> list[ImageBatch]:
         if self.preprocessing.scales:  # `pool_from_scales` resizes them
             return [self.preprocessing.unseen(pictures, self.device)]
-        return super().batches(pictures)
+        return super().batches(pictures, factor)
 
     def loss_sums(
         self, images: ImageBatch, targets: Sequence[Targets], generators: Generators = None

@@ -151,8 +151,8 @@ class RCNN(Detector):
         """The last one that detecting needs."""
         return "fc7" if self.settings.scorer == "softmax" else self.settings.layer
 
-    def batches(self, pictures: Sequence[Picture]) -> list[ImageBatch]:
-        return self.preprocessing.one_by_one(pictures, self.device)
+    def batches(self, pictures: Sequence[Picture], factor: float = 1.0) -> list[ImageBatch]:
+        return self.preprocessing.one_by_one(pictures, self.device, factor)
 
     def loss_sums(
         self, images: ImageBatch, targets: Sequence[Targets], generators: Generators = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ValidationError, model_validator
@@ -159,8 +160,32 @@ class DetectorSettings(Section):
         smallest = architecture(name).smallest
         if crop < smallest:
             raise ValueError(f"classifier.crop = {crop} is less than the {smallest} pixels that {name} can look at")
-        if other := self.input.first_changed(("short_side", "long_side", "scales", "divisor")):
+        if other := self.input.first_changed(
+            ("short_side", "long_side", "scales", "divisor", "tile", "test_flip", "test_scales")
+        ):
             raise ValueError(f"input.{other} is a detector's; a classifier has classifier.resize and classifier.crop")
+        return self
+
+    @model_validator(mode="after")
+    def _tiles_hold_a_cell(self) -> Self:
+        if self.input.test_scales and self.input.scales and self.model.kind == "fast_rcnn":
+            raise ValueError(
+                "input.test_scales is not for a Fast R-CNN with input.scales, at all of which it detects; leave one out"
+            )
+        tile, kind = self.input.tile, self.model.kind
+        if not tile or kind == "classifier":
+            return self
+        if kind != "faster_rcnn" and tile <= self.proposals.min_side:
+            raise ValueError(
+                f"input.tile = {tile} is no larger than proposals.min_side = {self.proposals.min_side}, so that it"
+                " holds no proposal; set a larger tile"
+            )
+        seen, cell = min(self.input.resized((tile, tile))), self.model.strides[-1]
+        if kind != "rcnn" and seen < cell:
+            raise ValueError(
+                f"input.tile = {tile} is {seen} pixels for the network, less than a cell of its coarsest map, {cell};"
+                " set a larger tile, or a larger input.short_side"
+            )
         return self
 
     @property
@@ -194,7 +219,16 @@ class DetectorSettings(Section):
             ValueError: they are not settings of this rcnnkit.
             KeyError, TypeError: `values` are none at all.
         """
+        return cls._checked(values | {"model": values["model"] | {"pretrained": False}})
+
+    def with_input(self, values: Mapping[str, Any]) -> Self:
+        """The same with other settings of [input]. Raises ValueError where there is no such setting or value."""
+        known = {name: getattr(self, name).model_dump() for name in type(self).model_fields}
+        return self._checked(known | {"input": known["input"] | values})
+
+    @classmethod
+    def _checked(cls, values: Mapping[str, Any]) -> Self:
         try:
-            return cls.model_validate(values | {"model": values["model"] | {"pretrained": False}})
+            return cls.model_validate(values)
         except ValidationError as error:
             raise ValueError("; ".join(explain(e, cls) for e in error.errors())) from None

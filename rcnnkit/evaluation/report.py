@@ -22,8 +22,10 @@ from rcnnkit.evaluation.coco import CocoResult, coco_metrics
 from rcnnkit.evaluation.crowding import warn_of_cocos_maximum, warn_of_limits
 from rcnnkit.evaluation.voc import VocResult, voc_ap
 from rcnnkit.images import read_picture
+from rcnnkit.looking import open_annotated
 from rcnnkit.progress import Report, silent
 from rcnnkit.proposals.store import Store
+from rcnnkit.slides import Slide
 from rcnnkit.structures import Array, Detections
 
 
@@ -133,7 +135,8 @@ def evaluate(
             fit (`in_classes`); this is found after the first batch, not at the end.
     """
     if warn:
-        warn_of_limits(dataset, detector.limits() if isinstance(detector, Detector) else [], _raise_limit)
+        if isinstance(detector, Detector):
+            warn_of_limits(dataset, detector.limits(), _raise_limit, detector.preprocessing)
         warn_of_cocos_maximum(dataset)
     found = look(detector, dataset, proposals=proposals, batch_size=batch_size, workers=workers, progress=progress)
     return judge([found], dataset)
@@ -190,7 +193,7 @@ def look(
     order = np.argsort(width / height, kind="stable").tolist()
     batches = _batches(order, dataset.records, proposals, batch_size)[turns]
     pictures = read_ahead(
-        _Pictures(dataset.records),
+        _Pictures(dataset.records, isinstance(detector, Detector) and detector.preprocessing.tile > 0),
         ([(i, 0) for i in batch] for batch in batches),
         list,
         start=0,
@@ -217,12 +220,14 @@ def look(
 class _Pictures:
     """What the processes read, as `rcnnkit.data.loading.Source`."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
-        self.records = records
+    def __init__(self, records: Sequence[Record], in_tiles: bool) -> None:
+        self.records, self.in_tiles = records, in_tiles
 
-    def __getitem__(self, draw: Draw) -> Array | Exception:
+    def __getitem__(self, draw: Draw) -> Array | Slide | Exception:
         record = self.records[draw[0]]
         try:
+            if self.in_tiles:
+                return open_annotated(record.path, record.size)
             # Not the path alone: only the record knows the orientation that its boxes speak of.
             return read_picture(record.path, record.size, checked=True)
         except Unreadable as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,8 @@ from rcnnkit.exporting.to_torch import program_with_threshold, to_aoti, to_torch
 from rcnnkit.files import check_new, whole
 from rcnnkit.progress import Report, silent
 from rcnnkit.structures import Array
+
+log = logging.getLogger("rcnnkit")
 
 SCRIPT = "detect.py"
 
@@ -125,6 +128,9 @@ def export(
         )
     check_runtime(kind.suffix)
     own = copy.deepcopy(detector).to("cpu").eval().requires_grad_(False)
+    if own.preprocessing.has_views:
+        log.warning("the exported file looks at every picture once, as a whole; cut tiles, and put together, yourself")
+        own.preprocessing = own.preprocessing.once()
     about = describe(own, with_preprocessing) | {"precision": precision}
     options: dict[str, Any] = {"with_preprocessing": with_preprocessing}
     if kind.takes_opset:

@@ -60,6 +60,9 @@ class Detection(Task[Dataset]):
         self.augmentation = Augmentation(run.settings.augment, run.settings.input)
         labels = training.labels(run.settings.data.use_difficult)
         self.repeats = repeat_factors(labels, self.options.repeat_threshold)
+        if run.settings.input.tile:  # an epoch shows as many tiles as there are
+            tiles = run.settings.input.parts_of_each(training.flat.sizes)
+            self.repeats = tiles * (1.0 if self.repeats is None else self.repeats)
 
     def batches(self, start: int) -> Generator[Batch]:
         records, share = self.training.records, self.ranks.share(self.whole)
@@ -142,7 +145,7 @@ def train_detector(run: Run, trial: PictureMethod | None = None) -> Path:
         trial: finds proposals in a dry run, in place of the settings' own method.
     """
     training, validation = read_splits(run.settings.data)
-    settings = run.count_in(len(training))
+    settings = run.count_in(int(run.settings.input.parts_of_each(training.flat.sizes).sum()))
     if settings.train.rpn_only:
         validation = None  # the head, which is not trained, would be judged
     if missing := training.without_objects(settings.data.use_difficult):
@@ -280,7 +283,7 @@ def warn_of_crowds(detector: Detector, training: Dataset, validation: Dataset | 
             return f"set it to {most} or more, or to 0 for no limit"
         return f"set it to {PROPOSALS_PER_OBJECT * most}"  # a few of each object
 
-    warn_of_limits(training, detector.limits(training=True), fix)
+    warn_of_limits(training, detector.limits(training=True), fix, detector.preprocessing)
     if validation is not None:
-        warn_of_limits(validation, detector.limits(), fix)
+        warn_of_limits(validation, detector.limits(), fix, detector.preprocessing)
         warn_of_cocos_maximum(validation)

@@ -62,6 +62,8 @@ def train_svms(
     detector = weights.load(path, device, for_training=True)
     if not isinstance(detector, FastRCNN):
         raise ValueError(f"{path}: SVMs take the place of the softmax of a Fast R-CNN, which this is not")
+    if detector.preprocessing.tile:
+        raise ValueError(f"{path} looks at pictures in tiles, and the SVMs would be trained on whole ones")
     if detector.head.svm_layer is not None:
         raise ValueError(f"{path} has SVMs already; give the weights that they were made from")
     if tuple(data.class_names) != detector.class_names:

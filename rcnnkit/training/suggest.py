@@ -290,7 +290,7 @@ def _choose_network(choices: _Choices, start: _Start, gpu: bool) -> None:
             sections |= {"rpn": start.settings.rpn, "head": start.settings.head}
         excluded = {
             "model": {"kind", "pretrained", "frozen_stages"},
-            "input": {"short_side", "long_side", "scales"},
+            "input": {"short_side", "long_side", "scales", "tile", "tile_overlap", "tile_whole"},
             "rpn": {"pre_nms", "post_nms", "train_pre_nms", "train_post_nms"},
             "head": {"unnamed", "max_detections", "svms", "measured_targets", "samples"},
         }
@@ -316,7 +316,9 @@ def _choose_network(choices: _Choices, start: _Start, gpu: bool) -> None:
 
 
 def _choose_size(choices: _Choices, training: Dataset, start: _Start, gpu: bool) -> None:
-    shortest = float(torch.from_numpy(training.flat.sizes.min(axis=1)).float().median())
+    sides = training.flat.sizes.min(axis=1)
+    tile = choices.settings.input.tile
+    shortest = float(torch.from_numpy(np.minimum(sides, tile) if tile else sides).float().median())
     name, side = _smallest_class(training, choices.settings.data.use_difficult)
     smallest, scratch, pretrained = SIDES["gpu" if gpu else "cpu"]
     largest = scratch if start.kind == "none" else pretrained

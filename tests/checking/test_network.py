@@ -78,6 +78,33 @@ def test_objects_below_a_cell() -> None:
     assert found.kind.severity == "warning"
 
 
+def test_tiles_are_named_where_they_show_more() -> None:
+    """A picture of 4,000 × 8,000 is shrunk to 666 × 1,333: an object of 20 pixels has 3.3."""
+    small, speck, large = ((50, 50, 70, 70), 0), ((50, 50, 52, 52), 0), ((50, 50, 250, 250), 0)
+    objects = Objects.of(data_set([[small, speck, large]], size=(4000, 8000)))
+    found = next(check_sizes(objects, SETTINGS, "val", False))
+    assert "objects below 4 × 4 pixels at the network's input (input.short_side = 800): 2 of 3;" in found.message
+    tiles = "; input.tile = 800 shows the pictures as large as they are, where 1 are below that"
+    assert found.message.endswith(tiles)
+    tiled = SETTINGS.with_input({"tile": 800})
+    found = next(check_sizes(objects, tiled, "val", False))
+    assert "(input.short_side = 800): 1 of 3;" in found.message
+    assert "input.tile" not in found.message
+    coarse = SETTINGS.with_input({"short_side": 100, "long_side": 200})
+    found = next(check_sizes(objects, coarse, "val", False))
+    assert "input.tile = 100 with input.tile_overlap = 20 shows" in found.message
+    SETTINGS.with_input({"short_side": 100, "tile": 100, "tile_overlap": 20})  # which is what it says
+
+
+def test_limits_hold_for_each_tile() -> None:
+    grid = [((x * 10.0, y * 10.0, x * 10.0 + 9, y * 10.0 + 9), 0) for x in range(40) for y in range(10)]
+    objects = Objects.of(data_set([grid], size=(100, 400)))
+    assert [each.kind.name for each in check_numbers(objects, SETTINGS, "val", False)] == ["too-many-objects"]
+    for tile, number in ((100, 0), (200, 1)):  # 100 objects in a tile, and 200
+        tiled = SETTINGS.with_input({"tile": tile, "tile_overlap": 0})
+        assert len(list(check_numbers(objects, tiled, "val", False))) == number
+
+
 def test_more_objects_than_a_setting_lets_through() -> None:
     grid = [((x * 10.0, y * 10.0, x * 10.0 + 9, y * 10.0 + 9), x % 2) for x in range(20) for y in range(10)]
     objects = Objects.of(data_set([grid[:100], grid[:101], grid]))

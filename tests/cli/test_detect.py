@@ -205,3 +205,25 @@ def test_results_have_the_ids_of_the_file_that_lists_the_pictures(
     assert rcnnkit("detect", untrained, other, "--out", tmp_path / "new", "--ids", file) == 1
     assert "no id is known of 1 picture" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_settings_of_the_input_can_differ_from_those_of_the_weights(
+    rcnnkit: Command, untrained: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = next((digits / "JPEGImages").iterdir())
+    tiles = ("--set", "input.tile=64", "--set", "input.tile_overlap=16", "--set", "input.test_flip=true")
+    assert rcnnkit("detect", untrained, picture, "--out", "found", *tiles) == 0
+    assert rcnnkit("detect", untrained, picture, "--out", "plain") == 0
+    found, plain = (json.loads((tmp_path / out / "detections.json").read_text()) for out in ("found", "plain"))
+    assert len(found) > len(plain) > 0
+    assert rcnnkit("evaluate", untrained, digits, "--split", "val", "--json", "e.json", *tiles) == 0
+    for given, message in (
+        ("input.tiles=64", "input.tiles is not a setting; did you mean input.tile?"),
+        ("input.tile=64", "input.tile_overlap = 128 is not less than tile = 64, so the next tile would be no further"),
+        ("head.nms_iou=0.3", "--set head.nms_iou: only the settings of [input] can differ from those of the weights"),
+        ("tile=64", "'tile=64' is not of the form section.key=value, such as train.batch=8"),
+    ):
+        capsys.readouterr()
+        assert rcnnkit("detect", untrained, picture, "--out", "none", "--set", given) == 1
+        assert f"error: {message}" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "none").exists()

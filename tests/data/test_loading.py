@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rcnnkit.data.loading import Batch, Pictures, draws, load_batches, once
+from rcnnkit.data.loading import Batch, Pictures, draws, load_batch, load_batches, once
 from rcnnkit.data.records import Record
 from rcnnkit.data.transforms import Augmentation, AugmentSettings
 from rcnnkit.images import Preprocessing
@@ -212,3 +212,75 @@ def test_the_best_stored_proposals_come_with_each_picture(records: list[Record],
 def test_missing_proposals_are_named_plainly(records: list[Record], tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no proposals of picture"):
         load(records, 1, workers=2, store=Store.create(tmp_path / "proposals", "by-hand", {}))
+
+
+def test_large_pictures_are_learnt_from_in_tiles(tmp_path: Path) -> None:
+    """The pixels of a tile are those of the picture, and boxes lie on the same pixels as before."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (150, 210, 3), dtype=np.uint8)
+    path = tmp_path / "large.png"
+    Image.fromarray(picture).save(path)
+    corners = np.stack(np.meshgrid(np.arange(0, 200, 20), np.arange(0, 140, 20)), axis=-1).reshape(-1, 2)
+    boxes = torch.from_numpy(np.concatenate([corners, corners + 10], axis=1)).float()
+    large = Record(1, path, (150, 210), Targets(boxes, torch.arange(len(boxes))))
+    rule = Preprocessing(short_side=0, long_side=1000, tile=64, tile_overlap=16)
+    augmentation = Augmentation(AugmentSettings(flip=0), rule)
+    places = set()
+    for seed in range(20):
+        batch = load_batch(Pictures([large], augmentation, True), [(0, seed)])
+        tile, targets = batch.pictures[0].permute(1, 2, 0).numpy(), batch.targets[0]
+        assert tile.shape == (64, 64, 3)
+        assert batch.sizes == ((64, 64),)
+        y, x = next(zip(*np.nonzero((picture == tile[0, 0]).all(axis=2)), strict=True))
+        np.testing.assert_array_equal(tile, picture[y : y + 64, x : x + 64])
+        places.add((y, x))
+        for box, label, crowd in zip(targets.boxes, targets.labels.tolist(), targets.crowd.tolist(), strict=True):
+            original = boxes[label] - torch.tensor([x, y, x, y])
+            assert box.tolist() == original.clamp(0, 64).tolist()
+            visible = (original.clamp(0, 64)[2:] - original.clamp(0, 64)[:2]).prod()
+            assert crowd == (visible < 50)
+        inside = ((boxes[:, :2] + 10 > torch.tensor([x, y])) & (boxes[:, :2] < torch.tensor([x, y]) + 64)).all(dim=1)
+        assert targets.labels.tolist() == torch.where(inside)[0].tolist()
+        again = load_batch(Pictures([large], augmentation, True), [(0, seed)])
+        assert again.pictures[0].equal(batch.pictures[0])
+    assert len(places) > 15
+
+
+def test_pictures_no_larger_than_a_tile_are_as_without_tiles(records: list[Record]) -> None:
+    tiled = Augmentation(
+        AugmentSettings(flip=0.5, crop=0.5, brightness=0.3, scale=(0.8, 1.2)),
+        PREPROCESSING.model_copy(update={"tile": 64, "tile_overlap": 8}),
+    )
+    batches = load_batches(Pictures(records, tiled, False), draws(records, 2, 5), workers=0)
+    check_same(load(records, 8), list(islice(batches, 8)))
+
+
+def test_partners_of_a_tile_are_tiles(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.fromarray(np.full((150, 210, 3), 99, dtype=np.uint8)).save(path)
+    large = [
+        Record(i, path, (150, 210), Targets(torch.tensor([[90.0, 90, 99, 99]]), torch.tensor([0]))) for i in (0, 1)
+    ]
+    rule = Preprocessing(short_side=0, long_side=1000, tile=64, tile_overlap=16)
+    augmentation = Augmentation(AugmentSettings(mosaic=1, mixup=1, copy_paste=1), rule)
+    batch = load_batch(Pictures(large, augmentation, True), [(0, 3), (1, 4)])
+    assert [tuple(each.shape) for each in batch.pictures] == [(3, 64, 64)] * 2
+
+
+def test_proposals_of_a_large_picture_are_cut_before_they_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.fromarray(np.zeros((100, 300, 3), dtype=np.uint8)).save(path)
+    far = torch.tensor([[280.0, 80, 290, 90]])
+    large = Record("large", path, (100, 300), Targets(far, torch.tensor([0])))
+    store = Store.create(tmp_path / "proposals", "by-hand", {})
+    boxes = torch.cat([torch.tensor([[0.0, 0, 9, 9]]).repeat(50, 1), far, torch.tensor([[250.0, 60, 270, 99]])])
+    store.write(large.id, Proposals(boxes, torch.arange(len(boxes), 0, -1).float()), large.size, large.path)
+    rule = Preprocessing(short_side=0, long_side=1000, tile=64, tile_overlap=16)
+    augmentation = Augmentation(AugmentSettings(flip=0), rule)
+    for seed in range(20):
+        batch = load_batch(Pictures([large], augmentation, True, store, 2), [(0, seed)])
+        if len(batch.targets[0]) and not batch.targets[0].crowd.any():
+            assert batch.proposals[0].scores.tolist() == [2, 1]
+            torch.testing.assert_close(batch.proposals[0].boxes[:1], batch.targets[0].boxes)
+            return
+    raise AssertionError("no tile with the object in 20 draws, of which half lie around it")

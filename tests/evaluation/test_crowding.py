@@ -27,6 +27,7 @@ from rcnnkit.evaluation.report import evaluate
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Proposals, Targets
 from rcnnkit.tables import evaluation_table
+from rcnnkit.tiles import ViewSettings
 from rcnnkit.training.train import train
 
 COUNT, SIDE, PITCH, ROW = 1500, 8, 10, 40
@@ -179,6 +180,14 @@ def test_the_warnings_count_pictures_and_classes(caplog: pytest.LogCaptureFixtur
         "d: 1 of 3 pictures holds more objects of one class than n = 4 allows (5 in b); n of 5"
     ]
     assert warned(Limit("n", 9)) == warned(Limit("n", 0)) == []
+    boxes = torch.arange(0, 300.0, 10)[:, None] * torch.tensor([1, 0, 1, 0]) + torch.tensor([0, 0, 9, 9])
+    wide = Dataset("w", [Record("w", Path("w"), (9, 300), Targets(boxes, torch.arange(30) % 2))], ["x", "y"], [1, 2])
+    tiles = ViewSettings(tile=100, tile_overlap=0)
+    caplog.clear()
+    for limit in (Limit("n", 10), Limit("n", 5, of_class=True), Limit("n", 9)):
+        warn_of_limits(wide, [limit], lambda limit, most: "fix", tiles)
+    assert caplog.messages == ["w: 1 of 1 pictures holds more objects in a tile than n = 9 allows (10 in w); fix"]
+    caplog.clear()
     warn_of_cocos_maximum(data)
     assert caplog.messages == []
     warn_of_cocos_maximum(Dataset("e", [record("f", 202), record("a", 200)], ["x", "y"], [1, 2]))

@@ -164,6 +164,21 @@ def test_small_pictures_are_enlarged_a_little() -> None:
     assert choices.values["input"]["short_side"] == 288  # 240 × 1.25 is 300
 
 
+def test_with_tiles_the_size_is_that_of_a_tile() -> None:
+    """Objects of 45 pixels in tiles of 240 are as large as in pictures of 240."""
+    choices = a_choice()
+    choices.choose("data.root", "nowhere", "")
+    choices.choose("input.tile", 240, "")
+    data = dataset(squares(45, 20), [0] * 20)
+    large = Dataset("d", [Record(1, data.records[0].path, (4000, 4000), data.records[0].targets)], ["a"], [1])
+    module._choose_size(choices, large, module._Start("none"), gpu=False)
+    assert choices.values["input"]["short_side"] == 256  # 0.67 × 240 are enough, and 256 is the least
+    without = a_choice()
+    without.choose("data.root", "nowhere", "")
+    module._choose_size(without, large, module._Start("none"), gpu=False)
+    assert without.values["input"]["short_side"] == 320  # 2,667 would be, and 320 is the most
+
+
 def test_a_rare_class_is_not_what_sizes_are_for() -> None:
     data = dataset(squares(100, 20) + squares(30, 15) + squares(5, 3), [0] * 20 + [1] * 15 + [2] * 3, ["a", "b", "c"])
     assert module._smallest_class(data, use_difficult=False) == ("b", 30)
