@@ -138,7 +138,7 @@ def main() -> None:
         table.add_row(*cells, *(f"{row[name]:.3f}" for name in NUMBERS), end_section=row["added"] == "chosen")
     console.print(table)
     for name in NUMBERS:
-        console.print(verdict(rows, name))
+        console.print(verdict(rows, name), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ STYLE = """
 #told.bad { color: #c2410c; font-weight: 600; }
 @media (prefers-color-scheme: dark) { #told.bad { color: #fb923c; } }
 #found i { display: inline-block; width: .8rem; height: .8rem; border-radius: .15rem; margin-right: .4rem; }
+p, label, td, figcaption { overflow-wrap: anywhere; }
 [hidden] { display: none !important; }
 """
 
