@@ -15,6 +15,7 @@ from rcnnkit.data.flat import GrowingRecords
 from rcnnkit.data.records import Dataset, Record, few
 from rcnnkit.structures import Size, Targets
 from rcnnkit.text import count
+from rcnnkit.vocabulary import Vocabulary, tokens
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class Annotation:
     corners: Box | Callable[[Size], Box]  # x1, y1, x2, y2 in pixels, or how they follow from the (height, width)
     written: str  # the box as the file has it, for messages
     crowd: bool = False
+    phrase: str = ""  # that describes it
 
 
 @dataclass(slots=True)
@@ -74,6 +76,8 @@ def to_dataset(
     shown = dict(zip(paths, picture_sizes(paths.values()), strict=True))
     records, shares = GrowingRecords(), Shares()
     strangers: dict[str, list[Annotation]] = defaultdict(list)
+    words = sorted({word for each in pictures.values() for thing in each.objects for word in tokens(thing.phrase)})
+    vocabulary = Vocabulary(words)
     for key, size in shown.items():
         picture = pictures[key]
         file = picture.file or source
@@ -101,7 +105,7 @@ def to_dataset(
             except ValueError as error:
                 findings.add(file, each.where, str(error))
                 continue
-            if (first := seen.setdefault((each.name, *box), each.where)) != each.where:
+            if (first := seen.setdefault((each.name, each.phrase, *box), each.where)) != each.where:
                 message = f"its box and class are those of {first} too; delete one"
                 findings.warn("an object that is annotated twice", file, each.where, message)
             boxes.append(box)
@@ -111,6 +115,7 @@ def to_dataset(
             torch.tensor(boxes).reshape(-1, 4),
             torch.tensor([labels[composed(each.name)] for each in good], dtype=torch.int64),
             crowd=torch.tensor([each.crowd for each in good], dtype=torch.bool),
+            phrases=vocabulary.encode([each.phrase for each in good]),
         )
         records.append(Record(key, paths[key], annotated, targets))
     if shares.tell(source, findings):
@@ -118,7 +123,7 @@ def to_dataset(
     for stranger, uses in sorted(strangers.items()):
         findings.add_stranger(source, stranger, len(uses), f"in {uses[0].where}", known)
     findings.pictures += len(pictures) - len(records)
-    return Dataset(name, records.all(), known, list(range(1, len(known) + 1)))
+    return Dataset(name, records.all(), known, list(range(1, len(known) + 1)), words)
 
 
 def names_of(pictures: Mapping[str, Annotated]) -> list[str]:

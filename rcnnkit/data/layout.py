@@ -26,7 +26,9 @@ from rcnnkit.defaults import FORMAT
 from rcnnkit.files import check_regular
 from rcnnkit.text import count
 
-Format = Literal["auto", "voc", "coco", "yolo", "cvat", "label_studio", "via", "labelme", "createml", "table"]
+Format = Literal[
+    "auto", "voc", "coco", "yolo", "cvat", "label_studio", "via", "labelme", "createml", "visual_genome", "table"
+]
 TITLES = {
     "voc": "Pascal VOC",
     "coco": "COCO",
@@ -36,6 +38,7 @@ TITLES = {
     "via": "VIA",
     "labelme": "LabelMe",
     "createml": "Create ML",
+    "visual_genome": "Visual Genome",
     "table": "a table",
 }
 LOOKED_FOR = {  # format -> what a folder of it has
@@ -47,6 +50,7 @@ LOOKED_FOR = {  # format -> what a folder of it has
     "via": "a .json or .csv file of VIA",
     "labelme": "a .json file of LabelMe for each picture",
     "createml": "a .json file of Create ML",
+    "visual_genome": "a .json file like Visual Genome's region_descriptions.json",
     "table": "a .csv or .parquet file with the columns image, x1, y1, x2, y2, class",
 }
 NAMED = ("voc", "yolo", "labelme", "createml")  # their splits have names; those of the others are files
@@ -184,7 +188,7 @@ def find_formats(root: Path, format: str = FORMAT) -> dict[str, list[str]]:
         found["labelme"] = _folders_of_splits(root, by_format["labelme"])
     if by_format["createml"]:
         found["createml"] = splits_of(root)
-    for kind in ("coco", "cvat", "label_studio", "via", "table"):
+    for kind in ("coco", "cvat", "label_studio", "via", "visual_genome", "table"):
         if by_format[kind]:
             found[kind] = [path.relative_to(root).as_posix() for path in by_format[kind]]
     if len(found.get("cvat", [])) == 1 and len(subsets := read_subsets(by_format["cvat"][0])) > 1:
@@ -360,6 +364,8 @@ def _json_format(head: str) -> str | None:
         return "coco" if outer & {"images", "annotations", "categories"} else None
     if {"annotations", "annotation"} & inner and {"image", "imagefilename"} & inner and "data" not in inner:
         return "createml"
+    if "regions" in inner and {"id", "image_id"} & inner:
+        return "visual_genome"
     minimal = {"annotation_id", "annotator"} & inner and {"label", "id"} & inner
     return "label_studio" if minimal or ({"annotations", "completions"} & inner and "data" in head) else None
 

@@ -12,6 +12,7 @@ from rcnnkit.backbones.names import architecture
 from rcnnkit.backbones.spatial_transformer import TransformerSettings
 from rcnnkit.detectors.rcnn import RCNNSettings
 from rcnnkit.heads.box_head import HeadSettings
+from rcnnkit.heads.captioner import CaptionSettings
 from rcnnkit.heads.region_pool import PoolSettings
 from rcnnkit.images import Preprocessing
 from rcnnkit.proposals.methods import ProposalSettings
@@ -27,9 +28,10 @@ class ModelSettings(PoolSettings, NetworkSettings):
 
     renamed: ClassVar = {"detector": "kind"}
 
-    kind: Literal["faster_rcnn", "fast_rcnn", "rcnn", "classifier"] = "faster_rcnn"
-    """Faster R-CNN (arXiv:1506.01497), Fast R-CNN (arXiv:1504.08083), R-CNN (arXiv:1311.2524), or a classifier of whole
-    pictures, from which each of them can start."""
+    kind: Literal["faster_rcnn", "fast_rcnn", "rcnn", "densecap", "classifier"] = "faster_rcnn"
+    """Faster R-CNN (arXiv:1506.01497), Fast R-CNN (arXiv:1504.08083), R-CNN (arXiv:1311.2524), DenseCap
+    (arXiv:1511.07571), which describes what it finds, or a classifier of whole pictures, from which each of them can
+    start."""
 
     @model_validator(mode="before")
     @classmethod
@@ -76,6 +78,7 @@ class DetectorSettings(Section):
     rcnn: RCNNSettings = RCNNSettings()
     classifier: ClassifierSettings = ClassifierSettings()
     transformer: TransformerSettings = TransformerSettings()
+    captions: CaptionSettings = CaptionSettings()
     input: Preprocessing = Preprocessing()
 
     @model_validator(mode="before")
@@ -117,11 +120,19 @@ class DetectorSettings(Section):
 
     @model_validator(mode="after")
     def _boxes_have_a_gradient(self) -> Self:
-        if self.rpn.box_gradient and (self.model.kind != "faster_rcnn" or self.model.pool != "roi_align"):
+        has_rpn = self.model.kind in ("faster_rcnn", "densecap")
+        if self.rpn.box_gradient and not (has_rpn and self.model.pool == "roi_align"):
             raise ValueError(
-                'rpn.box_gradient = true goes with model.kind = "faster_rcnn" and model.pool = "roi_align", not'
-                f' "{self.model.kind}" and "{self.model.pool}"'
+                'rpn.box_gradient = true goes with model.kind = "faster_rcnn" or "densecap", and model.pool ='
+                f' "roi_align", not "{self.model.kind}" and "{self.model.pool}"'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _phrases_are_wanted(self) -> Self:
+        other = self.captions.first_changed(list(CaptionSettings.model_fields))
+        if other and self.model.kind != "densecap":
+            raise ValueError(f'captions.{other} is for model.kind = "densecap"; leave it out')
         return self
 
     @model_validator(mode="after")

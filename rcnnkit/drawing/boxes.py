@@ -13,7 +13,7 @@ from rcnnkit.structures import Detections, Proposals, Targets
 
 
 def draw(picture: Picture, detections: Detections, *, min_score: float = 0.5) -> Image.Image:
-    """A copy of the picture with a box, a name and a score for each detection.
+    """A copy of the picture with a box, a name or phrase and a score for each detection.
 
     Lines and text grow with the picture. Better detections lie above worse ones, and text above
     every box. A box too small for its own outline is framed from outside, so that the object
@@ -35,7 +35,9 @@ def draw(picture: Picture, detections: Detections, *, min_score: float = 0.5) ->
     canvas = Canvas(picture)
     shown = detections.to("cpu").above(min_score)
     shown = shown[torch.argsort(shown.scores, stable=True)]  # the best comes last, on top
-    colours = [class_colour(label) for label in shown.labels.tolist()]
+    # Phrases are one class; each has the colour of its box.
+    kinds = range(len(shown) - 1, -1, -1) if shown.phrases else shown.labels.tolist()
+    colours = [class_colour(kind) for kind in kinds]
     frames = canvas.outline(shown.boxes, colours, canvas.pixels(2))
     texts = [f"{name} {score:.2f}" for name, score, _ in shown]
     for frame, colour, text in zip(frames, colours, texts, strict=True):

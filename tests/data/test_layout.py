@@ -18,6 +18,7 @@ CVAT = (
     '<?xml version="1.0" encoding="utf-8"?>\n<!-- <annotation> -->\n<annotations><version>1.1</version></annotations>'
 )
 CREATEML = json.dumps([{"image": "a.jpg", "verified": False, "annotations": []}])
+REGIONS = json.dumps([{"regions": [{"region_id": 1, "phrase": "a cup", "x": 1, "y": 2}], "id": 1}])
 TABLE = "image,x1,y1,x2,y2,class\n"
 YOLO = "train: x\nvalid: y\ntest:\nnames: [a]\n"
 TEXTS = {
@@ -33,6 +34,7 @@ TEXTS = {
     "VIA_CSV": VIA_CSV,
     "LABELME": LABELME,
     "CREATEML": CREATEML,
+    "REGIONS": REGIONS,
     "TABLE": TABLE,
 }
 
@@ -73,6 +75,10 @@ CASES = [
     ("train.json:CREATEML validation.json:CREATEML", "createml", "train -> train, val -> validation"),
     ("train/_annotations.createml.json:CREATEML valid/_annotations.createml.json:CREATEML", "createml",
      "train -> train, val -> valid"),
+    ("region_descriptions.json:REGIONS image_data.json VG_100K/1.jpg", "visual_genome",
+     "train -> region_descriptions.json"),
+    ("regions_train.json:REGIONS regions_val.json:REGIONS", "visual_genome",
+     "train -> regions_train.json, val -> regions_val.json"),
     ("train.csv:TABLE val.csv:TABLE class-descriptions-boxable.csv:TABLE", "table",
      "train -> train.csv, val -> val.csv"),
     ("boxes.parquet", "table", "train -> boxes.parquet"),
@@ -136,7 +142,8 @@ def test_none(tmp_path: Path) -> None:
         find_layout(tmp_path)
     assert str(error.value) == (
         f"{tmp_path} holds no annotations in a format that is known (Pascal VOC, COCO, YOLO, CVAT, Label Studio, VIA,"
-        " LabelMe, Create ML or a table). It is empty. Give the folder that has the annotations, or convert them"
+        " LabelMe, Create ML, Visual Genome or a table). It is empty. Give the folder that has the annotations, or"
+        " convert them"
     )
     make(tmp_path, {"a.jpg": "", "b.jpg": "", "c.txt": "", "README": "", "images/d.jpg": "", "r.json": "[1]"})
     with pytest.raises(FileNotFoundError) as error:
