@@ -9,10 +9,13 @@ from pydantic import model_validator
 from rcnnkit.data.reading import DataSettings
 from rcnnkit.data.transforms import AugmentSettings
 from rcnnkit.detectors.densecap import DenseCap
+from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.kinds import KINDS
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.training.features import FeatureSettings
 from rcnnkit.training.schedule import AlternatingSettings, TrainSettings
+
+DESCRIBE = tuple(name for name, kind in KINDS.items() if issubclass(kind.model, Describer))
 
 
 class Settings(DetectorSettings):
@@ -32,7 +35,7 @@ class Settings(DetectorSettings):
         """Where left is right, phrases are wrong."""
         sections = values if isinstance(values, dict) else {}
         model, augment = sections.get("model"), sections.get("augment", {})
-        if not isinstance(model, dict) or not isinstance(augment, dict) or model.get("kind") != DenseCap.kind:
+        if not isinstance(model, dict) or not isinstance(augment, dict) or model.get("kind") not in DESCRIBE:
             return values
         return values | {"augment": {"flip": 0.0} | augment}
 

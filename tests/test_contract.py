@@ -116,7 +116,7 @@ def test_shared_features(chosen: tuple[str, ...], tmp_path: Path, monkeypatch: p
     check_detector(chosen, tmp_path)
 
 
-@cases("densecap", necks=True, networks=["resnet18"])  # with a Faster R-CNN's backbone, RPN and head
+@cases("densecap", necks=True, networks=["resnet18"])  # with the parts of a Faster R-CNN
 def test_phrases(chosen: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rcnnkit.heads.region_pool.CANONICAL_SIDE", 24)
     check_detector(chosen, tmp_path)

@@ -50,7 +50,7 @@ def settings_for(data: Path, iterations: int, seed: int) -> dict[str, dict[str, 
             "fpn_channels": 64,
             "fpn_norm": "batch",
         },
-        "captions": {"hidden": 256, "embedding": 128, "context": 3.0},
+        "captions": {"hidden": 256, "embedding": 128, "context": 4.0},
         "rpn": {
             "anchor_sizes": [[18], [38], [76], [152], [304]],
             "pre_nms": 300,
@@ -126,13 +126,14 @@ def main() -> None:
         described = describe_objects(detector, held)
         assert result.captions is not None
         console.print(phrase_table(result.captions))
-        parts = right_parts(described.said, described.wanted)
+        wanted = [each for (each,) in described.wanted]
+        parts = right_parts(described.said, wanted)
         numbers = {"whole phrases": described.whole, **parts, **described.scores, **result.captions.numbers}
         numbers |= {"AP50": result.numbers["AP50"], "minutes": seconds / 60, "iterations": iterations}
         for name, value in numbers.items():
             console.print(f"{name:>32} {value:.3f}")
-        for said, wanted in list(zip(described.said, described.wanted, strict=True))[:12]:
-            console.print(f"{'right' if said == wanted else 'wrong'}: {said!r}, wanted {wanted!r}")
+        for said, right in list(zip(described.said, wanted, strict=True))[:12]:
+            console.print(f"{'right' if said == right else 'wrong'}: {said!r}, wanted {right!r}")
         if options.out:
             for record, found in list(zip(held.records, result.detections, strict=True))[:8]:
                 save_picture(draw(record.path, found), folder / f"{record.path.stem}.png")

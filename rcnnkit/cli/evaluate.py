@@ -75,7 +75,7 @@ def evaluate(
     """
     from rcnnkit.data.class_folders import read_class_folders
     from rcnnkit.data.reading import read_data
-    from rcnnkit.detectors.densecap import DenseCap
+    from rcnnkit.detectors.describer import Describer
     from rcnnkit.evaluation.accuracy import Accuracy, evaluate_classifier
     from rcnnkit.evaluation.analysis import analyse
     from rcnnkit.evaluation.described import describe_objects
@@ -129,7 +129,7 @@ def evaluate(
         with progress(console, transient=True) as report:
             result = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=report)
     numbers, tables = result.to_json(), [result_table(result)]
-    if isinstance(result, Evaluation) and dataset.words and isinstance(detector, DenseCap):
+    if isinstance(result, Evaluation) and dataset.words and isinstance(detector, Describer):
         with progress(console, transient=True) as report:
             described = describe_objects(detector, dataset, batch_size=batch, progress=report)
         numbers["true_boxes"] = described.to_json()

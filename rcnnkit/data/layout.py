@@ -27,7 +27,18 @@ from rcnnkit.files import check_regular
 from rcnnkit.text import count
 
 Format = Literal[
-    "auto", "voc", "coco", "yolo", "cvat", "label_studio", "via", "labelme", "createml", "visual_genome", "table"
+    "auto",
+    "voc",
+    "coco",
+    "yolo",
+    "cvat",
+    "label_studio",
+    "via",
+    "labelme",
+    "createml",
+    "visual_genome",
+    "captions",
+    "table",
 ]
 TITLES = {
     "voc": "Pascal VOC",
@@ -39,6 +50,7 @@ TITLES = {
     "labelme": "LabelMe",
     "createml": "Create ML",
     "visual_genome": "Visual Genome",
+    "captions": "COCO's captions",
     "table": "a table",
 }
 LOOKED_FOR = {  # format -> what a folder of it has
@@ -51,6 +63,7 @@ LOOKED_FOR = {  # format -> what a folder of it has
     "labelme": "a .json file of LabelMe for each picture",
     "createml": "a .json file of Create ML",
     "visual_genome": "a .json file like Visual Genome's region_descriptions.json",
+    "captions": "a .json file with images, and annotations that have a caption",
     "table": "a .csv or .parquet file with the columns image, x1, y1, x2, y2, class",
 }
 NAMED = ("voc", "yolo", "labelme", "createml")  # their splits have names; those of the others are files
@@ -167,7 +180,7 @@ def find_formats(root: Path, format: str = FORMAT) -> dict[str, list[str]]:
     for file in files:
         kind = recognise(file)
         if kind == "coco" and not _has_all_parts(file):
-            weak.append(file)  # such as COCO's captions
+            weak.append(file)
         elif kind:
             by_format[kind].append(file)
         elif holds_nothing(file):
@@ -177,9 +190,11 @@ def find_formats(root: Path, format: str = FORMAT) -> dict[str, list[str]]:
         found["yolo"] = _yolo_splits(yaml_file)
     elif has_labels(root):
         found["yolo"] = list(split_folders(root))
-    if weak and not by_format and not found:
+    captions, lists = by_format.pop("captions", []), root / "ImageSets" / "Main"
+    if captions and (format == "captions" or not (by_format or found or lists.is_dir())):
+        by_format["captions"] = captions  # COCO's lie beside its objects, and are meant only if nothing else is there
+    elif weak and not by_format and not found:
         by_format["coco"] = weak
-    lists = root / "ImageSets" / "Main"
     if lists.is_dir():
         found["voc"] = sorted(path.stem for path in lists.glob("*.txt"))
     elif by_format["voc"]:
@@ -188,7 +203,7 @@ def find_formats(root: Path, format: str = FORMAT) -> dict[str, list[str]]:
         found["labelme"] = _folders_of_splits(root, by_format["labelme"])
     if by_format["createml"]:
         found["createml"] = splits_of(root)
-    for kind in ("coco", "cvat", "label_studio", "via", "visual_genome", "table"):
+    for kind in ("coco", "cvat", "label_studio", "via", "visual_genome", "captions", "table"):
         if by_format[kind]:
             found[kind] = [path.relative_to(root).as_posix() for path in by_format[kind]]
     if len(found.get("cvat", [])) == 1 and len(subsets := read_subsets(by_format["cvat"][0])) > 1:
@@ -229,7 +244,8 @@ def recognise(file: Path) -> str | None:
     except OSError:
         return None
     if suffix == ".json":
-        return _json_format(head)
+        kind = _json_format(head)
+        return "captions" if kind == "coco" and _has_captions(file) else kind
     if suffix == ".xml":
         first = re.search(r"<(?![?!])\s*([\w.:-]+)", re.sub(r"<!--.*?-->", "", head, flags=re.DOTALL))
         # A file that is no XML at all lies among VOC's, whose reader says what is wrong with it.
@@ -389,6 +405,12 @@ def _keys(head: str) -> tuple[set[str], set[str]]:
         else:
             last = token[1:-1]
     return keys[1], keys[2]
+
+
+def _has_captions(file: Path) -> bool:
+    """Whether a file of COCO's kind has sentences in place of objects, without reading it into memory."""
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b'"caption"') >= 0 and content.find(b'"categories"') < 0
 
 
 def _has_all_parts(file: Path) -> bool:

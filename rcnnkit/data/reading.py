@@ -13,6 +13,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from rcnnkit.data.cache import Reading, load_dataset, save_dataset
+from rcnnkit.data.captions import read_captions
 from rcnnkit.data.checks import Findings, fixing
 from rcnnkit.data.coco import read_coco
 from rcnnkit.data.createml import read_createml
@@ -272,6 +273,8 @@ def _read(reading: Reading) -> tuple[Dataset, Findings]:
         return read_label_studio(place, images, class_names)
     if kind == "via":
         return read_via(place, images, class_names)
+    if kind == "captions":
+        return read_captions(place, images, class_names)
     if kind == "visual_genome":
         return read_regions(place, images, class_names)
     if kind == "table":

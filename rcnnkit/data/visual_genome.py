@@ -106,6 +106,19 @@ def write_regions(dataset: Dataset, file: Path) -> None:
         half.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
 
 
+def check_phrase(phrase: Any, name: str) -> str:
+    """A phrase, or a sentence, of 1 to LONGEST words. Raises ValueError of any other value; `name` is its key."""
+    words = tokens(phrase) if isinstance(phrase, str) else []
+    if not words:
+        raise ValueError(f"its {name} is {short(phrase)}, which has no word; describe what is there, or delete it")
+    if len(words) > LONGEST:
+        raise ValueError(
+            f"its {name} has {count(len(words), 'word')} ({short(phrase)}), more than {LONGEST}; shorten it, or delete"
+            " it"
+        )
+    return str(phrase)
+
+
 def _is_described(entry: Any) -> bool:
     """Whether an entry is a picture with regions that have phrases, or with none at all."""
     regions = entry.get("regions") if isinstance(entry, dict) else None
@@ -129,15 +142,7 @@ def _id(region: Any, place: int) -> Any:
 def _region(region: Any, key: int | str, where: str) -> Annotation:
     """A region of the picture `key`. Raises ValueError where something is wrong with it."""
     x, y, width, height = numbers(region, BOX)
-    phrase = region.get("phrase")
-    words = tokens(phrase) if isinstance(phrase, str) else []
-    if not words:
-        raise ValueError(f"its phrase is {short(phrase)}, which has no word; describe the region, or delete it")
-    if len(words) > LONGEST:
-        raise ValueError(
-            f"its phrase has {count(len(words), 'word')} ({short(phrase)}), more than {LONGEST}; shorten it, or delete"
-            " the region"
-        )
+    phrase = check_phrase(region.get("phrase"), "phrase")
     other = region.get("image_id", region.get("image", key))
     if str(other) != str(key):
         raise ValueError(f"it is of picture {other}, and is listed with picture {key}; move it there, or delete it")

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from rcnnkit import fixed_sizes
 from rcnnkit.backbones.backbone import Backbone
 from rcnnkit.boxes import clip
+from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.heads.box_head import BoxHead
-from rcnnkit.heads.captioner import Captioner, CaptionSettings
+from rcnnkit.heads.captioner import RegionCaptioner
 from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.images import Preprocessing
 from rcnnkit.matching import Generators
@@ -22,7 +23,7 @@ from rcnnkit.proposals.rpn import RPN
 from rcnnkit.structures import Detections, ImageBatch, LossSum, Proposals, Size, Targets
 
 
-class DenseCap(FasterRCNN):
+class DenseCap(Describer, FasterRCNN):
     """Faster R-CNN with one class, "region", and a captioner that describes each of its objects.
 
     Where this leaves the paper: the proposals and the head are Faster R-CNN's, so that objectness is a softmax of two;
@@ -51,28 +52,6 @@ class DenseCap(FasterRCNN):
         super().__init__(backbone, rpn, pool, head, preprocessing)
         self.captioner = captioner
 
-    @property
-    def words(self) -> tuple[str, ...]:
-        """What it can say, in the order of the numbers."""
-        return self.captioner.language.vocabulary.words
-
-    def check_batch(self, images: ImageBatch, targets: Sequence[Targets]) -> None:
-        super().check_batch(images, targets)
-        most = len(self.captioner.language.vocabulary)
-        for i, target in enumerate(targets):
-            phrases = target.phrases
-            if len(target) and (phrases.ndim != 2 or not phrases.shape[1] or phrases.dtype != torch.int64):
-                raise ValueError(
-                    f"targets[{i}].phrases are {str(phrases.dtype).removeprefix('torch.')} of shape"
-                    f" {tuple(phrases.shape)}, and must be int64 of shape (N, L); make them with"
-                    " rcnnkit.vocabulary.Vocabulary(detector.words).encode(phrases)"
-                )
-            if phrases.numel() and not 0 <= int(phrases.min()) <= int(phrases.max()) < most:
-                raise ValueError(
-                    f"targets[{i}].phrases go from {int(phrases.min())} to {int(phrases.max())}, and this detector's"
-                    f" words from 0 to {most - 1}; encode the phrases with Vocabulary(detector.words)"
-                )
-
     def loss_sums(
         self, images: ImageBatch, targets: Sequence[Targets], generators: Generators = None
     ) -> dict[str, LossSum]:
@@ -85,9 +64,7 @@ class DenseCap(FasterRCNN):
         losses |= self.head.loss_sums(regions, labels, goals)
         found = [proposal[which >= 0] for proposal, which in zip(proposals, objects, strict=True)]
         seen = self.see(features, regions[torch.cat(objects) >= 0], found, images.sizes)
-        words = self.captioner.language.loss_sum(seen, _phrases_of(targets, objects))
-        weight = self.captioner.language.settings.loss_weight
-        return losses | {"words": LossSum(weight * words.total, words.count)}
+        return losses | {"words": self.language.loss_sum(seen, _phrases_of(targets, objects))}
 
     def see(
         self, features: Sequence[Tensor], regions: Tensor, proposals: Sequence[Proposals], sizes: Sequence[Size]
@@ -101,7 +78,7 @@ class DenseCap(FasterRCNN):
             sizes: (height, width) of each image.
         """
         parts = [self.head.class_features(regions), regions.float().mean(dim=(2, 3))]
-        if (factor := self.captioner.language.settings.context) > 1:
+        if (factor := self.language.settings.context) > 1:
             wider = [
                 Proposals(widened(p.boxes, factor, size), p.scores) for p, size in zip(proposals, sizes, strict=True)
             ]
@@ -113,12 +90,11 @@ class DenseCap(FasterRCNN):
     ) -> list[tuple[str, ...]]:
         """The phrases of each image's regions; arguments as of `see`."""
         seen = self.see(features, self.pool(features, proposals), proposals, sizes)
-        phrases = self.captioner.language.vocabulary.decode(self.captioner.language.describe(seen))
+        phrases = self.language.say(seen)
         ends = [0, *torch.tensor([len(p) for p in proposals]).cumsum(0).tolist()]
         return [tuple(phrases[start:end]) for start, end in pairwise(ends)]
 
     def describe(self, images: ImageBatch) -> list[tuple[str, ...]]:
-        """The phrases of the regions that came with the images, such as true boxes; see `with_proposals`."""
         return self.describe_regions(self.backbone(images.pixels), images.proposals, images.sizes)
 
     def detect(self, images: ImageBatch) -> list[Detections]:
@@ -130,25 +106,6 @@ class DenseCap(FasterRCNN):
         phrases = self.describe_regions(features, found, images.sizes)
         detections = self.in_pictures(kept, images)
         return [replace(each, phrases=said) for each, said in zip(detections, phrases, strict=True)]
-
-
-class RegionCaptioner(nn.Module):
-    """The captioner of a DenseCap, and what looks around a box for it.
-
-    Args:
-        width: of fc7.
-        channels, size: C and s of a pooled region.
-        settings: see `CaptionSettings`.
-    """
-
-    def __init__(self, width: int, channels: int, size: int, settings: CaptionSettings) -> None:
-        super().__init__()
-        self.around: nn.Module = nn.Identity()
-        wider = 0
-        if settings.context > 1:
-            wider = settings.hidden
-            self.around = nn.Sequential(nn.Flatten(), nn.Linear(channels * size**2, wider), nn.ReLU())
-        self.language = Captioner(width + channels + wider, settings)
 
 
 def widened(boxes: Tensor, factor: float, size: Size) -> Tensor:

@@ -16,7 +16,7 @@ from torch import nn
 from rcnnkit.data.loading import Draw, Unreadable, read_ahead
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.defaults import BATCH, WORKERS
-from rcnnkit.detectors.densecap import DenseCap
+from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.evaluation.classes import in_classes
 from rcnnkit.evaluation.coco import CocoResult, coco_metrics
@@ -138,7 +138,7 @@ def evaluate(
         ValueError: `dataset` is empty, `batch_size` is not positive, or the detections do not
             fit (`in_classes`); this is found after the first batch, not at the end.
     """
-    if isinstance(detector, DenseCap):
+    if isinstance(detector, Describer):
         dataset = dataset.with_words(detector.words)  # a word that it cannot say is <unk> in the references too
     if warn:
         warn_of_limits(dataset, detector.limits() if isinstance(detector, Detector) else [], _raise_limit)

@@ -85,7 +85,8 @@ class Captioner(nn.Module):
         return self.score_layer(said[:, 1:])
 
     def loss_sum(self, features: Tensor, phrases: Tensor) -> LossSum:
-        """The log loss of every word and of END; a phrase without any word, or with too many, is not learnt from."""
+        """The log loss of every word and of END, times `loss_weight`; a phrase without any word, or with too many, is
+        not learnt from."""
         lengths = phrases.ne(PADDING).sum(dim=1)
         told = (lengths > 0) & (lengths <= self.settings.max_words)
         phrases = phrases[:, : self.settings.max_words]
@@ -96,7 +97,11 @@ class Captioner(nn.Module):
         goals = goals.scatter(1, lengths[told][:, None], END)
         logits = self(features, phrases).float()
         total = F.cross_entropy(logits.flatten(0, 1), goals.flatten(), ignore_index=PADDING, reduction="sum")
-        return LossSum(total, goals.ne(PADDING).sum())
+        return LossSum(self.settings.loss_weight * total, goals.ne(PADDING).sum())
+
+    def say(self, features: Tensor) -> list[str]:
+        """The likeliest phrase of each of (R, width) features."""
+        return self.vocabulary.decode(self.describe(features))
 
     @torch.no_grad()
     def describe(self, features: Tensor, beam: int | None = None) -> Tensor:
@@ -136,3 +141,22 @@ class Captioner(nn.Module):
                 break
         best = said[:, 0]
         return best.masked_fill(best == END, PADDING)
+
+
+class RegionCaptioner(nn.Module):
+    """A captioner of pooled regions, and what looks around a box for it.
+
+    Args:
+        width: of fc7.
+        channels, size: C and s of a pooled region.
+        settings: see `CaptionSettings`.
+    """
+
+    def __init__(self, width: int, channels: int, size: int, settings: CaptionSettings) -> None:
+        super().__init__()
+        self.around: nn.Module = nn.Identity()
+        wider = 0
+        if settings.context > 1:
+            wider = settings.hidden
+            self.around = nn.Sequential(nn.Flatten(), nn.Linear(channels * size**2, wider), nn.ReLU())
+        self.language = Captioner(width + channels + wider, settings)

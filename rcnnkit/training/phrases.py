@@ -1,11 +1,11 @@
-"""What a DenseCap learns to say: the words of its training data."""
+"""What a detector that describes learns to say: the words of its training data."""
 
 from __future__ import annotations
 
 import logging
 
+from rcnnkit.config import DESCRIBE
 from rcnnkit.data.records import Dataset, few
-from rcnnkit.detectors.densecap import DenseCap
 from rcnnkit.text import count
 from rcnnkit.training.run import Run
 from rcnnkit.vocabulary import PADDING
@@ -21,14 +21,15 @@ def learn_words(run: Run, training: Dataset, validation: Dataset | None) -> tupl
         ValueError: a data set has no phrases, or none of its words is learnt.
     """
     captions = run.settings.captions
-    if run.settings.model.kind != DenseCap.kind:
+    kind = run.settings.model.kind
+    if kind not in DESCRIBE:
         return training, validation
     for data in [training] if validation is None else [training, validation]:
         if not data.words:
             raise ValueError(
-                f'{data.name} has no phrases, which model.kind = "densecap" learns from; give described regions in the'
-                ' format of Visual Genome\'s region_descriptions.json (data.format = "visual_genome"), or set another'
-                " model.kind"
+                f'{data.name} has no phrases, which model.kind = "{kind}" learns from; give described regions in the'
+                ' format of Visual Genome\'s region_descriptions.json (data.format = "visual_genome") or sentences in'
+                ' that of COCO\'s captions (data.format = "captions"), or set another model.kind'
             )
     counts = training.words_of()
     frequent = [word for word, number in counts.items() if number >= captions.minimum_count]

@@ -15,7 +15,7 @@ from rcnnkit.backbones.imagenet import imagenet_origin
 from rcnnkit.config import Settings
 from rcnnkit.data.class_folders import ClassFolders
 from rcnnkit.data.records import Dataset, few
-from rcnnkit.detectors.densecap import DenseCap
+from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.kinds import build
@@ -119,7 +119,7 @@ def start_from(path: Path, detector: Model) -> None:
         of_classes = _of_same_classes(about["class_names"], tensors, detector)
         # As many classes by chance, or one more for background, would fit, and mean others.
         tensors = {name: t for name, t in tensors.items() if not name.startswith(OF_CLASSES)}
-    if isinstance(detector, DenseCap) and about["settings"].get("captions", {}).get("words") != list(detector.words):
+    if isinstance(detector, Describer) and about["settings"].get("captions", {}).get("words") != list(detector.words):
         tensors = {name: t for name, t in tensors.items() if not name.startswith(OF_WORDS)}
     own = detector.state_dict()
     fitting = {}

@@ -27,6 +27,7 @@ TEXTS = {
     "YOLO": YOLO,
     "COCO": COCO,
     "CAPTIONS": '{"images": [], "annotations": []}',
+    "SENTENCES": '{"images": [], "annotations": [{"id": 1, "caption": "a cup"}]}',
     "CVAT": CVAT,
     "LABEL_STUDIO": LABEL_STUDIO,
     "VIA": VIA,
@@ -64,6 +65,8 @@ CASES = [
      "train -> annotations/instances_default.json"),
     ("val.json:COCO", "coco", "val -> val.json"),
     ("captions.json:CAPTIONS", "coco", "train -> captions.json"),
+    ("captions_train2017.json:SENTENCES captions_val2017.json:SENTENCES", "captions",
+     "train -> captions_train2017.json, val -> captions_val2017.json"),
     ("annotations.xml:CVAT images/a.jpg", "cvat", "train -> annotations.xml"),
     ("project-1.json:LABEL_STUDIO", "label_studio", "train -> project-1.json"),
     ("train/via_region_data.json:VIA val/via_region_data.json:VIA_PROJECT", "via",
@@ -103,6 +106,8 @@ def test_real_data(bccd: Path, coco256: Path) -> None:
     assert find_layout(bccd) == Layout(bccd, "voc", {"train": "train", "val": "val", "test": "test"})
     annotations = {"train": "annotations/instances_train2017.json", "val": "annotations/instances_val2017.json"}
     assert find_layout(coco256) == Layout(coco256, "coco", annotations)
+    sentences = {"val": "annotations/captions_val2017.json"}
+    assert find_layout(coco256, "captions") == Layout(coco256, "captions", sentences)
 
 
 def test_a_file(tmp_path: Path) -> None:
@@ -142,8 +147,8 @@ def test_none(tmp_path: Path) -> None:
         find_layout(tmp_path)
     assert str(error.value) == (
         f"{tmp_path} holds no annotations in a format that is known (Pascal VOC, COCO, YOLO, CVAT, Label Studio, VIA,"
-        " LabelMe, Create ML, Visual Genome or a table). It is empty. Give the folder that has the annotations, or"
-        " convert them"
+        " LabelMe, Create ML, Visual Genome, COCO's captions or a table). It is empty. Give the folder that has the"
+        " annotations, or convert them"
     )
     make(tmp_path, {"a.jpg": "", "b.jpg": "", "c.txt": "", "README": "", "images/d.jpg": "", "r.json": "[1]"})
     with pytest.raises(FileNotFoundError) as error:

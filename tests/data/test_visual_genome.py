@@ -150,10 +150,10 @@ def test_what_is_wrong(tmp_path: Path) -> None:
         read_data(tmp_path, "train")
     said = [f"{problem.where}: {problem.message}" for problem in caught.value.problems]
     assert said[:4] == [
-        'picture 1, region 1: its phrase is "", which has no word; describe the region, or delete it',
+        'picture 1, region 1: its phrase is "", which has no word; describe what is there, or delete it',
         "picture 1, region 2: its phrase has 200 words"
-        f' ("{("word " * 200)[:76]}...), more than 50; shorten it, or delete the region',
-        "picture 1, region 3: its phrase is missing, which has no word; describe the region, or delete it",
+        f' ("{("word " * 200)[:76]}...), more than 50; shorten it, or delete it',
+        "picture 1, region 3: its phrase is missing, which has no word; describe what is there, or delete it",
         "picture 1, region 4: it is of picture 2, and is listed with picture 1; move it there, or delete it",
     ]
     assert "width is NaN, expected a number" in said[4]
