@@ -18,7 +18,7 @@ NEVER_SAID = (PADDING, START, UNKNOWN)
 
 
 class CaptionSettings(Section):
-    """[captions]: what describes the regions of a DenseCap (arXiv:1511.07571)."""
+    """[captions]: what describes the regions of a DenseCap (arXiv:1511.07571), or the pictures of a captioner."""
 
     words: list[str] | None = None
     """The words that it can say, in the order of their numbers. Not given: those of the training data that are frequent
