@@ -139,7 +139,7 @@ def _id(region: Any, place: int) -> Any:
     return region.get("region_id", region.get("id", f"[{place}]")) if isinstance(region, dict) else f"[{place}]"
 
 
-def _region(region: Any, key: int | str, where: str) -> Annotation:
+def _region(region: Any, key: object, where: str) -> Annotation:
     """A region of the picture `key`. Raises ValueError where something is wrong with it."""
     x, y, width, height = numbers(region, BOX)
     phrase = check_phrase(region.get("phrase"), "phrase")

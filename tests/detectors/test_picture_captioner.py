@@ -35,6 +35,12 @@ SMALL: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """METEOR of equal words, without a start of Java."""
+    monkeypatch.setattr("rcnnkit.evaluation.sentences.shutil.which", lambda name: None)
+
+
 @pytest.fixture
 def captioner() -> PictureCaptioner:
     with torch.random.fork_rng():
