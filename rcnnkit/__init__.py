@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rcnnkit.detecting import DetectedFile, detect_files
+    from rcnnkit.detectors.densecap import DenseCap
     from rcnnkit.detectors.fast_rcnn import FastRCNN
     from rcnnkit.detectors.faster_rcnn import FasterRCNN
     from rcnnkit.detectors.kinds import build
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "RCNN",
+    "DenseCap",
     "DetectedFile",
     "Detections",
     "FastRCNN",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DenseCap": "detectors.densecap",
     "DetectedFile": "detecting",
     "Detections": "structures",
     "FastRCNN": "detectors.fast_rcnn",

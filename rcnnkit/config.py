@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
 from rcnnkit.data.reading import DataSettings
 from rcnnkit.data.transforms import AugmentSettings
+from rcnnkit.detectors.densecap import DenseCap
+from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.kinds import KINDS
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.training.features import FeatureSettings
 from rcnnkit.training.schedule import AlternatingSettings, TrainSettings
+
+DESCRIBE = tuple(name for name, kind in KINDS.items() if issubclass(kind.model, Describer))
 
 
 class Settings(DetectorSettings):
@@ -24,6 +28,16 @@ class Settings(DetectorSettings):
     augment: AugmentSettings = AugmentSettings()
     train: TrainSettings = TrainSettings()
     alternating: AlternatingSettings = AlternatingSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _described_pictures_are_not_mirrored(cls, values: Any) -> Any:
+        """Where left is right, phrases are wrong."""
+        sections = values if isinstance(values, dict) else {}
+        model, augment = sections.get("model"), sections.get("augment", {})
+        if not isinstance(model, dict) or not isinstance(augment, dict) or model.get("kind") not in DESCRIBE:
+            return values
+        return values | {"augment": {"flip": 0.0} | augment}
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> Self:
@@ -39,6 +53,10 @@ class Settings(DetectorSettings):
         for name, is_set in (("alternating.enabled", alternating), ("train.rpn_only", rpn_only)):
             if self.rpn.box_gradient and is_set:
                 raise ValueError(f"rpn.box_gradient = true is for joint training, not for {name} = true; leave one out")
+        if alternating and kind.model is DenseCap:
+            raise ValueError(
+                'alternating.enabled = true is for model.kind = "faster_rcnn", not for "densecap"; leave it out'
+            )
         in_stages = self.model.kind == "rcnn"
         if self.train.freeze_backbone and in_stages:
             raise ValueError("train.freeze_backbone = true is not for R-CNN; set rcnn.fine_tune = false instead")

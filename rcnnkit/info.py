@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Size
 
+from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.kinds import KINDS, title_of
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.weights import TRAINING, needs_into, read_shapes
@@ -87,7 +88,8 @@ def _settings(values: dict[str, Any], detector: str) -> dict[str, str]:
         backbone = "built in Python, without settings; load it with rcnnkit.load(FILE, into=detector)"
     else:
         backbone = f"{model.backbone}{'' if KINDS[detector].network == 'whole' else necks[model.neck]}{norm}"
-    return {"backbone": backbone, "input": f"{size}; {colours}"}
+    words = {"words": f"{len(settings.captions.words or ()):,}"} if issubclass(KINDS[detector].model, Describer) else {}
+    return {"backbone": backbone, "input": f"{size}; {colours}"} | words
 
 
 def _classes(classes: list[dict[str, Any]]) -> str:

@@ -98,6 +98,8 @@ class Targets:
     truncated: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # (N,) VOC
     crowd: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # (N,) COCO's iscrowd
     areas: Tensor = field(default_factory=lambda: torch.zeros(0))  # (N,) float32, COCO's (mask) area
+    # (N, L) int64: the numbers of each object's words, see `rcnnkit.vocabulary`; (N, 0) where nothing is described
+    phrases: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
     # For which (height, width) and number of classes the values were found right, and the versions of boxes and labels,
     # which change in place; `replace` forgets it.
     _seen: tuple[int, int, int, int, int] | None = field(default=None, init=False, repr=False)
@@ -110,6 +112,8 @@ class Targets:
                 object.__setattr__(self, name, none)
         if not len(self.areas):
             object.__setattr__(self, "areas", area(self.boxes))
+        if not len(self.phrases) and len(self.boxes):
+            object.__setattr__(self, "phrases", self.labels.new_zeros(len(self.boxes), 0))
         _check_lengths(self)
 
     def __len__(self) -> int:
@@ -161,10 +165,13 @@ class Detections:
     labels: Tensor  # (N,) int64 in [0, K)
     class_names: Sequence[str] = ()  # K names
     category_ids: Sequence[int] = ()  # the data set's own id of each class, K of them
+    phrases: Sequence[str] = ()  # of each detection, N of them, where the detector describes what it finds
 
     def __post_init__(self) -> None:
         check_boxes(self.boxes)
         _check_lengths(self)
+        if self.phrases and len(self.phrases) != len(self.boxes):
+            raise ValueError(f"{len(self.boxes)} boxes but {len(self.phrases)} phrases; each box needs one")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -182,7 +189,11 @@ class Detections:
             IndexError: there are not so many.
         """
         if (number := _number(keep)) is None:
-            return _select(self, keep)
+            chosen = _select(replace(self, phrases=()), keep)
+            if not self.phrases:
+                return chosen
+            rows = torch.arange(len(self))[keep.cpu() if isinstance(keep, Tensor) else keep]
+            return replace(chosen, phrases=tuple(self.phrases[i] for i in rows.tolist()))
         if not -len(self) <= number < len(self):
             raise IndexError(f"there is no detection [{number}] among {len(self)}")
         first = number % len(self)
@@ -195,7 +206,9 @@ class Detections:
 
     @property
     def names(self) -> list[str]:
-        """The class name of each detection; its label as text where no names are known."""
+        """The phrase of each detection, or else its class name; its label as text where no names are known."""
+        if self.phrases:
+            return list(self.phrases)
         return [self.class_names[i] if self.class_names else str(i) for i in self.labels.tolist()]
 
     def above(self, score: float) -> Detections:
@@ -220,14 +233,20 @@ class Detections:
         return _move(self, device)
 
     def to_coco(self, image_id: int | str) -> list[dict[str, object]]:
-        """Entries of a COCO results file: x, y, width, height; the data set's own category ids.
+        """Entries of a COCO results file: x, y, width, height; the data set's own category ids; phrases as `caption`.
 
         Where the category ids are not known, they are labels + 1.
         """
         ids = self.category_ids or range(1, 1 + (max(self.labels.tolist(), default=0) + 1))
         return [
-            coco_entry(image_id, ids[label], box, digits=3) | {"score": round(score, 6)}
-            for box, score, label in zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
+            coco_entry(image_id, ids[label], box, digits=3) | {"score": round(score, 6)} | described
+            for box, score, label, described in zip(
+                self.boxes.tolist(),
+                self.scores.tolist(),
+                self.labels.tolist(),
+                [{"caption": phrase} for phrase in self.phrases] or [{}] * len(self),
+                strict=True,
+            )
         ]
 
 

@@ -13,6 +13,8 @@ from rcnnkit.checking.findings import SEVERITIES, by_kind
 from rcnnkit.evaluation.accuracy import Accuracy
 from rcnnkit.evaluation.coco import NUMBERS, UNCAPPED
 from rcnnkit.evaluation.comparison import Comparison, Difference
+from rcnnkit.evaluation.dense_captions import METEORS, OVERLAPS, DenseCaptions
+from rcnnkit.evaluation.described import Described
 from rcnnkit.evaluation.report import Evaluation
 from rcnnkit.proposals.recall import SELECTIONS, Coverage
 from rcnnkit.text import count
@@ -24,8 +26,9 @@ def result_table(result: Evaluation | Accuracy) -> Group | Table:
 
 
 def evaluation_table(result: Evaluation) -> Group:
-    """Both tables of a detector, for `rich.print` or a `rich.console.Console`."""
-    return Group(class_table(result), "", coco_table(result))
+    """All tables of a detector, for `rich.print` or a `rich.console.Console`."""
+    captions = [phrase_table(result.captions), ""] if result.captions else []
+    return Group(*captions, class_table(result), "", coco_table(result))
 
 
 def class_table(result: Evaluation) -> Table:
@@ -71,6 +74,30 @@ def coco_table(result: Evaluation) -> Table:
     for name, (overlap, area) in UNCAPPED.items():
         if result.crowded:
             table.add_row(name, overlap, area, "all", percent(result.coco.numbers[name]))
+    return table
+
+
+def phrase_table(result: DenseCaptions) -> Table:
+    """The dense-captioning AP at each pair of thresholds, in percent."""
+    title = f"dense captions: AP {percent(result.numbers['dense_AP'])} %, {result.meteor}"
+    caption = f"{count(result.objects, 'object')}; AP of the boxes alone {percent(result.numbers['regions_AP'])} %"
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("IoU at least")
+    for least in METEORS:
+        table.add_column(f"METEOR > {least:g}", justify="right")
+    table.add_column("any phrase", justify="right")
+    for least, row, boxes in zip(OVERLAPS, result.ap, result.boxes_ap, strict=True):
+        table.add_row(f"{least:g}", *map(percent, row), percent(boxes))
+    return table
+
+
+def described_table(result: Described) -> Table:
+    """What was said of true boxes: whole phrases in percent, and the scores of sentences."""
+    title = f"whole phrases right, from true boxes: {percent(result.whole)} %"
+    table = Table(title=title, caption=count(len(result.said), "phrase"), title_justify="left", caption_justify="left")
+    for name in result.scores:
+        table.add_column(name, justify="right")
+    table.add_row(*(_number(value, 3) for value in result.scores.values()))
     return table
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,11 @@ DETECTORS = {kind: entry for kind, entry in KINDS.items() if issubclass(entry.mo
 # Of 8 to 52 pixels, so that with a `CANONICAL_SIDE` of 24 each map of a pyramid has a region.
 BOXES = torch.tensor([[1.0, 1, 48, 56], [3, 2, 40, 30], [20, 11, 44, 37], [30, 31, 44, 46], [5, 40, 14, 48]])
 PROPOSALS = [Proposals(BOXES, torch.linspace(1, 0.5, len(BOXES)))] * 2
-TARGETS = [Targets(BOXES[1:2] + 1, torch.tensor([1])), Targets(BOXES[2:4] + 1, torch.tensor([0, 1]))]
+PHRASES = torch.tensor([[4, 5], [5, 0]])  # of use to detectors that describe
+TARGETS = [
+    Targets(BOXES[1:2] + 1, torch.tensor([1]), phrases=PHRASES[:1]),
+    Targets(BOXES[2:4] + 1, torch.tensor([0, 1]), phrases=PHRASES),
+]
 
 
 def settings(kind: str, network: str, **model: Any) -> DetectorSettings:
@@ -50,17 +55,18 @@ def settings(kind: str, network: str, **model: Any) -> DetectorSettings:
             "classifier": {"resize": size, "crop": size},
         }
         | ({} if kind == "classifier" else {"input": {"short_side": 0, "long_side": 64}})
+        | ({"captions": {"words": ["a", "b"], "hidden": 8, "context": 2.0}} if kind == "densecap" else {})
     )
 
 
-def cases(*kinds: str, necks: bool) -> pytest.MarkDecorator:
+def cases(*kinds: str, necks: bool, networks: Sequence[str] = NETWORKS) -> pytest.MarkDecorator:
     """Each kind on each network, and with each of its necks."""
     skip = [pytest.mark.skipif(not importlib.util.find_spec("timm"), reason="timm is not installed")]
     return pytest.mark.parametrize(
         "chosen",
         [
             pytest.param((kind, network, *neck), id="-".join([kind, network, *neck]), marks=skip * (network == TIMM))
-            for network in NETWORKS
+            for network in networks
             for kind in kinds
             for neck in (((neck,) for neck in NECKS[network]) if necks else ((),))
         ],
@@ -104,8 +110,14 @@ def test_windows(chosen: tuple[str, ...], tmp_path: Path) -> None:
     check_detector(chosen, tmp_path)
 
 
-@cases(*(kind for kind, entry in DETECTORS.items() if entry.network == "regions"), necks=True)
+@cases("fast_rcnn", "faster_rcnn", necks=True)
 def test_shared_features(chosen: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rcnnkit.heads.region_pool.CANONICAL_SIDE", 24)
+    check_detector(chosen, tmp_path)
+
+
+@cases("densecap", necks=True, networks=["resnet18"])  # with the parts of a Faster R-CNN
+def test_phrases(chosen: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rcnnkit.heads.region_pool.CANONICAL_SIDE", 24)
     check_detector(chosen, tmp_path)
 
@@ -142,6 +154,7 @@ def check_detector(chosen: tuple[str, ...], folder: Path) -> None:
     for one, other in zip(both, loaded(PICTURES, *given(2)), strict=True):
         assert one.boxes.equal(other.boxes)
         assert one.scores.equal(other.scores)
+        assert one.phrases == other.phrases
 
     getattr(detector, "head", detector).score_threshold = math.inf
     for nothing in (detector(PICTURES[0], *(PROPOSALS[:1] * detector.takes_proposals)), *detector(PICTURES, *given(2))):

@@ -322,7 +322,7 @@ def desk(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that the examples name."""
     folder = tmp_path_factory.mktemp("desk")
     picture = digits / "JPEGImages" / "000001.jpg"
-    for copy in ("blood.jpg", "blood1.jpg", "folder/a.jpg", "rcnnkit-demo/data/JPEGImages/000513.jpg"):
+    for copy in ("blood.jpg", "blood1.jpg", "kitchen.jpg", "folder/a.jpg", "rcnnkit-demo/data/JPEGImages/000513.jpg"):
         (folder / copy).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(picture, folder / copy)
     Image.open(picture).save(folder / "cell.png")
@@ -338,6 +338,9 @@ def desk(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     detector(windows | {"rcnn": {"size": 32, "context": 4}}, folder / "runs/rcnn/best.safetensors")
     classes = {"model": {"backbone": "resnet18", "norm": "batch", "kind": "classifier"}}
     detector(classes, folder / "runs/classifier/best.safetensors")
+    for kind in ("densecap", "captioner"):
+        describing = {"model": classes["model"] | {"kind": kind}, "captions": {"words": ["a", "cup"], "hidden": 8}}
+        detector(describing | {"head": small, "input": size}, folder / f"runs/{kind}/best.safetensors")
     (folder / "annotated" / "images").mkdir(parents=True)
     shutil.copy(picture, folder / "annotated" / "images" / "blood.jpg")
     objects = Targets(torch.tensor([[9.0, 9, 40, 40]]), torch.tensor([1]))

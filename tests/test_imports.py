@@ -17,7 +17,7 @@ CONTRIBUTING = ROOT.parent / "CONTRIBUTING.md"
 # them; `python tests/test_imports.py` writes them into it.
 TIERS = [
     ["apart", "boxes", "colours", "defaults", "files", "precision", "processes", "progress", "settings", "text"],
-    ["archives", "downloads", "memory", "pages", "pickles", "setting_list", "structures"],
+    ["archives", "downloads", "memory", "pages", "pickles", "setting_list", "structures", "vocabulary"],
     ["mat_files", "tiles"],
     ["merging", "ops/"],
     ["decoding", "matching"],

@@ -39,7 +39,17 @@ from torch import Tensor
 from rcnnkit.boxes import iou
 from rcnnkit.config_files import check_settings
 from rcnnkit.data.coco import write_coco
-from rcnnkit.data.digits import CLASSES, TURN, VISIBLE, background, colour_against, ink_of, scan_indices, tight_box
+from rcnnkit.data.digits import (
+    CLASSES,
+    TURN,
+    VISIBLE,
+    Style,
+    background,
+    colour_against,
+    ink_of,
+    scan_indices,
+    tight_box,
+)
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.demo import settings_for
@@ -82,7 +92,7 @@ def draw_large(rng: np.random.Generator, scans: dict[int, list[int]], side: int)
         height, width = opacity.shape
         y, x = (int(rng.integers(0, side - each + 1)) for each in opacity.shape)
         under = canvas[y : y + height, x : x + width]
-        colour = colour_against(rng, under.reshape(-1, 3).astype(np.float64))
+        _, colour = colour_against(rng, under.reshape(-1, 3).astype(np.float64), Style())
         if taken[max(0, y - 2) : y + height + 2, max(0, x - 2) : x + width + 2].any() or colour is None:
             continue
         under[:] = (under + opacity[..., None] * (colour - under)).clip(0, 255).round()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rcnnkit.boxes import scale
+from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.detector import Detector, with_proposals
 from rcnnkit.structures import Array, ImageBatch, Proposals, Targets
 
@@ -20,6 +21,10 @@ def check_victim(detector: Detector) -> None:
     """Raise ValueError unless a gradient leads from what the detector answers to its pictures."""
     if detector.only_detects:
         raise ValueError("this detector only detects; attack the one of rcnnkit.load(file, for_training=True)")
+    if isinstance(detector, Describer):
+        raise ValueError(
+            f"the losses of a {type(detector).__name__} need phrases, which attacks do not read; attack a Faster R-CNN"
+        )
     if detector.scores_are_margins:
         raise ValueError(
             "this detector's scores are margins of SVMs, which its losses know nothing of; attack a Faster R-CNN, a"

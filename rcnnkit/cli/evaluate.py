@@ -78,14 +78,16 @@ def evaluate(
     """
     from rcnnkit.data.class_folders import read_class_folders
     from rcnnkit.data.reading import read_data
+    from rcnnkit.detectors.describer import Describer
     from rcnnkit.evaluation.accuracy import Accuracy, evaluate_classifier
     from rcnnkit.evaluation.analysis import analyse
+    from rcnnkit.evaluation.described import describe_objects
     from rcnnkit.evaluation.report import Evaluation, results_of
     from rcnnkit.evaluation.report import evaluate as evaluate_detector
     from rcnnkit.files import check_free, check_new, write_json
     from rcnnkit.proposals.store import Store
     from rcnnkit.reporting.write import write_report, write_worst
-    from rcnnkit.tables import result_table
+    from rcnnkit.tables import described_table, result_table
     from rcnnkit.training.detection import read_validation
     from rcnnkit.training.run_folder import is_run
     from rcnnkit.weights import load, load_classifier, read_shapes
@@ -133,7 +135,13 @@ def evaluate(
             )
         with progress(console, transient=True) as report:
             result = evaluate_detector(detector, dataset, proposals=store, batch_size=batch, progress=report)
-    show([result_table(result)], result.to_json(), json_file)
+    numbers, tables = result.to_json(), [result_table(result)]
+    if isinstance(result, Evaluation) and dataset.words and isinstance(detector, Describer):
+        with progress(console, transient=True) as report:
+            described = describe_objects(detector, dataset, batch_size=batch, progress=report)
+        numbers["true_boxes"] = described.to_json()
+        tables.append(described_table(described))
+    show(tables, numbers, json_file)
     if isinstance(result, Evaluation) and results:
         write_json(results, results_of(result, dataset))
         console.print(f"wrote {results}")

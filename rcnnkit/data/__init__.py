@@ -8,6 +8,7 @@ __all__ = [
     "coco",
     "convert",
     "cvat",
+    "described_digits",
     "digits",
     "flat",
     "hold_out",
@@ -27,6 +28,7 @@ __all__ = [
     "tables",
     "transforms",
     "via",
+    "visual_genome",
     "voc",
     "yolo",
 ]

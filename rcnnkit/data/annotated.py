@@ -15,6 +15,7 @@ from rcnnkit.data.flat import GrowingRecords
 from rcnnkit.data.records import Dataset, Record, check_class_names, few
 from rcnnkit.structures import Size, Targets
 from rcnnkit.text import count
+from rcnnkit.vocabulary import Vocabulary, tokens
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class Annotation:
     corners: Box | Callable[[Size], Box]  # x1, y1, x2, y2 in pixels, or how they follow from the (height, width)
     written: str  # the box as the file has it, for messages
     crowd: bool = False
+    phrase: str = ""  # that describes it
 
 
 @dataclass(slots=True)
@@ -73,6 +75,8 @@ def to_dataset(
     sizes = dict(zip(paths, picture_sizes(paths.values()), strict=True))
     records, shares = GrowingRecords(), Shares()
     strangers: dict[str, list[Annotation]] = defaultdict(list)
+    words = sorted({word for each in pictures.values() for thing in each.objects for word in tokens(thing.phrase)})
+    vocabulary = Vocabulary(words)
     for key, size in sizes.items():
         picture = pictures[key]
         file = picture.file or source
@@ -102,7 +106,8 @@ def to_dataset(
             except ValueError as error:
                 findings.add(file, annotation.where, str(error))
                 continue
-            if (first := places.setdefault((annotation.name, *box), annotation.where)) != annotation.where:
+            place = (annotation.name, annotation.phrase, *box)
+            if (first := places.setdefault(place, annotation.where)) != annotation.where:
                 message = f"its box and class are those of {first} too; delete one"
                 findings.warn("an object that is annotated twice", file, annotation.where, message)
             boxes.append(box)
@@ -112,6 +117,7 @@ def to_dataset(
             torch.tensor(boxes).reshape(-1, 4),
             torch.tensor([labels[composed(annotation.name)] for annotation in good], dtype=torch.int64),
             crowd=torch.tensor([annotation.crowd for annotation in good], dtype=torch.bool),
+            phrases=vocabulary.encode([annotation.phrase for annotation in good]),
         )
         records.append(Record(key, paths[key], annotated, targets))
     if shares.tell(source, findings):
@@ -119,7 +125,7 @@ def to_dataset(
     for stranger, uses in sorted(strangers.items()):
         findings.add_stranger(source, stranger, len(uses), f"in {uses[0].where}", class_names)
     findings.pictures += len(pictures) - len(records)
-    return Dataset(name, records.all(), class_names, list(range(1, len(class_names) + 1)))
+    return Dataset(name, records.all(), class_names, list(range(1, len(class_names) + 1)), words)
 
 
 def names_of(pictures: Mapping[str, Annotated]) -> list[str]:

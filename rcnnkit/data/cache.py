@@ -69,12 +69,13 @@ def load_dataset(folder: Path) -> tuple[Dataset, Warnings] | None:
     """What `save_dataset` has put there, unless a picture has changed since."""
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        arrays = {name: _mapped(folder / f"{name}.npy") for name in ("all_objects", "pictures", "text")}
+        arrays = {name: _mapped(folder / f"{name}.npy") for name in ("all_objects", "pictures", "text", "phrases")}
         records = Records(**arrays)
         if (folder / "stamps.npy").exists() and (stamps(records.paths) != np.load(folder / "stamps.npy")).any():
             return None
         warnings = {what: (number, Problem(*first)) for what, (number, first) in about["warnings"].items()}
-        return Dataset(about["name"], records, about["class_names"], about["category_ids"]), warnings
+        named = (about["class_names"], about["category_ids"], about["words"])
+        return Dataset(about["name"], records, *named), warnings
     except (OSError, ValueError, EOFError, KeyError):  # nothing there, damaged, or removed meanwhile
         return None
 
@@ -93,6 +94,7 @@ def save_dataset(folder: Path, dataset: Dataset, warnings: Warnings, *, check_pi
         "name": dataset.name,
         "class_names": list(dataset.class_names),
         "category_ids": list(dataset.category_ids),
+        "words": list(dataset.words),
         "warnings": {what: (number, astuple(first)) for what, (number, first) in warnings.items()},
     }
     try:

@@ -7,6 +7,7 @@ Its boxes are x, y, width, height in continuous 0-based pixels. Category ids nee
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections import Counter, defaultdict
@@ -42,6 +43,7 @@ from rcnnkit.files import check_regular
 from rcnnkit.structures import Size, coco_entry
 from rcnnkit.text import count
 
+log = logging.getLogger("rcnnkit")
 PARTS = ("images", "annotations", "categories")
 Side = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
@@ -163,6 +165,8 @@ def write_coco(dataset: Dataset, file: Path, scores: Sequence[Sequence[float]] |
     shared = Path(os.path.commonpath([path.parent for path in paths])) if paths else file.parent
     below = (folder.resolve() for folder in _folders(file))
     folder = next((folder for folder in below if shared.is_relative_to(folder)), _root(file.resolve()))
+    if dataset.words:
+        log.warning("%s: its phrases are not written: COCO's annotations have no place for them", dataset.name)
     keep_ids = all(isinstance(record.id, int) for record in dataset.records)
 
     images: list[Entry] = []

@@ -164,6 +164,9 @@ def _notes(splits: Mapping[str, Dataset], to: str) -> list[str]:
     crowds, areas = number(lambda t: t.crowd), number(lambda t: ~torch.isclose(t.areas, area(t.boxes), rtol=1e-3))
     flags = {"difficult": number(lambda t: t.difficult), "truncated": number(lambda t: t.truncated)}
     notes = []
+    if first.words and to != "coco":  # whose writer says so
+        described = sum(data.objects for data in splits.values())
+        notes.append(f"the phrases of {count(described, 'object')} are lost: {to} has no place for them")
     for flag, flagged in flags.items():
         if flagged and to == "coco":
             notes.append(f"the flag `{flag}` of {count(flagged, 'object')} is kept; most other tools do not read it")

@@ -11,8 +11,8 @@ covered, and its box is as tight around what is seen as around the whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -45,6 +45,17 @@ BORDER = 3  # empty pixels around a scan, for bicubic interpolation to fade into
 BRIGHTNESS = np.array([0.299, 0.587, 0.114])  # of red, green and blue to the eye (ITU-R BT.601)
 
 
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How digits are drawn. Names of sizes and colours are for those who describe a scene."""
+
+    turn: float = TURN  # degrees to either side, at most
+    objects: tuple[int, int] = OBJECTS
+    sides: Mapping[str, tuple[float, float]] = field(default_factory=lambda: {"any": SIDE})
+    colours: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)  # any, where none are named
+    contrast: float = CONTRAST
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
     """One picture and what was drawn into it, in the order of drawing."""
@@ -54,6 +65,7 @@ class Scene:
     digits: list[int]  # N values 0…9
     scans: list[int]  # N indices into load_digits
     masks: Array  # (N, H, W) bool: each digit's pixels, including covered ones
+    looks: list[tuple[str, str]] = field(default_factory=list)  # N names of sizes and colours, of the style
 
 
 def write_digits(
@@ -106,7 +118,7 @@ def write_digits(
         for _ in range(pictures):
             number += 1
             # A generator for each picture: it stays the same whatever the number of pictures before it.
-            scene = draw_scene(np.random.default_rng((seed, number)), scan_indices(split, classes), size, turn)
+            scene = draw_scene(np.random.default_rng((seed, number)), scan_indices(split, classes), size, Style(turn))
             path = folder / f"{number:06d}.jpg"
             Image.fromarray(scene.pixels).save(path, quality=95)
             labels = [classes.index(digit) for digit in scene.digits]
@@ -135,35 +147,40 @@ def scan_indices(split: str, classes: Sequence[int] = CLASSES) -> dict[int, list
     return indices
 
 
-def draw_scene(rng: np.random.Generator, scans: dict[int, list[int]], size: Size, turn: float = TURN) -> Scene:
-    """A cluttered background with 2 to 8 digits on it.
+def draw_scene(rng: np.random.Generator, scans: dict[int, list[int]], size: Size, style: Style | None = None) -> Scene:
+    """A cluttered background with 2 to 8 digits on it, or as many as the style says.
 
     Args:
         rng: the source of everything random.
         scans: for each class to draw, the indices into `load_digits` to choose from.
         size: (height, width) of the picture.
-        turn: degrees by which digits are turned to either side, at most.
+        style: how they look; as in `write_digits` by default.
     """
+    style = style or Style()
     canvas = background(rng, size)
     masks: list[Array] = []
     digits: list[int] = []
     scan_numbers: list[int] = []
-    wanted = int(rng.integers(OBJECTS[0], OBJECTS[1] + 1))
+    looks: list[tuple[str, str]] = []
+    wanted = int(rng.integers(style.objects[0], style.objects[1] + 1))
     tries = 0
-    while len(masks) < wanted and (tries < TRIES * wanted or len(masks) < OBJECTS[0]):
+    while len(masks) < wanted and (tries < TRIES * wanted or len(masks) < style.objects[0]):
         tries += 1
         digit = int(rng.choice(list(scans)))
         scan = int(rng.choice(scans[digit]))
-        opacity = _place(rng, ink_of(scan, _log_uniform(rng, *SIDE), rng.uniform(-turn, turn)), size, masks)
+        sides = list(style.sides) if len(style.sides) == 1 else [str(rng.choice(list(style.sides)))]
+        side = _log_uniform(rng, *style.sides[sides[0]])
+        opacity = _place(rng, ink_of(scan, side, rng.uniform(-style.turn, style.turn)), size, masks)
         if opacity is None or not _all_seen([*masks, opacity > VISIBLE]):
             continue
-        colour = colour_against(rng, canvas[_rectangle(opacity > 0)].reshape(-1, 3))
+        name, colour = colour_against(rng, canvas[_rectangle(opacity > 0)].reshape(-1, 3), style)
         if colour is None:
             continue
         canvas += opacity[..., None] * (colour - canvas)
         masks.append(opacity > VISIBLE)
         digits.append(digit)
         scan_numbers.append(scan)
+        looks.append((sides[0], name))
     canvas += rng.normal(0, rng.uniform(1, 6), canvas.shape)  # the camera's noise lies on everything
     return Scene(
         pixels=canvas.clip(0, 255).round().astype(np.uint8),
@@ -171,6 +188,7 @@ def draw_scene(rng: np.random.Generator, scans: dict[int, list[int]], size: Size
         digits=digits,
         scans=scan_numbers,
         masks=np.array(masks),
+        looks=looks,
     )
 
 
@@ -234,15 +252,19 @@ def _all_seen(masks: list[Array]) -> bool:
     return True
 
 
-def colour_against(rng: np.random.Generator, under: Array) -> Array | None:
-    """A colour whose brightness differs from nearly all of the (P, 3) pixels under and around a digit."""
-    brightness = under @ BRIGHTNESS
+def colour_against(rng: np.random.Generator, under: Array, style: Style) -> tuple[str, Array | None]:
+    """A colour whose brightness differs from nearly all of the (P, 3) pixels under and around a digit, and its name."""
+    brightness, name = under @ BRIGHTNESS, ""
     for _ in range(TRIES):
-        colour = rng.uniform(0, 255, 3)
-        colour += (rng.choice([0, 255]) - colour) * rng.uniform(0, 0.9)  # towards black or white
-        if (np.abs(brightness - colour @ BRIGHTNESS) > CONTRAST).mean() > 0.9:
-            return colour
-    return None
+        if style.colours:
+            name = str(rng.choice(list(style.colours)))
+            colour = np.array(style.colours[name]) + rng.uniform(-15, 15, 3)
+        else:
+            colour = rng.uniform(0, 255, 3)
+            colour += (rng.choice([0, 255]) - colour) * rng.uniform(0, 0.9)  # towards black or white
+        if (np.abs(brightness - colour @ BRIGHTNESS) > style.contrast).mean() > 0.9:
+            return name, colour
+    return name, None
 
 
 def _rectangle(mask: Array) -> tuple[slice, slice]:

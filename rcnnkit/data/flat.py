@@ -49,12 +49,14 @@ class Records(Sequence[Record]):
         all_objects: (N,) of OBJECT; those of a picture follow each other.
         pictures: (P,) of PICTURE, some or all of those that the objects are of.
         text: (B,) uint8.
+        phrases: (N, L) int32, the numbers of the words of each object; none by default.
     """
 
-    __slots__ = ("_all_objects", "_pictures", "_text")
+    __slots__ = ("_all_objects", "_phrases", "_pictures", "_text")
 
-    def __init__(self, all_objects: Array, pictures: Array, text: Array) -> None:
+    def __init__(self, all_objects: Array, pictures: Array, text: Array, phrases: Array | None = None) -> None:
         self._all_objects, self._pictures, self._text = all_objects, pictures, text
+        self._phrases = np.zeros((len(all_objects), 0), np.int32) if phrases is None else phrases
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> Records:
@@ -81,7 +83,7 @@ class Records(Sequence[Record]):
             before = accumulate((len(getattr(part, arrays)) for part in parts), initial=0)
             for start, end, added in zip(ends[:-1], ends[1:], before, strict=False):
                 pictures[name][start:end] += added
-        return cls(all_objects, pictures, text)
+        return cls(all_objects, pictures, text, _stacked([part._phrases for part in parts]))
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -96,7 +98,7 @@ class Records(Sequence[Record]):
         """One, or some: those of a slice, of indices or of a mask, which share the memory of all."""
         if not isinstance(index, int | np.integer):
             chosen = index if isinstance(index, slice) else np.asarray(index, None if len(index) else np.int64)
-            return Records(self._all_objects, self._pictures[chosen], self._text)
+            return Records(self._all_objects, self._pictures[chosen], self._text, self._phrases)
         height, width, first, number, *_ = row = self._pictures[index].item()
         key, path = self._named(row)
         part = self._all_objects[first : first + number]
@@ -105,17 +107,28 @@ class Records(Sequence[Record]):
             torch.from_numpy(part["label"].astype(np.int64)),
             **{flag: torch.from_numpy(part[flag].copy()) for flag in FLAGS},
             areas=torch.from_numpy(part["area"].copy()),
+            phrases=torch.from_numpy(self._phrases[first : first + number].astype(np.int64)),
         )
         return Record(key, Path(path), (height, width), targets)
 
     @property
     def objects(self) -> Array:
         """(N,) of OBJECT: those of the first picture, of the second, …"""
+        return self._all_objects[self._rows]
+
+    @property
+    def phrases(self) -> Array:
+        """(N, L) int32: the numbers of the words of `objects`, see `rcnnkit.vocabulary`."""
+        return self._phrases[self._rows]
+
+    @property
+    def _rows(self) -> slice | Array:
+        """Where the objects are among all."""
         firsts, counts = self._pictures["first"], self._pictures["objects"].astype(np.int64)
         before = np.cumsum(counts) - counts
         if len(firsts) and (firsts == firsts[0] + before).all():
-            return self._all_objects[firsts[0] : firsts[0] + counts.sum()]
-        return self._all_objects[np.repeat(firsts - before, counts) + np.arange(counts.sum())]
+            return slice(firsts[0], firsts[0] + counts.sum())
+        return np.repeat(firsts - before, counts) + np.arange(counts.sum())
 
     @property
     def counts(self) -> Array:
@@ -138,19 +151,28 @@ class Records(Sequence[Record]):
     @property
     def arrays(self) -> dict[str, Array]:
         """What `Records` is made of, by the names of its arguments."""
-        return {"all_objects": self._all_objects, "pictures": self._pictures, "text": self._text}
+        return {
+            "all_objects": self._all_objects,
+            "pictures": self._pictures,
+            "text": self._text,
+            "phrases": self._phrases,
+        }
 
     def with_labels(self, labels: ArrayLike) -> Records:
         """The same with other labels: the new one of each old one."""
         all_objects = self._all_objects.copy()
         all_objects["label"] = np.asarray(labels, np.int32)[all_objects["label"]] if len(all_objects) else 0
-        return Records(all_objects, self._pictures, self._text)
+        return Records(all_objects, self._pictures, self._text, self._phrases)
+
+    def with_words(self, numbers: Array) -> Records:
+        """The same with other numbers of words: the new one of each old one."""
+        return Records(self._all_objects, self._pictures, self._text, np.asarray(numbers, np.int32)[self._phrases])
 
     def with_ids(self, ids: Sequence[int | str]) -> Records:
         """The same with other ids."""
         pictures = self._pictures.copy()
         text = _write_text(pictures, self.paths, ids)
-        return Records(self._all_objects, pictures, text)
+        return Records(self._all_objects, pictures, text, self._phrases)
 
     def _named(self, row: tuple[int, ...]) -> tuple[int | str, str]:
         """The id and path of a picture."""
@@ -181,7 +203,12 @@ class GrowingRecords:
 
 
 def flat_records(
-    objects: Array, counts: Array, sizes: ArrayLike, ids: Sequence[int | str], paths: Sequence[str]
+    objects: Array,
+    counts: Array,
+    sizes: ArrayLike,
+    ids: Sequence[int | str],
+    paths: Sequence[str],
+    phrases: Array | None = None,
 ) -> Records:
     """Records from arrays.
 
@@ -190,12 +217,13 @@ def flat_records(
         counts: (P,) how many each picture has.
         sizes: (P, 2) height and width.
         ids, paths: of the P pictures.
+        phrases: (N, L), as `Records` takes them.
     """
     pictures = np.zeros(len(counts), PICTURE)
     pictures["objects"] = counts
     pictures["first"] = np.cumsum(counts) - counts
     pictures["height"], pictures["width"] = np.asarray(sizes, np.int32).reshape(-1, 2).T
-    return Records(objects, pictures, _write_text(pictures, paths, ids))
+    return Records(objects, pictures, _write_text(pictures, paths, ids), phrases)
 
 
 def _write_text(pictures: Array, paths: Sequence[str], ids: Sequence[int | str]) -> Array:
@@ -222,4 +250,12 @@ def _made(records: Sequence[Record]) -> Records:
         objects[name] = torch.cat(parts).numpy(force=True)
     sizes = [record.size for record in records]
     paths = [str(record.path) for record in records]
-    return flat_records(objects, counts, sizes, [record.id for record in records], paths)
+    phrases = _stacked([each.phrases.numpy(force=True).astype(np.int32) for each in targets])
+    return flat_records(objects, counts, sizes, [record.id for record in records], paths, phrases)
+
+
+def _stacked(parts: Sequence[Array]) -> Array:
+    """Phrases (N, L) of several, each with its own L, as one; what is missing is 0, which is no word."""
+    longest = max((part.shape[1] for part in parts), default=0)
+    padded = [np.pad(part, ((0, 0), (0, longest - part.shape[1]))) for part in parts]
+    return np.concatenate([np.zeros((0, longest), np.int32), *padded])

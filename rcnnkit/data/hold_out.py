@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def hold_out(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
             counts.subtract(classes[index])
     out = np.isin(np.arange(len(data)), list(indices))
     training, validation = (
-        Dataset(name, records[part], data.class_names, data.category_ids)
+        replace(data, name=name, records=records[part])
         for name, part in ((data.name, ~out), (f"{data.name} (held out)", out))
     )
     return training, validation

@@ -26,7 +26,20 @@ from rcnnkit.defaults import FORMAT
 from rcnnkit.files import check_regular
 from rcnnkit.text import count
 
-Format = Literal["auto", "voc", "coco", "yolo", "cvat", "label_studio", "via", "labelme", "createml", "table"]
+Format = Literal[
+    "auto",
+    "voc",
+    "coco",
+    "yolo",
+    "cvat",
+    "label_studio",
+    "via",
+    "labelme",
+    "createml",
+    "visual_genome",
+    "captions",
+    "table",
+]
 TITLES = {
     "voc": "Pascal VOC",
     "coco": "COCO",
@@ -36,6 +49,8 @@ TITLES = {
     "via": "VIA",
     "labelme": "LabelMe",
     "createml": "Create ML",
+    "visual_genome": "Visual Genome",
+    "captions": "COCO's captions",
     "table": "a table",
 }
 LOOKED_FOR = {  # format -> what a folder of it has
@@ -47,6 +62,8 @@ LOOKED_FOR = {  # format -> what a folder of it has
     "via": "a .json or .csv file of VIA",
     "labelme": "a .json file of LabelMe for each picture",
     "createml": "a .json file of Create ML",
+    "visual_genome": "a .json file like Visual Genome's region_descriptions.json",
+    "captions": "a .json file with images, and annotations that have a caption",
     "table": "a .csv or .parquet file with the columns image, x1, y1, x2, y2, class",
 }
 NAMED = ("voc", "yolo", "labelme", "createml")  # their splits have names; those of the others are files
@@ -163,7 +180,7 @@ def find_formats(root: Path, format: str = FORMAT) -> dict[str, list[str]]:
     for file in files:
         kind = recognise(file)
         if kind == "coco" and not _has_all_parts(file):
-            weak.append(file)  # such as COCO's captions
+            weak.append(file)
         elif kind:
             by_format[kind].append(file)
         elif holds_nothing(file):
@@ -173,9 +190,11 @@ def find_formats(root: Path, format: str = FORMAT) -> dict[str, list[str]]:
         formats["yolo"] = _yolo_splits(yaml_file)
     elif has_labels(root):
         formats["yolo"] = list(split_folders(root))
-    if weak and not by_format and not formats:
+    captions, lists = by_format.pop("captions", []), root / "ImageSets" / "Main"
+    if captions and (format == "captions" or not (by_format or formats or lists.is_dir())):
+        by_format["captions"] = captions  # COCO's lie beside its objects, and are meant only if nothing else is there
+    elif weak and not by_format and not formats:
         by_format["coco"] = weak
-    lists = root / "ImageSets" / "Main"
     if lists.is_dir():
         formats["voc"] = sorted(path.stem for path in lists.glob("*.txt"))
     elif by_format["voc"]:
@@ -184,7 +203,7 @@ def find_formats(root: Path, format: str = FORMAT) -> dict[str, list[str]]:
         formats["labelme"] = _folders_of_splits(root, by_format["labelme"])
     if by_format["createml"]:
         formats["createml"] = splits_of(root)
-    for kind in ("coco", "cvat", "label_studio", "via", "table"):
+    for kind in ("coco", "cvat", "label_studio", "via", "visual_genome", "captions", "table"):
         if by_format[kind]:
             formats[kind] = [path.relative_to(root).as_posix() for path in by_format[kind]]
     if len(formats.get("cvat", [])) == 1 and len(subsets := read_subsets(by_format["cvat"][0])) > 1:
@@ -225,7 +244,8 @@ def recognise(file: Path) -> str | None:
     except OSError:
         return None
     if suffix == ".json":
-        return _json_format(head)
+        kind = _json_format(head)
+        return "captions" if kind == "coco" and _has_captions(file) else kind
     if suffix == ".xml":
         first = re.search(r"<(?![?!])\s*([\w.:-]+)", re.sub(r"<!--.*?-->", "", head, flags=re.DOTALL))
         # A file that is no XML at all lies among VOC's, whose reader says what is wrong with it.
@@ -358,6 +378,8 @@ def _json_format(head: str) -> str | None:
         return "coco" if outer & {"images", "annotations", "categories"} else None
     if {"annotations", "annotation"} & inner and {"image", "imagefilename"} & inner and "data" not in inner:
         return "createml"
+    if "regions" in inner and {"id", "image_id"} & inner:
+        return "visual_genome"
     minimal = {"annotation_id", "annotator"} & inner and {"label", "id"} & inner
     return "label_studio" if minimal or ({"annotations", "completions"} & inner and "data" in head) else None
 
@@ -381,6 +403,12 @@ def _keys(head: str) -> tuple[set[str], set[str]]:
         else:
             last = token[1:-1]
     return keys[1], keys[2]
+
+
+def _has_captions(file: Path) -> bool:
+    """Whether a file of COCO's kind has sentences in place of objects, without reading it into memory."""
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b'"caption"') >= 0 and content.find(b'"categories"') < 0
 
 
 def _has_all_parts(file: Path) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -134,8 +135,8 @@ def mix(first: Sample, seed: int, shares: tuple[float, float, float], pictures: 
 
 def join(parts: list[Targets]) -> Targets:
     """The objects of several, in order."""
-    names = ("boxes", "labels", "difficult", "truncated", "crowd")
-    return Targets(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+    names = ("boxes", "labels", "difficult", "truncated", "crowd", "phrases")
+    return Targets(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
 def _pixels(box: list[float]) -> tuple[slice, slice]:
@@ -170,4 +171,4 @@ def _cut(targets: Targets, boxes: torch.Tensor, window: tuple[int, int, int, int
 
 def _moved(targets: Targets, boxes: torch.Tensor) -> Targets:
     """The same objects at other places; areas are the boxes' own."""
-    return Targets(boxes, targets.labels, targets.difficult, targets.truncated, targets.crowd)
+    return replace(targets, boxes=boxes, areas=torch.zeros(0))

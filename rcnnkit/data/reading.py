@@ -13,6 +13,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from rcnnkit.data.cache import Reading, load_dataset, save_dataset
+from rcnnkit.data.captions import read_captions
 from rcnnkit.data.checks import Findings, fixing
 from rcnnkit.data.coco import read_coco
 from rcnnkit.data.createml import read_createml
@@ -34,6 +35,7 @@ from rcnnkit.data.layout import (
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.tables import read_table
 from rcnnkit.data.via import read_via
+from rcnnkit.data.visual_genome import read_regions
 from rcnnkit.data.voc import read_voc
 from rcnnkit.data.xml_folders import read_xml
 from rcnnkit.data.yolo import read_yolo
@@ -273,6 +275,10 @@ def _read(reading: Reading) -> tuple[Dataset, Findings]:
         return read_label_studio(place, images, class_names)
     if kind == "via":
         return read_via(place, images, class_names)
+    if kind == "captions":
+        return read_captions(place, images, class_names)
+    if kind == "visual_genome":
+        return read_regions(place, images, class_names)
     if kind == "table":
         return read_table(place, images, class_names)
     if kind == "labelme":
@@ -300,7 +306,8 @@ def join_data(parts: Sequence[Dataset]) -> Dataset:
                 f"{first.name} has the classes {few(first.class_names)}, and {other.name} has"
                 f" {few(other.class_names)}; read both with the same class_names"
             )
-    records = Records.joined([part.flat for part in parts])
+    words = list(dict.fromkeys(word for part in parts for word in part.words))
+    records = Records.joined([part.with_words(words).flat for part in parts])
     twice = [key for key, number in Counter(records.ids).items() if number > 1]
     if twice:
         raise ValueError(
@@ -312,7 +319,7 @@ def join_data(parts: Sequence[Dataset]) -> Dataset:
             f"{len(same)} pictures are in several of {' and '.join(part.name for part in parts)}, such as {same[0]};"
             " leave them out of all but one"
         )
-    return Dataset(" + ".join(part.name for part in parts), records, first.class_names, first.category_ids)
+    return Dataset(" + ".join(part.name for part in parts), records, first.class_names, first.category_ids, words)
 
 
 def _annotation_files(root: Path, suffix: str) -> str:

@@ -12,6 +12,7 @@ from rcnnkit.data.flat import Record as Record
 from rcnnkit.data.flat import Records
 from rcnnkit.structures import Array
 from rcnnkit.text import count, visible
+from rcnnkit.vocabulary import FIRST, Vocabulary
 
 # What to say of a folder of annotations without folders of splits, where another split than train was asked for.
 UNDIVIDED = "it has no folders of splits, so all pictures are train; divide them with `rcnnkit split`"
@@ -28,6 +29,7 @@ class Dataset:
     records: Sequence[Record]  # kept as `Records`, whatever sequence they come in
     class_names: Sequence[str]
     category_ids: Sequence[int]
+    words: Sequence[str] = ()  # of the phrases that describe the objects, in the order of their numbers
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "records", Records.of(self.records))
@@ -48,7 +50,20 @@ class Dataset:
         if names == list(self.class_names):
             return replace(self, category_ids=ids)
         records = self.flat.with_labels([names.index(name) for name in self.class_names])
-        return Dataset(self.name, records, names, ids)
+        return replace(self, records=records, class_names=names, category_ids=ids)
+
+    def with_words(self, words: Sequence[str]) -> Dataset:
+        """The same phrases in the numbers of another vocabulary; words that it lacks become UNKNOWN."""
+        if tuple(words) == tuple(self.words):
+            return self
+        numbers = [*range(FIRST), *Vocabulary(words).numbers(self.words)]
+        return replace(self, records=self.flat.with_words(np.array(numbers)), words=tuple(words))
+
+    def words_of(self) -> Counter[str]:
+        """Word → how often it is in the phrases; the most frequent first, and those of one count in their order."""
+        counts = np.bincount(self.flat.phrases.ravel(), minlength=FIRST + len(self.words))[FIRST:].tolist()
+        order = sorted(range(len(counts)), key=lambda i: -counts[i])
+        return Counter({self.words[i]: counts[i] for i in order if counts[i]})
 
     @property
     def objects(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -231,4 +232,4 @@ def _moved(targets: Targets, boxes: Array, index: Array) -> Targets:
     """Those of `targets` that `index` names, at new places; areas are the boxes' own."""
     kept = targets[torch.as_tensor(np.asarray(index, dtype=np.int64))]
     new = torch.as_tensor(np.asarray(boxes, dtype=np.float32).reshape(-1, 4))
-    return Targets(new, kept.labels, kept.difficult, kept.truncated, kept.crowd)
+    return replace(kept, boxes=new, areas=torch.zeros(0))

@@ -15,11 +15,15 @@ from rcnnkit.backbones.names import architecture
 from rcnnkit.backbones.spatial_transformer import SpatialTransformer
 from rcnnkit.backbones.two_fc import TwoFC
 from rcnnkit.backbones.window import WindowNetwork
+from rcnnkit.detectors.densecap import DenseCap
+from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
+from rcnnkit.detectors.picture_captioner import PictureCaptioner
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.heads.box_head import BoxHead
+from rcnnkit.heads.captioner import RegionCaptioner
 from rcnnkit.heads.convs_fc import ConvsFC
 from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.model import Model
@@ -64,6 +68,20 @@ def faster_rcnn(settings: DetectorSettings, classes: Classes) -> FasterRCNN:
     return FasterRCNN(backbone, rpn, pool, head, settings.input)
 
 
+def densecap(settings: DetectorSettings, classes: Classes) -> DenseCap:
+    detector = faster_rcnn(settings, classes)
+    width, channels = detector.head.score_layer.in_features, detector.backbone.channels[0]
+    captioner = RegionCaptioner(width, channels, detector.pool.size, settings.captions)
+    return DenseCap(detector.backbone, detector.rpn, detector.pool, detector.head, settings.input, captioner)
+
+
+def picture_captioner(settings: DetectorSettings, classes: Classes) -> PictureCaptioner:
+    network = region_network(settings)
+    pool = RegionPool(network.backbone.strides[:4], network.size, settings.model)
+    captioner = RegionCaptioner(network.width, network.backbone.channels[0], network.size, settings.captions)
+    return PictureCaptioner(network, pool, captioner, settings.input, classes)
+
+
 def classifier(settings: DetectorSettings, classes: Classes) -> Classifier:
     classifier = Classifier(window_network(settings), *classes, settings.input, settings.classifier)
     classifier.transformer = spatial_transformer(settings, PICTURE, settings.window_size)
@@ -76,12 +94,18 @@ KINDS = {
         Kind("R-CNN", "arXiv:1311.2524", RCNN, rcnn, "whole", "rcnn_stages.train_rcnn"),
         Kind("Fast R-CNN", "arXiv:1504.08083", FastRCNN, fast_rcnn, "regions"),
         Kind("Faster R-CNN", "arXiv:1506.01497", FasterRCNN, faster_rcnn, "regions"),
+        Kind("DenseCap", "arXiv:1511.07571", DenseCap, densecap, "regions"),
+        Kind("captioner", "arXiv:1412.2306", PictureCaptioner, picture_captioner, "regions"),
         Kind("classifier", "arXiv:1311.2524", Classifier, classifier, "whole", "classification.train_classifier"),
     )
 }
 
-# Detectors by their names in folders and options, in the order of their papers.
-DETECTORS = {name.replace("_", "-"): kind.title for name, kind in KINDS.items() if name != Classifier.kind}
+# Detectors of named classes by their names in folders and options, in the order of their papers.
+DETECTORS = {
+    name.replace("_", "-"): kind.title
+    for name, kind in KINDS.items()
+    if not issubclass(kind.model, Classifier | Describer)
+}
 
 
 def title_of(kind: str) -> str:

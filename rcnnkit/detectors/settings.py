@@ -13,6 +13,7 @@ from rcnnkit.backbones.names import architecture
 from rcnnkit.backbones.spatial_transformer import TransformerSettings
 from rcnnkit.detectors.rcnn import RCNNSettings
 from rcnnkit.heads.box_head import HeadSettings
+from rcnnkit.heads.captioner import CaptionSettings
 from rcnnkit.heads.region_pool import PoolSettings
 from rcnnkit.images import Preprocessing
 from rcnnkit.proposals.methods import ProposalSettings
@@ -28,9 +29,10 @@ class ModelSettings(PoolSettings, NetworkSettings):
 
     renamed: ClassVar = {"detector": "kind"}
 
-    kind: Literal["faster_rcnn", "fast_rcnn", "rcnn", "classifier"] = "faster_rcnn"
-    """Faster R-CNN (arXiv:1506.01497), Fast R-CNN (arXiv:1504.08083), R-CNN (arXiv:1311.2524), or a classifier of whole
-    pictures, from which each of them can start."""
+    kind: Literal["faster_rcnn", "fast_rcnn", "rcnn", "densecap", "captioner", "classifier"] = "faster_rcnn"
+    """Faster R-CNN (arXiv:1506.01497), Fast R-CNN (arXiv:1504.08083), R-CNN (arXiv:1311.2524), DenseCap
+    (arXiv:1511.07571), which describes what it finds, a captioner, which describes whole pictures (arXiv:1412.2306), or
+    a classifier of whole pictures, from which each of them can start."""
 
     @model_validator(mode="before")
     @classmethod
@@ -41,7 +43,9 @@ class ModelSettings(PoolSettings, NetworkSettings):
             network = architecture(name)
         except (ImportError, ValueError) as error:
             raise ValueError(f'backbone = "{name}": {error}') from None
-        return {"neck": network.necks[0], "norm": network.norms[0]} | values
+        # A captioner looks at the whole picture, of which a pyramid would make several maps to choose one from.
+        necks = [neck for neck in network.necks if neck != "fpn" or values.get("kind") != "captioner"]
+        return {"neck": [*necks, network.necks[0]][0], "norm": network.norms[0]} | values
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -50,6 +54,10 @@ class ModelSettings(PoolSettings, NetworkSettings):
             if value not in choices:
                 known = " or ".join(f'"{choice}"' for choice in choices)
                 raise ValueError(f'{key} = "{value}" does not go with {self.backbone}, which has {known}')
+        if self.kind == "captioner" and self.neck == "fpn":
+            without = [neck for neck in network.necks if neck != "fpn"]
+            fix = f'set neck = "{without[0]}"' if without else "choose another backbone, such as resnet18"
+            raise ValueError(f'neck = "fpn" does not go with kind = "captioner", which sees one map; {fix}')
         if self.pretrained:
             try:
                 network.normalisation()
@@ -77,6 +85,7 @@ class DetectorSettings(Section):
     rcnn: RCNNSettings = RCNNSettings()
     classifier: ClassifierSettings = ClassifierSettings()
     transformer: TransformerSettings = TransformerSettings()
+    captions: CaptionSettings = CaptionSettings()
     input: Preprocessing = Preprocessing()
 
     @model_validator(mode="before")
@@ -118,10 +127,23 @@ class DetectorSettings(Section):
 
     @model_validator(mode="after")
     def _boxes_have_a_gradient(self) -> Self:
-        if self.rpn.box_gradient and (self.model.kind != "faster_rcnn" or self.model.pool != "roi_align"):
+        has_rpn = self.model.kind in ("faster_rcnn", "densecap")
+        if self.rpn.box_gradient and not (has_rpn and self.model.pool == "roi_align"):
             raise ValueError(
-                'rpn.box_gradient = true goes with model.kind = "faster_rcnn" and model.pool = "roi_align", not'
-                f' "{self.model.kind}" and "{self.model.pool}"'
+                'rpn.box_gradient = true goes with model.kind = "faster_rcnn" or "densecap", and model.pool ='
+                f' "roi_align", not "{self.model.kind}" and "{self.model.pool}"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _phrases_are_wanted(self) -> Self:
+        other = self.captions.first_changed(list(CaptionSettings.model_fields))
+        if other and self.model.kind not in ("densecap", "captioner"):
+            raise ValueError(f'captions.{other} is for model.kind = "densecap" or "captioner"; leave it out')
+        if self.captions.context != 1 and self.model.kind == "captioner":
+            raise ValueError(
+                f'captions.context = {self.captions.context:g} is for model.kind = "densecap"; a captioner sees all of'
+                " the picture"
             )
         return self
 

@@ -13,7 +13,7 @@ from rcnnkit.structures import Detections, Proposals, Targets
 
 
 def draw(picture: Picture, detections: Detections, *, min_score: float = 0.5) -> Image.Image:
-    """A copy of the picture with a box, a name and a score for each detection.
+    """A copy of the picture with a box, a name or phrase and a score for each detection.
 
     Lines and text grow with the picture. Better detections lie above worse ones, and text above
     every box. A box too small for its own outline is framed from outside, so that the object
@@ -35,7 +35,9 @@ def draw(picture: Picture, detections: Detections, *, min_score: float = 0.5) ->
     canvas = Canvas(picture)
     detections = detections.to("cpu").above(min_score)
     detections = detections[torch.argsort(detections.scores, stable=True)]  # the best comes last, on top
-    colours = [class_colour(label) for label in detections.labels.tolist()]
+    # Phrases are one class; each has the colour of its box.
+    kinds = range(len(detections) - 1, -1, -1) if detections.phrases else detections.labels.tolist()
+    colours = [class_colour(kind) for kind in kinds]
     frames = canvas.outline(detections.boxes, colours, canvas.pixels(2))
     texts = [f"{name} {score:.2f}" for name, score, _ in detections]
     for frame, colour, text in zip(frames, colours, texts, strict=True):

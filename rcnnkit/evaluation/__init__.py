@@ -1,3 +1,16 @@
 """How good detections are, and why: COCO's numbers, Pascal VOC's, a classifier's accuracy, mistakes, comparisons."""
 
-__all__ = ["accuracy", "analysis", "coco", "comparison", "errors", "matches", "operating", "report", "voc"]
+__all__ = [
+    "accuracy",
+    "analysis",
+    "coco",
+    "comparison",
+    "dense_captions",
+    "described",
+    "errors",
+    "matches",
+    "operating",
+    "report",
+    "sentences",
+    "voc",
+]

@@ -45,4 +45,4 @@ def in_classes(detections: Detections, class_names: Sequence[str]) -> Detections
         )
     new_labels = torch.tensor([class_names.index(name) if name in class_names else -1 for name in own_names])
     kept = detections[new_labels[detections.labels] >= 0]
-    return Detections(kept.boxes, kept.scores, new_labels[kept.labels], tuple(class_names))
+    return Detections(kept.boxes, kept.scores, new_labels[kept.labels], tuple(class_names), phrases=kept.phrases)

@@ -16,10 +16,12 @@ from torch import nn
 from rcnnkit.data.loading import Draw, Unreadable, read_ahead
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.defaults import BATCH, WORKERS
+from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.detector import Detector, Limit
 from rcnnkit.evaluation.classes import in_classes
 from rcnnkit.evaluation.coco import CocoResult, coco_metrics
 from rcnnkit.evaluation.crowding import warn_of_cocos_maximum, warn_of_limits
+from rcnnkit.evaluation.dense_captions import DenseCaptions, dense_captions
 from rcnnkit.evaluation.voc import VocResult, voc_ap
 from rcnnkit.images import read_picture
 from rcnnkit.looking import open_annotated
@@ -40,19 +42,22 @@ class Evaluation:
     seconds_per_image: float  # with the wait for the picture; NaN where nothing was timed
     slowest_batch: float  # seconds; the first one often pays for start-up
     detections: Sequence[Detections] = ()  # of each picture, with the data set's labels, on the CPU
+    captions: DenseCaptions | None = None  # of a detector that describes what it finds
 
     @property
     def numbers(self) -> dict[str, float]:
-        """COCO's."""
-        return self.coco.numbers
+        """COCO's, and those of phrases."""
+        return self.coco.numbers | (self.captions.numbers if self.captions else {})
 
     @property
     def headline(self) -> tuple[str, str]:
         """The two numbers that say most; the first chooses the best weights.
 
         COCO's AP and AP50, but those of all detections where the data set is crowded: there COCO's rank detectors by
-        their first 100 detections alone.
+        their first 100 detections alone. Where phrases are judged, the dense-captioning AP comes first.
         """
+        if self.captions:
+            return ("dense_AP", "AP50")
         return ("AP_all", "AP50_all") if self.crowded else ("AP", "AP50")
 
     @property
@@ -87,6 +92,7 @@ class Evaluation:
                 "mean_ap_area": or_none(self.voc.mean_ap_area),
             },
             "classes": classes,
+            **({"captions": self.captions.to_json()} if self.captions else {}),
         }
 
 
@@ -134,6 +140,8 @@ def evaluate(
         ValueError: `dataset` is empty, `batch_size` is not positive, or the detections do not
             fit (`in_classes`); this is found after the first batch, not at the end.
     """
+    if isinstance(detector, Describer):
+        dataset = dataset.with_words(detector.words)  # a word that it cannot say is <unk> in the references too
     if warn:
         if isinstance(detector, Detector):
             warn_of_limits(dataset, detector.limits(), _raise_limit, detector.preprocessing)
@@ -165,7 +173,14 @@ def judge(found: Sequence[Found], dataset: Dataset) -> Evaluation:
         seconds_per_image=sum(seconds) / len(dataset),
         slowest_batch=max(seconds),
         detections=detections,
+        captions=dense_captions(detections, dataset)
+        if dataset.words and all(map(_are_described, detections))
+        else None,
     )
+
+
+def _are_described(detections: Detections) -> bool:
+    return len(detections.phrases) == len(detections)
 
 
 def look(

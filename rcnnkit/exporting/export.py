@@ -16,6 +16,7 @@ import rcnnkit
 from rcnnkit.backbones.spatial_transformer import SpatialTransformer
 from rcnnkit.data.records import Dataset
 from rcnnkit.defaults import EXACT, EXPORTED, MAX_AP_LOSS, OPSET
+from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.exporting import detect
@@ -126,6 +127,8 @@ def export(
         raise ValueError(
             'a detector with a spatial transformer cannot be exported; train one with transformer.kind = "none"'
         )
+    if isinstance(detector, Describer):
+        raise ValueError(f"a {type(detector).__name__} cannot be exported: its phrases are made word by word")
     check_runtime(kind.suffix)
     own = copy.deepcopy(detector).to("cpu").eval().requires_grad_(False)
     if own.preprocessing.has_views:

@@ -200,25 +200,38 @@ class BoxHead(nn.Module):
             The sampled proposals of each image, with the gradient that they came with; labels (R,) int64, K for
             background; goals (R, 4), the normalised deltas to the matched object, 0 for background.
         """
-        sampled, labels, goals = [], [], []
+        sampled, _, labels, goals = self.sample_objects(proposals, targets, generators)
+        return sampled, labels, goals
+
+    def sample_objects(
+        self,
+        proposals: Sequence[Proposals],
+        targets: Sequence[Targets],
+        generators: Generators = None,
+    ) -> tuple[list[Proposals], list[Tensor], Tensor, Tensor]:
+        """The same, and of each image which of its objects a region stands for, (r,) int64; a negative number for
+        background. It comes second."""
+        sampled, objects, labels, goals = [], [], [], []
         each = each_generator(generators, len(targets))
         for proposal, target, generator in zip(proposals, targets, each, strict=True):
-            objects = target.boxes[~target.crowd]
+            own = target.boxes[~target.crowd]
             proposal = Proposals(
-                torch.cat([proposal.boxes, objects]),
-                torch.cat([proposal.scores, proposal.scores.new_ones(len(objects))]),
+                torch.cat([proposal.boxes, own]),
+                torch.cat([proposal.scores, proposal.scores.new_ones(len(own))]),
             )
             with torch.no_grad():  # a target that came with a gradient would run after its box
-                rows, label, goal = self._assign(proposal.boxes, target, generator)
+                rows, matched, label, goal = self._assign(proposal.boxes, target, generator)
             sampled.append(proposal[rows])
+            objects.append(matched)
             labels.append(label)
             goals.append(goal)
-        return sampled, torch.cat(labels), torch.cat(goals)
+        return sampled, objects, torch.cat(labels), torch.cat(goals)
 
     def _assign(
         self, boxes: Tensor, targets: Targets, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Which of (N, 4) boxes of one image are learnt from, (R,), with their labels (R,) and goals (R, 4)."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Which of (N, 4) boxes of one image are learnt from, (R,), with their objects (R,), labels (R,) and goals
+        (R, 4)."""
         matched = match(
             boxes,
             targets,
@@ -237,7 +250,7 @@ class BoxHead(nn.Module):
             column = self._column(label[foreground])
             deltas = (deltas - self.target_mean[column]) / self.target_std[column]
         goal[foreground] = deltas
-        return rows, label, goal
+        return rows, matched, label, goal
 
     def losses(self, regions: Tensor, labels: Tensor, goals: Tensor) -> dict[str, Tensor]:
         """`class` (log loss) and `box` (smooth L1), both divided by the number of regions (equation 1, λ = 1)."""

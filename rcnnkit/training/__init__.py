@@ -10,6 +10,7 @@ __all__ = [
     "fine_tuning",
     "gradient",
     "loop",
+    "phrases",
     "rcnn_stages",
     "run",
     "schedule",

@@ -36,6 +36,7 @@ from rcnnkit.proposals.store import Store
 from rcnnkit.structures import LossSum
 from rcnnkit.text import count
 from rcnnkit.training.loop import fit
+from rcnnkit.training.phrases import learn_words
 from rcnnkit.training.preflight import duration, list_counts, preflight
 from rcnnkit.training.proposals import stored_proposals, trial_proposals
 from rcnnkit.training.ranks import first_here, readers
@@ -145,6 +146,7 @@ def train_detector(run: Run, trial: PictureMethod | None = None) -> Path:
         trial: finds proposals in a dry run, in place of the settings' own method.
     """
     training, validation = read_splits(run.settings.data)
+    training, validation = learn_words(run, training, validation)
     settings = run.count_in(int(run.settings.input.parts_of_each(training.flat.sizes).sum()))
     if settings.train.rpn_only:
         validation = None  # the head, which is not trained, would be judged

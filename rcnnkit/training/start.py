@@ -15,6 +15,7 @@ from rcnnkit.backbones.imagenet import imagenet_origin
 from rcnnkit.config import Settings
 from rcnnkit.data.class_folders import ClassFolders
 from rcnnkit.data.records import Dataset, few
+from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.kinds import build
@@ -25,6 +26,7 @@ from rcnnkit.training.schedule import TrainSettings
 
 log = logging.getLogger("rcnnkit")
 
+OF_WORDS = ("captioner.language.embed.", "captioner.language.score_layer.")
 OF_CLASSES = (
     *("head.score_layer.", "head.delta_layer.", "head.svm_layer.", "head.target_"),
     *("score_layer.", "svm_", "ridge_"),
@@ -117,6 +119,8 @@ def start_from(path: Path, detector: Model) -> None:
         of_classes = _of_same_classes(about["class_names"], tensors, detector)
         # As many classes by chance, or one more for background, would fit, and mean others.
         tensors = {name: t for name, t in tensors.items() if not name.startswith(OF_CLASSES)}
+    if isinstance(detector, Describer) and about["settings"].get("captions", {}).get("words") != list(detector.words):
+        tensors = {name: t for name, t in tensors.items() if not name.startswith(OF_WORDS)}
     own = detector.state_dict()
     tensors_taken = {}
     for theirs, tensor in tensors.items():

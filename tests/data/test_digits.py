@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from rcnnkit.boxes import iou
-from rcnnkit.data.digits import CLASSES, Scene, draw_scene, scan_indices, write_digits
+from rcnnkit.data.digits import CLASSES, Scene, Style, draw_scene, scan_indices, write_digits
 from rcnnkit.data.reading import read_data
 
 
@@ -152,7 +152,7 @@ def test_classes_and_refusals(tmp_path: Path) -> None:
 def test_digits_can_be_turned_further(tmp_path: Path) -> None:
     scans = scan_indices("val", [7])
     upright, turned = (
-        [draw_scene(np.random.default_rng((5, i)), scans, (160, 160), turn).boxes for i in range(20)]
+        [draw_scene(np.random.default_rng((5, i)), scans, (160, 160), Style(turn)).boxes for i in range(20)]
         for turn in (0, 90)
     )
     wider = [

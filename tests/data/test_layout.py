@@ -18,6 +18,7 @@ CVAT = (
     '<?xml version="1.0" encoding="utf-8"?>\n<!-- <annotation> -->\n<annotations><version>1.1</version></annotations>'
 )
 CREATEML = json.dumps([{"image": "a.jpg", "verified": False, "annotations": []}])
+REGIONS = json.dumps([{"regions": [{"region_id": 1, "phrase": "a cup", "x": 1, "y": 2}], "id": 1}])
 TABLE = "image,x1,y1,x2,y2,class\n"
 YOLO = "train: x\nvalid: y\ntest:\nnames: [a]\n"
 TEXTS = {
@@ -26,6 +27,7 @@ TEXTS = {
     "YOLO": YOLO,
     "COCO": COCO,
     "CAPTIONS": '{"images": [], "annotations": []}',
+    "SENTENCES": '{"images": [], "annotations": [{"id": 1, "caption": "a cup"}]}',
     "CVAT": CVAT,
     "LABEL_STUDIO": LABEL_STUDIO,
     "VIA": VIA,
@@ -33,6 +35,7 @@ TEXTS = {
     "VIA_CSV": VIA_CSV,
     "LABELME": LABELME,
     "CREATEML": CREATEML,
+    "REGIONS": REGIONS,
     "TABLE": TABLE,
 }
 
@@ -62,6 +65,8 @@ CASES = [
      "train -> annotations/instances_default.json"),
     ("val.json:COCO", "coco", "val -> val.json"),
     ("captions.json:CAPTIONS", "coco", "train -> captions.json"),
+    ("captions_train2017.json:SENTENCES captions_val2017.json:SENTENCES", "captions",
+     "train -> captions_train2017.json, val -> captions_val2017.json"),
     ("annotations.xml:CVAT images/a.jpg", "cvat", "train -> annotations.xml"),
     ("project-1.json:LABEL_STUDIO", "label_studio", "train -> project-1.json"),
     ("train/via_region_data.json:VIA val/via_region_data.json:VIA_PROJECT", "via",
@@ -73,6 +78,10 @@ CASES = [
     ("train.json:CREATEML validation.json:CREATEML", "createml", "train -> train, val -> validation"),
     ("train/_annotations.createml.json:CREATEML valid/_annotations.createml.json:CREATEML", "createml",
      "train -> train, val -> valid"),
+    ("region_descriptions.json:REGIONS image_data.json VG_100K/1.jpg", "visual_genome",
+     "train -> region_descriptions.json"),
+    ("regions_train.json:REGIONS regions_val.json:REGIONS", "visual_genome",
+     "train -> regions_train.json, val -> regions_val.json"),
     ("train.csv:TABLE val.csv:TABLE class-descriptions-boxable.csv:TABLE", "table",
      "train -> train.csv, val -> val.csv"),
     ("boxes.parquet", "table", "train -> boxes.parquet"),
@@ -97,6 +106,8 @@ def test_real_data(bccd: Path, coco256: Path) -> None:
     assert find_layout(bccd) == Layout(bccd, "voc", {"train": "train", "val": "val", "test": "test"})
     annotations = {"train": "annotations/instances_train2017.json", "val": "annotations/instances_val2017.json"}
     assert find_layout(coco256) == Layout(coco256, "coco", annotations)
+    sentences = {"val": "annotations/captions_val2017.json"}
+    assert find_layout(coco256, "captions") == Layout(coco256, "captions", sentences)
 
 
 def test_a_file(tmp_path: Path) -> None:
@@ -136,7 +147,8 @@ def test_none(tmp_path: Path) -> None:
         find_layout(tmp_path)
     assert str(error.value) == (
         f"{tmp_path} holds no annotations in a format that is known (Pascal VOC, COCO, YOLO, CVAT, Label Studio, VIA,"
-        " LabelMe, Create ML or a table). It is empty. Give the folder that has the annotations, or convert them"
+        " LabelMe, Create ML, Visual Genome, COCO's captions or a table). It is empty. Give the folder that has the"
+        " annotations, or convert them"
     )
     make(tmp_path, {"a.jpg": "", "b.jpg": "", "c.txt": "", "README": "", "images/d.jpg": "", "r.json": "[1]"})
     with pytest.raises(FileNotFoundError) as error:

@@ -318,5 +318,5 @@ def test_exact_joint_training_moves_proposals_by_the_heads_losses(neck: str, mon
 
 
 def test_a_gradient_of_boxes_needs_roi_align() -> None:
-    with pytest.raises(ValueError, match=r'rpn\.box_gradient = true goes with model\.kind = "faster_rcnn" and'):
+    with pytest.raises(ValueError, match=r'rpn\.box_gradient = true goes with model\.kind = "faster_rcnn" or'):
         DetectorSettings.model_validate({"model": {"pool": "roi_pool"}, "rpn": {"box_gradient": True}})

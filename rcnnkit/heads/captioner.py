@@ -1,0 +1,162 @@
+"""Phrases of regions: an LSTM that says what a feature vector is of (DenseCap, arXiv:1511.07571, section 3.2)."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from rcnnkit.settings import NotNegative, Positive, Section
+from rcnnkit.structures import LossSum
+from rcnnkit.vocabulary import END, PADDING, START, UNKNOWN, Vocabulary, tokens
+
+NEVER_SAID = (PADDING, START, UNKNOWN)
+
+
+class CaptionSettings(Section):
+    """[captions]: what describes the regions of a DenseCap (arXiv:1511.07571), or the pictures of a captioner."""
+
+    words: list[str] | None = None
+    """The words that it can say, in the order of their numbers. Not given: those of the training data that are frequent
+    enough."""
+    minimum_count: Positive = 5
+    """A word that is rarer in the training data is not learnt. DenseCap has 15, for Visual Genome."""
+    max_words: Positive = 15
+    """The most words of a phrase. An object with a longer one is learnt as an object, without its phrase."""
+    hidden: Positive = 512
+    """Width of the LSTM."""
+    embedding: Positive = 512
+    """Width of the vectors that stand for words, and for the region."""
+    context: Annotated[float, Field(ge=1)] = 1.0
+    """How much larger than its box the part of the picture is that is seen beside it, along each axis, to speak of what
+    lies around. 1: nothing more than the box, as in the paper."""
+    loss_weight: NotNegative = 1.0
+    """What the loss of the words is multiplied by."""
+    beam: Positive = 1
+    """How many beginnings of a phrase are followed at a time. 1: the likeliest word each time, as in the paper."""
+
+    @model_validator(mode="after")
+    def _words_are_tokens(self) -> Self:
+        words = self.words or []
+        if len(set(words)) < len(words):
+            raise ValueError(f"words holds {next(w for w in words if words.count(w) > 1)!r} twice; leave one out")
+        if wrong := [word for word in words if tokens(word) != [word]]:
+            raise ValueError(
+                f"words holds {wrong[0]!r}; each is one word in lower case, without punctuation: {tokens(wrong[0])}"
+            )
+        return self
+
+
+class Captioner(nn.Module):
+    """Features → phrases. The LSTM sees the feature as token −1, then START and the words; what it says before START is
+    not looked at.
+
+    Where this leaves the paper: END is another number than PADDING, the mean over words counts real ones alone, and the
+    unknown word is learnt but never said.
+
+    Args:
+        width: of the features.
+        settings: see `CaptionSettings`.
+    """
+
+    def __init__(self, width: int, settings: CaptionSettings) -> None:
+        super().__init__()
+        self.settings, self.vocabulary = settings, Vocabulary(settings.words or ())
+        self.see = nn.Linear(width, settings.embedding)
+        self.embed = nn.Embedding(len(self.vocabulary), settings.embedding)
+        self.lstm = nn.LSTM(settings.embedding, settings.hidden, batch_first=True)
+        self.score_layer = nn.Linear(settings.hidden, len(self.vocabulary))
+        nn.init.normal_(self.embed.weight, std=0.1)  # about as large as what is seen, not ten times as large
+
+    def forward(self, features: Tensor, phrases: Tensor) -> Tensor:
+        """Logits (R, L + 1, V) of each next word after START and after each of L words.
+
+        Args:
+            features: (R, width) float32.
+            phrases: (R, L), as `Vocabulary.encode` gives them.
+        """
+        begun = F.pad(phrases, (1, 0), value=START)
+        seen = self.see(features).relu()[:, None]
+        said, _ = self.lstm(torch.cat([seen, self.embed(begun)], dim=1))
+        return self.score_layer(said[:, 1:])
+
+    def loss_sum(self, features: Tensor, phrases: Tensor) -> LossSum:
+        """The log loss of every word and of END, times `loss_weight`; a phrase without any word, or with too many, is
+        not learnt from."""
+        lengths = phrases.ne(PADDING).sum(dim=1)
+        told = (lengths > 0) & (lengths <= self.settings.max_words)
+        phrases = phrases[:, : self.settings.max_words]
+        features, phrases = features[told], phrases[told]
+        if not len(phrases):  # a zero with a gradient
+            return LossSum(self.score_layer.bias.sum() * 0 + self.see.bias.sum() * 0, 0)
+        goals = F.pad(phrases, (0, 1), value=PADDING)
+        goals = goals.scatter(1, lengths[told][:, None], END)
+        logits = self(features, phrases).float()
+        total = F.cross_entropy(logits.flatten(0, 1), goals.flatten(), ignore_index=PADDING, reduction="sum")
+        return LossSum(self.settings.loss_weight * total, goals.ne(PADDING).sum())
+
+    def say(self, features: Tensor) -> list[str]:
+        """The likeliest phrase of each of (R, width) features."""
+        return self.vocabulary.decode(self.describe(features))
+
+    @torch.no_grad()
+    def describe(self, features: Tensor, beam: int | None = None) -> Tensor:
+        """(R, max_words) numbers of the likeliest phrases, at least one word each, then PADDING.
+
+        A beam's phrases are compared by the sums of their words' log probabilities, not divided by their lengths.
+
+        Args:
+            features: (R, width) float32.
+            beam: how many beginnings of each phrase are followed; that of the settings by default.
+        """
+        beam, longest, rows = beam or self.settings.beam, self.settings.max_words, len(features)
+        said = features.new_full((rows, beam, longest), PADDING, dtype=torch.int64)
+        if not rows or not self.vocabulary.words:
+            return said[:, 0]
+        _, state = self.lstm(self.see(features).relu()[:, None])
+        state = tuple(part.repeat_interleave(beam, dim=1) for part in state)
+        total = features.new_full((rows, beam), -math.inf)
+        total[:, 0] = 0  # all beginnings are the same so far
+        last = torch.full_like(said[:, :, 0], START)
+        first_row = torch.arange(rows, device=said.device)[:, None] * beam
+        for place in range(longest):
+            out, state = self.lstm(self.embed(last.flatten())[:, None], state)
+            scores = self.score_layer(out[:, 0]).float().log_softmax(dim=1).unflatten(0, (rows, beam))
+            ended = (last == END) | (last == PADDING)
+            scores[:, :, list(NEVER_SAID)] = -math.inf
+            if not place:
+                scores[:, :, END] = -math.inf
+            scores = scores.masked_fill(ended[..., None], -math.inf)
+            scores[:, :, PADDING] = torch.where(ended, 0.0, scores[:, :, PADDING])
+            total, chosen = (total[..., None] + scores).flatten(1).topk(beam)
+            origin, last = chosen // len(self.vocabulary), chosen % len(self.vocabulary)
+            said = said.take_along_dim(origin[..., None], dim=1)
+            said[:, :, place] = last
+            state = tuple(part[:, (first_row + origin).flatten()] for part in state)
+            if ((last == END) | (last == PADDING)).all():
+                break
+        best = said[:, 0]
+        return best.masked_fill(best == END, PADDING)
+
+
+class RegionCaptioner(nn.Module):
+    """A captioner of pooled regions, and what looks around a box for it.
+
+    Args:
+        width: of fc7.
+        channels, size: C and s of a pooled region.
+        settings: see `CaptionSettings`.
+    """
+
+    def __init__(self, width: int, channels: int, size: int, settings: CaptionSettings) -> None:
+        super().__init__()
+        self.around: nn.Module = nn.Identity()
+        wider = 0
+        if settings.context > 1:
+            wider = settings.hidden
+            self.around = nn.Sequential(nn.Flatten(), nn.Linear(channels * size**2, wider), nn.ReLU())
+        self.language = Captioner(width + channels + wider, settings)
