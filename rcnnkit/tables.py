@@ -27,7 +27,7 @@ def result_table(result: Evaluation | Accuracy) -> Group | Table:
 
 def evaluation_table(result: Evaluation) -> Group:
     """All tables of a detector, for `rich.print` or a `rich.console.Console`."""
-    captions = [phrase_table(result.captions), ""] if result.captions else []
+    captions: list[Table | str] = [phrase_table(result.captions), ""] if result.captions else []
     return Group(*captions, class_table(result), "", coco_table(result))
 
 
