@@ -72,7 +72,7 @@ def read_captions(
             findings.objects += 1
             continue
         pictures[str(key)].objects.append(Annotation(where, PICTURE, _whole, "all of the picture", phrase=caption))
-    return to_dataset(file, pictures, findings, name=name, images=images, known=known), findings
+    return to_dataset(file, pictures, findings, name=name, images=images, class_names=known), findings
 
 
 def _size(entry: dict[str, Any]) -> Size | None:

@@ -79,7 +79,7 @@ def read_regions(
             except ValueError as error:
                 findings.add(file, f"picture {key}, region {_id(region, place)}", str(error))
                 findings.objects += 1
-    return to_dataset(file, pictures, findings, name=name, images=images, known=known), findings
+    return to_dataset(file, pictures, findings, name=name, images=images, class_names=known), findings
 
 
 def write_regions(dataset: Dataset, file: Path) -> None:
