@@ -214,12 +214,7 @@ def write_voc(dataset: Dataset, root: Path, split: str) -> None:
             more than 1 pixel wide or high, so that VOC's inclusive corners would coincide.
     """
     root = Path(root)
-    for name in dataset.class_names:
-        if (wrong := NOT_XML.search(name)) is not None:
-            raise ValueError(
-                f"the class {name!r} has the character {wrong[0]!r}, which XML does not allow; rename the class, or"
-                " write COCO's or YOLO's format"
-            )
+    check_class_names(dataset.class_names)
     stems: dict[str, Path] = {}
     for record in dataset.records:
         if record.path.stem in stems:
@@ -249,6 +244,16 @@ def write_voc(dataset: Dataset, root: Path, split: str) -> None:
         tree = _tree(record, dataset.class_names)
         tree.write(_xml(root, record.path.stem), encoding="utf-8")
     split_list.write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
+
+
+def check_class_names(class_names: Sequence[str]) -> None:
+    """Raise ValueError where one has a character that XML does not allow."""
+    for name in class_names:
+        if (wrong := NOT_XML.search(name)) is not None:
+            raise ValueError(
+                f"the class {name!r} has the character {wrong[0]!r}, which XML does not allow; rename the class, or"
+                " write COCO's or YOLO's format"
+            )
 
 
 def _xml(root: Path, name: str) -> Path:
