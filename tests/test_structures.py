@@ -231,7 +231,7 @@ def test_detections_for_supervision_and_pandas() -> None:
     theirs = some().to_supervision()
     assert isinstance(theirs, supervision.Detections)
     np.testing.assert_array_equal(theirs.xyxy, some().boxes.numpy())
-    np.testing.assert_array_equal(theirs.confidence, np.float32([0.9, 0.5, 0.25]))
+    np.testing.assert_array_equal(theirs.confidence, np.array([0.9, 0.5, 0.25], np.float32))
     assert theirs.class_id.tolist() == [2, 0, 2]
     assert theirs[theirs.confidence > 0.4].data["class_name"].tolist() == ["hen", "cat"]
     table = some().to_dataframe()

@@ -54,15 +54,17 @@ class Drawings:
         """
         if found.source is not self._source:
             self.close()
-        if found.picture is None or found.detections is None or (found.source is self._source and not self._video):
+        if found.picture is None or (found.source is self._source and not self._video):
             return found
         try:
+            if found.frame is not None:
+                return replace(found, drawn=self._filmed(found.picture, found, found.frame))
+            if found.detections is None:
+                return found
+            file = self.check(found.source)
+            file.parent.mkdir(parents=True, exist_ok=True)
             picture = draw(found.picture, found.detections, min_score=self._least)
-            if found.frame is None:
-                file = self.check(found.source)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                return replace(found, drawn=save_picture(picture, file))
-            return replace(found, drawn=self._filmed(np.asarray(picture), found.source, found.frame))
+            return replace(found, drawn=save_picture(picture, file))
         except FAILURES as error:
             if getattr(error, "errno", None) in NO_ROOM:
                 raise
@@ -70,13 +72,16 @@ class Drawings:
             failure = f"the {thing} with its boxes cannot be written ({reason_of(error)})"
             return replace(found, error=RuntimeError(f"{found.source.name}: {failure}"))
 
-    def _filmed(self, picture: Array, source: Source, frame: Frame) -> Path:
+    def _filmed(self, pixels: Array, found: DetectedPicture, frame: Frame) -> Path:
+        """The video that the frame is in; without boxes where its search failed, as the others keep their times."""
         if self._video is None:
-            self._source, file = source, self.check(source)
+            self._source, file = found.source, self.check(found.source)
             file.parent.mkdir(parents=True, exist_ok=True)
             self._video = VideoFile(file, frame.rate)
         try:
-            self._video.add(picture, frame)
+            if found.detections is not None:
+                pixels = np.asarray(draw(pixels, found.detections, min_score=self._least))
+            self._video.add(pixels, frame)
         except BaseException:
             video, self._video = self._video, None  # the rest is left out
             video.close()

@@ -19,7 +19,7 @@ from rcnnkit.data.voc import check_class_names
 from rcnnkit.detecting.search import DetectedPicture, objects_from
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.files import check_free, whole
-from rcnnkit.structures import Targets
+from rcnnkit.structures import Array, Targets
 
 SUFFIXES = {"coco": ".json", "csv": ".csv", "parquet": ".parquet", "yolo": "", "voc": ""}  # "": a folder
 COLUMNS = ("image", "x1", "y1", "x2", "y2", "class", "score", "frame")  # as `rcnnkit.data.tables` reads them
@@ -203,10 +203,10 @@ class _Folder:
         kept = objects_from(found.detections, self._least)
         height, width = found.picture.shape[:2]
         targets = Targets(kept.boxes, kept.labels)
-        self._records.append(Record(str(found.place), self._picture(found), (height, width), targets))
+        self._records.append(Record(str(found.place), self._picture(found, found.picture), (height, width), targets))
         self.written += len(kept)
 
-    def _picture(self, found: DetectedPicture) -> Path:
+    def _picture(self, found: DetectedPicture, pixels: Array) -> Path:
         """The file of a picture; a new one, where it is in an archive, in a video, on the web or in memory."""
         file = found.source.file
         if file is not None and file.is_file():
@@ -218,7 +218,7 @@ class _Folder:
         # In a folder of its own: a picture may be called like a frame of a video.
         file = self._own / str(len(self._records)) / f"{found.place.name}{'.png' if found.frame is None else '.jpg'}"
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(found.picture).save(file, quality=95)
+        Image.fromarray(pixels).save(file, quality=95)
         return file
 
     def close(self) -> None:

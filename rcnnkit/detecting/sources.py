@@ -182,12 +182,14 @@ class _Places:
     """Gives each its own: the one that it wants, or that with a number behind it."""
 
     def __init__(self) -> None:
-        self._taken: dict[Path, int] = {}  # place -> the last number that was tried behind it
+        self._taken: dict[
+            str, int
+        ] = {}  # place -> the last number that was tried behind it; text is smaller than paths
 
     def take(self, wanted: Path) -> Path:
-        place = wanted
+        first = place = str(wanted)
         while place in self._taken:
-            self._taken[wanted] += 1
-            place = wanted.with_name(f"{wanted.name}-{self._taken[wanted]}")
+            self._taken[first] += 1
+            place = f"{first}-{self._taken[first]}"
         self._taken[place] = 1
-        return place
+        return Path(place)

@@ -145,7 +145,7 @@ class VideoFile:
     def _begun(self) -> cv2.VideoWriter:
         with _silent():
             writer = cv2.VideoWriter(
-                str(self._half), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*CODEC), self.rate, self._size
+                str(self._half), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*CODEC), self.rate, self._size
             )
         if not writer.isOpened():
             with self._stack:

@@ -171,7 +171,7 @@ class Detector(Model):
 
         @overload
         def __call__(  # type: ignore[overload-overlap]  # a path is an iterable of letters, too
-            self, pictures: Picture, proposals: Proposals | None = None
+            self, pictures: Picture, proposals: Proposals | None = None, *, batch: int | None = None
         ) -> Detections: ...
 
         @overload
@@ -244,13 +244,17 @@ class Detector(Model):
             raise ValueError(ONE_FOR_EACH)
         regions = None if proposals is None else iter(proposals)
         detections = list(self([]))  # raises where every picture would
+        looked_at = 0
         while some := list(islice(pictures, batch)):
             try:
                 detections += self(some, None if regions is None else list(islice(regions, batch)))
             except (TypeError, ValueError) as error:
-                raise type(error)(_counted_from(len(detections), str(error))) from None
+                raise type(error)(_counted_from(looked_at, str(error))) from None
+            looked_at += len(some)
         if regions is not None and (left := len(list(regions))):
-            raise ValueError(f"{len(detections) + left} proposals for {len(detections)} pictures; give one for each")
+            raise ValueError(
+                f"{looked_at + left} proposals for {looked_at} pictures; give one Proposals for each picture"
+            )
         return detections
 
 

@@ -57,7 +57,7 @@ def film(path: Path, pictures: Iterable[np.ndarray], rate: float = 10.0) -> Path
     """A video of pictures of one size; its frames are not exactly these."""
     pictures = list(pictures)
     code = "MJPG" if path.suffix == ".avi" else "mp4v"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), rate, pictures[0].shape[1::-1])
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), rate, pictures[0].shape[1::-1])
     for picture in pictures:
         writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     writer.release()
@@ -71,7 +71,8 @@ def moving(number: int) -> list[np.ndarray]:
 
 def frames_of(path: Path) -> Sequence[np.ndarray]:
     """What OpenCV reads of a video, RGB."""
-    capture, found = cv2.VideoCapture(str(path)), []
+    capture = cv2.VideoCapture(str(path))
+    found: list[np.ndarray] = []
     while True:
         good, picture = capture.read()
         if not good:

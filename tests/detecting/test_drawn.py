@@ -11,6 +11,7 @@ from PIL import Image
 from rcnnkit import detect_files, draw
 from rcnnkit.data.class_folders import read_class_folders
 from rcnnkit.detecting import videos
+from rcnnkit.structures import Detections, ImageBatch
 from tests.detecting.squares import Squares, film, frames_of, moving, painted, rate_of
 
 
@@ -95,9 +96,27 @@ def test_what_stops_a_run_leaves_whole_files(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["clip.mp4"]
 
 
+def test_a_frame_that_cannot_be_searched_keeps_its_place(
+    squares: Squares, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detect = Squares.detect
+    numbers = iter(range(100))
+
+    def fails(self: Squares, images: ImageBatch) -> list[Detections]:
+        if next(numbers) in (0, 3):  # the batch, and then its third frame alone
+            raise RuntimeError("too hard")
+        return detect(self, images)
+
+    monkeypatch.setattr(Squares, "detect", fails)
+    found = detect_files(squares, clip, tmp_path / "out", batch=12)
+    assert [each.frame.number for each in found if each.error and each.frame] == [2]
+    assert {each.drawn for each in found} == {tmp_path / "out" / "clip.mp4"}
+    assert len(frames_of(tmp_path / "out" / "clip.mp4")) == 12
+
+
 def test_each_object_in_the_folder_of_its_class(squares: Squares, pictures: Path, clip: Path, tmp_path: Path) -> None:
     crops = tmp_path / "crops" / "train"
-    given = [pictures, clip, ("clip-000001.png", painted((0, 8, 8)))]
+    given: list[Any] = [pictures, clip, ("clip-000001.png", painted((0, 8, 8)))]
     found = detect_files(squares, given, crops=crops, frames=2, min_score=0.0)
     assert not any(each.error for each in found)
     assert sorted(path.relative_to(crops).as_posix() for path in crops.rglob("*.png")) == [

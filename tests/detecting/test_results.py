@@ -96,7 +96,7 @@ def test_names_of_any_kind(squares: Squares, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", ["yolo", "voc"])
 def test_data_sets_read_back(squares: Squares, pictures: Path, clip: Path, tmp_path: Path, format: str) -> None:
-    given = [pictures, clip, ("clip-000001.png", painted((1, 8, 8)))]
+    given: list[Any] = [pictures, clip, ("clip-000001.png", painted((1, 8, 8)))]
     detect_files(squares, given, results=tmp_path / "labels", format=format, frames=2, min_score=0.5)
     data = read_data(tmp_path / "labels", "train")
     found = {
@@ -184,7 +184,7 @@ def test_what_is_in_the_way_or_cannot_be_held_is_found_first(squares: Squares, t
         ),
     ):
         with pytest.raises(error, match=words):
-            detect_files(detector, broken(), **options)  # type: ignore[arg-type]
+            detect_files(detector, broken(), **options)
     assert (tmp_path / "r.csv").read_text() == "mine"
     assert not (tmp_path / "new").exists()
 

@@ -82,7 +82,7 @@ def test_globs(here: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_pictures_that_a_program_holds(here: Path) -> None:
     picture = painted((0, 3, 3))
     data = (here / "a.png").read_bytes()
-    given = [
+    given: list[Any] = [
         picture,
         ("cam/7.png", picture),
         data,

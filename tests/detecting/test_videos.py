@@ -51,7 +51,7 @@ def test_a_video_that_breaks_off(tmp_path: Path, capfd: pytest.CaptureFixture[st
     whole = film(tmp_path / "a.avi", noise)
     data = whole.read_bytes()
     (tmp_path / "cut.avi").write_bytes(data[: len(data) // 2])
-    video, found = Video("cut.avi", tmp_path / "cut.avi", live=False), []
+    video, found = Video("cut.avi", tmp_path / "cut.avi", live=False), list[tuple[Frame, np.ndarray]]()
     with pytest.raises(ValueError, match=r"^cut\.avi: only (\d+) of its 20 frames could be read; copy it") as caught:
         found.extend(video.frames())
     assert len(found) == int(str(caught.value).split()[2])
@@ -91,7 +91,7 @@ def test_a_camera_goes_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert [frame.seconds for frame, _ in found] == [0.25, 0.5, 0.75]
     monkeypatch.setattr(videos, "_opened", lambda source: Camera(4))
-    video, some = Video("camera:0", 0, live=True), []
+    video, some = Video("camera:0", 0, live=True), list[tuple[Frame, np.ndarray]]()
     with pytest.raises(OSError, match=r"^camera:0 stopped after 4 frames; what was found in these is kept$"):
         some.extend(video.frames())
     assert [frame.number for frame, _ in some] == [0, 1, 2, 3]
