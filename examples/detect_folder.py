@@ -13,7 +13,7 @@ detector = rcnnkit.load(weights)
 names: Counter[str] = Counter()
 for picture in rcnnkit.detect_files(detector, folder, out):
     if picture.detections is None:
-        print(f"{picture.path}: {picture.error}")  # one that fails does not stop the others
+        print(f"{picture.name}: {picture.error}")  # one that fails does not stop the others
     else:
         names.update(picture.detections.above(detector.min_score).names)
 for name, number in names.most_common():

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rcnnkit.detecting import DetectedFile, detect_files
+    from rcnnkit.detecting import DetectedPicture, detect_each, detect_files
     from rcnnkit.detectors.densecap import DenseCap
     from rcnnkit.detectors.fast_rcnn import FastRCNN
     from rcnnkit.detectors.faster_rcnn import FasterRCNN
@@ -29,11 +29,12 @@ __version__ = "0.1.0"
 __all__ = [
     "RCNN",
     "DenseCap",
-    "DetectedFile",
+    "DetectedPicture",
     "Detections",
     "FastRCNN",
     "FasterRCNN",
     "build",
+    "detect_each",
     "detect_files",
     "draw",
     "export",
@@ -44,12 +45,13 @@ __all__ = [
 
 _HOMES = {
     "DenseCap": "detectors.densecap",
-    "DetectedFile": "detecting",
+    "DetectedPicture": "detecting",
     "Detections": "structures",
     "FastRCNN": "detectors.fast_rcnn",
     "FasterRCNN": "detectors.faster_rcnn",
     "RCNN": "detectors.rcnn",
     "build": "detectors.kinds",
+    "detect_each": "detecting",
     "detect_files": "detecting",
     "draw": "drawing",
     "export": "exporting.export",

@@ -51,7 +51,7 @@ def from_file(path: Path, annotated_size: Size | None, checked: bool) -> Array:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such picture") from None
     except IsADirectoryError:
-        raise ValueError(f"{path} is a folder; name the pictures in it") from None
+        raise ValueError(f"{path} is a folder; name the pictures in it, or pass it to rcnnkit.detect_each") from None
     return from_data(data, str(path), annotated_size, checked)
 
 

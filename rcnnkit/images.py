@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Annotated, Literal, TypeVar
+from typing import IO, Annotated, Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -44,13 +44,19 @@ def list_pictures(pictures: Picture | Iterable[Picture]) -> list[Picture] | None
         TypeError: it is neither.
         ValueError: a tensor (B, H, W, 3).
     """
+    several = each_picture(pictures)
+    return None if several is None else list(several)
+
+
+def each_picture(pictures: Any) -> Iterable[Any] | None:
+    """As `list_pictures`, without reading an iterator. What the items are is not checked."""
     if isinstance(pictures, np.ndarray | Tensor):
         if isinstance(pictures, Tensor) and pictures.ndim == 4 and pictures.shape[1] > 3 >= pictures.shape[3]:
             raise ValueError(
                 f"a batch in a tensor must be (B, 3, H, W) or (B, 1, H, W), not {tuple(pictures.shape)}; pass"
                 " tensor.permute(0, 3, 1, 2)"
             )
-        return list(pictures) if pictures.ndim == 4 else None
+        return pictures if pictures.ndim == 4 else None
     if _is_picture(pictures):
         return None
     if isinstance(pictures, Mapping):
@@ -59,7 +65,7 @@ def list_pictures(pictures: Picture | Iterable[Picture]) -> list[Picture] | None
         raise TypeError("a set of pictures has no order to answer in; pass a list: sorted(pictures)")
     if not isinstance(pictures, Iterable):
         raise _no_picture(pictures)
-    return list(pictures)
+    return pictures
 
 
 def read_picture(picture: Picture, annotated_size: Size | None = None, *, checked: bool = False) -> Array:
@@ -160,7 +166,8 @@ def _check_path(name: str) -> None:
     if re.match(r"data:|[A-Za-z][A-Za-z0-9+.-]+:/", name):
         shown = name if len(name) <= 200 else f"{name[:100]}…"
         raise ValueError(
-            f"{shown} is a URL, and pictures are not downloaded; fetch it yourself and pass its bytes, or a file's path"
+            f"{shown} is a URL, and nothing is downloaded here; pass it to rcnnkit.detect_each or `rcnnkit detect`,"
+            " or pass the bytes that it leads to"
         )
     if len(name) > LONGEST_PATH:
         raise ValueError(

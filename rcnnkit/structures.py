@@ -249,6 +249,36 @@ class Detections:
             )
         ]
 
+    def to_supervision(self) -> Any:
+        """The same as a `supervision.Detections`, for its annotators, filters, and trackers that take it.
+
+        Its `xyxy`, `confidence` and `class_id` are boxes, scores and labels; `data["class_name"]` holds the names.
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise ImportError("to_supervision needs supervision: pip install supervision") from None
+        boxes, scores, labels = (each.numpy(force=True) for each in (self.boxes, self.scores, self.labels))
+        names = np.array(self.names, dtype=str)
+        return supervision.Detections(boxes, confidence=scores, class_id=labels, data={"class_name": names})
+
+    def to_dataframe(self) -> Any:
+        """The same as a `pandas.DataFrame`, a row each: x1, y1, x2, y2, class, score and label.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("to_dataframe needs pandas: pip install pandas") from None
+        sides = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.numpy(force=True).T, strict=True))
+        scores, labels = self.scores.numpy(force=True), self.labels.numpy(force=True)
+        return pandas.DataFrame(sides | {"class": self.names, "score": scores, "label": labels})
+
 
 def coco_entry(
     image_id: int | str, category_id: int, box: Sequence[float], digits: int | None = None

@@ -66,7 +66,7 @@ def progress(console: Console, *, transient: bool = False) -> Iterator[Report]:
 
     Args:
         transient: the bars vanish at the end. Others leave a line for every tenth of the work where the console is a
-            file or a pipe.
+            file or a pipe. Of a total of 0, which means that it is not known, the bar only moves.
     """
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
@@ -75,9 +75,9 @@ def progress(console: Console, *, transient: bool = False) -> Iterator[Report]:
 
     def report(name: str, done: int, total: int) -> None:
         if name not in tasks:
-            tasks[name] = bar.add_task(visible(name, console.encoding), total=total)
-        bar.update(tasks[name], completed=done)
-        if not (console.is_terminal or transient) and done and done * 10 // total > (done - 1) * 10 // total:
+            tasks[name] = bar.add_task(visible(name, console.encoding), total=total or None)
+        bar.update(tasks[name], completed=done, total=total or None)
+        if not (console.is_terminal or transient) and done and total and done * 10 // total > (done - 1) * 10 // total:
             console.print(f"{name}: {done} of {count(total, 'picture')}")
 
     with bar:

@@ -27,9 +27,12 @@ def detect(weights: Path) -> list[tuple[str, float]]:
     detector(3)  # type: ignore[call-overload]  # not a picture
     rcnnkit.load(weights, precison="bf16")  # type: ignore[call-overload]  # misspelt
     rcnnkit.draw("a.jpg", detector("a.jpg"), min_score=0.3).save("found.png")
+    assert_type(detector((Path("a.jpg") for _ in range(3)), batch=2), list[rcnnkit.Detections])
+    for frame in rcnnkit.detect_each(detector, ["clip.mp4", "https://a.org/b.jpg"], frames=10):
+        print(frame.name, frame.frame and frame.frame.seconds, frame.detections and len(frame.detections))
     for picture in rcnnkit.detect_files(detector, ["a.jpg", Path("pictures")], out="found"):
         if picture.detections is None:
-            print(picture.path, picture.error)
+            print(picture.name, picture.error)
     return [(name, score) for name, score, (x1, _, x2, _) in detector("a.jpg") if x2 - x1 > 10]
 
 

@@ -23,20 +23,21 @@ from rcnnkit.config import Settings
 from rcnnkit.config_files import check_settings, read_settings
 from rcnnkit.data.coco import write_coco
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.detecting import DetectedFile
+from rcnnkit.detecting import DetectedPicture
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.evaluation.report import Found, judge
 from rcnnkit.proposals.store import Store
 from rcnnkit.structures import Detections, Proposals, Targets
 from tests import documents
+from tests.detecting.squares import film, moving
 from tests.documents import DOCUMENTS, NOTEBOOKS, NOW, PAGES, ROOT, anchors, blocks, name, spans
 from tests.evaluation.made import made
 
 GENERATED = documents.generated()
 SECTIONS = Settings.model_fields
 # What the documents call things in examples.
-OBJECTS: dict[str, Any] = {"found": Detections, "detector": rcnnkit.FasterRCNN, "picture": DetectedFile}
+OBJECTS: dict[str, Any] = {"found": Detections, "detector": rcnnkit.FasterRCNN, "picture": DetectedPicture}
 SOURCES = (".py", ".cpp", ".h", ".cu", ".cuh", ".toml", ".md")
 FOLDERS = (".ci/", "configs/", "csrc/", "docs/", "examples/", "rcnnkit/", "tests/", "tools/")
 
@@ -282,7 +283,7 @@ def test_a_command_that_is_not_understood_is_found(tmp_path: Path) -> None:
     wrong = [
         "rcnnkit trains x.toml",
         "rcnnkit train x.toml train.learning_rate=1",
-        "rcnnkit detect w.safetensors a.jpg",
+        "rcnnkit detect w.safetensors --out b",
         "rcnnkit detect w.safetensors a.jpg --out b --minscore 1",
         "rcnnkit import ResNet50_Weights.NONE_V2 --out x",
         "python tools/none.py",
@@ -327,6 +328,7 @@ def desk(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(picture, folder / copy)
     Image.open(picture).save(folder / "cell.png")
     shutil.copytree(digits, folder / "pets")
+    film(folder / "clip.mp4", moving(3))
     small = {"hidden": 8, "score_threshold": 0.01}
     size = {"short_side": 96, "long_side": 96}
     plain = {"model": {"backbone": "alexnet"}, "head": small, "input": size}
@@ -375,6 +377,7 @@ def test_examples_run(document: Path, desk: Path, monkeypatch: pytest.MonkeyPatc
     for code in blocks(read(document), "python"):
         exec(compile(code, name(document), "exec"), names)
     shutil.rmtree(desk / "found", ignore_errors=True)
+    (desk / "found.csv").unlink(missing_ok=True)
 
 
 def small_torchvision() -> Any:

@@ -15,6 +15,7 @@ from rcnnkit.data.reading import read_data
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
 from tests.cli.commands import Values
+from tests.detecting.squares import Squares, film, frames_of, moving, painted
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 Script = Callable[..., str]
@@ -64,6 +65,18 @@ def test_detect_folder(run: Script, detector: Path, digits: Path) -> None:
     run("detect_folder.py", detector, digits / "JPEGImages", "out")
     assert len(list(Path("out").glob("*.jpg"))) == 12
     assert Path("out/detections.json").exists()
+
+
+def test_track(run: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two squares that pass each other keep their numbers, though a frame in the middle is dark."""
+    pytest.importorskip("trackers", reason="trackers is not installed: pip install trackers")
+    frames = moving(15)
+    frames[7] = painted()
+    film(tmp_path / "clip.mp4", frames)
+    monkeypatch.setattr("rcnnkit.weights.load", lambda _: Squares(least=0.9))
+    printed = run("track.py", "w.safetensors", tmp_path / "clip.mp4", "out.mp4")
+    assert sorted(line.split()[0] for line in printed.splitlines()) == ["green", "red"]
+    assert len(frames_of(Path("out.mp4"))) == 15
 
 
 def test_train(run: Script, digits: Path) -> None:
@@ -128,7 +141,7 @@ def test_look_inside(run: Script, detector: Path, picture: Path) -> None:
 
 def test_all_of_them_are_run_and_listed() -> None:
     scripts = {path.name for path in EXAMPLES.glob("*.py")}
-    assert len(scripts) == 10
+    assert len(scripts) == 11
     assert {f"{name.removeprefix('test_')}.py" for name in globals() if name.startswith("test_")} > scripts
     assert set(re.findall(r"\((\w+\.py)\)", (EXAMPLES / "README.md").read_text())) == scripts
     for path in EXAMPLES.glob("*.py"):

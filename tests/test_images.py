@@ -540,7 +540,7 @@ NO_PICTURES: list[tuple[Any, type[Exception], str]] = [
     (
         "https://a.org/b.jpg",
         ValueError,
-        "https://a.org/b.jpg is a URL, and pictures are not downloaded; fetch it yours",
+        "https://a.org/b.jpg is a URL, and nothing is downloaded here; pass it to rcnnkit.detect_each or `rcnnkit",
     ),
     (Path("https://a.org/b.jpg"), ValueError, "https:/a.org/b.jpg is a URL, and"),
     ("data:image/png;base64," + "A" * 9999, ValueError, "data:image/png;base64," + "A" * 78 + "… is a URL, and"),

@@ -33,7 +33,7 @@ TIERS = [
     ["compression", "drawing/", "data/", "evaluation/", "exporting/", "importing/", "info"],
     ["attacks/", "checking/", "labelling/", "stages"],
     ["reporting/"],
-    ["detecting", "serving/", "tables", "terminal"],
+    ["detecting/", "serving/", "tables", "terminal"],
     ["training.schedule", "training.windows"],
     ["training.features"],
     ["config"],

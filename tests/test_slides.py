@@ -11,7 +11,7 @@ from PIL import Image
 
 from rcnnkit import looking, slides
 from rcnnkit.data.checks import picture_size
-from rcnnkit.data.loading import load_batch
+from rcnnkit.data.loading import Pictures, load_batch
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.data.transforms import Augmentation, AugmentSettings
 from rcnnkit.detecting import detect_files
@@ -195,7 +195,7 @@ def test_slides_are_detected_in_evaluated_and_learnt_from(tmp_path: Path, monkey
     data = Dataset("slides", [Record(1, file, (230, 310), targets)], [str(i) for i in range(25)], list(range(25)))
     assert look(Dots(tile=64, tile_overlap=20), _three(data)).detections[0].boxes.tolist() == boxes
     rule = Preprocessing(short_side=0, long_side=310, tile=64, tile_overlap=20)
-    batch = load_batch(data.records, Augmentation(AugmentSettings(flip=0), rule), [(0, 4)], use_difficult=True)
+    batch = load_batch(Pictures(data.records, Augmentation(AugmentSettings(flip=0), rule), True), [(0, 4)])
     assert batch.pictures[0].shape == (3, 64, 64)
     for box, label, crowd in zip(
         batch.targets[0].boxes.int().tolist(), batch.targets[0].labels.tolist(), batch.targets[0].crowd, strict=True

@@ -1,6 +1,7 @@
 """What the pieces accept, how they are filtered, and what they tell."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -222,3 +223,31 @@ def test_what_was_seen_is_forgotten_when_it_changes() -> None:
     targets.boxes[0, 2] = 400
     assert not targets.was_seen((10, 20), 2)
     assert not targets[torch.tensor([True, False])].was_seen((10, 20), 2)
+
+
+def test_detections_for_supervision_and_pandas() -> None:
+    supervision = pytest.importorskip("supervision", reason="supervision is not installed")
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    theirs = some().to_supervision()
+    assert isinstance(theirs, supervision.Detections)
+    np.testing.assert_array_equal(theirs.xyxy, some().boxes.numpy())
+    np.testing.assert_array_equal(theirs.confidence, np.array([0.9, 0.5, 0.25], np.float32))
+    assert theirs.class_id.tolist() == [2, 0, 2]
+    assert theirs[theirs.confidence > 0.4].data["class_name"].tolist() == ["hen", "cat"]
+    table = some().to_dataframe()
+    assert isinstance(table, pandas.DataFrame)
+    assert list(table.columns) == ["x1", "y1", "x2", "y2", "class", "score", "label"]
+    assert table.iloc[2].tolist() == [1.5, 2.25, 4, 8, "hen", 0.25, 2]
+    assert (table["score"].dtype, table["x1"].dtype) == (np.float32, np.float32)
+    assert len(none().to_supervision()) == 0
+    assert len(none().to_dataframe()) == 0
+    assert list(none().to_dataframe().columns) == list(table.columns)
+    unnamed = dataclasses.replace(some(), class_names=())
+    assert unnamed.to_supervision().data["class_name"].tolist() == ["2", "0", "2"]
+
+
+@pytest.mark.parametrize(("method", "library"), [("to_supervision", "supervision"), ("to_dataframe", "pandas")])
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, method: str, library: str) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=f"^{method} needs {library}: pip install {library}$"):
+        getattr(some(), method)()

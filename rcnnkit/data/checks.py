@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -208,12 +208,17 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURE_SUFFIXES
 
 
-def pictures_in(files: Iterable[Path], out: Path | None = None) -> list[Path]:
+def pictures_in(
+    files: Iterable[Path], out: Path | None = None, suffixes: Collection[str] = PICTURE_SUFFIXES
+) -> list[Path]:
     """The files, and in place of each folder the pictures in it and in its sub-folders, sorted.
 
     Which are pictures, their names say. What else is there is counted in one line of the log. So are hidden pictures,
     which file managers leave behind. Hidden folders are not looked into, nor is the folder `out`, where results go.
     Links to folders are not followed.
+
+    Args:
+        suffixes: how the names of those end that are taken, in small letters. Those besides pictures are videos.
 
     Raises:
         FileNotFoundError: a folder has no picture.
@@ -228,20 +233,23 @@ def pictures_in(files: Iterable[Path], out: Path | None = None) -> list[Path]:
             left_out["link to a folder"] += sum((Path(folder) / name).is_symlink() for name in folders)
             folders[:] = [name for name in folders if not (name.startswith(".") or _same(Path(folder) / name, out))]
             for path in (Path(folder) / name for name in names):
+                is_wanted = path.suffix.lower() in suffixes
                 if path.name.startswith("."):
-                    left_out["hidden picture"] += is_picture(path)
-                elif is_picture(path) and path.is_file():
+                    left_out["hidden picture"] += is_wanted
+                elif is_wanted and path.is_file():
                     inside.append(path)
                 else:
-                    irregular = " that is not a regular file" * is_picture(path)
+                    irregular = " that is not a regular file" * is_wanted
                     left_out[(path.suffix.lower() or "without an ending") + irregular] += 1
         if not inside:
-            raise FileNotFoundError(f"{file} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
+            raise FileNotFoundError(f"{file} holds no pictures ({', '.join(sorted(suffixes))})")
         if total := left_out.total():
             ordered = sorted(left_out.items(), key=lambda kind: (-kind[1], kind[0]))
             kinds = few([f"{number} {kind}" for kind, number in ordered if number])
             others = count(total, "other thing")
-            log.warning("%s: %s taken, %s left out: %s", file, count(len(inside), "picture"), others, kinds)
+            videos = sum(not is_picture(path) for path in inside)
+            taken = count(len(inside) - videos, "picture") + (f" and {count(videos, 'video')}" if videos else "")
+            log.warning("%s: %s taken, %s left out: %s", file, taken, others, kinds)
         pictures += sorted(inside)
     return pictures
 

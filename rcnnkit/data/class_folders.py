@@ -18,6 +18,8 @@ from rcnnkit.data.file_names import composed
 from rcnnkit.data.records import BadData, Dataset, Record, check_class_names, few
 from rcnnkit.files import check_free
 from rcnnkit.images import read_picture
+from rcnnkit.looking import size_of
+from rcnnkit.slides import Slide
 from rcnnkit.structures import Array
 from rcnnkit.text import count, visible
 
@@ -183,9 +185,7 @@ def write_class_folders(dataset: Dataset, out: Path, context: float = 0.0) -> di
     check_free(out)
     if not (context >= 0 and math.isfinite(context)):
         raise ValueError(f"context = {context:g}; it is a share of the box's sides, 0 or more")
-    for name in dataset.class_names:
-        if fault := _no_folder_name(name):
-            raise ValueError(f"the class {name!r} cannot be a folder's name: {fault}; rename it in the annotations")
+    check_folder_names(dataset.class_names)
     if twice := [stem for stem, n in Counter(record.path.stem for record in dataset.records).items() if n > 1]:
         raise ValueError(f"two pictures are called {twice[0]}, and so would be their objects; rename one")
     objects = [record.targets[~record.targets.difficult & ~record.targets.crowd] for record in dataset.records]
@@ -204,12 +204,19 @@ def write_class_folders(dataset: Dataset, out: Path, context: float = 0.0) -> di
             for index, (box, label) in enumerate(zip(targets.boxes.tolist(), targets.labels.tolist(), strict=True)):
                 name = dataset.class_names[label]
                 (half / name).mkdir(parents=True, exist_ok=True)
-                _cut(picture, box, context).save(half / name / _file_name(record, index))
+                cut(picture, box, context).save(half / name / _file_name(record, index))
                 counts[name] += 1
         half.replace(out)  # also of an empty folder
     finally:
         shutil.rmtree(half, ignore_errors=True)
     return counts
+
+
+def check_folder_names(class_names: Sequence[str]) -> None:
+    """Raise ValueError where the name of a class cannot be that of its folder."""
+    for name in class_names:
+        if fault := _no_folder_name(name):
+            raise ValueError(f"the class {name!r} cannot be a folder's name: {fault}; rename it in the annotations")
 
 
 def _no_folder_name(name: str) -> str | None:
@@ -233,11 +240,15 @@ def _file_name(record: Record, index: int) -> str:
     return f"{record.path.stem}_{index}.png"
 
 
-def _cut(picture: Array, box: Sequence[float], context: float) -> Image.Image:
-    height, width = picture.shape[:2]
+def cut(picture: Array | Slide, box: Sequence[float], context: float) -> Image.Image:
+    """All pixels of a picture, (H, W, 3), that a box touches, and a margin of `context` times its sides."""
+    height, width = size_of(picture)
     x, y = context * (box[2] - box[0]), context * (box[3] - box[1])
     left, top = max(0, math.floor(box[0] - x)), max(0, math.floor(box[1] - y))
     right, bottom = min(width, math.ceil(box[2] + x)), min(height, math.ceil(box[3] + y))
+    if isinstance(picture, Slide):
+        with picture:
+            return Image.fromarray(picture.cut((left, top, right, bottom)))
     return Image.fromarray(picture[top:bottom, left:right])
 
 

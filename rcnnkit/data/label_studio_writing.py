@@ -10,7 +10,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from rcnnkit.data.records import Dataset, Record
-from rcnnkit.data.voc_writing import NOT_XML
+from rcnnkit.data.voc_writing import check_xml_names
 from rcnnkit.files import whole
 
 CONTROL, PICTURE = "label", "image"  # the names of the tags, by which a prediction finds its place
@@ -33,12 +33,7 @@ def write_label_studio(
         OSError: a file cannot be written.
         ValueError: a class has a character that XML does not allow.
     """
-    for name in dataset.class_names:
-        if (wrong := NOT_XML.search(name)) is not None:
-            raise ValueError(
-                f"the class {name!r} has the character {wrong[0]!r}, which XML does not allow; rename the class, or"
-                " write COCO's format"
-            )
+    check_xml_names(dataset.class_names)
     entries = [
         _task(record, of_picture, dataset.class_names, tasks.parent, model)
         for record, of_picture in zip(dataset.records, scores, strict=True)

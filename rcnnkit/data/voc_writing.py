@@ -32,12 +32,7 @@ def write_voc(dataset: Dataset, root: Path, split: str) -> None:
             more than 1 pixel wide or high, so that VOC's inclusive corners would coincide.
     """
     root = Path(root)
-    for name in dataset.class_names:
-        if (wrong := NOT_XML.search(name)) is not None:
-            raise ValueError(
-                f"the class {name!r} has the character {wrong[0]!r}, which XML does not allow; rename the class, or"
-                " write COCO's or YOLO's format"
-            )
+    check_xml_names(dataset.class_names)
     stems: dict[str, Path] = {}
     for record in dataset.records:
         if record.path.stem in stems:
@@ -67,6 +62,16 @@ def write_voc(dataset: Dataset, root: Path, split: str) -> None:
         tree = _tree(record, dataset.class_names)
         tree.write(annotation_file(root, record.path.stem), encoding="utf-8")
     split_list.write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
+
+
+def check_xml_names(class_names: Sequence[str]) -> None:
+    """Raise ValueError where a class has a character that XML does not allow."""
+    for name in class_names:
+        if (wrong := NOT_XML.search(name)) is not None:
+            raise ValueError(
+                f"the class {name!r} has the character {wrong[0]!r}, which XML does not allow; rename the class, or"
+                " write COCO's or YOLO's format"
+            )
 
 
 def _tree(record: Record, class_names: Sequence[str]) -> ET.ElementTree[ET.Element]:

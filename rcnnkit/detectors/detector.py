@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, overload
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from rcnnkit.boxes import check_inside, clip, scale
 from rcnnkit.detectors.inputs import check_batch
 from rcnnkit.heads.region_pool import RegionPool
-from rcnnkit.images import Picture, list_pictures, read_each
+from rcnnkit.images import Picture, each_picture, list_pictures, read_each
 from rcnnkit.looking import detect_in_views, open_picture, size_of
 from rcnnkit.matching import Generators
 from rcnnkit.model import Model
@@ -21,6 +23,7 @@ from rcnnkit.processes import say_forked
 from rcnnkit.structures import Detections, ImageBatch, LossSum, Proposals, Size, Targets, means
 from rcnnkit.suppression import Kept
 
+ONE_FOR_EACH = "proposals of several pictures are a list with one Proposals for each picture"
 ONLY_DETECTS = "this detector only detects; rcnnkit.load(file, for_training=True) gives the one that can be trained"
 
 
@@ -171,29 +174,36 @@ class Detector(Model):
 
         @overload
         def __call__(  # type: ignore[overload-overlap]  # a path is an iterable of letters, too
-            self, pictures: Picture, proposals: Proposals | None = None
+            self, pictures: Picture, proposals: Proposals | None = None, *, batch: int | None = None
         ) -> Detections: ...
 
         @overload
         def __call__(
-            self, pictures: Iterable[Picture], proposals: Iterable[Proposals] | None = None
+            self, pictures: Iterable[Picture], proposals: Iterable[Proposals] | None = None, *, batch: int | None = None
         ) -> list[Detections]: ...
 
-        def __call__(self, pictures: Any, proposals: Any = None) -> Any: ...
+        def __call__(self, pictures: Any, proposals: Any = None, *, batch: Any = None) -> Any: ...
 
     def forward(
-        self, pictures: Picture | Iterable[Picture], proposals: Proposals | Iterable[Proposals] | None = None
+        self,
+        pictures: Picture | Iterable[Picture],
+        proposals: Proposals | Iterable[Proposals] | None = None,
+        *,
+        batch: int | None = None,
     ) -> Detections | list[Detections]:
         """Detections in one picture, or in each of several (one batch, whatever their sizes).
 
         Where `preprocessing` asks for tiles, or for several looks at a picture, it is looked at by itself, and what all
         looks find is put together; see `rcnnkit.merging.merge`.
 
+        `rcnnkit.detect_each` takes folders, videos, URLs and more, and has each answer when it is ready.
+
         Args:
             pictures: a path, bytes, open file, PIL picture, RGB array or tensor, see `rcnnkit.images.read_picture`; or
                 several of these as a list, tuple, iterator or view, or as a batch (B, H, W, 3) or (B, 3, H, W).
             proposals: the regions to look at, in the pixels of the picture as it was given; for a list of
                 pictures a list of as many. Not for a detector with a region proposal network.
+            batch: how many of several pictures are looked at and held in memory at a time; by default all.
 
         Returns:
             Boxes in the pixels of each picture as it was given, on the detector's device.
@@ -202,8 +212,10 @@ class Detector(Model):
             RuntimeError: the detector is in training mode.
             FileNotFoundError, TypeError, ValueError: a picture cannot be read; of several, it says which.
             ValueError: proposals for a detector that makes its own; another number of them than of pictures; or one
-                that does not lie in its picture.
+                that does not lie in its picture; or `batch` is below 1.
         """
+        if batch is not None and (several := each_picture(pictures)) is not None:
+            return self._in_batches(iter(several), proposals, batch)
         if self.training:
             raise RuntimeError("the detector is in training mode; call detector.eval() before detecting")
         if proposals is not None and not self.takes_proposals:
@@ -215,7 +227,7 @@ class Detector(Model):
             regions = None if proposals is None else [proposals]
             return self.forward([pictures], regions)[0]  # type: ignore[list-item, return-value]  # one of each
         if isinstance(proposals, Proposals):
-            raise ValueError("proposals of several pictures are a list with one Proposals for each picture")
+            raise ValueError(ONE_FOR_EACH)
         if not inputs:
             return []
         all_proposals = None if proposals is None else list(proposals)
@@ -256,6 +268,27 @@ class Detector(Model):
                 found[i] = merged.to(self.device)
         return [found[i] for i in range(len(opened))]
 
+    def _in_batches(self, pictures: Iterator[Picture], proposals: Any, batch: int) -> list[Detections]:
+        """The call, with so many pictures at a time."""
+        if batch < 1:
+            raise ValueError(f"batch = {batch}; give 1 or more pictures at a time")
+        if isinstance(proposals, Proposals):
+            raise ValueError(ONE_FOR_EACH)
+        regions = None if proposals is None else iter(proposals)
+        detections = list(self([]))  # raises where every picture would
+        looked_at = 0
+        while some := list(islice(pictures, batch)):
+            try:
+                detections += self(some, None if regions is None else list(islice(regions, batch)))
+            except (TypeError, ValueError) as error:
+                raise type(error)(_counted_from(looked_at, str(error))) from None
+            looked_at += len(some)
+        if regions is not None and (left := len(list(regions))):
+            raise ValueError(
+                f"{looked_at + left} proposals for {looked_at} pictures; give one Proposals for each picture"
+            )
+        return detections
+
 
 def with_proposals(images: ImageBatch, proposals: Sequence[Proposals]) -> ImageBatch:
     """The batch with proposals made beforehand, one Proposals per picture, in its pixels as it was given.
@@ -269,6 +302,11 @@ def with_proposals(images: ImageBatch, proposals: Sequence[Proposals]) -> ImageB
         check_inside(regions.boxes, original, "the proposals")
         scaled.append(Proposals(scale(regions.boxes, original, size), regions.scores).to(images.pixels.device))
     return replace(images, proposals=scaled)
+
+
+def _counted_from(first: int, text: str) -> str:
+    """What is wrong with `pictures[i]` of a batch, by its place among all."""
+    return re.sub(r"^pictures\[(\d+)\]", lambda match: f"pictures[{first + int(match[1])}]", text)
 
 
 def _check_count(proposals: Sequence[Proposals], pictures: int) -> None:

@@ -1,16 +1,23 @@
+import csv
 import errno
+import itertools
 import json
 import os
+import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from rcnnkit.detecting import videos
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.structures import Detections, ImageBatch
 from tests.cli.commands import ALEXNET, Command, saved, stdout_in
+from tests.detecting.squares import Squares, film, frames_of, moving, painted
 
 
 def test_detect_goes_on_after_a_bad_picture(
@@ -79,7 +86,7 @@ def test_detect_looks_into_sub_folders_and_says_what_it_left_out(
     assert {result["image_id"] for result in results} <= {f"in/{name}" for name in files}
     # what was drawn is not looked at in its turn
     assert rcnnkit("detect", untrained, "in", "--out", "in/found") == 1
-    assert "in/found/a.jpg is there already" in capsys.readouterr().err
+    assert "in/found/detections.json is there already; choose another folder" in capsys.readouterr().err
 
 
 def test_scores_that_are_none_are_refused(
@@ -137,7 +144,7 @@ def test_a_full_disk_stops_detection(
     def save(*_: object) -> Path:
         raise OSError(errno.ENOSPC, "No space left on device", "o/a.jpg")
 
-    monkeypatch.setattr("rcnnkit.detecting.save_picture", save)
+    monkeypatch.setattr("rcnnkit.detecting.drawn.save_picture", save)
     assert rcnnkit("detect", untrained, "a.png", "b.png", "--out", "o") == 1
     assert capsys.readouterr().err == "error: o/a.jpg: no space left on device\n"
     assert Path("o/detections.json").exists()
@@ -227,3 +234,153 @@ def test_settings_of_the_input_can_differ_from_those_of_the_weights(
         assert rcnnkit("detect", untrained, picture, "--out", "none", "--set", given) == 1
         assert f"error: {message}" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "none").exists()
+
+
+@pytest.fixture
+def squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any weights are those of a detector of squares."""
+    monkeypatch.setattr("rcnnkit.weights.load", lambda *_: Squares())
+
+
+@pytest.mark.usefixtures("squares")
+def test_a_folder_of_pictures_and_videos(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in/mon").mkdir(parents=True)
+    film(Path("in/mon/clip.mp4"), moving(5))
+    Image.fromarray(painted((0, 3, 4))).save("in/a.png")
+    command = ("detect", "w.safetensors", "in/**/*", "--out", "out", "--results", "r.csv", "--crop", "crops")
+    assert rcnnkit(*command, "--min-score", "0.25", "--frames", "4") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "in/a.png: 1 red",
+        "in/mon/clip.mp4: 4 frames, 4 red, 4 green; drawn in out/mon/clip.mp4",
+        "wrote 1 picture, 1 video and 9 detections in r.csv",
+        "wrote 5 red, 4 green in crops",
+    ]
+    with Path("r.csv").open() as lines:
+        assert [(row["image"], row["frame"]) for row in csv.DictReader(lines)] == [
+            ("in/a.png", ""),
+            *[("in/mon/clip.mp4", str(number // 2)) for number in range(8)],
+        ]
+    assert sorted(path.as_posix() for path in Path("out").rglob("*.*")) == ["out/a.jpg", "out/mon/clip.mp4"]
+    assert len(frames_of(Path("out/mon/clip.mp4"))) == 4
+    assert rcnnkit("detect", "w.safetensors", "in/a.png", "--out", "o", "--format", "voc") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "wrote 1 picture and 1 detection in o/detections"
+    assert sorted(path.name for path in Path("o/detections").iterdir()) == ["Annotations", "ImageSets", "JPEGImages"]
+
+
+@pytest.mark.usefixtures("squares")
+def test_a_video_that_breaks_off_is_reported(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    data = film(Path("a.avi"), moving(12)).read_bytes()
+    Path("cut.avi").write_bytes(data[: len(data) * 2 // 3])
+    Path("bad.mp4").write_bytes(b"none")
+    assert rcnnkit("detect", "w.safetensors", "cut.avi", "bad.mp4", "--out", "out") == 1
+    printed = capsys.readouterr()
+    number = len(frames_of(Path("out/cut.mp4")))
+    assert 4 < number < 12
+    assert printed.out.splitlines()[0].startswith(f"cut.avi: {number} frames, {number} red")
+    assert printed.err.splitlines() == [
+        f"error: cut.avi: only {number} of its 12 frames could be read; copy it again. What was found in these is kept",
+        "error: bad.mp4 cannot be opened as a video; copy it again, or convert it to MP4",
+    ]
+
+
+class Endless:
+    """A camera; after so many frames somebody presses Ctrl-C."""
+
+    def __init__(self, until: int, number: int) -> None:
+        self.frames, self.until, self.number = itertools.count(1), until, number
+
+    def isOpened(self) -> bool:
+        return True
+
+    def get(self, _: int) -> float:
+        return 0.0
+
+    def read(self) -> tuple[bool, Any]:
+        if next(self.frames) == self.until:
+            os.kill(os.getpid(), self.number)
+            time.sleep(0.01)  # until it arrives
+        return True, painted((0, 5, 5))[:, :, ::-1]  # blue first
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.mark.usefixtures("squares")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 128 + signal.SIGTERM)])
+def test_a_camera_ends_by_a_signal(
+    rcnnkit: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, status: int
+) -> None:
+    opened = videos._opened
+    monkeypatch.setattr(videos, "_opened", lambda it: Endless(6, number) if it == 0 else opened(it))
+    options = ("--out", "out", "--results", "r.csv", "--batch", "4")
+    assert rcnnkit("detect", "w.safetensors", "camera:0", "--frames", "3", *options) == 0
+    assert capsys.readouterr().out.startswith("camera:0: 3 frames, 3 red; drawn in out/camera-0.mp4\n")
+    assert frames_of(Path("out/camera-0.mp4"))
+    Path("out/camera-0.mp4").unlink()
+    Path("r.csv").unlink()
+    before = signal.getsignal(number)
+    assert rcnnkit("detect", "w.safetensors", "camera:0", *options) == status
+    assert signal.getsignal(number) == before
+    # The second batch was read when the signal came, and its first frame was the last.
+    assert capsys.readouterr().out.splitlines()[0] == "camera:0: 5 frames, 5 red; drawn in out/camera-0.mp4"
+    assert len(Path("r.csv").read_text().splitlines()) == 1 + 5
+    assert frames_of(Path("out/camera-0.mp4"))
+
+
+@pytest.mark.usefixtures("squares")
+def test_ctrl_c_in_a_video_is_no_success(rcnnkit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    film(Path("a.mp4"), moving(9))
+    detect = Squares.detect
+
+    def interrupted(self: Squares, images: ImageBatch) -> list[Detections]:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        return detect(self, images)
+
+    monkeypatch.setattr(Squares, "detect", interrupted)
+    assert rcnnkit("detect", "w.safetensors", "a.mp4", "--out", "out", "--batch", "2") == 130
+    assert len(frames_of(Path("out/a.mp4"))) == 1
+    assert len(json.loads(Path("out/detections.json").read_text())) == 2
+
+
+@pytest.mark.usefixtures("squares")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("a.png",), "nothing would be written; give --out FOLDER, --results FILE or --crop FOLDER"),
+        (
+            ("in/*.gif", "--out", "out"),
+            "in/*.gif matches no file; correct it, or name the folder to take all that is in",
+        ),
+        (("a.png", "--results", "r.xml"), "r.xml ends with none of .json, .csv, .parquet; or name the format of a fol"),
+        (
+            ("a.png", "--results", "r", "--format", "xml"),
+            "the format 'xml' is not one of coco, csv, parquet, yolo, voc",
+        ),
+        (
+            ("a.png", "--crop", "c", "--format", "csv"),
+            "the format csv is of results, and none are written; name a file",
+        ),
+        (
+            ("ftp://a/b.png", "--out", "out"),
+            "ftp://a/b.png: URLs of ftp:// are not read, but http, https, rtmp, rtmps,",
+        ),
+    ],
+)
+def test_what_is_asked_wrongly_is_said(
+    rcnnkit: Command, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
+) -> None:
+    assert rcnnkit("detect", "w.safetensors", *arguments) == 1
+    assert capsys.readouterr().err.startswith(f"error: {words}")
+    assert not Path("out").exists()
+
+
+@pytest.mark.usefixtures("squares")
+def test_frames_have_no_ids(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    film(Path("a.mp4"), moving(2))
+    Path("ids.json").write_text('{"images": [{"file_name": "a.png", "id": 3}]}')
+    assert rcnnkit("detect", "w.safetensors", "a.mp4", "--results", "r.csv", "--ids", "ids.json") == 1
+    assert "a.mp4 is a video, whose frames have no ids; search it without ids" in capsys.readouterr().err
+    Image.fromarray(painted((0, 3, 4))).save("a.png")
+    assert rcnnkit("detect", "w.safetensors", "a.png", "--results", "r.csv", "--ids", "ids.json") == 0
+    assert Path("r.csv").read_text().splitlines()[1].startswith("3,3.000,4.000,")

@@ -88,6 +88,34 @@ def test_pictures_come_as_iterators_views_and_batches() -> None:
         Echo()([picture, np.full((20, 20, 3), 200.0), picture])
 
 
+def test_a_long_list_in_batches() -> None:
+    """The same answers, of so many pictures at a time, and errors that count all of them."""
+    echo, picture = Echo(), np.zeros((20, 20, 3), dtype=np.uint8)
+    given = [proposals((1, 2, 3 + i, 5)) for i in range(5)]
+    whole = [found.boxes.tolist() for found in echo([picture] * 5, given)]
+    seen: list[int] = []
+    hook = echo.register_forward_hook(lambda _, inputs, found: seen.append(len(found)))
+    found = echo((picture for _ in range(5)), iter(given), batch=2)
+    hook.remove()
+    assert [each.boxes.tolist() for each in found] == whole
+    assert seen == [0, 2, 2, 1, 5]  # none, which raises where every picture would, the batches, and all
+    assert echo(np.stack([picture] * 3), batch=2) == []  # it has no proposals to answer with
+    assert echo([], batch=2) == []
+    assert echo(picture, given[0], batch=2).boxes.tolist() == whole[0]
+    with pytest.raises(ValueError, match=r"^pictures\[4\]: a float picture must lie in \[0, 1\]"):
+        echo([picture] * 4 + [np.full((20, 20, 3), 200.0), picture], batch=3)
+    with pytest.raises(ValueError, match="batch = 0; give 1 or more pictures at a time"):
+        echo([picture], batch=0)
+    with pytest.raises(ValueError, match="5 proposals for 4 pictures; give one"):
+        echo([picture] * 4, given, batch=2)
+    with pytest.raises(ValueError, match="1 proposals for 2 pictures"):
+        echo([picture] * 4, given[:3], batch=2)
+    with pytest.raises(ValueError, match="proposals of several pictures are a list with one Proposals for each"):
+        echo([picture] * 2, given[0], batch=2)  # type: ignore[call-overload]
+    with pytest.raises(RuntimeError, match="training mode"):
+        echo.train()([picture], batch=2)
+
+
 def test_boxes_go_back_to_the_pictures_as_given_and_are_cut_to_them() -> None:
     echo = Echo()
     echo.class_names, echo.category_ids = ("cat", "dog"), (17, 18)

@@ -1,6 +1,7 @@
 """Files and folders of pictures, as a Python user has them; the command's own tests are in test_cli.py."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 from PIL import Image
 
 import rcnnkit
-from rcnnkit import DetectedFile, Detections, detect_files
+from rcnnkit import DetectedPicture, Detections, detect_files
+from rcnnkit.detecting import Source
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
@@ -33,10 +35,11 @@ def test_what_was_found_in_words() -> None:
     boxes = torch.tensor([[0.0, 0, 9, 9]]).repeat(4, 1)
     scores, labels = torch.tensor([0.9, 0.8, 0.7, 0.4]), torch.tensor([1, 0, 1, 0])
     detections = Detections(boxes, scores, labels, ("cat", "dog"), (1, 2))
-    found = DetectedFile(Path("a.jpg"), detections, Path("out/a.jpg"))
+    source = Source("a.jpg", Path("a"))
+    found = DetectedPicture(source, detections=detections, drawn=Path("out/a.jpg"))
     assert found.summary(0.5) == "a.jpg: 2 dog, 1 cat"
     assert found.summary(0.95) == "a.jpg: nothing that scores 0.95"
-    as_png = DetectedFile(Path("a.jpg"), detections, Path("out/a.png"))
+    as_png = replace(found, drawn=Path("out/a.png"))
     assert as_png.summary(0.85) == "a.jpg: 1 dog; drawn in out/a.png"
 
 
@@ -52,26 +55,31 @@ def folder(tmp_path: Path) -> Path:
 def test_every_picture_is_answered_in_order(
     detector: FasterRCNN, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seen: list[DetectedFile] = []
+    seen: list[DetectedPicture] = []
     out = tmp_path / "out"
     done = detect_files(detector, str(folder), str(out), min_score=0.0, batch=3, report=seen.append)
-    assert [each.path.relative_to(folder).as_posix() for each in done] == ["a.png", "b/a.png", "b/bad.jpg", "b/c.png"]
+    assert [Path(each.name).relative_to(folder).as_posix() for each in done] == [
+        "a.png",
+        "b/a.png",
+        "b/bad.jpg",
+        "b/c.png",
+    ]
     assert seen == done
     bad = done.pop(2)
     assert (bad.detections, bad.drawn) == (None, None)
     assert isinstance(bad.error, ValueError)
-    assert str(bad.error).startswith(f"{bad.path} ")
+    assert str(bad.error).startswith(f"{bad.name} ")
     entries = []
     for each in done:
-        expected = detector(each.path)
+        expected = detector(each.name)
         assert each.detections is not None
         assert len(each.detections) == 7
         torch.testing.assert_close(each.detections.boxes, expected.boxes)
         torch.testing.assert_close(each.detections.scores, expected.scores)
         assert each.error is None
-        assert each.drawn == out / each.path.relative_to(folder).with_suffix(".jpg")
+        assert each.drawn == out / Path(each.name).relative_to(folder).with_suffix(".jpg")
         assert Image.open(each.drawn).size == (64, 48)
-        entries += each.detections.to_coco(str(each.path))
+        entries += each.detections.to_coco(each.name)
     assert json.loads((out / "detections.json").read_text()) == entries
     assert not caplog.messages
 
