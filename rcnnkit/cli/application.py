@@ -26,6 +26,7 @@ from rcnnkit.cli.evaluate import evaluate
 from rcnnkit.cli.export import export
 from rcnnkit.cli.import_ import import_
 from rcnnkit.cli.info import info
+from rcnnkit.cli.occlude import occlude
 from rcnnkit.cli.options import console
 from rcnnkit.cli.pack import pack
 from rcnnkit.cli.proposals import app as proposals
@@ -64,6 +65,7 @@ app.command()(evaluate)
 app.command()(compare)
 app.command()(detect)
 app.command()(attack)
+app.command()(occlude)
 app.command("import")(import_)
 app.command()(export)
 app.command()(serve)
