@@ -9,9 +9,17 @@ import torch
 from rich.console import Console
 
 from rcnnkit import weights
-from rcnnkit.config_files import SettingsError
+from rcnnkit.boxes import scale
+from rcnnkit.config_files import SettingsError, check_settings
+from rcnnkit.data.digits import write_digits
+from rcnnkit.data.reading import read_data
+from rcnnkit.demo import settings_for
+from rcnnkit.heads.spatial_dropout import hide, likely_cells, random_cells
 from rcnnkit.inference import prepare
+from rcnnkit.structures import Proposals
 from rcnnkit.training import loop
+from rcnnkit.training.run import Run
+from rcnnkit.training.start import add_adversary, start
 from rcnnkit.training.train import dry_run, train
 from tests.training.runs import QUIET, Values, settings
 from tests.training.test_loop import log, same
@@ -84,10 +92,6 @@ def test_it_is_listed_before_the_first_iteration(tiny: Values, tmp_path: Path) -
 
 
 def test_detecting_knows_nothing_of_it(tiny: Values, tmp_path: Path) -> None:
-    from rcnnkit.data.reading import read_data
-    from rcnnkit.training.run import Run
-    from rcnnkit.training.start import add_adversary, start
-
     made = settings(tiny)
     run = Run(made, tmp_path / "run", QUIET)
     detector: Any = start(run, read_data(made.data.root, "train", format=made.data.format), object)
@@ -133,3 +137,42 @@ def test_blocks_that_do_not_fit_are_found_before_training(tiny: Values, tmp_path
     with pytest.raises(ValueError, match=r"adversary\.blocks = 5 does not divide the 16 channels"):
         train(settings(tiny), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_what_hides_hurts_more_than_chance_on_held_out_digits(tmp_path: Path) -> None:
+    write_digits(tmp_path / "data", train=256, val=64, size=(96, 96))
+    values = settings_for("faster-rcnn", tmp_path, "cpu")
+    values["input"] = {"short_side": 96, "long_side": 96}
+    values["rpn"]["anchor_sizes"] = [[16], [24], [36], [54], [80]]
+    values["train"] |= {"iterations": 700, "precision": "float32"}
+    values["adversary"] = {"kind": "dropout", "start": 0.4, "pretrain": 0.6, "hidden": 64}
+    made = check_settings(values, "test")
+    best = train(made, tmp_path / "run", console=QUIET)
+    detector: Any = weights.load(best, "cpu", for_training=True)
+    add_adversary(detector, made)
+    _, tensors = weights.read(best.with_name("last.safetensors"))
+    own = {name.removeprefix("training/passing/"): tensor for name, tensor in tensors.items()}
+    detector.load_state_dict({name: own[name] for name in detector.state_dict()})
+    regions, labels = [], []
+    data = read_data(tmp_path / "data", "val", class_names=detector.class_names)
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        for record in data.records:
+            images = detector.preprocessing([record.path])
+            boxes = scale(record.targets.boxes, images.original_sizes[0], images.sizes[0])
+            regions.append(detector.regions(images, [Proposals(boxes, boxes[:, 0])]))
+            labels.append(record.targets.labels)
+        objects, classes = torch.cat(regions), torch.cat(labels)
+        before = detector.head._probability(objects, classes)
+        masks = {
+            "own": likely_cells(detector.head.adversary.dropout(objects), 15, 20),
+            "random": random_cells(len(objects), 7, 15, objects.device),
+        }
+        fall = {
+            name: (before - detector.head._probability(hide(objects, mask), classes)).mean().item()
+            for name, mask in masks.items()
+        }
+    print(len(objects), before.mean().item(), fall)
+    assert before.mean() > 0.5
+    assert fall["own"] >= 1.5 * fall["random"] > 0, fall
