@@ -24,6 +24,7 @@ from rcnnkit.heads.spatial_dropout import (
 from rcnnkit.heads.spatial_rotation import SpatialRotation
 from rcnnkit.settings import Factor, NotNegative, Positive, Section, Share
 from rcnnkit.structures import LossSum
+from rcnnkit.text import count
 
 
 class AdversarySettings(Section):
@@ -128,7 +129,7 @@ class Adversary(nn.Module):
         options = self.settings
         begin, act = (math.ceil(share * iterations) for share in (options.start, options.start + options.pretrain))
         weights = sum(each.numel() for each in self.parameters())
-        learns = f"learns {weights / 1e6:.1f} M weights of its own" if weights else "learns nothing"
+        learns = f"learns {count(weights, 'weight')} of its own" if weights else "learns nothing"
         learns += f" from iteration {begin} on" if self.dropout is not None else ""
         return f"{learns}, and changes objects from iteration {act} on"
 

@@ -53,7 +53,7 @@ class SpatialRotation(nn.Module):
         return self.most * torch.tanh(self.last_layer(self.layers(regions.detach())).float())
 
     def forward(self, regions: Tensor) -> Tensor:
-        angles: Tensor = Reversed.apply(self.angles(regions))  # type: ignore[no-untyped-call]
+        angles: Tensor = Reversed.apply(self.angles(regions))
         parts = regions.unflatten(1, (self.blocks, -1)).flatten(0, 1)  # (R · blocks, C / blocks, s, s)
         return sample(parts, rotations(angles.flatten())).unflatten(0, (-1, self.blocks)).flatten(1, 2)
 
@@ -66,5 +66,5 @@ class Reversed(torch.autograd.Function):
         return values.view_as(values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return -gradient

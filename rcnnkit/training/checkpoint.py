@@ -133,7 +133,8 @@ def load_checkpoint(
                 f"{path} holds a {kind} of {name} that is {_kind(value)}, not {_kind(weight)} as the weight itself;"
                 f" {ELSE}"
             )
-    weights.check_finite({name: value for (_, name), (_, value) in kept.items()} | state, path)
+    weights.check_finite(state, path)
+    weights.check_finite({name: value for (_, name), (_, value) in kept.items()}, path)
     # Nothing is changed before all of it was found to fit.
     detector.load_state_dict(state)
     detector.origin = about.get("origin")
