@@ -66,9 +66,9 @@ def test_a_resumed_run_ends_where_the_whole_one_does(tiny: Values, tmp_path: Pat
 
 def test_one_that_waits_changes_nothing_to_the_last_bit(tiny: Values, tmp_path: Path) -> None:
     tiny["data"]["val"] = ""
-    plain = train(settings(tiny), tmp_path / "plain", console=QUIET)
+    plain = train(settings(tiny, iterations=2), tmp_path / "plain", console=QUIET)
     tiny["adversary"] = {"kind": "both", "start": 1.0, "pretrain": 0.0, "hidden": 8}
-    assert same(plain, train(settings(tiny), tmp_path / "waits", console=QUIET))
+    assert same(plain, train(settings(tiny, iterations=2), tmp_path / "waits", console=QUIET))
 
     def losses(name: str) -> list[tuple[float, ...]]:
         lines = [line for line in log(tmp_path / name) if "loss" in line]
