@@ -12,6 +12,7 @@ from rcnnkit.detectors.densecap import DenseCap
 from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.kinds import KINDS
 from rcnnkit.detectors.settings import DetectorSettings
+from rcnnkit.heads.adversary import AdversarySettings
 from rcnnkit.training.features import FeatureSettings
 from rcnnkit.training.schedule import AlternatingSettings, TrainSettings
 
@@ -26,6 +27,7 @@ class Settings(DetectorSettings):
     data: DataSettings
     feature_store: FeatureSettings = FeatureSettings()
     augment: AugmentSettings = AugmentSettings()
+    adversary: AdversarySettings = AdversarySettings()
     train: TrainSettings = TrainSettings()
     alternating: AlternatingSettings = AlternatingSettings()
 
@@ -93,4 +95,30 @@ class Settings(DetectorSettings):
             for section, names in unused.items():
                 if other := getattr(self, section).first_changed(names):
                     raise ValueError(f"{section}.{other} is for pictures with boxes; leave it out for a classifier")
+        return self
+
+    @model_validator(mode="after")
+    def _adversary_has_regions(self) -> Self:
+        kind = self.adversary.kind
+        if kind == "none":
+            return self
+        if self.model.kind not in ("fast_rcnn", "faster_rcnn"):
+            raise ValueError(
+                f'adversary.kind = "{kind}" changes the pooled regions of model.kind = "fast_rcnn" and "faster_rcnn",'
+                f' which "{self.model.kind}" does not have; leave it out'
+            )
+        for name, is_set in (
+            ("alternating.enabled", self.alternating.enabled),
+            ("train.rpn_only", self.train.rpn_only),
+        ):
+            if is_set:
+                raise ValueError(
+                    f'adversary.kind = "{kind}" is for the joint training of all parts, not for {name} = true; leave'
+                    " one out"
+                )
+        if self.model.pool_size == 1:
+            raise ValueError(
+                f'adversary.kind = "{kind}" has nothing to choose in regions of 1 × 1 cell, which model.pool_size = 1'
+                " makes; set that to 2 or more, or to 0 for the network's own"
+            )
         return self

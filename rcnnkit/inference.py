@@ -43,7 +43,11 @@ def prepare(detector: AnyDetector, precision: str) -> AnyDetector:
     dtype = pick_dtype(precision, detector.device)
     ready = copy.deepcopy(detector).eval().requires_grad_(False)
     ready.zero_grad()  # gradients of a training that goes on were copied too
-    heads = {f"{name}.layers" for name, part in ready.named_modules() if isinstance(part, BoxHead)}
+    heads = set()
+    for name, part in [*ready.named_modules()]:
+        if isinstance(part, BoxHead):
+            part.adversary = None  # it only trains
+            heads.add(f"{name}.layers")
     _fold_norms(ready, Counter(child for part in ready.modules() for child in part._modules.values()))
     for name, part in ready.named_modules():
         if name in {"backbone", "rpn", "head.layers", *heads}:

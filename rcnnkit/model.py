@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rcnnkit.images import Preprocessing
 from rcnnkit.precision import check_stays_float32
@@ -27,6 +27,11 @@ class Model(nn.Module):
     origin: Mapping[str, str] | None = None  # of weights from elsewhere: their source, licence, url, sha256
     takes_proposals = False  # the call does, made beforehand
     only_detects = False  # made by `rcnnkit.inference.prepare`, as `rcnnkit.load` does
+
+    def lasting_state(self) -> dict[str, Tensor]:
+        """All tensors but those of parts that only train, such as an adversary: what a weights file keeps."""
+        passing = tuple(f"{name}." for name, part in self.named_modules() if getattr(part, "only_trains", False))
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(passing)}
 
     @property
     def device(self) -> torch.device:

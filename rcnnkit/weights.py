@@ -77,7 +77,7 @@ def contents(
             "a detector that only detects cannot be saved; save the one that it was made from, such as"
             " rcnnkit.load(file, for_training=True)"
         )
-    own = dict(detector.state_dict())
+    own = detector.lasting_state()
     if settings is None:
         if isinstance(detector, Classifier):
             raise ValueError("a classifier is saved with the settings that it was built from, not with settings=None")
@@ -279,11 +279,11 @@ def _fill(detector: Detector, about: dict[str, Any], tensors: dict[str, Tensor],
     differences = [
         f"{name} {other} in the detector and {one} in the file" for name, (one, other) in pairs.items() if one != other
     ]
-    differences += filter(None, [_differences(detector.state_dict(), "the detector", weights, "the file")])
+    differences += filter(None, [_differences(detector.lasting_state(), "the detector", weights, "the file")])
     if differences:
         listed = "; ".join(differences)
         raise ValueError(f"{path} holds another detector than `into`: {listed}; build it as it was saved")
-    detector.load_state_dict(weights)
+    detector.load_state_dict(weights, strict=False)  # parts that only train are in no file
     detector.origin = about.get("origin")
     return detector
 

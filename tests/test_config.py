@@ -157,6 +157,19 @@ saturation = 0.4
 hue = 0.05
 scale = [0.5, 2.0]
 
+[adversary]
+kind = "both"
+start = 0.1
+pretrain = 0.4
+every = 3
+cells = 10
+candidates = 30
+min_drop = 0.2
+weight = 0.5
+degrees = 20
+blocks = 2
+hidden = 64
+
 [train]
 iterations = 100
 batch = 3

@@ -102,4 +102,4 @@ def _toml(value: object) -> str:
 
 
 def test_there_are_as_many_as_were_promised() -> None:
-    assert len(RECIPES) == 17
+    assert len(RECIPES) == 18

@@ -22,8 +22,8 @@ batch = 8
 
 `rcnnkit train FILE train.batch=4` changes a setting for one run. `rcnnkit settings` prints this page in a terminal, and
 `rcnnkit settings train` one section of it. A detector keeps its settings in its weights file; those of `[data]`,
-`[feature_store]`, `[augment]`, `[train]` and `[alternating]` belong to a run only, which keeps them in its
-`settings.toml`.
+`[feature_store]`, `[augment]`, `[adversary]`, `[train]` and `[alternating]` belong to a run only, which keeps them in
+its `settings.toml`.
 
 Sources in parentheses are sections of the papers: R-CNN is arXiv:1311.2524v5, Fast R-CNN arXiv:1504.08083, Faster R-CNN
 arXiv:1506.01497v3, FPN arXiv:1612.03144.

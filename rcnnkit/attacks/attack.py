@@ -6,13 +6,12 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from rcnnkit.attacks.dense import dense_adversary
@@ -20,15 +19,15 @@ from rcnnkit.attacks.gradient import fast_gradient_sign, projected_gradient, ran
 from rcnnkit.attacks.outcomes import Outcomes, outcomes
 from rcnnkit.attacks.victim import LEVELS, Victim, check_victim
 from rcnnkit.data.coco import write_coco
-from rcnnkit.data.records import Dataset
+from rcnnkit.data.copies import SPLIT, write_copies
+from rcnnkit.data.records import Dataset, Record
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.evaluation.report import in_eval_mode, judge, look, or_none
 from rcnnkit.files import is_free
-from rcnnkit.images import read_picture
+from rcnnkit.images import Array, read_picture
 from rcnnkit.inference import prepare
-from rcnnkit.progress import Report, reported, silent
+from rcnnkit.progress import Report, silent
 
-SPLIT = "test"  # what the new data set has; `rcnnkit evaluate` looks for it first
 STEPS = {"fgsm": 1, "pgd": 10, "dag": 150}  # of each method, by default; DAG's are the most
 
 
@@ -138,19 +137,16 @@ def _copies(
     options: tuple[int, int],
     progress: Report,
 ) -> Dataset:
-    """The data set with changed pictures, numbered in its order, as PNGs in a folder."""
+    """The data set with what a method makes of its pictures, in a folder."""
     eps, seed = options
-    digits, records = len(str(len(data))), []
-    for number, record in enumerate(reported(data.records, name, progress)):
-        picture = read_picture(record.path, record.size, checked=True)
+
+    def change(number: int, record: Record, picture: Array) -> Array:
         generator = torch.Generator().manual_seed((seed * 4099 + number) % 2**63)
         victim = Victim(detector, picture, record.targets, eps, generator)
         with torch.no_grad():
-            changed = victim.rounded(method(victim))
-        path = folder / f"{number + 1:0{digits}d}_{record.path.stem}.png"
-        Image.fromarray(changed).save(path)
-        records.append(replace(record, path=path))
-    return replace(data, name=f"{data.name}, {name}", records=records)
+            return victim.rounded(method(victim))
+
+    return write_copies(data, folder, name, change, progress)
 
 
 def _judge(detector: Detector, data: Dataset, clean: Dataset, progress: Report) -> Judged:

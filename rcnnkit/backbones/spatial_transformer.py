@@ -71,10 +71,8 @@ class SpatialTransformer(nn.Module):
         with torch.autocast(maps.device.type, enabled=False):
             parameters = self.last_layer(self.localisation(maps.float()))
             if self.settings.kind == "rotation":
-                angle = math.pi * torch.tanh(parameters[:, 0] / math.pi)
-                cos, sin, none = angle.cos(), angle.sin(), torch.zeros_like(angle)
-                rows = [cos, -sin, none, sin, cos, none]
-            elif self.settings.kind == "attention":
+                return rotations(math.pi * torch.tanh(parameters[:, 0] / math.pi))
+            if self.settings.kind == "attention":
                 size = (math.log(LARGEST) * torch.tanh(parameters[:, 0])).exp()
                 x, y = torch.tanh(parameters[:, 1]), torch.tanh(parameters[:, 2])
                 none = torch.zeros_like(size)
@@ -86,6 +84,12 @@ class SpatialTransformer(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """(N, C, S, S) → the same shape and type."""
         return sample(maps, self.theta(maps))
+
+
+def rotations(angles: Tensor) -> Tensor:
+    """(N, 2, 3): where to read, so that what is shown is turned by these angles (N,), radians, to the left."""
+    cos, sin, none = angles.cos(), angles.sin(), torch.zeros_like(angles)
+    return torch.stack([cos, -sin, none, sin, cos, none], 1).view(-1, 2, 3)
 
 
 def sample(maps: Tensor, theta: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from rcnnkit.cli.export import export
 from rcnnkit.cli.import_ import import_
 from rcnnkit.cli.info import info
 from rcnnkit.cli.label import label
+from rcnnkit.cli.occlude import occlude
 from rcnnkit.cli.options import console
 from rcnnkit.cli.pack import pack
 from rcnnkit.cli.proposals import app as proposals
@@ -66,6 +67,7 @@ app.command()(compare)
 app.command()(detect)
 app.command()(label)
 app.command()(attack)
+app.command()(occlude)
 app.command("import")(import_)
 app.command()(export)
 app.command()(serve)

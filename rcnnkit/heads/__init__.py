@@ -1,3 +1,13 @@
 """What sees each region: its pooling, its layers, its classes and boxes."""
 
-__all__ = ["box_head", "box_ridge", "captioner", "convs_fc", "region_pool", "svm"]
+__all__ = [
+    "adversary",
+    "box_head",
+    "box_ridge",
+    "captioner",
+    "convs_fc",
+    "region_pool",
+    "spatial_dropout",
+    "spatial_rotation",
+    "svm",
+]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rcnnkit import fixed_sizes
 from rcnnkit.backbones.two_fc import RegionSettings
 from rcnnkit.boxes import clip, clip_each, decode, encode, is_large
+from rcnnkit.heads.adversary import Adversary
 from rcnnkit.matching import Generators, each_generator, match, sample
 from rcnnkit.settings import Count, Factor, MatchSettings, NotNegative, Positive, Share
 from rcnnkit.structures import LossSum, Proposals, Size, Targets, means
@@ -118,7 +119,8 @@ class BoxHead(nn.Module):
         self.settings = settings
         self.score_threshold, self.nms_iou = settings.score_threshold, settings.nms_iou
         self.max_detections, self.min_side = settings.max_detections, settings.min_side
-        self.class_weights: Tensor | None = None  # (K + 1 + unnamed,) of the log loss; training may set it
+        self.class_weights: Tensor | None = None  # (K + 1 + unnamed,) of the log loss; training may set it …
+        self.adversary: Adversary | None = None  # … and what changes the regions of objects in training
 
     @property
     def num_classes(self) -> int:
@@ -257,7 +259,9 @@ class BoxHead(nn.Module):
         return means(self.loss_sums(regions, labels, goals))
 
     def loss_sums(self, regions: Tensor, labels: Tensor, goals: Tensor) -> dict[str, LossSum]:
-        """What `losses` divides. With `class_weights` the log loss is divided by the sum of its weights."""
+        """What `losses` divides. With `class_weights` the log loss is divided by the sum of its weights. With an
+        `adversary` that learns by a loss, there is that of it too."""
+        regions, of_adversary = self._made_harder(regions, labels)
         logits, deltas = self(regions)
         weights = self.class_weights
         foreground = torch.where(labels < self.num_classes)[0]
@@ -267,7 +271,32 @@ class BoxHead(nn.Module):
         return {
             "class": LossSum(log_loss, len(labels) if weights is None else weights[labels].sum()),
             "box": LossSum(box, len(labels)),
+            **of_adversary,
         }
+
+    def _made_harder(self, regions: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, LossSum]]:
+        """The regions with those of objects as the adversary leaves them, and its loss; only in training."""
+        if self.adversary is None or not self.training:
+            return regions, {}
+        rows = torch.where(labels < self.num_classes)[0]
+        objects = regions[rows]
+        changed, losses = self.adversary(objects, lambda seen: self._probability(seen, labels[rows]))
+        return (regions if changed is objects else regions.index_copy(0, rows, changed)), losses
+
+    @torch.no_grad()
+    def _probability(self, regions: Tensor, labels: Tensor) -> Tensor:
+        """(R,) float32: that of each region's class, as in detecting: without dropout, and norms stay as they are."""
+        modes = {part: part.training for part in self.modules()}
+        device = regions.device.type
+        try:
+            self.eval()
+            # Weights that autocast converts here have no gradient; it must not keep them for the losses.
+            with torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device), False):
+                scores = self.score_layer(self.class_features(regions)).float().softmax(dim=1)
+        finally:
+            for part, mode in modes.items():
+                part.training = mode
+        return scores.gather(1, labels[:, None])[:, 0]
 
     def predict(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (R, K) and deltas (R, K or 1, 4) of regions (R, C, s, s), float32, as `suppress` takes them."""

@@ -23,7 +23,8 @@ from rcnnkit.training.writing import Writer
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 PREVIOUS = "previous.safetensors"  # the checkpoint before the last one
-AVERAGE = "average"  # of the weights, among what continues a run
+AVERAGE = "average"  # of the weights, among what continues a run, as is …
+PASSING = "passing"  # … what only trains
 ELSE = "continue from another checkpoint, or start from its weights with train.init"
 
 
@@ -52,6 +53,8 @@ def save_checkpoint(
 ) -> Path:
     """Write run/last.safetensors atomically: weights, what the optimizer keeps of them, their average, and progress.
 
+    Parts that only train, such as an adversary, are in it as what continues a run, and in no other file.
+
     The one before it stays as run/previous.safetensors, unless the file system knows no hard links.
 
     Args:
@@ -63,6 +66,8 @@ def save_checkpoint(
         for key, kind in STATE[type(optimizer)].items()
         if optimizer.state.get(parameter, {}).get(key) is not None
     }
+    lasting = detector.lasting_state()
+    state |= {f"{PASSING}/{name}": value for name, value in detector.state_dict().items() if name not in lasting}
     if average is not None:
         state |= {f"{AVERAGE}/{name}": value for name, value in average.state_dict().items()}
     tensors, about = weights.contents(detector, settings, asdict(progress), state)
@@ -100,7 +105,12 @@ def load_checkpoint(
             f" {', '.join(detector.class_names)}; to start from its weights use train.init, not train.resume"
         )
     progress = _progress(about["training"], path)
-    state = {n: t for n, t in tensors.items() if not n.startswith(weights.TRAINING)}
+    passing = f"{weights.TRAINING}{PASSING}/"
+    state = {
+        name.removeprefix(passing): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(passing) or not name.startswith(weights.TRAINING)
+    }
     own = detector.state_dict()
     others = [n for n in own.keys() | state.keys() if n not in own or n not in state or not _alike(own[n], state[n])]
     if others:
@@ -123,6 +133,7 @@ def load_checkpoint(
                 f"{path} holds a {kind} of {name} that is {_kind(value)}, not {_kind(weight)} as the weight itself;"
                 f" {ELSE}"
             )
+    weights.check_finite(state, path)
     weights.check_finite({name: value for (_, name), (_, value) in kept.items()}, path)
     # Nothing is changed before all of it was found to fit.
     detector.load_state_dict(state)

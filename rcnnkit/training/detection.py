@@ -27,6 +27,7 @@ from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.settings import PROPOSALS_PER_OBJECT
 from rcnnkit.evaluation.crowding import warn_of_cocos_maximum, warn_of_limits
 from rcnnkit.evaluation.report import Evaluation, judge, look
+from rcnnkit.heads.adversary import Adversary
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.images import Preprocessing
 from rcnnkit.inference import prepare
@@ -41,7 +42,7 @@ from rcnnkit.training.preflight import duration, list_counts, preflight
 from rcnnkit.training.proposals import stored_proposals, trial_proposals
 from rcnnkit.training.ranks import first_here, readers
 from rcnnkit.training.run import Run
-from rcnnkit.training.start import class_weights, measure_targets, start
+from rcnnkit.training.start import add_adversary, class_weights, measure_targets, start
 from rcnnkit.training.task import Batch, Task
 
 log = logging.getLogger("rcnnkit")
@@ -64,6 +65,7 @@ class Detection(Task[Dataset]):
         if run.settings.input.tile:  # an epoch shows as many tiles as there are
             tiles = run.settings.input.parts_of_each(training.flat.sizes)
             self.repeats = tiles * (1.0 if self.repeats is None else self.repeats)
+        self.adversaries = [part for part in detector.modules() if isinstance(part, Adversary)]
 
     def batches(self, start: int) -> Generator[Batch]:
         records, share = self.training.records, self.ranks.share(self.whole)
@@ -104,6 +106,8 @@ class Detection(Task[Dataset]):
                 f"anchors reach {share:.1%} of the objects at an IoU of {REACHED}"
                 + "; `rcnnkit suggest` fits them" * (share < MISSED and not fitted)
             )
+        for adversary in self.adversaries:
+            facts.append(f"the adversary, {settings.adversary.kind}, {adversary.plan(self.options.iterations)}")
         return facts
 
     def validation_batches(self, data: Dataset) -> Generator[Batch]:
@@ -115,6 +119,8 @@ class Detection(Task[Dataset]):
     def loss_sums(
         self, model: Any, inputs: Any, targets: Any, generators: Sequence[torch.Generator]
     ) -> dict[str, LossSum]:
+        for adversary in self.adversaries:
+            adversary.at(self.run.progress.iteration, self.options.iterations)
         sums: dict[str, LossSum] = (model.rpn_loss_sums if self.options.rpn_only else model.loss_sums)(
             inputs, targets, generators
         )
@@ -153,6 +159,8 @@ def train_detector(run: Run, trial: PictureMethod | None = None) -> Path:
     if missing := training.without_objects(settings.data.use_difficult):
         log.warning("%s has no object to learn %s from; they will not be found", training.name, few(missing))
     detector = start(run, training, Detector)  # before the proposals: weights may be the wrong ones
+    if settings.adversary.kind != "none":
+        add_adversary(detector, settings)
     if not settings.train.rpn_only:
         for head in (part for part in detector.modules() if isinstance(part, BoxHead)):
             head.class_weights = class_weights(settings.train, training, head.score_layer)

@@ -88,6 +88,8 @@ def leave(
     folder = run.folder if repeats else free_folder(run.folder / FOLDER)
     iteration, train = run.progress.iteration, run.settings.train
     changes = [f"train.resume={folder}", f"train.iterations={iteration + 1}", "train.evaluate_every=0"]
+    if run.settings.adversary.kind != "none":
+        changes += run.settings.adversary.only(iteration, train.iterations)
     changes += ["train.patience=0"] if train.patience else []
     changes += ["train.loggers=[]"] if set(train.loggers) - {"tensorboard"} else []
     command = shlex.join(["rcnnkit", "train", str(folder / "settings.toml"), *changes])

@@ -10,6 +10,8 @@ from torch import nn
 
 from rcnnkit.backbones.fpn import FPN
 from rcnnkit.backbones.spatial_transformer import SpatialTransformer
+from rcnnkit.heads.spatial_dropout import SpatialDropout
+from rcnnkit.heads.spatial_rotation import SpatialRotation
 from rcnnkit.model import Model
 from rcnnkit.training.schedule import TrainSettings
 
@@ -23,11 +25,11 @@ STATE: dict[type[torch.optim.Optimizer], dict[str, str]] = {
 
 
 def parts_of(model: Model, backbone_lr: float) -> list[Part]:
-    """The backbone and a spatial transformer, with their multiples of the learning rate, and the rest. A pyramid's own
-    layers are of the rest."""
+    """The backbone and a spatial transformer, with their multiples of the learning rate, an adversary's networks, and
+    the rest. A pyramid's own layers are of the rest."""
     network: Any = model.backbone.body if isinstance(model.backbone, FPN) else model.backbone
     parts: list[Part] = [] if backbone_lr == 1 else [(list(network.parameters()), backbone_lr)]
-    parts += transformer_parts(model)
+    parts += transformer_parts(model) + adversary_parts(model)
     known = {id(each) for weights, _ in parts for each in weights}
     return [*parts, ([each for each in model.parameters() if id(each) not in known], 1.0)]
 
@@ -36,6 +38,16 @@ def transformer_parts(model: Model) -> list[Part]:
     """The weights of its spatial transformer, if it has one."""
     found = [each for each in model.modules() if isinstance(each, SpatialTransformer)]
     return [(list(each.parameters()), each.settings.localisation_lr) for each in found]
+
+
+def adversary_parts(model: Model) -> list[Part]:
+    """The weights of each network of its adversary, if it has one.
+
+    There are iterations in which such a network has no gradient. A fused step needs one for all weights of a group that
+    have momentum, or for none.
+    """
+    found = [each for each in model.modules() if isinstance(each, SpatialDropout | SpatialRotation)]
+    return [(list(each.parameters()), 1.0) for each in found]
 
 
 def make_optimizer(parts: Sequence[Part], options: TrainSettings) -> torch.optim.Optimizer:

@@ -19,6 +19,7 @@ from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.kinds import build
+from rcnnkit.heads.adversary import Adversary
 from rcnnkit.model import Model
 from rcnnkit.proposals.store import Store
 from rcnnkit.training.run import Run
@@ -65,6 +66,19 @@ def start(run: Run, training: Dataset | ClassFolders, kind: type[AnyModel]) -> A
         model.origin = _trained_from(imagenet_origin(settings.model.backbone))
     # The order in memory that convolutions are fastest in, on CPUs with bf16 and on GPUs.
     return model.to(memory_format=torch.channels_last).to(run.device)
+
+
+def add_adversary(detector: Detector, settings: Settings) -> None:
+    """Put the adversary of [adversary] into the detector's head; the detector's own weights are what they were.
+
+    Raises:
+        ValueError: it does not fit the detector's maps.
+    """
+    channels, size = detector.backbone.channels[0], detector.pool.size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.train.seed)
+        head: Any = detector.get_submodule("head")
+        head.adversary = Adversary(channels, size, settings.adversary).to(detector.device)
 
 
 def class_weights(options: TrainSettings, training: Dataset | ClassFolders, layer: nn.Linear) -> Tensor | None:

@@ -46,6 +46,8 @@ def test_a_run_that_diverges_can_be_repeated(
     tiny: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "a run"
+    # It waits in iteration 1 of 4, and so it has to where that is the last one of 2.
+    tiny["adversary"] = {"kind": "random", "start": 0.4, "pretrain": 0.0, "every": 1}
     wild = settings(tiny, lr=1e12, warmup=0, clip_norm=0.0, evaluate_every=1, patience=9, validation_losses=False)
     with pytest.raises(NonFiniteLoss, match="is not finite in iteration") as error:
         train(wild, run, console=QUIET)
