@@ -4,13 +4,13 @@ from typing import Any
 import pytest
 import torch
 
-from rcnnkit.stages import StageClock, timed
 from rcnnkit.benchmark.results import STAGES
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
+from rcnnkit.stages import StageClock, timed
 from rcnnkit.structures import Detections, ImageBatch
 
 PICTURE = torch.rand(3, 90, 110, generator=torch.Generator().manual_seed(0))

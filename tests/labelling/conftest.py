@@ -15,7 +15,9 @@ SIZES = {"a.png": (40, 60), "b.png": (60, 40), "deep/a.png": (50, 50), "deep/d.p
 
 @pytest.fixture(scope="package")
 def detector() -> Detector:
-    return small(input={"short_side": 64, "long_side": 96}, head={"max_detections": 6, "score_threshold": 0.01, "min_side": 4})
+    return small(
+        input={"short_side": 64, "long_side": 96}, head={"max_detections": 6, "score_threshold": 0.01, "min_side": 4}
+    )
 
 
 @pytest.fixture(scope="package")
