@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from rcnnkit.boxes import scale
+from rcnnkit.boxes import clip, scale
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.stages import StageClock, timed
 from rcnnkit.structures import Array, Detections, ImageBatch, Proposals, Size
@@ -20,7 +20,7 @@ SHOWN = 100  # proposals, the best ones
 FINEST = 48  # cells of a map that is shown, on its longer side
 BRIGHTEST = 255
 
-Grid = list[list[int]]  # rows of cells, 0 (nothing) to BRIGHTEST
+Grid = list[list[int]]  # rows of cells, from 0 for the weakest one to BRIGHTEST for the strongest
 
 
 class Step(BaseModel):
@@ -37,7 +37,7 @@ class FeatureMap(BaseModel):
     channels: int
     height: int
     width: int
-    cells: Grid = Field(description="The mean strength of all channels, from 0 to 255; a large map is averaged.")
+    cells: Grid = Field(description="The mean strength of all channels, 0 (weakest cell) to 255; averaged if large.")
 
 
 class Region(BaseModel):
@@ -48,7 +48,7 @@ class Region(BaseModel):
     box: tuple[float, float, float, float] = Field(description="x1, y1, x2, y2 in the pixels of the upright picture.")
     label: int = Field(description="The number of the class, from 0; of a proposal -1.")
     stride: int = Field(description="Of the map that it is pooled from; 0 where regions do not come from maps.")
-    cells: Grid = Field(description="The mean strength of all channels in each cell, from 0 to 255; or no rows.")
+    cells: Grid = Field(description="The mean strength of all channels, 0 (weakest cell) to 255; or no rows.")
 
 
 class Steps(BaseModel):
@@ -84,7 +84,9 @@ def trace(detector: Detector, picture: Array) -> Steps:
         best = proposals[:SHOWN]
         framed = Proposals(scale(found.boxes, original, size), found.scores)
         shown = Detections(
-            scale(best.boxes, size, original), best.scores, best.scores.new_full((len(best),), -1).long()
+            clip(scale(best.boxes, size, original), original),
+            best.scores,
+            best.scores.new_full((len(best),), -1).long(),
         )
         return Steps(
             width=original[1],
@@ -159,7 +161,8 @@ def _map(feature: Tensor) -> FeatureMap:
 
 
 def _grid(feature: Tensor) -> Grid:
-    """(C, h, w) → the mean strength of all channels, from 0 to the strongest cell's."""
+    """(C, h, w) → the mean strength of all channels, stretched; 0 where all cells are alike."""
     strength = feature.float().abs().mean(dim=0)
-    cells: Grid = (strength / strength.max().clamp(min=1e-12) * BRIGHTEST).round().int().tolist()
+    above = strength - strength.min()
+    cells: Grid = (above / above.max().clamp(min=1e-12) * BRIGHTEST).round().int().tolist()
     return cells

@@ -5,7 +5,7 @@ from __future__ import annotations
 STYLE = """
 #how { margin: 1.2rem 0; }
 #how h2 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
-#how td:last-child, #how th:last-child { text-align: left; white-space: normal; min-width: 12rem; }
+#how td:last-child, #how th:last-child { text-align: left; white-space: normal; min-width: 9rem; }
 #how th:first-child, #how td:first-child { background: var(--plate); }
 #pick { font: inherit; max-width: 100%; }
 #cells { display: block; width: 17.5rem; max-width: 100%; margin: .6rem 0; border-radius: .35rem; }
@@ -18,7 +18,7 @@ STYLE = """
 MARKUP = """<details id="how"><summary>How it was found</summary>
 <p id="asked" class="soft" role="status"></p>
 <div id="steps" hidden>
-<div class="scroll"><table><thead><tr><th>Step</th><th>Milliseconds</th><th>What came out</th></tr></thead>
+<div class="scroll"><table><thead><tr><th>Step</th><th>ms</th><th>What came out</th></tr></thead>
 <tbody id="rows"></tbody></table></div>
 <h2>Proposals</h2>
 <label class="least">Best ones shown <input id="most" type="range" min="0" max="100" value="0">
