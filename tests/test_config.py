@@ -134,6 +134,12 @@ mean = [0.5, 0.5, 0.5]
 std = [0.5, 0.5, 0.5]
 divisor = 32
 resizing = "detectron2"
+tile = 640
+tile_overlap = 96
+tile_whole = true
+test_flip = true
+merge = "inside"
+merge_threshold = 0.6
 
 [data]
 root = "some/folder"
@@ -535,6 +541,7 @@ def test_everything_survives_writing_and_reading(tmp_path: Path) -> None:
                 ("head", "svms"),
                 ("rpn", "box_gradient"),
                 ("head", "convs"),
+                ("input", "test_scales"),  # goes without scales
                 ("train", "epochs"),
                 ("data", "val_share"),
                 ("data", "split_seed"),

@@ -239,7 +239,7 @@ def test_settings_of_the_input_can_differ_from_those_of_the_weights(
 @pytest.fixture
 def squares(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any weights are those of a detector of squares."""
-    monkeypatch.setattr("rcnnkit.weights.load", lambda *_: Squares())
+    monkeypatch.setattr("rcnnkit.weights.load", lambda *_, **__: Squares())
 
 
 @pytest.mark.usefixtures("squares")
