@@ -52,6 +52,6 @@ def test_all_sections(rcnnkit: Command, capsys: pytest.CaptureFixture[str]) -> N
 def test_no_such_section(rcnnkit: Command, capsys: pytest.CaptureFixture[str], section: str, hint: str) -> None:
     assert rcnnkit("settings", section) == 1
     assert capsys.readouterr().err == (
-        f"error: there is no section {section}; {hint} model, proposals, rpn, head, rcnn, classifier, transformer, captions,"
-        " input, data, feature_store, augment, adversary, train, alternating\n"
+        f"error: there is no section {section}; {hint} model, proposals, rpn, head, rcnn, classifier, transformer,"
+        " captions, input, data, feature_store, augment, adversary, train, alternating\n"
     )
