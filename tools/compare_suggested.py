@@ -12,13 +12,13 @@ scored on pictures that nothing was chosen on. Eleven runs of 5 minutes, with th
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import measured
 import numpy as np
 import torch
 import yaml
@@ -150,7 +150,7 @@ def main() -> None:
         for name in options.sets:
             rows += compare(name, options.data.resolve(), Path(folder), options.minutes, options.lr, options.batch)
             if options.json:
-                options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+                measured.write(options.json, [{"": f"{row['set']}: {row['settings']}"} | row for row in rows])
     table = Table(title=f"{options.minutes:g} minutes each, from scratch, {torch.get_num_threads()} threads")
     for column in ("set", "settings", "minutes", "iterations", "passes", "AP", "AP50"):
         table.add_column(column, justify="left" if column in ("set", "settings") else "right")
