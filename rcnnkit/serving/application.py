@@ -50,7 +50,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"model": Problem, "description": "Too many bytes or pixels."},
     503: {"model": Problem, "description": "Too many requests wait, or the answer took too long. Try again later."},
 }
-ANSWERS: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}} | REFUSALS
+ANSWERS: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}, **REFUSALS}
 
 
 def application(detector: Detector, limits: ServerLimits, root_path: str = "") -> FastAPI:
