@@ -48,7 +48,8 @@ def newest(name: str) -> Measurement:
 
 def conditions(measurement: Measurement) -> str:
     """In words."""
-    parts = [f"{measurement['threads']} threads on {measurement['processor']}"]
+    threads = measurement["threads"]
+    parts = [f"{threads} thread{'' if threads == 1 else 's'} on {measurement['processor']}"]
     parts += [f"{library} {measurement[library]}" for library in ("torch", "torchvision") if measurement.get(library)]
     return ", ".join([*parts, measurement["date"]])
 
