@@ -173,7 +173,7 @@ def test_slides_are_detected_in_evaluated_and_learnt_from(tmp_path: Path, monkey
     file = write(tmp_path / "scene.tif", picture, tile=(32, 32), compression="zlib")
     monkeypatch.setattr(slides, "LARGE", 1000)
     monkeypatch.setattr(looking, "read_picture", None)
-    monkeypatch.setattr("rcnnkit.detecting.read_picture", None)
+    monkeypatch.setattr("rcnnkit.detecting.sources.read_picture", None)
     dots = Dots(tile=64, tile_overlap=20)
     assert dots(file).boxes.tolist() == boxes
     assert dots([Slide(file)])[0].boxes.tolist() == boxes
