@@ -2,7 +2,7 @@
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 import pytest
@@ -172,8 +172,12 @@ def test_slides_are_detected_in_evaluated_and_learnt_from(tmp_path: Path, monkey
     picture, boxes = scene()
     file = write(tmp_path / "scene.tif", picture, tile=(32, 32), compression="zlib")
     monkeypatch.setattr(slides, "LARGE", 1000)
-    monkeypatch.setattr(looking, "read_picture", None)
-    monkeypatch.setattr("rcnnkit.detecting.sources.read_picture", None)
+
+    def refused(*_: object) -> Never:
+        raise AssertionError("read as a whole")
+
+    monkeypatch.setattr(looking, "read_picture", refused)
+    monkeypatch.setattr("rcnnkit.detecting.sources.read_picture", refused)
     dots = Dots(tile=64, tile_overlap=20)
     assert dots(file).boxes.tolist() == boxes
     assert dots([Slide(file)])[0].boxes.tolist() == boxes
