@@ -4,6 +4,7 @@
 """
 
 import sys
+from typing import Any
 
 import numpy as np
 import supervision
@@ -24,7 +25,7 @@ with supervision.VideoSink(out, info) as sink:
     for frame in rcnnkit.detect_each(detector, video):
         if not isinstance(frame.picture, np.ndarray) or frame.detections is None:
             sys.exit(str(frame.error))
-        tracked = tracker.update(frame.detections.to_supervision())
+        tracked: Any = tracker.update(frame.detections.to_supervision())
         tracked = tracked[tracked.tracker_id >= 0]  # others have been seen once only
         names = tracked.data.get("class_name", [])
         seen |= dict(zip(tracked.tracker_id.tolist(), names, strict=True))
