@@ -53,12 +53,12 @@ class SpatialRotation(nn.Module):
         return self.most * torch.tanh(self.last_layer(self.layers(regions.detach())).float())
 
     def forward(self, regions: Tensor) -> Tensor:
-        angles: Tensor = Reversed.apply(self.angles(regions))
+        angles: Tensor = _Reversed.apply(self.angles(regions))
         parts = regions.unflatten(1, (self.blocks, -1)).flatten(0, 1)  # (R · blocks, C / blocks, s, s)
         return sample(parts, rotations(angles.flatten())).unflatten(0, (-1, self.blocks)).flatten(1, 2)
 
 
-class Reversed(torch.autograd.Function):
+class _Reversed(torch.autograd.Function):
     """The same values, with the opposite gradient (gradient reversal, arXiv:1409.7495)."""
 
     @staticmethod
