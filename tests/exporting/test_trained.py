@@ -32,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         "input": {"short_side": 96, "long_side": 96},
         "data": {"root": str(folder / "data"), "workers": 0},
         "train": {
-            "iterations": 400,
+            "iterations": 1000,
             "batch": 2,
             "lr_for_16": 0.16,
             "warmup": 40,
