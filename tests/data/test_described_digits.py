@@ -26,7 +26,7 @@ def test_phrases() -> None:
         ((8.0, 38.0, 30.0, 60.0), "above", "below"),
     ):
         assert describe(scene(first, box)) == [f"{names[0]} {here} a {names[1]}", f"{names[1]} {there} a {names[0]}"]
-        assert describe(scene(box, first))[0].startswith(f"small red seven {there} a")  # type: ignore[index]
+        assert describe(scene(box, first))[0].startswith(f"small red seven {there} a")  # type: ignore[index]  # a phrase, or the test fails
     assert describe(scene(first, (60.0, 60.0, 90.0, 90.0))) == list(names)  # far
     assert describe(scene(first, (45.0, 10.0, 60.0, 30.0))) is None  # neither near nor far
     assert describe(scene(first, (35.0, 35.0, 60.0, 60.0))) is None  # beside or below

@@ -197,7 +197,7 @@ def test_a_disk_that_is_full(squares: Squares, tmp_path: Path) -> None:
     (found,) = detect_each(squares, painted((0, 1, 1)))
     for name in ("coco", "csv"):
         writer: Any = results_in(tmp_path / f"r{results.SUFFIXES[name]}", name, squares, 0.5)
-        writer._begin = lambda half: open("/dev/full", "w")  # noqa: PTH123, SIM115
+        writer._begin = lambda half: open("/dev/full", "w")  # noqa: PTH123, SIM115 - as _begin does; it is closed there
         writer.add("a.png", found)
         with pytest.raises(OSError, match=r"r\.\w+ cannot be written \(No space left on device\); fix that, or choose"):
             writer.close()

@@ -74,7 +74,7 @@ def test_memory_is_that_of_a_batch(squares: Squares) -> None:
 class Followed(np.ndarray):
     """An array that weak references can follow."""
 
-    __hash__ = object.__hash__  # type: ignore[assignment]
+    __hash__ = object.__hash__  # type: ignore[assignment]  # __eq__ took it away
 
 
 def test_a_bad_one_stands_alone(
@@ -98,7 +98,7 @@ def test_a_bad_one_stands_alone(
         return detect(self, images)
 
     monkeypatch.setattr(Squares, "detect", fails)
-    found = list(rcnnkit.detect_each(squares, given, batch=10))  # type: ignore[arg-type]
+    found = list(rcnnkit.detect_each(squares, given, batch=10))  # type: ignore[arg-type]  # squares find in place of a detector
     assert [each.detections is not None for each in found] == [True, False, False, False, False, False, True]
     assert [str(each.error) for each in found if each.error] == [
         "none.png: no such picture",

@@ -13,7 +13,7 @@ def said(squares: Squares, files: object, outputs: Outputs, frames: int | None =
     tally = Tally(writer.least)
     lines = [
         line
-        for found in detect_and_write(squares, files, writer, 4, frames)  # type: ignore[arg-type]
+        for found in detect_and_write(squares, files, writer, 4, frames)  # type: ignore[arg-type]  # squares find
         for line in tally.add(found)
     ]
     return [*lines, *tally.end(), *tally.written(writer)]

@@ -18,11 +18,10 @@ from rcnnkit.detectors.detector import Detector
 from rcnnkit.heads.spatial_dropout import hide, likely_cells, random_cells
 from rcnnkit.inference import prepare
 from rcnnkit.structures import Proposals
-from rcnnkit.training import loop
 from rcnnkit.training.run import Run
 from rcnnkit.training.start import add_adversary, start
 from rcnnkit.training.train import dry_run, train
-from tests.training.runs import QUIET, Values, settings
+from tests.training.runs import QUIET, Values, killed_in_iteration, settings
 from tests.training.test_loop import log, same
 
 OWN = "head.adversary."
@@ -33,19 +32,8 @@ def test_a_resumed_run_ends_where_the_whole_one_does(tiny: Values, tmp_path: Pat
     tiny["adversary"] = {"kind": "both", **SMALL}
     tiny["data"]["val"] = ""
     best = train(settings(tiny, ema=0.9), tmp_path / "whole", console=QUIET)
-    calls = []
-
-    def killed(*arguments: Any) -> Any:
-        calls.append(arguments)
-        if len(calls) == 4:  # the checkpoint is of three: the network of dropout has learnt
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    step = loop.step
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "step", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(settings(tiny, ema=0.9, save_every=3), tmp_path / "half", console=QUIET)
+    with killed_in_iteration(4):  # the checkpoint is of three: the network of dropout has learnt
+        train(settings(tiny, ema=0.9, save_every=3), tmp_path / "half", console=QUIET)
     train(settings(tiny, ema=0.9, resume=str(tmp_path / "half")), tmp_path / "half", console=QUIET)
     for name in ("last.safetensors", "best.safetensors"):
         assert same(tmp_path / "whole" / name, tmp_path / "half" / name)

@@ -28,7 +28,7 @@ from rcnnkit.training.loop import note_scale, start_scaler
 from rcnnkit.training.optimizers import make_optimizer, parts_of
 from rcnnkit.training.stopping import Interrupted
 from rcnnkit.training.train import train
-from tests.training.runs import QUIET, Values, settings
+from tests.training.runs import QUIET, Values, killed_in_iteration, settings
 
 
 def log(run: Path) -> list[dict[str, Any]]:
@@ -97,21 +97,8 @@ def test_a_resumed_run_ends_where_the_whole_one_does(tiny: Values, tmp_path: Pat
     train(settings(tiny, schedule="cosine"), tmp_path / "whole", console=QUIET)
     # the same run, killed after three iterations: what it had is its checkpoint, which is of two
     half = settings(tiny, schedule="cosine", save_every=2)
-    calls = []
-
-    def killed(*arguments: Any) -> Any:
-        calls.append(arguments)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    from rcnnkit.training import loop
-
-    step = loop.step
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "step", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(half, tmp_path / "half", console=QUIET)
+    with killed_in_iteration(4):
+        train(half, tmp_path / "half", console=QUIET)
     assert [line["iteration"] for line in log(tmp_path / "half") if "loss" in line] == [1, 2, 3]
     resumed = settings(tiny, schedule="cosine", resume=str(tmp_path / "half"))
     train(resumed, tmp_path / "half", console=QUIET)
