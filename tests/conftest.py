@@ -80,6 +80,14 @@ def tiny(digits: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    """A file of settings, the shortest that there can be."""
+    path = tmp_path / "my.toml"
+    path.write_text('[data]\nroot = "here"\n')
+    return path
+
+
+@pytest.fixture
 def forbidden() -> Iterator[Path]:
     """A file that the test may not read; where root runs it, who may read all, it runs as nobody meanwhile."""
     root = os.geteuid() == 0
