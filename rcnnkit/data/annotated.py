@@ -12,6 +12,7 @@ import torch
 from rcnnkit.data.checks import Box, Findings, Shares, check_size, is_picture, picture_sizes
 from rcnnkit.data.file_names import composed
 from rcnnkit.data.flat import GrowingRecords
+from rcnnkit.data.json_files import short
 from rcnnkit.data.records import Dataset, Record, check_class_names, few
 from rcnnkit.structures import Size, Targets
 from rcnnkit.text import count
@@ -51,7 +52,7 @@ def to_dataset(
     pictures: Mapping[str, Annotated],
     findings: Findings,
     *,
-    name: str,
+    name: str = "",
     images: Path | None = None,
     class_names: Sequence[str],
 ) -> Dataset:
@@ -60,7 +61,7 @@ def to_dataset(
     Args:
         source: the annotation file, or the folder of all.
         pictures: by the ids of their records.
-        name: of the data set, for messages.
+        name: of the data set, for messages; by default that of `source`, with its folder's.
         images: the folder of the pictures; by default they are looked for beside `source` and below its folder, or
             the one above where that is called annotations.
         class_names: the classes, in the order of their labels.
@@ -125,7 +126,17 @@ def to_dataset(
     for stranger, uses in sorted(strangers.items()):
         findings.add_stranger(source, stranger, len(uses), f"in {uses[0].where}", class_names)
     findings.pictures += len(pictures) - len(records)
+    name = name or f"{source.resolve().parent.name}/{source.stem}"
     return Dataset(name, records.all(), class_names, list(range(1, len(class_names) + 1)), words)
+
+
+def new_id(key: object, pictures: Mapping[str, Annotated]) -> str:
+    """The id of one more picture, as text. Raises ValueError where it is not one, or another picture has it, too."""
+    if not isinstance(key, int | str) or isinstance(key, bool):
+        raise ValueError(f"its id is {short(key)}, expected a number or a text; correct it")
+    if str(key) in pictures:
+        raise ValueError(f"the id {key} is that of another picture, too; list each picture once, with all it has")
+    return str(key)
 
 
 def names_of(pictures: Mapping[str, Annotated]) -> list[str]:

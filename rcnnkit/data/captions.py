@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rcnnkit.data.annotated import Annotated, Annotation, to_dataset
+from rcnnkit.data.annotated import Annotated, Annotation, new_id, to_dataset
 from rcnnkit.data.checks import Box, Findings
 from rcnnkit.data.json_files import read_json, short
 from rcnnkit.data.records import Dataset
@@ -43,23 +43,20 @@ def read_captions(
         ValueError: it is not a regular file, or no JSON.
     """
     findings, pictures = Findings(), dict[str, Annotated]()
-    known = list(class_names) if class_names is not None else [PICTURE]
-    name = f"{file.resolve().parent.name}/{file.stem}"
     content = read_json(file)
     parts = [content.get(part) if isinstance(content, dict) else None for part in ("images", "annotations")]
     if not all(isinstance(part, list) for part in parts):
         findings.add(file, "", f"this holds {short(content)}; {EXPECTED}")
-        return Dataset(name, [], known, list(range(1, len(known) + 1))), findings
+        parts = [[], []]
     for index, entry in enumerate(parts[0] or []):
-        key, name_of_file = (entry.get(each) if isinstance(entry, dict) else None for each in ("id", "file_name"))
-        if not isinstance(key, int | str) or not isinstance(name_of_file, str) or not name_of_file:
-            findings.add(file, f"images[{index}]", f"{short(entry)} needs an `id` and a `file_name`")
+        key, name = (entry.get(each) if isinstance(entry, dict) else None for each in ("id", "file_name"))
+        try:
+            if key is None or not isinstance(name, str) or not name:
+                raise ValueError(f"{short(entry)} needs an `id` and a `file_name`")
+            pictures[new_id(key, pictures)] = Annotated(name.replace("\\", "/"), f"image {key}", _size(entry))
+        except ValueError as error:
+            findings.add(file, f"images[{index}]", str(error))
             findings.pictures += 1
-        elif str(key) in pictures:
-            findings.add(file, f"images[{index}]", f"the id {key} is that of another picture, too; give each its own")
-            findings.pictures += 1
-        else:
-            pictures[str(key)] = Annotated(name_of_file.replace("\\", "/"), f"image {key}", _size(entry))
     for index, entry in enumerate(parts[1] or []):
         key = entry.get("image_id") if isinstance(entry, dict) else None
         where = f"annotation {entry.get('id', index) if isinstance(entry, dict) else index}"
@@ -72,7 +69,8 @@ def read_captions(
             findings.objects += 1
             continue
         pictures[str(key)].objects.append(Annotation(where, PICTURE, _whole, "all of the picture", phrase=caption))
-    return to_dataset(file, pictures, findings, name=name, images=images, class_names=known), findings
+    known = class_names if class_names is not None else [PICTURE]
+    return to_dataset(file, pictures, findings, images=images, class_names=known), findings
 
 
 def _size(entry: dict[str, Any]) -> Size | None:

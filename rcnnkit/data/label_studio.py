@@ -78,8 +78,7 @@ def read_label_studio(
         raise ValueError(f"{file}: none of its {count(len(tasks), 'task')} is annotated; annotate some in Label Studio")
     _as_uploaded(pictures, file, images)
     classes = list(class_names) if class_names is not None else names_of(pictures)
-    name = f"{file.resolve().parent.name}/{file.stem}"
-    return to_dataset(file, pictures, findings, name=name, images=images, class_names=classes), findings
+    return to_dataset(file, pictures, findings, images=images, class_names=classes), findings
 
 
 def _address(task: Any) -> str | None:

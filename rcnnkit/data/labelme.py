@@ -14,7 +14,7 @@ from typing import Any
 from rcnnkit.data.annotated import Annotated, Annotation, names_of, to_dataset
 from rcnnkit.data.checks import Box, Findings, is_picture
 from rcnnkit.data.json_files import is_number, read_json, short
-from rcnnkit.data.records import ALL_SPLIT_NAMES, UNDIVIDED, Dataset, few, find_split
+from rcnnkit.data.records import Dataset, split_folder
 from rcnnkit.data.shapes import around_ellipse, around_points
 from rcnnkit.structures import Size
 from rcnnkit.text import count
@@ -44,13 +44,8 @@ def read_labelme(
     Raises:
         FileNotFoundError: the split has no annotation, or none of its pictures is found.
     """
-    folders = [name for name in ALL_SPLIT_NAMES if (root / name).is_dir()]
-    folder = find_split(split, folders)
-    base = root / (folder or "")
-    files = sorted(base.rglob("*.json")) if folder or (split == "train" and not folders) else []
-    if not files:
-        there = f"its folders of splits are {few(folders)}" if folders else UNDIVIDED
-        raise FileNotFoundError(f"{root} holds no annotation for the split {split!r}; {there}")
+    base = split_folder(root, split, "*.json")
+    files = sorted(base.rglob("*.json"))
     findings = Findings()
     pictures: dict[str, Annotated] = {}
     for file in files:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -161,6 +162,25 @@ class BadData(ValueError):
 def find_split(split: str, names: Container[str]) -> str | None:
     """The one of `names` that is this split: "val" is "valid" too."""
     return next((name for name in SPLIT_NAMES.get(split, (split,)) if name in names), None)
+
+
+def split_folder(root: Path, split: str, pattern: str) -> Path:
+    """Where the annotations of a split are that each picture has for itself: the folder of its name below `root`, or
+    `root` for "train" where there are no such folders.
+
+    Args:
+        pattern: of their files, such as "*.xml".
+
+    Raises:
+        FileNotFoundError: the split has no annotation.
+    """
+    folders = [name for name in ALL_SPLIT_NAMES if (root / name).is_dir()]
+    folder = find_split(split, folders)
+    base = root / folder if folder else root if split == "train" and not folders else None
+    if base is None or next(base.rglob(pattern), None) is None:
+        there = f"its folders of splits are {few(folders)}" if folders else UNDIVIDED
+        raise FileNotFoundError(f"{root} holds no annotation for the split {split!r}; {there}")
+    return base
 
 
 def check_class_names(names: Sequence[str]) -> None:

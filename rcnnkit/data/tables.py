@@ -64,8 +64,7 @@ def read_table(
         for row in picture.objects:
             row.name = name_of.get(row.name, row.name)
     classes = list(class_names) if class_names is not None else names_of(pictures)
-    name = f"{file.resolve().parent.name}/{file.stem}"
-    return to_dataset(file, pictures, findings, name=name, images=images, class_names=classes), findings
+    return to_dataset(file, pictures, findings, images=images, class_names=classes), findings
 
 
 def is_table(line: str) -> bool:

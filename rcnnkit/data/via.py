@@ -98,8 +98,7 @@ def read_via(
                 Annotation(region.where, label, box, f"{kind} {written if len(written) < 80 else written[:77] + '...'}")
             )
     classes = list(class_names) if class_names is not None else _known(pictures, options.get(attribute or ""))
-    name = f"{file.resolve().parent.name}/{file.stem}"
-    return to_dataset(file, pictures, findings, name=name, images=images, class_names=classes), findings
+    return to_dataset(file, pictures, findings, images=images, class_names=classes), findings
 
 
 _Entry = tuple[str, str, list[_Region]]  # where, the picture's name, its regions

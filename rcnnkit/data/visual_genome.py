@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rcnnkit.data.annotated import Annotated, Annotation, to_dataset
+from rcnnkit.data.annotated import Annotated, Annotation, new_id, to_dataset
 from rcnnkit.data.checks import Findings
 from rcnnkit.data.json_files import numbers, read_json, short
 from rcnnkit.data.records import Dataset
@@ -52,34 +52,31 @@ def read_regions(
         ValueError: it is not a regular file, or no JSON.
     """
     findings, pictures = Findings(), dict[str, Annotated]()
-    known = list(class_names) if class_names is not None else [REGION]
-    name = f"{file.resolve().parent.name}/{file.stem}"
     content = read_json(file)
     if not isinstance(content, list) or not any(map(_is_described, content)):
         findings.add(file, "", f"this holds {_form(content)}; {EXPECTED}")
-        return Dataset(name, [], known, list(range(1, len(known) + 1))), findings
+        content = []
     named = _files_and_sizes(file.with_name(IMAGE_DATA), findings)
     for index, entry in enumerate(content):
         key = entry.get("id", entry.get("image_id")) if isinstance(entry, dict) else None
-        wrong = ""
-        if not isinstance(key, int | str) or isinstance(key, bool) or not isinstance(entry.get("regions"), list):
-            wrong = f"this is {_form(entry)}; {EXPECTED}"
-        elif str(key) in pictures:
-            wrong = f"the id {key} is that of another picture, too; list a picture once, with all its regions"
-        if wrong:
-            findings.add(file, f"picture {index}", wrong)
+        try:
+            if key is None or not isinstance(entry.get("regions"), list):
+                raise ValueError(f"this is {_form(entry)}; {EXPECTED}")
+            known = new_id(key, pictures)
+        except ValueError as error:
+            findings.add(file, f"picture {index}", str(error))
             findings.pictures += 1
             continue
-        name_of_file, size = named.get(str(key), (str(key), None))
-        picture = Annotated(name_of_file, f"picture {key}", size)
-        pictures[str(key)] = picture
+        name, size = named.get(known, (known, None))
+        picture = pictures[known] = Annotated(name, f"picture {key}", size)
         for place, region in enumerate(entry["regions"]):
             try:
                 picture.objects.append(_region(region, key, f"picture {key}, region {_id(region, place)}"))
             except ValueError as error:
                 findings.add(file, f"picture {key}, region {_id(region, place)}", str(error))
                 findings.objects += 1
-    return to_dataset(file, pictures, findings, name=name, images=images, class_names=known), findings
+    classes = class_names if class_names is not None else [REGION]
+    return to_dataset(file, pictures, findings, images=images, class_names=classes), findings
 
 
 def write_regions(dataset: Dataset, file: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rcnnkit.data.checks import Findings, is_picture
 from rcnnkit.data.file_names import composed
-from rcnnkit.data.records import ALL_SPLIT_NAMES, UNDIVIDED, Dataset, find_split
+from rcnnkit.data.records import Dataset, split_folder
 from rcnnkit.data.voc_annotations import Annotations
 from rcnnkit.defaults import CHECK_PICTURES
 
@@ -23,11 +23,7 @@ def read_xml(
 
     Args, return value and errors are those of `read_voc`; a picture's id is the path of its annotation below `root`.
     """
-    base = xml_folder(root, split)
-    if base is None:
-        folders = _split_folders(root)
-        there = f"its folders of splits are {', '.join(folders)}" if folders else UNDIVIDED
-        raise FileNotFoundError(f"{root} holds no annotation for the split {split!r}; {there}")
+    base = split_folder(root, split, "*.xml")
     findings = Findings()
     files = {file.relative_to(root).with_suffix("").as_posix(): file for file in sorted(base.rglob("*.xml"))}
     annotations = Annotations(root, files, findings)
@@ -54,15 +50,3 @@ def read_xml(
     data = annotations.dataset(f"{root.resolve().name}/{split}", paths, class_names, check_pictures)
     findings.pictures = len(files) - len(data)
     return data, findings
-
-
-def xml_folder(root: Path, split: str) -> Path | None:
-    """Where the annotations of a split are that have no lists; None where there are none."""
-    folders = _split_folders(root)
-    folder = find_split(split, folders)
-    base = root / folder if folder else root if split == "train" and not folders else None
-    return base if base is not None and next(base.rglob("*.xml"), None) is not None else None
-
-
-def _split_folders(root: Path) -> list[str]:
-    return [name for name in ALL_SPLIT_NAMES if (root / name).is_dir()]

@@ -13,7 +13,8 @@ from rcnnkit.defaults import BATCH
 from rcnnkit.detecting.sources import Files, Source, sources_of
 from rcnnkit.detecting.videos import Frame
 from rcnnkit.detectors.detector import Detector
-from rcnnkit.slides import Slide, open_slide
+from rcnnkit.looking import open_file
+from rcnnkit.slides import Slide
 from rcnnkit.structures import Array, Detections
 
 # What one picture may raise where the next is well: too little memory is a RuntimeError of torch, too.
@@ -129,8 +130,8 @@ def _pictures(sources: Iterable[Source], frames: int | None, in_tiles: bool) -> 
     for source in sources:
         try:
             if source.read is not None:
-                slide = open_slide(source.file) if in_tiles and source.file else None
-                yield DetectedPicture(source, picture=slide or source.read())
+                whole = source.file is None or not in_tiles
+                yield DetectedPicture(source, picture=source.read() if whole else open_file(source.file))
             elif source.open is not None:
                 with source.open() as video:
                     for frame, pixels in video.frames(frames):

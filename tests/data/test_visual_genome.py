@@ -158,7 +158,7 @@ def test_what_is_wrong(tmp_path: Path) -> None:
     ]
     assert "width is NaN, expected a number" in said[4]
     assert said[5].startswith("picture 1, region [7]: x is missing, expected a number")
-    assert said[6] == ("picture 1: the id 1 is that of another picture, too; list a picture once, with all its regions")
+    assert said[6] == ("picture 1: the id 1 is that of another picture, too; list each picture once, with all it has")
     assert "picture 2: this is an object with id; expected a list of pictures" in said[7]
     assert said[8].startswith("picture 3: this is 7; expected")
     assert "reaches 20 pixels beyond the right edge" in said[9]

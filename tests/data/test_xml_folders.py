@@ -11,7 +11,7 @@ from PIL import Image
 from rcnnkit.data.reading import read_data
 from rcnnkit.data.records import BadData
 from rcnnkit.data.voc import read_voc
-from rcnnkit.data.xml_folders import read_xml, xml_folder
+from rcnnkit.data.xml_folders import read_xml
 
 
 def add(file: Path, picture: Path | None, *boxes: tuple[int, int, int, int], filename: str = "") -> None:
@@ -55,8 +55,6 @@ def test_apart_from_their_pictures(tmp_path: Path) -> None:
         "annotations/a": "a.jpg",
         "annotations/7": "seven.jpg",
     }
-    assert xml_folder(tmp_path, "train") == tmp_path
-    assert xml_folder(tmp_path, "val") is None
 
 
 def test_what_is_wrong(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_cocos_captions(tmp_path: Path) -> None:
     with pytest.raises(BadData) as caught:
         read_data(tmp_path, "train")
     assert [f"{problem.where}: {problem.message}" for problem in caught.value.problems][:4] == [
-        "images[2]: the id 1 is that of another picture, too; give each its own",
+        "images[2]: the id 1 is that of another picture, too; list each picture once, with all it has",
         'images[3]: {"id": 3} needs an `id` and a `file_name`',
         "annotation 8: its image_id is 7, which is no picture of this file; correct it",
         'annotation 9: its caption is "...", which has no word; describe what is there, or delete it',
