@@ -21,22 +21,25 @@ from rcnnkit.backbones.imagenet import first_version
 from rcnnkit.backbones.names import architecture
 from rcnnkit.backbones.timm import PREFIX
 from rcnnkit.boxes import area
-from rcnnkit.config import Settings
+from rcnnkit.config import DESCRIBE, Settings
 from rcnnkit.config_files import as_toml, check_settings, override, read_settings
 from rcnnkit.data.hold_out import hold_out
 from rcnnkit.data.layout import Layout, find_layout
 from rcnnkit.data.records import BadData, Dataset, few
 from rcnnkit.data.sizes import input_sides
 from rcnnkit.detectors.detector import Detector
+from rcnnkit.detectors.kinds import title_of
 from rcnnkit.detectors.settings import PROPOSALS_PER_OBJECT, DetectorSettings
 from rcnnkit.downloads import cached, fetch, why_not
 from rcnnkit.heads.box_head import HeadSettings
+from rcnnkit.heads.captioner import CaptionSettings
 from rcnnkit.importing.convert import import_cached
 from rcnnkit.memory import free_memory
 from rcnnkit.proposals.fit import REACHED, fit_anchors, reach
 from rcnnkit.proposals.rpn import RPNSettings
 from rcnnkit.text import count
 from rcnnkit.training.detection import Detection, read_splits
+from rcnnkit.training.phrases import learn_words
 from rcnnkit.training.preflight import GB, TIGHT, try_batch
 from rcnnkit.training.run import Run
 from rcnnkit.training.run_folder import is_run
@@ -45,6 +48,7 @@ from rcnnkit.training.start import start as start_model
 
 Kind = Literal["coco", "imagenet", "none", "file"]
 STARTS: tuple[Kind, ...] = ("coco", "imagenet", "none")
+SUGGESTED = ("faster_rcnn", "densecap")  # kinds of detectors; the first unless the boxes have phrases
 COCO = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1
 
 COCOS = "resnet50"  # its backbone
@@ -57,6 +61,7 @@ LARGEST_FACTOR = 1.25  # enlarging more shows nothing new
 SIDES = {"cpu": (256, 320, 480), "gpu": (320, 800, 800)}  # shortest sides: the least; the most from scratch, or not
 MULTIPLE = 32  # of pixels, that shortest sides are
 ASPECT = 1333 / 800  # of the longest side to the shortest
+SAID = 0.95  # share of all words in phrases that should be learnt
 LOOKED_AT = 20_000  # objects, evenly from all, that anchors are tried on
 LOSS = 0.1  # share of objects for which weights' own anchors are given up
 ROOM = 1.5  # detections for each object of the fullest picture
@@ -154,7 +159,8 @@ def settings_of(
 def suggest(
     data: Path | str, given: Sequence[str] = (), *, start: str | None = None, minutes: float | None = None
 ) -> Suggestion:
-    """Settings of a Faster R-CNN for a data set, from what is in it and what this machine can do.
+    """Settings of a Faster R-CNN for a data set, from what is in it and what this machine can do; of a DenseCap where
+    the boxes have phrases.
 
     Args:
         data: the data set's folder or annotation file, in any format that `find_layout` knows.
@@ -168,12 +174,15 @@ def suggest(
         SettingsError: a given setting cannot be used.
     """
     choices, remarks = _Choices(given), list[str]()
-    if (kind := choices.get("model.kind", "faster_rcnn")) != "faster_rcnn":
-        raise ValueError(
-            f'settings are suggested for Faster R-CNN, not for model.kind = "{kind}"; write a settings file'
-        )
     layout = find_layout(Path(data), choices.get("data.format", "auto"))
+    kind = choices.get("model.kind", "captioner" if layout.format == "captions" else SUGGESTED[0])
+    if kind not in SUGGESTED:
+        raise ValueError(
+            f'settings are suggested for {" and ".join(map(title_of, SUGGESTED))}, not for model.kind = "{kind}"; write'
+            " a settings file"
+        )
     training, validation = _choose_data(choices, layout)
+    _choose_kind(choices, training)
     device = weights.pick_device(choices.get("train.device", "auto"))
     gpu = device.type == "cuda"
     origin = _choose_start(choices, start, gpu, remarks)
@@ -220,6 +229,22 @@ def _choose_data(choices: _Choices, layout: Layout) -> tuple[Dataset, Dataset | 
         if share := choices.settings.data.val_share:
             return hold_out(training, share, choices.settings.data.split_seed)
     return training, validation
+
+
+def _choose_kind(choices: _Choices, training: Dataset) -> None:
+    """A DenseCap where the boxes have phrases; it learns so many of their words that little is left out."""
+    if training.words:
+        choices.choose("model.kind", "densecap", "the boxes have phrases")
+    if choices.get("model.kind", SUGGESTED[0]) != "densecap":
+        return
+    if not training.words:
+        raise ValueError(f'{training.name} has no phrases, which model.kind = "densecap" learns from; leave it out')
+    counts = training.words_of()
+    for least in range(CaptionSettings().minimum_count, 0, -1):
+        share = sum(number for number in counts.values() if number >= least) / counts.total()
+        if share >= SAID:
+            break
+    choices.choose("captions.minimum_count", least, f"words that occur so often are {share:.1%} of all that is said")
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +313,10 @@ def _choose_network(choices: _Choices, start: _Start, gpu: bool) -> None:
         sections = {"model": start.settings.model, "input": start.settings.input}
         if not start.classifier:
             sections |= {"rpn": start.settings.rpn, "head": start.settings.head}
+        if start.settings.model.kind in DESCRIBE and choices.settings.model.kind in DESCRIBE:
+            sections["captions"] = start.settings.captions
         excluded = {
+            "captions": {"words", "minimum_count"},
             "model": {"kind", "pretrained", "frozen_stages"},
             "input": {"short_side", "long_side", "scales", "tile", "tile_overlap", "tile_whole"},
             "rpn": {"pre_nms", "post_nms", "train_pre_nms", "train_post_nms"},
@@ -378,10 +406,13 @@ def _choose_counts(choices: _Choices, splits: Sequence[Dataset], gpu: bool) -> N
 
 
 def _choose_augmentation(choices: _Choices, training: Dataset, remarks: list[str]) -> None:
-    names = [name.casefold() for name in training.class_names]
+    names = [name.casefold() for name in (training.words or training.class_names)]
     signs = [name for name in names if len(name) == 1 and name.isalnum()]
     sided = [name for name in names if SIDED & set(re.split(r"[^a-z]+", name))]
-    if signs and len(signs) > len(names) / 2:
+    if choices.get("model.kind", SUGGESTED[0]) in DESCRIBE:
+        sided_word = f": {sided[0]}" if sided else ""
+        choices.choose("augment.flip", 0.0, f"mirrored, what phrases say of sides would be wrong{sided_word}")
+    elif signs and len(signs) > len(names) / 2:
         choices.choose("augment.flip", 0.0, "the classes are signs, and a mirrored 2 is not a 2")
     elif sided:
         choices.choose("augment.flip", 0.0, f"mirrored, {sided[0]} would be another class")
@@ -437,7 +468,7 @@ def _choose_schedule(choices: _Choices, training: Dataset, start: _Start, minute
 def seconds_of(settings: Settings) -> float:
     """That an iteration takes, measured on the largest batch; with the weights that it starts from."""
     run = Run(settings, Path("runs") / "nowhere", Console(quiet=True), dry=True)
-    training, _ = read_splits(settings.data, announce=False)
+    training, _ = learn_words(run, read_splits(settings.data, announce=False)[0], None)
     task = Detection(run, start_model(run, training, Detector), training, None, None)
     largest, usual = task.largest_batch()
     return try_batch(task, run, largest).iteration(usual, settings.data.workers)

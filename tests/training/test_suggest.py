@@ -1,5 +1,6 @@
 """Settings that are chosen from data and machine."""
 
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
 from rcnnkit import weights
-from rcnnkit.config_files import SettingsError, read_settings
+from rcnnkit.config_files import SettingsError, check_settings, read_settings
+from rcnnkit.data.described_digits import write_described_digits
 from rcnnkit.data.records import BadData, Dataset, Record
 from rcnnkit.data.sizes import input_sides
 from rcnnkit.detectors.detector import Detector
@@ -318,6 +320,58 @@ def test_a_data_set_to_evaluate_on_alone(voc: Path) -> None:
     assert suggested(voc, "data.train=test").settings.data.train == "test"
 
 
-def test_other_detectors_are_not_suggested(voc: Path) -> None:
-    with pytest.raises(ValueError, match=r'settings are suggested for Faster R-CNN, not for model\.kind = "rcnn"'):
+def test_other_detectors_are_not_suggested(voc: Path, tmp_path: Path) -> None:
+    only = "settings are suggested for Faster R-CNN and DenseCap, not for model.kind = "
+    with pytest.raises(ValueError, match=re.escape(f'{only}"rcnn"; write a settings file')):
         suggested(voc, "model.kind=rcnn")
+    for name in ("train", "val"):
+        sentences = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"image_id": 1, "caption": "a two"}]}
+        (tmp_path / "sentences" / f"captions_{name}.json").parent.mkdir(exist_ok=True)
+        (tmp_path / "sentences" / f"captions_{name}.json").write_text(json.dumps(sentences))
+    with pytest.raises(ValueError, match=re.escape(f'{only}"captioner"')):
+        suggested(tmp_path / "sentences")
+
+
+def test_boxes_with_phrases_are_for_densecap(tmp_path: Path, voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_described_digits(tmp_path / "data", train=6, val=2, size=(96, 96))
+    made = suggested(tmp_path / "data", "train.batch=1", "rpn.train_post_nms=20", "head.hidden=16")
+    assert made.summary == "read as Visual Genome: 6 training pictures, 1 class; splits: train, val"
+    assert (made.settings.model.kind, made.notes["model.kind"]) == ("densecap", "the boxes have phrases")
+    assert (made.settings.augment.flip, made.notes["augment.flip"]) == (
+        0.0,
+        "mirrored, what phrases say of sides would be wrong: left",
+    )
+    training, _ = read_splits(made.settings.data)
+    least, counts = made.settings.captions.minimum_count, training.words_of()
+    shares = [sum(n for n in counts.values() if n >= number) / counts.total() for number in (least, least + 1)]
+    assert least < 5  # so small a set has few words often
+    assert shares[0] >= 0.95 > shares[1]
+    assert made.notes["captions.minimum_count"] == (
+        f"words that occur so often are {shares[0]:.1%} of all that is said"
+    )
+    (tmp_path / "described.toml").write_text(made.toml)
+    assert read_settings(tmp_path / "described.toml") == made.settings
+    learnt = list[str]()
+
+    def tried(task: Any, *_: Any) -> Trial:
+        learnt.extend(task.model.words)
+        return Trial("", 0.5, 0.1, None, None)
+
+    monkeypatch.setattr(module, "try_batch", tried)
+    assert module.seconds_of(made.settings) > 0
+    assert learnt == [word for word, number in counts.items() if number >= least]
+
+    assert suggested(tmp_path / "data", "model.kind=faster_rcnn").settings.model.kind == "faster_rcnn"
+    with pytest.raises(ValueError, match=r'has no phrases, which model\.kind = "densecap" learns from; leave it out'):
+        suggested(voc, "model.kind=densecap")
+
+
+def test_a_start_from_a_densecap_has_its_captioner(tmp_path: Path) -> None:
+    write_described_digits(tmp_path / "data", train=2, val=1, size=(96, 96))
+    smaller = {"model": {"kind": "densecap", "backbone": "resnet18"}, "captions": {"hidden": 24, "words": ["two"]}}
+    smaller |= {"head": {"hidden": 8}, "data": {"root": "none"}}
+    old = check_settings(smaller, "test")
+    weights.save(build(old, ["region"]), old, tmp_path / "old.safetensors")
+    made = suggested(tmp_path / "data", start=str(tmp_path / "old.safetensors"))
+    assert (made.settings.captions.hidden, made.settings.captions.words, made.settings.head.hidden) == (24, None, 8)
+    assert made.notes["captions.hidden"] == "as the weights to start from have it"
