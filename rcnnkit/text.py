@@ -38,6 +38,11 @@ def count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{plural if number != 1 else ''}"
 
 
+def scored(name: str, score: float) -> str:
+    """A name or phrase with its score, `4: 0.78`: with a space alone, a class called 4 would look like 40.78."""
+    return f"{name}: {score:.2f}"
+
+
 def set_in(text: str) -> str:
     """A message that may have several lines, visible; all but the first are set in, so that none looks like another."""
     first, *rest = map(visible, text.expandtabs(4).split("\n"))

@@ -1,4 +1,4 @@
-from rcnnkit.text import count
+from rcnnkit.text import count, scored
 
 
 def test_counts_in_words() -> None:
@@ -9,3 +9,8 @@ def test_counts_in_words() -> None:
         "5,011 pictures",
     ]
     assert [count(number, "class") for number in (1, 20)] == ["1 class", "20 classes"]
+
+
+def test_a_score_stands_apart_from_a_name() -> None:
+    assert scored("4", 0.78) == "4: 0.78"  # and not 40.78
+    assert scored("red cell", -1.5) == "red cell: -1.50"  # an R-CNN's margin

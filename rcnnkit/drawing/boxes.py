@@ -10,14 +10,16 @@ from rcnnkit.colours import HUES, class_colour
 from rcnnkit.drawing.canvas import Canvas
 from rcnnkit.images import Picture
 from rcnnkit.structures import Detections, Proposals, Targets
+from rcnnkit.text import scored
 
 
 def draw(picture: Picture, detections: Detections, *, min_score: float = 0.5) -> Image.Image:
     """A copy of the picture with a box, a name or phrase and a score for each detection.
 
     Lines and text grow with the picture. Better detections lie above worse ones, and text above
-    every box. A box too small for its own outline is framed from outside, so that the object
-    stays visible. A box outside the picture is not drawn; one that reaches over the edge is cut.
+    every box; a text that would lie over another moves where there is room. A box too small for
+    its own outline is framed from outside, so that the object stays visible. A box outside the
+    picture is not drawn; one that reaches over the edge is cut.
 
     Args:
         picture: a path, a PIL picture, or an RGB array or tensor, as `read_picture` takes it;
@@ -39,10 +41,7 @@ def draw(picture: Picture, detections: Detections, *, min_score: float = 0.5) ->
     kinds = range(len(detections) - 1, -1, -1) if detections.phrases else detections.labels.tolist()
     colours = [class_colour(kind) for kind in kinds]
     frames = canvas.outline(detections.boxes, colours, canvas.pixels(2))
-    texts = [f"{name} {score:.2f}" for name, score, _ in detections]
-    for frame, colour, text in zip(frames, colours, texts, strict=True):
-        if frame:
-            canvas.write(frame, text, colour)
+    canvas.write_all(frames, [scored(name, score) for name, score, _ in detections], colours)
     return canvas.image
 
 
@@ -83,7 +82,6 @@ def draw_proposals(
     white = [(255, 255, 255)] * len(objects)
     places = canvas.outline(objects.boxes, white, thin)
     frames = canvas.outline(boxes, colours, 2 * thin)
-    for frame, place, colour, overlap in zip(frames, places, colours, overlaps.tolist(), strict=True):
-        if plate := frame or place:  # an object without any proposal says so itself
-            canvas.write(plate, f"{overlap:.2f}", colour)
+    said = [frame or place for frame, place in zip(frames, places, strict=True)]  # by the object if it has no proposal
+    canvas.write_all(said, [f"{overlap:.2f}" for overlap in overlaps.tolist()], colours)
     return canvas.image

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from rcnnkit.colours import Colour
 from rcnnkit.drawing.fonts import Run, plain, runs
 from rcnnkit.files import check_new
 from rcnnkit.images import Picture, read_picture
+from rcnnkit.structures import Array
 from rcnnkit.text import visible
 
 Frame = tuple[int, int, int, int]  # first and last pixel column and row: x, y, x, y
@@ -54,29 +56,68 @@ class Canvas:
 
         Letters that no font of the system has are drawn as their code points.
         """
-        text = visible(" ".join(text.split()))
-        width, height = self.image.size
-        size = self.font_size
-        margin = max(1, size // 6)
-        while size > 6 and self._length(runs(text, size)) + 2 * margin > width:
-            size -= 1
-        parts = runs(text, size)
-        # From the fonts and not from this text's letters, so that all plates are equally high.
-        metrics = [font.getmetrics() for font in (plain(size), *(font for _, font in parts))]
-        ascent, descent = (max(each) for each in zip(*metrics, strict=True))
-        plate_width, plate_height = math.ceil(self._length(parts)) + 2 * margin, ascent + descent
-        left = max(0, min(frame[0], width - plate_width))
-        top = frame[1] - plate_height
-        if top < 0:
-            top = max(0, min(frame[1], height - plate_height))
-        self.pencil.rectangle((left, top, left + plate_width - 1, top + plate_height - 1), fill=colour)
-        x: float = left + margin
-        for part, font in parts:
-            self.pencil.text((x, top + ascent), part, fill=_readable_on(colour), font=font, anchor="ls")
-            x += self.pencil.textlength(part, font)
+        self.write_all([frame], [text], [colour])
 
-    def _length(self, parts: Sequence[Run]) -> float:
-        return sum(self.pencil.textlength(part, font) for part, font in parts)
+    def write_all(self, frames: Sequence[Frame | None], texts: Sequence[str], colours: Sequence[Colour]) -> None:
+        """`write` each, the last one on top. A plate that would lie over that of a later text goes to another place
+        near its frame, if one is free; nothing is written where there is no frame or no text.
+        """
+        taken = np.zeros((0, 4), int)
+        plates = [_Plate(self, text) if frame and text else None for frame, text in zip(frames, texts, strict=True)]
+        corners = dict[int, tuple[int, int]]()
+        for number in reversed(range(len(plates))):  # the later ones have the first choice
+            plate, frame = plates[number], frames[number]
+            if plate and frame:
+                x, y = corners[number] = plate.corner(frame, self.image.size, taken)
+                taken = np.vstack([taken, (x, y, x + plate.width, y + plate.height)])
+        for number, colour in enumerate(colours):
+            if plate := plates[number]:
+                plate.draw(self.pencil, corners[number], colour)
+
+
+class _Plate:
+    """A text in one line, as large as the canvas writes, or smaller so that it fits into the picture."""
+
+    def __init__(self, canvas: Canvas, text: str) -> None:
+        text = visible(" ".join(text.split()))
+        size = canvas.font_size
+        self.margin = max(1, size // 6)
+        while size > 6 and _length(canvas.pencil, runs(text, size)) + 2 * self.margin > canvas.image.width:
+            size -= 1
+        self.parts = runs(text, size)
+        # From the fonts and not from this text's letters, so that all plates are equally high.
+        metrics = [font.getmetrics() for font in (plain(size), *(font for _, font in self.parts))]
+        self.ascent, descent = (max(each) for each in zip(*metrics, strict=True))
+        self.width = math.ceil(_length(canvas.pencil, self.parts)) + 2 * self.margin
+        self.height = self.ascent + descent
+
+    def corner(self, frame: Frame, size: tuple[int, int], taken: Array) -> tuple[int, int]:
+        """Its left and upper end in a picture of (width, height), apart from the plates `taken` (N, 4) if possible."""
+        width, height = size
+        left, top, right, bottom = frame
+        lowest, last = max(0, height - self.height), max(0, width - self.width)
+        # Above the frame or below it, within it, and a line farther away; from its left end, or to its right one.
+        usual = top - self.height if top >= self.height else max(0, min(top, lowest))
+        below = bottom + 1
+        others = (below, top, below - self.height, top - 2 * self.height, below + self.height)
+        for y in (usual, *(row for row in others if 0 <= row <= lowest)):
+            for x in (max(0, min(left, last)), max(0, min(right + 1 - self.width, last))):
+                over = (taken[:, :2] < (x + self.width, y + self.height)) & (taken[:, 2:] > (x, y))
+                if not over.all(axis=1).any():
+                    return x, y
+        return max(0, min(left, last)), usual
+
+    def draw(self, pencil: ImageDraw.ImageDraw, corner: tuple[int, int], colour: Colour) -> None:
+        x, y = corner
+        pencil.rectangle((x, y, x + self.width - 1, y + self.height - 1), fill=colour)
+        start: float = x + self.margin
+        for part, font in self.parts:
+            pencil.text((start, y + self.ascent), part, fill=_readable_on(colour), font=font, anchor="ls")
+            start += pencil.textlength(part, font)
+
+
+def _length(pencil: ImageDraw.ImageDraw, parts: Sequence[Run]) -> float:
+    return sum(pencil.textlength(part, font) for part, font in parts)
 
 
 def save_picture(picture: Image.Image, path: Path) -> Path:

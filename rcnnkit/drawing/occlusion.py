@@ -20,6 +20,7 @@ from rcnnkit.images import Picture, read_picture
 from rcnnkit.progress import Report, reported, silent
 from rcnnkit.settings import closest_name
 from rcnnkit.structures import Array, Proposals
+from rcnnkit.text import scored
 
 OPACITY = 0.85  # of the most heat
 SMALLEST = 400  # pixels; pictures whose longer side has fewer are drawn larger
@@ -129,7 +130,7 @@ def draw_occlusion(occlusion: Occlusion) -> Image.Image:
     for canvas in panels:
         (frame,) = canvas.outline(torch.tensor([occlusion.box]) * factor, [HUES[1]], canvas.pixels(2))
     assert frame  # the box has pixels in the picture
-    panels[0].write(frame, f"{occlusion.name} {occlusion.score:.2f}", HUES[1])
+    panels[0].write(frame, scored(occlusion.name, occlusion.score), HUES[1])
     panels[1].write((0, 0, 0, 0), f"with a grey square of {occlusion.square} pixels there", (255, 255, 255))
     margin = panels[0].font_size
     font = ImageFont.load_default(margin)

@@ -19,6 +19,7 @@ from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.images import Picture, read_picture
 from rcnnkit.ops import warp_regions
 from rcnnkit.structures import Array, Proposals
+from rcnnkit.text import scored
 
 SIDE = 128  # pixels of a window as it is shown
 SHARE = 0.7  # of its tile that a window takes, so that what reaches beyond is seen
@@ -103,7 +104,7 @@ def draw_looks(windows: Sequence[Look]) -> Image.Image:
     pencil, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
     for number, look in enumerate(windows):
         left, top = number % COLUMNS * width + GAP, number // COLUMNS * height + GAP
-        pencil.text((left, top), f"{look.name} {look.score:.2f}", fill="black", font=font)
+        pencil.text((left, top), scored(look.name, look.score), fill="black", font=font)
         sheet.paste(_with_quadrilateral(look), (left, top + LINE))
         sheet.paste(_picture(look.seen, SIDE), (left + SIDE + GAP, top + LINE))
     return sheet

@@ -10,9 +10,10 @@ from PIL import Image
 from rcnnkit.checking.drawings import STRONG
 from rcnnkit.colours import HUES, Colour
 from rcnnkit.data.records import Record
-from rcnnkit.drawing.canvas import Canvas
+from rcnnkit.drawing.canvas import Canvas, Frame
 from rcnnkit.evaluation.analysis import Analysis
 from rcnnkit.images import Picture, read_picture
+from rcnnkit.text import scored
 
 # Bluish green, orange, vermilion: apart for any colour vision.
 FOUND, MISSED, INVENTED = HUES[3], HUES[0], HUES[2]
@@ -31,7 +32,7 @@ def truth_and_found(analysis: Analysis, picture: int, threshold: float) -> tuple
     truth.write([label if not each else "" for label, each in zip(labels, hits.tolist(), strict=True)])
     answer = _Drawn(array)
     answer.add(detections.boxes, [FOUND if each else INVENTED for each in right.tolist()])
-    texts = [f"{name} {score:.2f}" for name, score, _ in detections]
+    texts = [scored(name, score) for name, score, _ in detections]
     answer.write([words if not each else "" for words, each in zip(texts, right.tolist(), strict=True)])
     return truth.canvas.image, answer.canvas.image
 
@@ -71,13 +72,12 @@ class _Drawn:
 
     def __init__(self, picture: Picture) -> None:
         self.canvas = Canvas(picture)
-        self.frames: list[tuple[tuple[int, int, int, int] | None, Colour]] = []
+        self.frames: list[tuple[Frame | None, Colour]] = []
 
     def add(self, boxes: torch.Tensor, colours: Sequence[Colour]) -> None:
         frames = self.canvas.outline(boxes, colours, self.canvas.pixels(2))
         self.frames += zip(frames, colours, strict=True)
 
     def write(self, texts: Sequence[str]) -> None:
-        for (frame, colour), words in zip(self.frames, texts, strict=True):
-            if frame and words:
-                self.canvas.write(frame, words, colour)
+        frames, colours = zip(*self.frames, strict=True) if self.frames else ((), ())
+        self.canvas.write_all(frames, texts, colours)

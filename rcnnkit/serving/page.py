@@ -102,7 +102,7 @@ function show() {
     const [x1, y1, x2, y2] = one.box.map(side => side * factor), colour = COLOURS[one.label % COLOURS.length];
     pen.lineWidth = 2; pen.strokeStyle = colour;
     pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
-    const words = one.name + " " + one.score.toFixed(2), wide = pen.measureText(words).width + 8;
+    const words = one.name + ": " + one.score.toFixed(2), wide = pen.measureText(words).width + 8;
     const left = Math.max(0, Math.min(x1 - 1, width - wide)), top = y1 >= 17 ? y1 - 17 : Math.min(y1, height - 17);
     pen.fillStyle = colour; pen.fillRect(left, top, wide, 17);
     pen.fillStyle = bright(colour) ? "#000" : "#fff"; pen.fillText(words, left + 4, top + 3);

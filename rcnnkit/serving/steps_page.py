@@ -67,7 +67,7 @@ function tell() {
   }));
   most.max = steps.proposals.length;
   most.value = Math.min(most.value, steps.proposals.length);
-  const choices = [...steps.detections.map((one, i) => [one.name + " " + one.score.toFixed(2), "d" + i]),
+  const choices = [...steps.detections.map((one, i) => [one.name + ": " + one.score.toFixed(2), "d" + i]),
     ...steps.proposals.map((one, i) => ["proposal " + (i + 1) + ", " + one.score.toFixed(2), "p" + i])];
   pick.replaceChildren(new Option("…", ""), ...choices.map(([words, key]) => new Option(words, key)));
   it("features").hidden = !steps.maps.length;

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from rcnnkit.drawing import class_colour, draw, draw_proposals
+from rcnnkit.boxes import iou
+from rcnnkit.drawing import canvas, class_colour, draw, draw_proposals
 from rcnnkit.structures import Detections, Proposals, Targets
 
 NAMES = tuple(f"class {i}" for i in range(30))
@@ -136,6 +137,57 @@ def test_the_label_stays_inside(box):
 def test_the_smallest_pictures_do_not_fail(size):
     drawn = draw(np.zeros((*size, 3), dtype=np.uint8), found(([0, 0, size[1], size[0]], 0.9, 3)))
     assert drawn.size == size[::-1]
+
+
+Plates = list[tuple[int, int, int, int]]
+
+
+@pytest.fixture
+def plates(monkeypatch) -> Plates:
+    """Where the plates of texts are drawn, (left, top, right, bottom), the last one on top."""
+    places: Plates = []
+    drawn = canvas._Plate.draw
+
+    def noted(plate, pencil, corner, colour):
+        places.append((*corner, corner[0] + plate.width, corner[1] + plate.height))
+        drawn(plate, pencil, corner, colour)
+
+    monkeypatch.setattr(canvas._Plate, "draw", noted)
+    return places
+
+
+def overlapping(places: Plates) -> list[tuple[int, int]]:
+    boxes = torch.tensor(places, dtype=torch.float32)
+    return [(i, j) for i, j in (iou(boxes, boxes).triu(1) > 0).nonzero().tolist()]
+
+
+def test_a_plate_moves_where_it_would_lie_over_a_better_one(picture, plates):
+    alone = [[100, 80, 180, 150], [104, 84, 184, 152], [102, 82, 182, 151], [90, 82, 170, 148]]
+    draw(picture, found(*((box, 0.9 - 0.1 * rank, rank) for rank, box in enumerate(alone))))
+    *others, best = plates
+    assert best[::3] == (100, 80)  # above its box, as ever
+    assert overlapping(plates) == []
+    for (left, top, right, bottom), box in zip(reversed(others), alone[1:], strict=True):
+        assert left < box[2]
+        assert right > box[0]
+        height = bottom - top
+        assert box[1] - 2 * height <= top  # it still lies at its own box
+        assert bottom <= box[3] + 2 * height
+
+
+def test_long_phrases_stand_one_below_the_other(plates):
+    rows = torch.tensor([[20.0, 70, 60, 90], [30, 70, 66, 92], [70, 66, 90, 95]])
+    phrases = tuple(f"a large {colour} three left of a small cup" for colour in ("red", "blue", "green"))
+    scores, labels = torch.tensor([0.9, 0.8, 0.7]), torch.zeros(3, dtype=torch.int64)
+    draw(np.zeros((160, 160, 3), np.uint8), Detections(rows, scores, labels, ("region",), phrases=phrases))
+    assert len(plates) == 3
+    assert overlapping(plates) == []
+
+
+def test_without_room_plates_lie_over_one_another(plates):
+    box = [0, 0, 30, 14]
+    draw(np.zeros((14, 30, 3), np.uint8), found((box, 0.9, 1), (box, 0.8, 2)))
+    assert plates[0] == plates[1]
 
 
 def test_lines_grow_with_the_picture():

@@ -58,7 +58,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings_for(kind: str) -> dict[str, Any]:
     own = {"size": 32, "context": 4} if kind == "rcnn" else {}
     return {
-        "model": {"kind": kind, "backbone": "resnet18", "norm": "batch", "fpn_channels": 16, "fpn_norm": "batch"},
+        "model": {"kind": kind, "backbone": "timm/test_resnet", "fpn_channels": 16, "fpn_norm": "batch"},
         "rpn": {"anchor_sizes": [[8], [16], [32], [64], [128]], "anchor_ratios": [1.0], "post_nms": 80},
         "head": {"hidden": 16, "samples": 64, "score_threshold": 0.0, "nms_iou": 1.0},
         "rcnn": own,
@@ -153,10 +153,10 @@ def test_what_is_found_exactly_has_an_ap_of_1_and_is_drawn(
 
     found = free(record.path, store.read(record.id, record.size, record.path))
     assert len(found) == len(found.to_coco(1)) == COUNT
-    monkeypatch.setattr(Canvas, "write", lambda canvas, frame, text, colour: written.append(text))  # over the frames
+    monkeypatch.setattr(Canvas, "write_all", lambda canvas, frames, texts, colours: written.extend(texts))
     written: list[str] = []
     drawn = np.array(draw(record.path, found))
-    assert (len(written), set(written)) == (COUNT, {"orange 0.90", "blue 0.90"})
+    assert (len(written), set(written)) == (COUNT, {"orange: 0.90", "blue: 0.90"})
     corners = record.targets.boxes[:, 2:].long() - 1
     expected = [class_colour(label) for label in record.targets.labels.tolist()]
     assert drawn[corners[:, 1], corners[:, 0]].tolist() == [list(colour) for colour in expected]
