@@ -26,7 +26,17 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short")
-def test_the_demo_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_in_miniature(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings_for = demo.settings_for
+
+    def smaller(*arguments: Any) -> dict[str, Any]:  # than the demo's own network, which one detector alone has below
+        settings = settings_for(*arguments)
+        model = {name: value for name, value in settings["model"].items() if name != "norm"}
+        return settings | {"model": model | {"backbone": "timm/test_resnet"}}
+
+    monkeypatch.setattr(demo, "settings_for", smaller)
     out = tmp_path / "demo"
     ap50 = demo.run_demo(out, "cpu", Console(width=100))
     assert list(ap50) == ["rcnn", "fast-rcnn", "faster-rcnn"]

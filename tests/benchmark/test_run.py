@@ -39,7 +39,8 @@ def options(tiny: dict[str, dict[str, Any]], pictures: Path, tmp_path: Path) -> 
     for name in NAMES:
         values: dict[str, Any] = {section: tiny[section] for section in ("model", "rpn", "input")}
         values |= {
-            "model": tiny["model"] | {"kind": name.replace("-", "_")},
+            # A ResNet, as torchvision's twin is measured beside it.
+            "model": tiny["model"] | {"kind": name.replace("-", "_"), "backbone": "resnet18", "norm": "batch"},
             "head": tiny["head"] | {"score_threshold": 0.0, "max_detections": 20},
             "rcnn": {"size": 32, "context": 4, "max_detections": 5},
             "proposals": {"count": 20, "min_side": 8},

@@ -1,5 +1,6 @@
 """The embedded digits: what they promise about splits, counts, sizes, overlap and boxes."""
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def scenes() -> list[Scene]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "digits"
-    write_digits(root)
+    write_digits(root, train=24, val=6)
     return root
 
 
@@ -94,7 +95,9 @@ def test_digits_stand_out_from_what_surrounds_them(scenes: list[Scene]) -> None:
 
 
 def test_written_as_both_formats(written: Path) -> None:
-    for split, pictures in (("train", 256), ("val", 64)):
+    defaults = inspect.signature(write_digits).parameters
+    assert [defaults[name].default for name in ("train", "val")] == [256, 64]
+    for split, pictures in (("train", 24), ("val", 6)):
         data = read_data(written, split)
         coco = read_data(written, f"annotations/instances_{split}.json")
         assert (len(data), list(data.class_names)) == (pictures, ["0", "3", "4", "6", "7"])

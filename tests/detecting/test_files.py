@@ -19,7 +19,7 @@ from rcnnkit.detectors.settings import DetectorSettings
 @pytest.fixture(scope="module")
 def detector() -> FasterRCNN:
     values = {
-        "model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 16},
+        "model": {"backbone": "timm/test_resnet", "fpn_channels": 16},
         "rpn": {"anchor_sizes": [[8], [16], [32], [64], [128]], "post_nms": 20},
         "head": {"hidden": 16, "score_threshold": 0.0, "max_detections": 7},
         "input": {"short_side": 64, "long_side": 96},

@@ -27,7 +27,7 @@ BOXES = torch.tensor([[5.0, 5, 40, 50], [30, 10, 90, 60]])
 def settings(**captions: Any) -> DetectorSettings:
     return DetectorSettings.model_validate(
         {
-            "model": {"kind": "densecap", "backbone": "resnet18", "norm": "batch", "fpn_channels": 16},
+            "model": {"kind": "densecap", "backbone": "timm/test_resnet", "fpn_channels": 16},
             "captions": {"words": WORDS, "hidden": 8, "embedding": 8, "max_words": 3} | captions,
             "rpn": {"post_nms": 20, "pre_nms": 50, "hidden": 16},
             "head": {"samples": 8, "score_threshold": 0.01, "hidden": 16},

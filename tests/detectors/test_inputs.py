@@ -188,7 +188,7 @@ def test_our_own_loader_needs_no_look_and_is_right(digits, monkeypatch: pytest.M
 
 def built(detector: str) -> Detector:
     settings: dict[str, dict[str, Any]] = {
-        "model": {"kind": detector, "backbone": "resnet18", "norm": "batch"},
+        "model": {"kind": detector, "backbone": "timm/test_resnet"},
         "proposals": {"method": "precomputed"},
         "head": {"hidden": 16, "samples": 16},
         "rcnn": {"size": 32, "context": 4, "samples": 8},

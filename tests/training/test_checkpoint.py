@@ -16,7 +16,7 @@ from rcnnkit.training.checkpoint import Progress, load_checkpoint, save_checkpoi
 
 SETTINGS = Settings.model_validate(
     {
-        "model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 8},
+        "model": {"backbone": "timm/test_resnet", "fpn_channels": 8},
         "head": {"hidden": 8},
         "data": {"root": "data"},
     }

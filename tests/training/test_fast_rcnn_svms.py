@@ -25,7 +25,7 @@ from rcnnkit.weights import load, read, save
 def settings(detector: str = "fast_rcnn", **head: object) -> DetectorSettings:
     return DetectorSettings.model_validate(
         {
-            "model": {"kind": detector, "backbone": "resnet18", "norm": "batch", "fpn_channels": 16},
+            "model": {"kind": detector, "backbone": "timm/test_resnet", "fpn_channels": 16},
             "proposals": {"method": "sliding_windows"},
             "head": {"hidden": 24} | head,
             "input": {"short_side": 96, "long_side": 96},

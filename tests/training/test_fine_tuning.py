@@ -22,7 +22,7 @@ from rcnnkit.training.windows import Pictures, Windows
 from tests.training.runs import QUIET
 
 VALUES = {
-    "model": {"kind": "rcnn", "backbone": "resnet18", "norm": "batch"},
+    "model": {"kind": "rcnn", "backbone": "timm/test_resnet"},
     "rcnn": {"size": 32, "context": 4, "samples": 40, "classifier_lr": 7},
     "input": {"short_side": 0},
     "data": {"root": "anywhere"},

@@ -22,7 +22,8 @@ def task_for(tiny: Values, folder: Path, **train: Any) -> Detection:
 @pytest.mark.parametrize(("samples", "times"), [(8, 1), (500, 2)], ids=["equal", "unequal"])
 def test_parts_of_a_batch_are_the_batch(tiny: Values, tmp_path: Path, samples: int, times: int) -> None:
     """To 1e-6; also where pictures have unequal numbers of samples, for which all parts are computed twice."""
-    tiny["model"] |= {"norm": "group", "fpn_channels": 32, "fpn_norm": "group"}  # norms that see single pictures
+    # Norms that see single pictures.
+    tiny["model"] |= {"backbone": "resnet18", "norm": "group", "fpn_channels": 32, "fpn_norm": "group"}
     tiny["head"]["samples"] = samples
     found = []
     for accumulate in (1, 2, 3):

@@ -143,7 +143,7 @@ def test_classifiers_have_one_too(tiny: Values, tmp_path: Path) -> None:
         for i in range(number):
             Image.new("RGB", (40, 40), (60 * i, 0, 0)).save(tmp_path / "data" / "train" / name / f"{i}.png")
     values: Values = {
-        "model": {"kind": "classifier", "backbone": "resnet18", "norm": "batch"},
+        "model": {"kind": "classifier", "backbone": "timm/test_resnet"},
         "classifier": {"crop": 32, "resize": 36},
         "data": {"root": str(tmp_path / "data"), "val": "", "workers": 0},
         "train": tiny["train"],
@@ -219,7 +219,7 @@ def test_tight_memory_is_warned_of(
 
 WINDOWS: Values = {"proposals": {"method": "sliding_windows", "train_count": 40}}
 RCNN: Values = {
-    "model": {"kind": "rcnn", "backbone": "resnet18", "norm": "batch"},
+    "model": {"kind": "rcnn", "backbone": "timm/test_resnet"},
     "rcnn": {"size": 32, "context": 4, "samples": 16},
     "input": {"short_side": 0},
 }

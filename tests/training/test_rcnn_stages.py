@@ -45,7 +45,7 @@ def proposals(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def values(digits: Path, proposals: Path) -> Values:
     return {
-        "model": {"kind": "rcnn", "backbone": "resnet18", "norm": "batch"},
+        "model": {"kind": "rcnn", "backbone": "timm/test_resnet"},
         "proposals": {"method": "precomputed", "folder": str(proposals)},
         "rcnn": {"size": 32, "context": 4, "samples": 16, "retrain_after": 60, "ridge": 10},
         "input": {"short_side": 0},
@@ -159,7 +159,7 @@ def test_svms_and_boxes_are_those_of_the_features(values: Values, whole: Path, d
     # box regression: its own sums, from the same windows
     lengths = torch.cat([found["pool5"].norm(dim=1) for _, _, found in rows])
     scale = 20 / float(lengths.mean())
-    regressor = BoxRidge(512, 10)
+    regressor = BoxRidge(rows[0][2]["pool5"].shape[1], 10)
     for targets, boxes, found in rows:
         best, index = iou(boxes, targets.boxes).max(dim=1)
         near = (best > 0.6) & (targets.labels[index] == 3)

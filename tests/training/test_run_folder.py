@@ -58,7 +58,7 @@ def test_no_settings_are_lost_by_going_on(tiny: Values, tmp_path: Path) -> None:
 
 
 def test_frozen_norms_need_weights_to_start_from(tiny: Values, tmp_path: Path) -> None:
-    tiny["model"] |= {"norm": "frozen"}
+    tiny["model"] |= {"backbone": "resnet18", "norm": "frozen"}
     with pytest.raises(ValueError, match=r"model\.pretrained = true"):
         train(settings(tiny), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run").exists()

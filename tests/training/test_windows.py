@@ -76,7 +76,7 @@ def test_windows_are_cut_as_the_detector_cuts_them(tmp_path: Path) -> None:
     Image.fromarray(array).save(tmp_path / "a.png")
     for short_side in (0, 96):
         settings = {
-            "model": {"kind": "rcnn", "backbone": "resnet18", "norm": "batch"},
+            "model": {"kind": "rcnn", "backbone": "timm/test_resnet"},
             "rcnn": {"size": 32, "context": 4},
             "input": {"short_side": short_side},
         }

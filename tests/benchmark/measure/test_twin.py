@@ -19,7 +19,8 @@ Values = dict[str, dict[str, Any]]
 
 
 def ours(tiny: Values, **sections: Any) -> tuple[FasterRCNN, DetectorSettings]:
-    values = {name: tiny[name] | sections.get(name, {}) for name in ("model", "rpn", "head", "input")}
+    small = tiny | {"model": tiny["model"] | {"backbone": "resnet18", "norm": "batch"}}
+    values = {name: small[name] | sections.get(name, {}) for name in ("model", "rpn", "head", "input")}
     settings = DetectorSettings.model_validate(values | {k: v for k, v in sections.items() if k not in values})
     torch.manual_seed(0)
     detector = build(settings, ["a", "b", "c"]).eval()
