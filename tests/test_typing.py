@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow  # `python tools/check.py` asks mypy about the same file
 def test_a_users_program_has_the_types_it_should_have() -> None:
     pytest.importorskip("mypy", reason="mypy is not installed: pip install -e '.[dev]'")
     # With the settings of pyproject.toml: what is ignored there has to be an error.
