@@ -104,7 +104,8 @@ def write_classes(data: Path, folder: Path) -> None:
 
 
 def right_parts(said: list[str], wanted: list[str]) -> dict[str, float]:
-    """Of each part of the own name, before any neighbour, and of the neighbour's place, the share that is right."""
+    """Shares that are right: parts of an object's own name, its neighbour's place, own names ("name"), and phrases
+    wholly right, without ("alone") and with a neighbour."""
 
     def part(phrase: str, words: tuple[str, ...]) -> str | None:
         return next((word for word in phrase.split() if word in words), None)
@@ -113,9 +114,11 @@ def right_parts(said: list[str], wanted: list[str]) -> dict[str, float]:
     for name, words in PARTS.items():
         pairs = [(part(a, words), part(b, words)) for a, b in zip(said, wanted, strict=True)]
         shares[name] = sum(a == b for a, b in pairs) / len(pairs)
-    for name, chosen in (("alone", lambda p: " a " not in p), ("with a neighbour", lambda p: " a " in p)):
+    names = [(a.split()[:3], b.split()[:3]) for a, b in zip(said, wanted, strict=True)]
+    shares["name"] = sum(a == b for a, b in names) / len(names)
+    for name, chosen in (("alone", lambda p: " a " not in p), ("neighbour", lambda p: " a " in p)):
         pairs = [(a, b) for a, b in zip(said, wanted, strict=True) if chosen(b)]
-        shares[f"whole phrases, {name}"] = sum(a == b for a, b in pairs) / max(1, len(pairs))
+        shares[name] = sum(a == b for a, b in pairs) / max(1, len(pairs))
     return shares
 
 
@@ -159,7 +162,7 @@ def main() -> None:
         console.print(phrase_table(result.captions))
         wanted = [each for (each,) in described.wanted]
         parts = right_parts(described.said, wanted)
-        numbers = {"whole phrases": described.whole, **parts, **described.scores, **result.captions.numbers}
+        numbers = {"whole": described.whole, **parts, **described.scores, **result.captions.numbers}
         numbers |= {"AP50": result.numbers["AP50"], "minutes": seconds / 60, "iterations": iterations}
         for name, value in numbers.items():
             console.print(f"{name:>32} {value:.3f}")
