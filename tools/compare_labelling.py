@@ -15,13 +15,13 @@ Fifteen trainings of 400 iterations on blood cells take about 40 minutes on two 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import measured
 import numpy as np
 import torch
 from rich.console import Console
@@ -88,6 +88,16 @@ def compare(dataset: Dataset, base: Settings, seed: int, add: int, folder: Path)
     return lines
 
 
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each way the means over the seeds, and the AP of every seed."""
+    lines = []
+    for way in dict.fromkeys(row["added"] for row in rows):
+        own = [row for row in rows if row["added"] == way]
+        means = {key: float(np.mean([row[key] for row in own])) for key in ("pictures", "objects", *NUMBERS)}
+        lines.append({"": way, **means, "seeds": [row["AP"] for row in own]})
+    return lines
+
+
 def verdict(rows: Sequence[dict[str, Any]], name: str) -> str:
     """The mean difference of a number between chosen and random pictures, its interval, and what that says."""
     of = {way: np.array([row[name] for row in rows if row["added"] == way]) for way in ("chosen", "random")}
@@ -127,7 +137,7 @@ def main() -> None:
         numbers = ", ".join(f"{row['added']} {row['AP']:.3f}" for row in rows[-3:])
         console.print(f"seed {seed}: AP {numbers}")
         if options.json:
-            options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+            measured.write(options.json, summary(rows), runs=rows)
     table = Table(
         title=f"{len(dataset)} pictures, {options.iterations} iterations each, {torch.get_num_threads()} threads"
     )

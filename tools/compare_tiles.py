@@ -6,14 +6,15 @@ Digits of 12 to 40 pixels lie on pictures of SIDE × SIDE pixels, 100 in each mi
 ResNet-18 is trained from scratch on tiles, and another one as long on the same pictures as a whole, shrunk to the same
 input. The table shows for each way to detect, at scores of 0.5 or more:
 
-    recall     objects that are found, at an IoU of 0.5 and with their class; of those at seams alone, too
+    recall     objects that are found, at an IoU of 0.5 and with their class
+    seams      the same of objects that an edge of a tile crosses
     precision  detections that are an object's first
     twice      detections of an object that a better one has found; each is one too many
     seconds    for a picture
 
 A second table shows how memory grows with the picture: the MB that detecting takes beside the detector and the picture,
-each measured in a process of its own. On one core, both take about 20 minutes; --small takes one, and its detectors
-have hardly learnt anything.
+each measured in a process of its own, in tiles, as a whole, and in tiles of a TIFF file that are read one by one. On
+one core, all of it takes about 20 minutes; --small takes one, and its detectors have hardly learnt anything.
 """
 
 from __future__ import annotations
@@ -182,7 +183,7 @@ def compare(ways: dict[str, Detector], data: Dataset, tiles: ViewSettings) -> Ro
             {
                 "": name,
                 "recall": right / objects,
-                "at seams": right_at_seams / max(1, seams),
+                "seams": right_at_seams / max(1, seams),
                 "precision": right / max(1, detections),
                 "twice": twice,
                 "seconds": seconds / len(data),
@@ -211,12 +212,12 @@ def memory(weights: Path, folder: Path, side: int) -> Rows:
         Image.fromarray(picture).save(file, compress_level=1)
         ways: dict[str, tuple[dict[str, Any], Path]] = {"tiles": ({}, file)}
         if length < side:  # the largest would take many GB
-            ways["in one piece"] = {"tile": 0, "short_side": size, "long_side": size}, file
+            ways["whole"] = {"tile": 0, "short_side": size, "long_side": size}, file
         if find_spec("tifffile"):
             import tifffile
 
             tifffile.imwrite(file.with_suffix(".tif"), picture, tile=(256, 256), photometric="rgb")
-            ways["tiles of a TIFF file"] = {}, file.with_suffix(".tif")
+            ways["tiff"] = {}, file.with_suffix(".tif")
         row: dict[str, Any] = {"": f"{length} × {length}"}
         for name, (given, of) in ways.items():
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:

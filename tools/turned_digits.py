@@ -171,6 +171,17 @@ def show(rows: Rows, columns: tuple[str, ...], title: str, console: Console) -> 
     console.print(table)
 
 
+def summary(rows: Rows) -> Rows:
+    """Of each network the means over the seeds, in %, and the error of every seed."""
+    lines = []
+    for name in dict.fromkeys(row[""] for row in rows):
+        own = [row for row in rows if row[""] == name]
+        keys = [key for key in own[0] if key not in ("", "seed")]
+        means = {key: 100 * statistics.mean(row[key] for row in own) for key in keys}
+        lines.append({"": name, **means, "errors": [100 * row["error"] for row in own]})
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--what", nargs="+", choices=["windows", "detectors"], default=["windows", "detectors"])
@@ -198,7 +209,8 @@ def main() -> None:
             ]
         show(rows["detectors"], ("error", "AP50", "AP"), "classifier's error, and its R-CNN's AP", console)
     if options.json:
-        measured.write(options.json, [row for some in rows.values() for row in some])
+        every = [row for some in rows.values() for row in some]
+        measured.write(options.json, summary(every), runs=every)
 
 
 if __name__ == "__main__":

@@ -77,13 +77,13 @@ class DenseCap(Describer, FasterRCNN):
             proposals: of each image, R in all.
             sizes: (height, width) of each image.
         """
-        parts = [self.head.class_features(regions), regions.float().mean(dim=(2, 3))]
+        wider = None
         if (factor := self.language.settings.context) > 1:
-            wider = [
+            boxes = [
                 Proposals(widened(p.boxes, factor, size), p.scores) for p, size in zip(proposals, sizes, strict=True)
             ]
-            parts.append(self.captioner.around(self.pool(features, wider).float()))
-        return torch.cat(parts, dim=1)
+            wider = self.pool(features, boxes)
+        return self.captioner.join(self.head.class_features(regions), regions, wider)
 
     def describe_regions(
         self, features: Sequence[Tensor], proposals: Sequence[Proposals], sizes: Sequence[Size]

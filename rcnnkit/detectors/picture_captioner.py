@@ -64,7 +64,7 @@ class PictureCaptioner(Describer):
         """(B, width) float32: what the captioner sees of each picture."""
         boxes = [torch.tensor([[0.0, 0.0, width, height]], device=self.device) for height, width in images.sizes]
         regions = self.pool(self.backbone(images.pixels), [Proposals(box, box[:, 2]) for box in boxes])
-        return torch.cat([self.head["layers"](regions).float(), regions.float().mean(dim=(2, 3))], dim=1)
+        return self.captioner.join(self.head["layers"](regions), regions)
 
     def loss_sums(
         self, images: ImageBatch, targets: Sequence[Targets], generators: Generators = None

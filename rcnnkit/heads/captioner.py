@@ -146,6 +146,9 @@ class Captioner(nn.Module):
 class RegionCaptioner(nn.Module):
     """A captioner of pooled regions, and what looks around a box for it.
 
+    Where this leaves the paper: it sees more than fc7, and each part of what it sees is normalised (LayerNorm). Parts
+    that differ in size several times would hide each other.
+
     Args:
         width: of fc7.
         channels, size: C and s of a pooled region.
@@ -154,9 +157,23 @@ class RegionCaptioner(nn.Module):
 
     def __init__(self, width: int, channels: int, size: int, settings: CaptionSettings) -> None:
         super().__init__()
+        widths = [width, channels]
         self.around: nn.Module = nn.Identity()
-        wider = 0
         if settings.context > 1:
-            wider = settings.hidden
-            self.around = nn.Sequential(nn.Flatten(), nn.Linear(channels * size**2, wider), nn.ReLU())
-        self.language = Captioner(width + channels + wider, settings)
+            widths.append(settings.hidden)
+            self.around = nn.Sequential(nn.Flatten(), nn.Linear(channels * size**2, settings.hidden), nn.ReLU())
+        self.norms = nn.ModuleList(nn.LayerNorm(each) for each in widths)
+        self.language = Captioner(sum(widths), settings)
+
+    def join(self, fc7: Tensor, regions: Tensor, wider: Tensor | None = None) -> Tensor:
+        """(R, width) float32: what the language is made of.
+
+        Args:
+            fc7: (R, D), what the head makes of the regions.
+            regions: (R, C, s, s), as they were pooled; their mean keeps colours, which fc7 forgets.
+            wider: (R, C, s, s), pooled from larger boxes, with `captions.context` above 1.
+        """
+        parts = [fc7.float(), regions.float().mean(dim=(2, 3))]
+        if wider is not None:
+            parts.append(self.around(wider.float()))
+        return torch.cat([norm(part) for norm, part in zip(self.norms, parts, strict=True)], dim=1)

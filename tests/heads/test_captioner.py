@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rcnnkit.heads.captioner import Captioner, CaptionSettings
+from rcnnkit.heads.captioner import Captioner, CaptionSettings, RegionCaptioner
 from rcnnkit.vocabulary import END, FIRST, PADDING, START, Vocabulary
 
 WORDS = ["a", "red", "cup"]
@@ -109,3 +109,15 @@ def test_nothing_to_describe(captioner: Captioner) -> None:
 def test_words_that_no_phrase_has(words: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         CaptionSettings(words=words)
+
+
+def test_no_part_of_what_is_seen_hides_another() -> None:
+    captioner = RegionCaptioner(4, 3, 2, CaptionSettings(words=WORDS, hidden=6, embedding=6, context=2.0))
+    generator = torch.Generator().manual_seed(0)
+    fc7, regions, wider = (torch.randn(5, *shape, generator=generator) for shape in ((4,), (3, 2, 2), (3, 2, 2)))
+    seen = captioner.join(fc7, regions, wider)
+    around = torch.relu(F.linear(wider.flatten(1), captioner.around[1].weight, captioner.around[1].bias))
+    for part, wanted in zip(seen.split([4, 3, 6], dim=1), (fc7, regions.mean((2, 3)), around), strict=True):
+        centred = wanted - wanted.mean(1, keepdim=True)
+        torch.testing.assert_close(part, centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt())
+    torch.testing.assert_close(captioner.join(1000 * fc7, regions, wider), seen, atol=1e-4, rtol=1e-4)
