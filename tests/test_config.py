@@ -11,6 +11,7 @@ from rcnnkit.config import Settings
 from rcnnkit.config_files import SettingsError, as_toml, check_settings, read_settings, write_settings
 from rcnnkit.detectors.kinds import KINDS
 from rcnnkit.detectors.settings import ModelSettings
+from rcnnkit.heads.alignment import AlignmentSettings
 from rcnnkit.heads.captioner import CaptionSettings
 from rcnnkit.settings import ELSEWHERE
 
@@ -546,6 +547,7 @@ def test_everything_survives_writing_and_reading(tmp_path: Path) -> None:
                 ("data", "val_share"),
                 ("data", "split_seed"),
                 *(("captions", each) for each in CaptionSettings.model_fields),
+                *(("alignment", each) for each in AlignmentSettings.model_fields),
                 *(("augment", each) for each in ("mosaic", "mixup", "copy_paste", "pipeline")),
             ):
                 continue

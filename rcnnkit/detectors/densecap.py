@@ -77,7 +77,7 @@ class DenseCap(Describer, FasterRCNN):
             proposals: of each image, R in all.
             sizes: (height, width) of each image.
         """
-        parts = [self.head.class_features(regions), regions.float().mean(dim=(2, 3))]
+        parts = [self.head.appearance(regions)]
         if (factor := self.language.settings.context) > 1:
             wider = [
                 Proposals(widened(p.boxes, factor, size), p.scores) for p, size in zip(proposals, sizes, strict=True)
