@@ -17,6 +17,7 @@ from rcnnkit.training.features import FeatureSettings
 from rcnnkit.training.schedule import AlternatingSettings, TrainSettings
 
 DESCRIBE = tuple(name for name, kind in KINDS.items() if issubclass(kind.model, Describer))
+NOT_MIRRORED = [(name, "flip") for name in DESCRIBE]  # kinds whose pictures are not mirrored by default
 
 
 class Settings(DetectorSettings):
@@ -43,7 +44,7 @@ class Settings(DetectorSettings):
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> Self:
-        if self.head.svms:
+        if self.head.svms and not self.alignment.enabled:
             raise ValueError("head.svms = true comes after training: `rcnnkit svms` makes such weights")
         kind, alternating, rpn_only = KINDS[self.model.kind], self.alternating.enabled, self.train.rpn_only
         for name, is_set in (("alternating.enabled", alternating), ("train.rpn_only", rpn_only)):
@@ -95,6 +96,34 @@ class Settings(DetectorSettings):
             for section, names in unused.items():
                 if other := getattr(self, section).first_changed(names):
                     raise ValueError(f"{section}.{other} is for pictures with boxes; leave it out for a classifier")
+        return self
+
+    @model_validator(mode="after")
+    def _alignment_has_a_detector(self) -> Self:
+        if not self.alignment.enabled:
+            return self
+        if not (self.train.init or self.train.resume):
+            raise ValueError(
+                "alignment.enabled = true needs a trained detector; give its weights as train.init, or use `rcnnkit"
+                " align`"
+            )
+        if self.alternating.enabled:
+            raise ValueError("alternating.enabled = true trains a detector, which alignment.enabled = true does not")
+        kind = self.model.kind
+        unused = {
+            "train": (
+                *("accumulate", "checkpointing", "rpn_only", "freeze_backbone", "backbone_lr"),
+                *("repeat_threshold", "class_weights"),
+            ),
+            "augment": [name for name in AugmentSettings.model_fields if (kind, name) not in NOT_MIRRORED],
+            "adversary": list(AdversarySettings.model_fields),
+        }
+        for section, names in unused.items():
+            if other := getattr(self, section).first_changed(names):
+                raise ValueError(
+                    f"{section}.{other} is for the training of detectors, and alignment.enabled = true leaves the"
+                    " detector as it is; leave it out"
+                )
         return self
 
     @model_validator(mode="after")

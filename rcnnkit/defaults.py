@@ -16,4 +16,6 @@ LOOKS = 40  # windows that a sheet shows
 ATTACK: Final = "fgsm"  # the fastest way to adversarial pictures
 FORMAT: Final = "auto"  # of a data set: recognised
 HOST, PORT = "127.0.0.1", 8000  # where pages are served: to this machine alone
+BETA = 2.0  # how much neighbouring words like to speak of one region
+FOUND = 10  # pictures that a search by a sentence prints
 CHECK_PICTURES = True  # before a data set is used

@@ -7,12 +7,21 @@ from typing import Any
 
 from torch import Size
 
+from rcnnkit.detectors.aligner import Aligner
 from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.kinds import KINDS, title_of
 from rcnnkit.detectors.settings import DetectorSettings
 from rcnnkit.weights import TRAINING, needs_into, read_shapes
 
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "target_mean", "target_std")
+STATISTICS = (
+    "running_mean",
+    "running_var",
+    "num_batches_tracked",
+    "target_mean",
+    "target_std",
+    "feature_mean",
+    "feature_std",
+)
 SHOWN = 12  # classes; the rest is counted
 
 
@@ -79,6 +88,7 @@ def _settings(values: dict[str, Any], detector: str) -> dict[str, str]:
     necks = {"fpn": f", FPN of {model.fpn_channels} channels", "c4": ", C4", "none": ""}
     norm = "" if model.norm == "none" else f", {model.norm} norm"
     colours = f"mean {_triple(pixels.mean)}, std {_triple(pixels.std)} (RGB, of 1)"
+    kind = KINDS[model.kind if detector == Aligner.kind else detector]
     if detector == "classifier":
         size = f"shorter side {settings.classifier.resize}, of which the middle {settings.classifier.crop}"
     else:
@@ -87,9 +97,12 @@ def _settings(values: dict[str, Any], detector: str) -> dict[str, str]:
     if needs_into(values):
         backbone = "built in Python, without settings; load it with rcnnkit.load(FILE, into=detector)"
     else:
-        backbone = f"{model.backbone}{'' if KINDS[detector].network == 'whole' else necks[model.neck]}{norm}"
-    words = {"words": f"{len(settings.captions.words or ()):,}"} if issubclass(KINDS[detector].model, Describer) else {}
-    return {"backbone": backbone, "input": f"{size}; {colours}"} | words
+        backbone = f"{model.backbone}{'' if kind.network == 'whole' else necks[model.neck]}{norm}"
+    lines = {"backbone": backbone, "input": f"{size}; {colours}"}
+    if detector == Aligner.kind:
+        return {"regions": f"of a {kind.title}"} | lines | {"words": f"{len(settings.alignment.words or ()):,}"}
+    describes = issubclass(kind.model, Describer)
+    return lines | ({"words": f"{len(settings.captions.words or ()):,}"} if describes else {})
 
 
 def _classes(classes: list[dict[str, Any]]) -> str:

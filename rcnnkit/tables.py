@@ -10,18 +10,22 @@ from rich.table import Table
 from rcnnkit.attacks.attack import Attacked
 from rcnnkit.checking.check import Checked
 from rcnnkit.checking.findings import SEVERITIES, by_kind
+from rcnnkit.detectors.aligner import Grounding
 from rcnnkit.evaluation.accuracy import Accuracy
 from rcnnkit.evaluation.coco import NUMBERS, UNCAPPED
 from rcnnkit.evaluation.comparison import Comparison, Difference
 from rcnnkit.evaluation.dense_captions import METEORS, OVERLAPS, DenseCaptions
 from rcnnkit.evaluation.described import Described
 from rcnnkit.evaluation.report import Evaluation
+from rcnnkit.evaluation.retrieval import FIRST, Retrieval
 from rcnnkit.proposals.recall import SELECTIONS, Coverage
 from rcnnkit.text import count
 
 
-def result_table(result: Evaluation | Accuracy) -> Group | Table:
+def result_table(result: Evaluation | Accuracy | Retrieval) -> Group | Table:
     """What `rcnnkit evaluate` prints."""
+    if isinstance(result, Retrieval):
+        return retrieval_table(result)
     return accuracy_table(result) if isinstance(result, Accuracy) else evaluation_table(result)
 
 
@@ -98,6 +102,40 @@ def described_table(result: Described) -> Table:
     for name in result.scores:
         table.add_column(name, justify="right")
     table.add_row(*(_number(value, 3) for value in result.scores.values()))
+    return table
+
+
+def retrieval_table(result: Retrieval) -> Table:
+    """How often what belongs together is among the first, in percent, and the median of its rank; both ways."""
+    caption = f"{count(result.pictures, 'picture')}, {count(len(result.picture_ranks), 'sentence')}"
+    if result.silent:
+        caption += f"; {percent(result.silent)} % of the words have the vector 0"
+    table = Table(title=f"{result.dataset}: among all others, %", caption=caption, title_justify="left")
+    table.add_column("")
+    for column in (*(f"R@{k}" for k in FIRST), "median rank", "candidates"):
+        table.add_column(column, justify="right")
+    numbers = result.numbers
+    for name, title, candidates in (
+        ("sentences", "a sentence of each picture", len(result.picture_ranks)),
+        ("pictures", "the picture of each sentence", result.pictures),
+    ):
+        shares = (percent(numbers[f"R{k}_{name}"]) for k in FIRST)
+        table.add_row(title, *shares, f"{numbers[f'median_{name}']:g}", f"{candidates:,}")
+    return table
+
+
+def grounding_table(grounding: Grounding) -> Table:
+    """Each piece of the sentence, its region, and the mean score of its words."""
+    table = Table(caption=f"picture and sentence: {grounding.score:.2f}", caption_justify="left")
+    table.add_column("words", overflow="fold")
+    for column in ("region: x1, y1, x2, y2", "score"):
+        table.add_column(column, justify="right")
+    place = 0
+    for region, snippet in grounding.snippets:
+        words = slice(place, place := place + len(snippet.split(" ")))
+        box = ", ".join(f"{side:.0f}" for side in grounding.boxes[region].tolist())
+        score = float(grounding.scores[words].mean())
+        table.add_row(snippet, box if region else f"the whole picture ({box})", f"{score:.2f}")
     return table
 
 

@@ -23,6 +23,16 @@ def tokens(phrase: str) -> list[str]:
     return unicodedata.normalize("NFC", phrase).lower().translate(NO_PUNCTUATION).split()
 
 
+def check_words(words: Sequence[str]) -> None:
+    """Raise ValueError where `words`, a setting, has one twice, or one that is not as `tokens` gives it."""
+    if len(set(words)) < len(words):
+        raise ValueError(f"words holds {next(w for w in words if words.count(w) > 1)!r} twice; leave one out")
+    if wrong := [word for word in words if tokens(word) != [word]]:
+        raise ValueError(
+            f"words holds {wrong[0]!r}; each is one word in lower case, without punctuation: {tokens(wrong[0])}"
+        )
+
+
 class Vocabulary:
     """Words and their numbers, from `FIRST` on.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rcnnkit.backbones.classifier import Classifier
 from rcnnkit.defaults import DEVICE, PRECISION
+from rcnnkit.detectors.aligner import Aligner
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.kinds import build, title_of
 from rcnnkit.detectors.settings import DetectorSettings
@@ -234,6 +235,11 @@ def load(
             f"{path} holds a classifier; read it with rcnnkit.weights.load_classifier, or train a detector from it with"
             f" train.init={path}"
         )
+    if about["kind"] == Aligner.kind:
+        raise ValueError(
+            f"{path} holds an aligner, for `rcnnkit ground` and `rcnnkit search`; read it with"
+            " rcnnkit.weights.load_aligner, or give the weights of the detector that it was trained on"
+        )
     if into is None:
         detector = _filled(about, tensors, path, max_detections, input)
         assert isinstance(detector, Detector)
@@ -251,10 +257,34 @@ def load_classifier(path: Path | str, device: torch.device | str = DEVICE) -> Cl
     """The classifier in a weights file, ready to classify. Raises as `load` does."""
     about, tensors = read(path)
     if about["kind"] != "classifier":
-        raise ValueError(f"{path} holds a detector; read it with rcnnkit.load")
+        aligner = "an aligner; read it with rcnnkit.weights.load_aligner"
+        raise ValueError(
+            f"{path} holds {aligner if about['kind'] == Aligner.kind else 'a detector; read it with rcnnkit.load'}"
+        )
     classifier = _filled(about, tensors, path)
     assert isinstance(classifier, Classifier)
     return classifier.to(pick_device(device)).eval()
+
+
+def load_aligner(path: Path | str, device: torch.device | str = DEVICE, precision: str = PRECISION) -> Aligner:
+    """The aligner in a weights file, ready to ground sentences; its detector is made for detecting alone.
+
+    Args:
+        precision: "float32", "bf16" or "fp16", which the detector computes in; as of `load`.
+
+    Raises as `load` does.
+    """
+    about, tensors = read(path)
+    if about["kind"] != Aligner.kind:
+        raise ValueError(
+            f"{path} holds a {title_of(about['kind'])}, and sentences need an aligner; make one on a detector with"
+            " `rcnnkit align`"
+        )
+    aligner = _filled(about, tensors, path)
+    assert isinstance(aligner, Aligner)
+    aligner = aligner.to(pick_device(device)).eval()
+    aligner.detector = prepare(aligner.detector, precision)
+    return aligner
 
 
 def needs_into(settings: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from rcnnkit.config import Settings
 from rcnnkit.config_files import SettingsError, as_toml, check_settings, read_settings, write_settings
+from rcnnkit.heads.alignment import AlignmentSettings
 from rcnnkit.heads.captioner import CaptionSettings
 from tests.settings_files import FASTER_RCNNS, complaint
 
@@ -343,6 +344,7 @@ def test_everything_survives_writing_and_reading(tmp_path: Path) -> None:
                 ("data", "val_share"),
                 ("data", "split_seed"),
                 *(("captions", each) for each in CaptionSettings.model_fields),
+                *(("alignment", each) for each in AlignmentSettings.model_fields),
                 *(("augment", each) for each in ("mosaic", "mixup", "copy_paste", "pipeline")),
             ):
                 continue

@@ -343,6 +343,8 @@ def desk(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in ("densecap", "captioner"):
         describing = {"model": classes["model"] | {"kind": kind}, "captions": {"words": ["a", "cup"], "hidden": 8}}
         detector(describing | {"head": small, "input": size}, folder / f"runs/{kind}/best.safetensors")
+    words = {"enabled": True, "words": ["a", "red", "cup"], "space": 8, "embedding": 8, "hidden": 8}
+    detector(plain | {"alignment": words}, folder / "runs/aligner/best.safetensors")
     (folder / "annotated" / "images").mkdir(parents=True)
     shutil.copy(picture, folder / "annotated" / "images" / "blood.jpg")
     objects = Targets(torch.tensor([[9.0, 9, 40, 40]]), torch.tensor([1]))

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from rcnnkit import __version__
+from rcnnkit.cli.align import align
 from rcnnkit.cli.attack import attack
 from rcnnkit.cli.benchmark import benchmark
 from rcnnkit.cli.check import check
@@ -24,6 +25,7 @@ from rcnnkit.cli.detect import detect
 from rcnnkit.cli.errors import complain
 from rcnnkit.cli.evaluate import evaluate
 from rcnnkit.cli.export import export
+from rcnnkit.cli.ground import ground
 from rcnnkit.cli.import_ import import_
 from rcnnkit.cli.info import info
 from rcnnkit.cli.label import label
@@ -31,6 +33,7 @@ from rcnnkit.cli.occlude import occlude
 from rcnnkit.cli.options import console
 from rcnnkit.cli.pack import pack
 from rcnnkit.cli.proposals import app as proposals
+from rcnnkit.cli.search import search
 from rcnnkit.cli.see import app as see
 from rcnnkit.cli.serve import serve
 from rcnnkit.cli.settings import settings
@@ -66,6 +69,9 @@ app.command()(evaluate)
 app.command()(compare)
 app.command()(detect)
 app.command()(label)
+app.command()(align)
+app.command()(ground)
+app.command()(search)
 app.command()(attack)
 app.command()(occlude)
 app.command("import")(import_)

@@ -74,23 +74,27 @@ def evaluate(
 ) -> None:
     """Average precision on annotated pictures: COCO's twelve numbers and Pascal VOC's, class by class.
 
-    For a classifier, its accuracy on a folder of class folders.
+    For a classifier, its accuracy on a folder of class folders. For an aligner, how well pictures and sentences find
+    each other.
     """
     from rcnnkit.data.class_folders import read_class_folders
     from rcnnkit.data.reading import read_data
+    from rcnnkit.detectors.aligner import Aligner
     from rcnnkit.detectors.describer import Describer
     from rcnnkit.evaluation.accuracy import Accuracy, evaluate_classifier
+    from rcnnkit.evaluation.aligned import evaluate_aligner
     from rcnnkit.evaluation.analysis import analyse
     from rcnnkit.evaluation.described import describe_objects
     from rcnnkit.evaluation.report import Evaluation, results_of
     from rcnnkit.evaluation.report import evaluate as evaluate_detector
+    from rcnnkit.evaluation.retrieval import Retrieval
     from rcnnkit.files import check_free, check_new, write_json
     from rcnnkit.proposals.store import Store
     from rcnnkit.reporting.write import write_report, write_worst
     from rcnnkit.tables import described_table, result_table
     from rcnnkit.training.detection import read_validation
     from rcnnkit.training.run_folder import is_run
-    from rcnnkit.weights import load, load_classifier, read_shapes
+    from rcnnkit.weights import load, load_aligner, load_classifier, read_shapes
 
     for file in filter(None, (json_file, results)):
         check_new(file)
@@ -99,15 +103,12 @@ def evaluate(
     if split is not None and is_run(data):
         raise ValueError(f"--split {split} is for data sets, and {data} is a run's folder; leave it out")
     split = split_of(data, split, "test")
-    result: Evaluation | Accuracy
-    if read_shapes(weights)[0]["kind"] == "classifier":
-        of_detectors: dict[str, object] = {
-            "--proposals": proposals,
-            "--images": images,
-            "--max-detections": max_detections,
-        }
-        of_detectors |= {"--report": report_folder, "--worst": worst, "--results": results, "--set": set_ or None}
-        for flag in (flag for flag, value in of_detectors.items() if value is not None):
+    result: Evaluation | Accuracy | Retrieval
+    of_detectors: dict[str, object] = {"--proposals": proposals, "--max-detections": max_detections}
+    of_detectors |= {"--report": report_folder, "--worst": worst, "--results": results, "--set": set_ or None}
+    given = [flag for flag, value in of_detectors.items() if value is not None]
+    if (kind := read_shapes(weights)[0]["kind"]) == "classifier":
+        for flag in [*given, *(["--images"] if images else [])]:
             raise ValueError(
                 f"{weights} holds a classifier, which looks at whole pictures in class folders; leave {flag} out"
             )
@@ -115,6 +116,17 @@ def evaluate(
         folders = read_class_folders(data, split, classifier.class_names, skip_bad=skip_bad)
         with progress(console, transient=True) as report:
             result = evaluate_classifier(classifier, folders, batch_size=batch, precision=precision, progress=report)
+    elif kind == Aligner.kind:
+        for flag in given:
+            raise ValueError(f"{weights} holds an aligner, which is judged by sentences; leave {flag} out")
+        if is_run(data):
+            sentences = read_validation(data)
+        else:
+            format = "captions" if format == FORMAT else format
+            sentences = read_data(data, split, format=format, images=images, skip_bad=skip_bad)
+        aligner = load_aligner(weights, device, precision)
+        with progress(console, transient=True) as report:
+            result = evaluate_aligner(aligner, sentences, batch_size=batch, progress=report)
     else:
         store = Store.open(proposals) if proposals else None
         detector = load(weights, device, precision, max_detections, input=input_of(set_))

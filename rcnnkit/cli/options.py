@@ -68,6 +68,7 @@ def input_of(given: list[str] | None) -> dict[str, Any] | None:
 
 Weights = Annotated[Path, typer.Argument(help="A .safetensors file that rcnnkit wrote.")]
 Files = Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures, with their sub-folders.")]
+Sentence = Annotated[str, typer.Argument(help='In quotes, such as "a red cup on a table"; 50 words at most.')]
 NewWeights = Annotated[Path, typer.Option("--out", help="A new weights file; an existing one is not overwritten.")]
 NewPicture = Annotated[
     Path, typer.Option("--out", help="A new picture: .png, .jpg, …; an existing one is not overwritten.")

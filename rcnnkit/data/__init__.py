@@ -28,6 +28,7 @@ __all__ = [
     "sizes",
     "splitting",
     "tables",
+    "told_digits",
     "transforms",
     "via",
     "visual_genome",

@@ -84,7 +84,7 @@ def write_described_digits(
 
 def describe(scene: Scene) -> list[str] | None:
     """A phrase for each digit; None where it is not clear what one of them should say."""
-    names = [f"{size} {colour} {NAMES[digit]}" for (size, colour), digit in zip(scene.looks, scene.digits, strict=True)]
+    names = [name_of(scene, i) for i in range(len(scene.digits))]
     phrases = []
     for i, name in enumerate(names):
         gaps = [_gap(scene.boxes[i], box) if j != i else np.inf for j, box in enumerate(scene.boxes)]
@@ -93,11 +93,17 @@ def describe(scene: Scene) -> list[str] | None:
         near = [j for j, gap in enumerate(gaps) if gap <= CLOSE]
         if len(near) > 1:
             return None
-        relation = _relation(scene.boxes[i], scene.boxes[near[0]]) if near else ""
+        relation = relation_of(scene.boxes[i], scene.boxes[near[0]]) if near else ""
         if relation is None:
             return None
         phrases.append(f"{name} {relation} a {names[near[0]]}" if near else name)
     return phrases
+
+
+def name_of(scene: Scene, digit: int) -> str:
+    """What the digit at this place looks like: "large red seven"."""
+    size, colour = scene.looks[digit]
+    return f"{size} {colour} {NAMES[scene.digits[digit]]}"
 
 
 def _gap(one: Sequence[float], other: Sequence[float]) -> float:
@@ -105,8 +111,8 @@ def _gap(one: Sequence[float], other: Sequence[float]) -> float:
     return max(max(one[0], other[0]) - min(one[2], other[2]), max(one[1], other[1]) - min(one[3], other[3]))
 
 
-def _relation(one: Sequence[float], other: Sequence[float]) -> str | None:
-    """Where the first is from the second; None where it is not clear."""
+def relation_of(one: Sequence[float], other: Sequence[float]) -> str | None:
+    """Where the first box is from the second; None where it is not clear."""
     x, y = (other[0] + other[2] - one[0] - one[2]) / 2, (other[1] + other[3] - one[1] - one[3]) / 2
     if max(abs(x), abs(y)) < CLEAR * min(abs(x), abs(y)):
         return None

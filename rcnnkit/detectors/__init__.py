@@ -1,3 +1,13 @@
 """R-CNN, Fast R-CNN, Faster R-CNN and DenseCap, each in a file that reads like its paper."""
 
-__all__ = ["densecap", "detector", "fast_rcnn", "faster_rcnn", "kinds", "rcnn", "settings", "trained_rpn"]
+__all__ = [
+    "aligner",
+    "densecap",
+    "detector",
+    "fast_rcnn",
+    "faster_rcnn",
+    "kinds",
+    "rcnn",
+    "settings",
+    "trained_rpn",
+]

@@ -91,6 +91,16 @@ class Detector(Model):
         """(R, K): what each class scores at the proposals that came with the images, image after image."""
         raise NotImplementedError
 
+    @property
+    def region_width(self) -> int:
+        """How many numbers `region_features` gives for a region."""
+        raise NotImplementedError
+
+    def region_features(self, images: ImageBatch) -> Tensor:
+        """(R, width) float32: what is known of the proposals that came with the images, image after image: what their
+        classes are scored from, and where regions share maps, the mean of the pooled map beside it."""
+        raise NotImplementedError
+
     def check_batch(self, images: ImageBatch, targets: Sequence[Targets]) -> None:
         """Raise TypeError or ValueError unless `losses` can learn from these; RuntimeError: it only detects."""
         if self.only_detects:

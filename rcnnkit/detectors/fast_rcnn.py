@@ -101,6 +101,13 @@ class FastRCNN(Detector):
     def score_proposals(self, images: ImageBatch) -> Tensor:
         return self.head.score(self.head.class_features(self.regions(images, images.proposals)))
 
+    @property
+    def region_width(self) -> int:
+        return self.head.score_layer.in_features + self.backbone.channels[0]
+
+    def region_features(self, images: ImageBatch) -> Tensor:
+        return self.head.appearance(self.regions(images, images.proposals))
+
     def regions(self, images: ImageBatch, proposals: Sequence[Proposals]) -> Tensor:
         """What `detect` sees of proposals that are known already, in the frame of `images.pixels`."""
         if self.preprocessing.scales:

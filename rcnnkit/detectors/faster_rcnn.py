@@ -110,3 +110,10 @@ class FasterRCNN(Detector):
     def score_proposals(self, images: ImageBatch) -> Tensor:
         regions = self.regions(images, images.proposals)
         return self.head.score(self.head.class_features(regions))
+
+    @property
+    def region_width(self) -> int:
+        return self.head.score_layer.in_features + self.backbone.channels[0]
+
+    def region_features(self, images: ImageBatch) -> Tensor:
+        return self.head.appearance(self.regions(images, images.proposals))

@@ -15,13 +15,16 @@ from rcnnkit.backbones.names import architecture
 from rcnnkit.backbones.spatial_transformer import SpatialTransformer
 from rcnnkit.backbones.two_fc import TwoFC
 from rcnnkit.backbones.window import WindowNetwork
+from rcnnkit.detectors.aligner import Aligner
 from rcnnkit.detectors.densecap import DenseCap
 from rcnnkit.detectors.describer import Describer
+from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.detectors.picture_captioner import PictureCaptioner
 from rcnnkit.detectors.rcnn import RCNN
 from rcnnkit.detectors.settings import DetectorSettings
+from rcnnkit.heads.alignment import Alignment
 from rcnnkit.heads.box_head import BoxHead
 from rcnnkit.heads.captioner import RegionCaptioner
 from rcnnkit.heads.convs_fc import ConvsFC
@@ -115,7 +118,7 @@ def title_of(kind: str) -> str:
 
 def build(settings: DetectorSettings, class_names: Sequence[str], category_ids: Sequence[int] | None = None) -> Model:
     """A detector, or the classifier that one can start from, with fresh weights (or ImageNet's, where
-    `model.pretrained`).
+    `model.pretrained`). With `alignment.enabled` an aligner on such a detector.
 
     Args:
         settings: its architecture; `model.kind` says which.
@@ -131,7 +134,11 @@ def build(settings: DetectorSettings, class_names: Sequence[str], category_ids: 
     category_ids = list(category_ids or range(1, len(class_names) + 1))
     if len(category_ids) != len(class_names):
         raise ValueError(f"{len(class_names)} classes but {len(category_ids)} category ids; each class needs one")
-    return KINDS[settings.model.kind].build(settings, (class_names, category_ids))
+    model = KINDS[settings.model.kind].build(settings, (class_names, category_ids))
+    if not settings.alignment.enabled:
+        return model
+    assert isinstance(model, Detector)  # the settings see to it
+    return Aligner(model, Alignment(model.region_width, settings.alignment))
 
 
 def window_network(settings: DetectorSettings) -> WindowNetwork:

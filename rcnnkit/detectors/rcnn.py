@@ -196,6 +196,15 @@ class RCNN(Detector):
         features = [self.compute_features(picture_of(images, i), one) for i, one in enumerate(boxes)]
         return torch.cat([self.score(each) for each in features])
 
+    @property
+    def region_width(self) -> int:
+        return self.backbone.widths[self.last_layer]
+
+    def region_features(self, images: ImageBatch) -> Tensor:
+        boxes = [proposals.boxes for proposals in images.proposals]
+        features = [self.compute_features(picture_of(images, i), one) for i, one in enumerate(boxes)]
+        return torch.cat([each[self.last_layer] for each in features])
+
     def sketch(self, size: Size, batch: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """As of every detector; of one picture after the other, and one chunk of windows after the other."""
         side = self.settings.size

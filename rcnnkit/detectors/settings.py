@@ -12,6 +12,7 @@ from rcnnkit.backbones.classifier import ClassifierSettings
 from rcnnkit.backbones.names import architecture
 from rcnnkit.backbones.spatial_transformer import TransformerSettings
 from rcnnkit.detectors.rcnn import RCNNSettings
+from rcnnkit.heads.alignment import AlignmentSettings
 from rcnnkit.heads.box_head import HeadSettings
 from rcnnkit.heads.captioner import CaptionSettings
 from rcnnkit.heads.region_pool import PoolSettings
@@ -86,6 +87,7 @@ class DetectorSettings(Section):
     classifier: ClassifierSettings = ClassifierSettings()
     transformer: TransformerSettings = TransformerSettings()
     captions: CaptionSettings = CaptionSettings()
+    alignment: AlignmentSettings = AlignmentSettings()
     input: Preprocessing = Preprocessing()
 
     @model_validator(mode="before")
@@ -144,6 +146,24 @@ class DetectorSettings(Section):
             raise ValueError(
                 f'captions.context = {self.captions.context:g} is for model.kind = "densecap"; a captioner sees all of'
                 " the picture"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _words_have_regions(self) -> Self:
+        if not self.alignment.enabled:
+            if other := self.alignment.first_changed(list(AlignmentSettings.model_fields)):
+                raise ValueError(f"alignment.{other} is for alignment.enabled = true; leave it out")
+            return self
+        if self.model.kind in ("captioner", "classifier"):
+            raise ValueError(
+                f"alignment.enabled = true is for detectors, whose regions words can speak of, and not for model.kind ="
+                f' "{self.model.kind}"; give another kind'
+            )
+        if self.input.tile:
+            raise ValueError(
+                f"input.tile = {self.input.tile} is not for alignment.enabled = true, which looks at whole pictures;"
+                " leave it out"
             )
         return self
 

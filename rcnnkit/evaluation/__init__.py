@@ -2,6 +2,7 @@
 
 __all__ = [
     "accuracy",
+    "aligned",
     "analysis",
     "coco",
     "comparison",
@@ -11,6 +12,7 @@ __all__ = [
     "matches",
     "operating",
     "report",
+    "retrieval",
     "sentences",
     "voc",
 ]

@@ -2,9 +2,11 @@
 
 __all__ = [
     "adversary",
+    "alignment",
     "box_head",
     "box_ridge",
     "captioner",
+    "chain",
     "convs_fc",
     "region_pool",
     "spatial_dropout",

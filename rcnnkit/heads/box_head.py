@@ -135,6 +135,11 @@ class BoxHead(nn.Module):
         """(R, width) float32: what classes are scored from."""
         return self.layers(self.transformer(regions)).float()
 
+    def appearance(self, regions: Tensor) -> Tensor:
+        """(R, width + C) float32 of regions (R, C, s, s): what classes are scored from, and the mean of the region,
+        which keeps colours."""
+        return torch.cat([self.class_features(regions), regions.float().mean(dim=(2, 3))], dim=1)
+
     def _features(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """What classes and what boxes are computed from: the same, unless a transformer turns what classes see. A box
         computed from that would be in another frame."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rcnnkit.settings import NotNegative, Positive, Section
 from rcnnkit.structures import LossSum
-from rcnnkit.vocabulary import END, PADDING, START, UNKNOWN, Vocabulary, tokens
+from rcnnkit.vocabulary import END, PADDING, START, UNKNOWN, Vocabulary, check_words
 
 NEVER_SAID = (PADDING, START, UNKNOWN)
 
@@ -41,13 +41,7 @@ class CaptionSettings(Section):
 
     @model_validator(mode="after")
     def _words_are_tokens(self) -> Self:
-        words = self.words or []
-        if len(set(words)) < len(words):
-            raise ValueError(f"words holds {next(w for w in words if words.count(w) > 1)!r} twice; leave one out")
-        if wrong := [word for word in words if tokens(word) != [word]]:
-            raise ValueError(
-                f"words holds {wrong[0]!r}; each is one word in lower case, without punctuation: {tokens(wrong[0])}"
-            )
+        check_words(self.words or ())
         return self
 
 

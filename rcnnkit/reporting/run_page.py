@@ -27,6 +27,7 @@ PAGE, PICTURES = "report.html", "report"  # the page, and the folder of its pict
 SHOWN = 8  # pictures of a batch, and validation pictures
 TIMES = 6  # evaluations whose detections are shown
 SMALL = 240  # pixels of a picture's longer side
+HEADLINES = (("AP_all", "AP50_all"), ("AP", "AP50"), ("top1", "class_mean"), ("R5", "R5_sentences", "R5_pictures"))
 EVERY = 20.0  # seconds between two versions of the page, besides those of evaluations
 RELOAD = '<meta http-equiv="refresh" content="30">'  # a page of a run that goes on
 
@@ -124,7 +125,7 @@ def _lines(run: Path) -> list[dict[str, Any]]:
 
 def _headline(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
     """The numbers that choose the best weights, the first one first."""
-    for names in (("AP_all", "AP50_all"), ("AP", "AP50"), ("top1", "class_mean")):
+    for names in HEADLINES:
         if any(name in line for line in evaluations for name in names):
             return list(names)
     return []

@@ -1,6 +1,8 @@
 """From settings and annotated pictures to weights."""
 
 __all__ = [
+    "alignment",
+    "alignment_settings",
     "alternating",
     "checkpoint",
     "classification",

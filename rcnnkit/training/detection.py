@@ -269,17 +269,19 @@ def read_splits(data: DataSettings, *, announce: bool = True) -> tuple[Dataset, 
     return training, splits[-1] if data.val else None
 
 
-def read_validation(run: Path, class_names: Sequence[str]) -> Dataset:
+def read_validation(run: Path, class_names: Sequence[str] | None = None) -> Dataset:
     """The pictures that a run is evaluated on, from its folder.
 
     Args:
-        class_names: in the order of the labels.
+        class_names: in the order of the labels; by default those of the data.
 
     Raises:
         FileNotFoundError, ValueError: there is no such run, or it has none; and as `read_splits`.
     """
     data = read_settings(run / "settings.toml").data
-    _, validation = read_splits(data.model_copy(update={"class_names": list(class_names)}))
+    if class_names is not None:
+        data = data.model_copy(update={"class_names": list(class_names)})
+    _, validation = read_splits(data)
     if validation is None:
         raise ValueError(f"{run} was trained without pictures to evaluate on; name a data set and --split")
     return validation

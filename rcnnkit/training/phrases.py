@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from rcnnkit.config import DESCRIBE
 from rcnnkit.data.records import Dataset, few
@@ -31,24 +32,8 @@ def learn_words(run: Run, training: Dataset, validation: Dataset | None) -> tupl
                 ' format of Visual Genome\'s region_descriptions.json (data.format = "visual_genome") or sentences in'
                 ' that of COCO\'s captions (data.format = "captions"), or set another model.kind'
             )
-    counts = training.words_of()
-    frequent = [word for word, number in counts.items() if number >= captions.minimum_count]
-    words = frequent if captions.words is None else captions.words
-    if not any(word in counts for word in words):
-        if captions.words is not None:
-            raise ValueError(
-                f"captions.words has none of the words of {training.name}, such as {few(list(counts))}; leave it out"
-            )
-        most, number = counts.most_common(1)[0]
-        raise ValueError(
-            f"captions.minimum_count = {captions.minimum_count}, and {most!r}, the most frequent word in"
-            f" {training.name}, is there {count(number, 'time')}; lower it"
-        )
-    run.settings = run.settings.model_copy(update={"captions": captions.model_copy(update={"words": list(words)})})
-    share = sum(counts[word] for word in words) / counts.total()
-    log.info(
-        "%s: learns %s, which are %.1f%% of all that is said", training.name, count(len(words), "word"), 100 * share
-    )
+    words = words_learnt(training, "captions", captions.minimum_count, captions.words)
+    run.settings = run.settings.model_copy(update={"captions": captions.model_copy(update={"words": words})})
     long = int(((training.flat.phrases != PADDING).sum(axis=1) > captions.max_words).sum())
     if long:
         log.warning(
@@ -56,3 +41,31 @@ def learn_words(run: Run, training: Dataset, validation: Dataset | None) -> tupl
             *(training.name, f"{count(long, 'phrase')} {'is' if long == 1 else 'are'}", captions.max_words),
         )
     return training.with_words(words), None if validation is None else validation.with_words(words)
+
+
+def words_learnt(training: Dataset, section: str, minimum_count: int, words: Sequence[str] | None) -> list[str]:
+    """`words`, or those that are in the phrases at least so many times, the most frequent first.
+
+    Args:
+        section: of the settings that the last two are of.
+
+    Raises:
+        ValueError: none of them is in the phrases.
+    """
+    counts = training.words_of()
+    learnt = [word for word, number in counts.items() if number >= minimum_count] if words is None else list(words)
+    if not any(word in counts for word in learnt):
+        if words is not None:
+            raise ValueError(
+                f"{section}.words has none of the words of {training.name}, such as {few(list(counts))}; leave it out"
+            )
+        most, number = counts.most_common(1)[0]
+        raise ValueError(
+            f"{section}.minimum_count = {minimum_count}, and {most!r}, the most frequent word in {training.name}, is"
+            f" there {count(number, 'time')}; lower it"
+        )
+    share = sum(counts[word] for word in learnt) / counts.total()
+    log.info(
+        "%s: learns %s, which are %.1f%% of all that is said", training.name, count(len(learnt), "word"), 100 * share
+    )
+    return learnt

@@ -63,7 +63,7 @@ def start(run: Run, training: Dataset | ClassFolders, kind: type[AnyModel]) -> A
     if settings.train.init and not run.resume:
         start_from(settings.train.init, model)
     elif settings.model.pretrained and not run.resume:
-        model.origin = _trained_from(imagenet_origin(settings.model.backbone))
+        model.origin = trained_from(imagenet_origin(settings.model.backbone))
     # The order in memory that convolutions are fastest in, on CPUs with bf16 and on GPUs.
     return model.to(memory_format=torch.channels_last).to(run.device)
 
@@ -145,7 +145,7 @@ def start_from(path: Path, detector: Model) -> None:
     if not any(name.startswith("backbone.") for name in tensors_taken):
         raise ValueError(f"{path} has no tensor that fits this detector's backbone; is it for another one?")
     detector.load_state_dict(of_classes | tensors_taken, strict=False)
-    detector.origin = _trained_from(about.get("origin"))
+    detector.origin = trained_from(about.get("origin"))
     if names_left := [name for name in own if name not in tensors_taken]:
         names = ", ".join(names_left[:3]) + (", …" if len(names_left) > 3 else "")
         known = [name for name in detector.class_names if name in _common(about["class_names"], detector)]
@@ -188,7 +188,7 @@ def _of_same_classes(names: Sequence[str], tensors: Mapping[str, Tensor], detect
     return layers
 
 
-def _trained_from(origin: Mapping[str, str] | None) -> dict[str, str]:
+def trained_from(origin: Mapping[str, str] | None) -> dict[str, str]:
     """What becomes of an origin in training: licences go on, and the source is not what the weights are any more."""
     source = (origin or {}).get("source", "")
     return dict(origin or {}) | ({"source": STARTED + source.removeprefix(STARTED)} if source else {})

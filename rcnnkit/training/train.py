@@ -13,6 +13,7 @@ from rcnnkit.config import Settings
 from rcnnkit.config_files import NO_NOTES
 from rcnnkit.detectors.kinds import KINDS
 from rcnnkit.files import free_folder
+from rcnnkit.training.alignment import train_aligner
 from rcnnkit.training.alternating import dry_run_alternating, train_alternating
 from rcnnkit.training.checkpoint import LAST
 from rcnnkit.training.loggers import Logger
@@ -85,7 +86,12 @@ def _train(
         return train_alternating(settings, folder, console, functools.partial(train, loggers=loggers))
     begun = Run(settings, folder, console, notes=notes)
     begun.loggers = loggers
-    return trainer(settings.model.kind)(begun)
+    return trainer_of(settings)(begun)
+
+
+def trainer_of(settings: Settings) -> Callable[[Run], Path]:
+    """What trains the model of these settings."""
+    return train_aligner if settings.alignment.enabled else trainer(settings.model.kind)
 
 
 def trainer(kind: str) -> Callable[[Run], Path]:
@@ -106,11 +112,10 @@ def dry_run(
     Raises:
         As `train`.
     """
-    kind = settings.model.kind
     if settings.alternating.enabled:
-        dry_run_alternating(settings, run, console, trainer(kind))
+        dry_run_alternating(settings, run, console, trainer_of(settings))
     else:
-        trainer(kind)(Run(settings, run, console, notes=notes, dry=True))
+        trainer_of(settings)(Run(settings, run, console, notes=notes, dry=True))
 
 
 def run_folder(settings: Settings, file: Path | None = None) -> Path:
