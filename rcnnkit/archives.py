@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,9 @@ def read_file(path: Path | str) -> Array:
         OSError: it cannot be read.
     """
     try:
-        return np.fromfile(path, np.uint8)
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - read for every picture
+            data = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
+            return data[: _fill(file, data)]
     except NotADirectoryError:
         place = split_path(path)
     if place is None:
@@ -68,9 +71,17 @@ def read_file(path: Path | str) -> Array:
             start += 30 + int(lengths.sum())
         file.seek(start)
         data = np.empty(int(member["stored"]), np.uint8)
-        if file.readinto(data.data) != len(data):
+        if _fill(file, data) != len(data):
             raise ValueError(f"{archive} ends within {name}; copy it again")
     return np.frombuffer(bytearray(zlib.decompress(data.data, -15)), np.uint8) if member["packed"] else data
+
+
+def _fill(file: FileIO, data: Array) -> int:
+    """Read into all of `data`, in several turns where it is larger than the system reads at a time; the bytes read."""
+    read = 0
+    while read < len(data) and (more := file.readinto(data[read:].data)):
+        read += more
+    return read
 
 
 def stamp_of(path: Path | str) -> Stamp | None:

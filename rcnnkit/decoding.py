@@ -37,6 +37,9 @@ FORMATS = {
 PICTURE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 ORIENTATION = 0x0112  # EXIF's tag
 TAIL = 64  # bytes at the end of a file; some programs append a few
+JPEG_END = b"\xff\xd9"
+# Segments of a JPEG that turn nothing and hide nothing: JFIF, tables, intervals of restarts, comments, Adobe's colours.
+PLAIN_SEGMENTS = frozenset((0xE0, 0xDB, 0xC4, 0xDD, 0xFE, 0xEE))
 UNTURNED = {6: 8, 8: 6}  # the orientation that undoes one; each of the others undoes itself
 MAX_PIXELS = 178_956_970  # more are seldom meant, and take gigabytes: half a one as they are, before any resizing
 
@@ -91,8 +94,33 @@ def _upright(picture: Image.Image, data: Array, turn: int) -> Array:
 
 def ends_well(picture: Image.Image, data: Array) -> bool:
     """Whether the end marker of a JPEG or PNG is near the end of its file. Of others only decoding tells."""
-    marker = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}.get(picture.format or "")
+    marker = {"JPEG": JPEG_END, "MPO": JPEG_END, "PNG": b"IEND"}.get(picture.format or "")
     return marker is not None and marker in data[-TAIL:].tobytes()  # no more of it: a thumbnail has an end of its own
+
+
+def plain_jpeg_size(data: Array) -> Size | None:
+    """(height, width) of a JPEG of the most usual kind, from its header alone; None: look at it by `open_picture`.
+
+    It is grey or of three colours of 8 bits, has an end, and nothing in it can turn it. A hundred thousand of them are
+    looked at in a fraction of the time that Pillow takes to open them.
+    """
+    head, at, size = data.data, 2, None
+    if head[:3] != b"\xff\xd8\xff" or JPEG_END not in data[-TAIL:].tobytes():
+        return None
+    while at + 4 <= len(head) and head[at] == 0xFF:
+        marker, length = head[at + 1], head[at + 2] << 8 | head[at + 3]
+        body = head[at + 4 : at + 2 + length]
+        deep = marker == 0xDB and (len(body) % 65 or any(table >> 4 for table in body[::65]))  # tables of 16 bits
+        if marker == 0xDA:
+            return size if size and 0 < size[0] * size[1] <= max_pixels() else None
+        if marker in (0xC0, 0xC1, 0xC2) and size is None:
+            if len(body) < 6 or body[0] != 8 or body[5] not in (1, 3) or len(body) != 6 + 3 * body[5]:
+                return None
+            size = body[1] << 8 | body[2], body[3] << 8 | body[4]
+        elif marker not in PLAIN_SEGMENTS or length < 2 or deep:
+            return None
+        at += 2 + length
+    return None
 
 
 def jpeg_damage(picture: Image.Image, data: Array) -> str | None:

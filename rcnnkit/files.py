@@ -50,7 +50,7 @@ def check_regular(path: Path) -> None:
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
-            path.open("rb").close()
+            os.close(os.open(path, os.O_RDONLY))
     except PermissionError:
         raise PermissionError(
             f"{path} may not be read (permission denied); change its permissions, or ask its owner to do so"

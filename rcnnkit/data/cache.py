@@ -5,6 +5,7 @@ It is of use for large data only: fewer than `FROM` pictures are read in the tim
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -147,19 +148,18 @@ class SeenPictures:
         stamps_now = stamps(paths).tolist()
         sizes: dict[str, Size] = {}
         with suppress(sqlite3.Error), closing(self._open(self._file)) as table:
-            for path, stamp in zip(paths, stamps_now, strict=True):
-                row = table.execute(
-                    "SELECT bytes, time, height, width FROM seen WHERE path = ?", (_key(path),)
-                ).fetchone()
+            for path, key, stamp in zip(paths, _keys(paths), stamps_now, strict=True):
+                row = table.execute("SELECT bytes, time, height, width FROM seen WHERE path = ?", (key,)).fetchone()
                 if row is not None and list(row[:2]) == stamp:
                     sizes[path] = row[2:]
         return sizes
 
-    def add(self, sizes: Iterable[tuple[str, Stamp, Size]]) -> None:
+    def add(self, sizes: Sequence[tuple[str, Stamp, Size]]) -> None:
         """Remember good pictures: of each its path, its stamp from before it was looked at, and (height, width)."""
         if self._file is None:
             return
-        rows = [(_key(path), *stamp, *size) for path, stamp, size in sizes]
+        keys = _keys(path for path, _, _ in sizes)
+        rows = [(key, *stamp, *size) for key, (_, stamp, size) in zip(keys, sizes, strict=True)]
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._open(self._file)) as table, table:
@@ -177,5 +177,8 @@ class SeenPictures:
         return table
 
 
-def _key(path: str) -> bytes:
-    return os.fsencode(os.path.abspath(path))  # noqa: PTH100 - for a hundred thousand files
+def _keys(paths: Iterable[str]) -> list[bytes]:
+    """The absolute path of each."""
+    absolute = functools.cache(os.path.abspath)
+    split = (path.rpartition("/") for path in paths)
+    return [os.fsencode(os.path.join(absolute(folder or slash), name)) for folder, slash, name in split]  # noqa: PTH118

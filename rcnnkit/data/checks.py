@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from contextvars import ContextVar
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,11 @@ from rcnnkit.decoding import (
     jpeg_damage,
     max_pixels,
     open_picture,
+    plain_jpeg_size,
     sizes,
 )
 from rcnnkit.files import check_regular
+from rcnnkit.ops import check_jpeg
 from rcnnkit.processes import map_ahead
 from rcnnkit.slides import SUFFIXES, open_slide
 from rcnnkit.structures import Size
@@ -37,7 +40,9 @@ from rcnnkit.text import count
 log = logging.getLogger("rcnnkit")
 ROUNDING = 1.0  # pixels outside the picture that a tool's rounding explains; more is a mistake
 READERS = 8  # threads: opening many small files waits for the disk more than for the processor
-PART = 500  # pictures that a process looks at in one go
+PART = 512  # pictures that a process looks at in one go …
+SLICE = 16  # … and a thread of it
+REMEMBERED = 20_000  # pictures that were looked at, between two entries in the cache
 
 MOSTLY = 0.5  # share of a box's area that lies in its picture where the box only needs its edges cut
 ALIKE = 0.02  # relative difference of two pictures' shapes, of which one may be a resized copy of the other
@@ -282,11 +287,14 @@ def picture_size(path: Path) -> Size | str:
         data = read_file(path)
         if not len(data):
             return "the picture file is empty (0 bytes); replace it"
-        with open_picture(io.BytesIO(data.data)) as picture:
-            _, size, _ = sizes(picture)
-            damage = jpeg_damage(picture, data)
-            if not damage and not ends_well(picture, data):
-                picture.load()  # raises where pixels are missing
+        if known := plain_jpeg_size(data):
+            size, damage = known, check_jpeg(data)
+        else:
+            with open_picture(io.BytesIO(data.data)) as picture:
+                _, size, _ = sizes(picture)
+                damage = jpeg_damage(picture, data)
+                if not damage and not ends_well(picture, data):
+                    picture.load()  # raises where pixels are missing
     except FileNotFoundError:
         return "there is no such picture"
     except IsADirectoryError:
@@ -298,7 +306,7 @@ def picture_size(path: Path) -> Size | str:
     return f"the picture cannot be read ({damage}); replace it" if damage else size
 
 
-def picture_sizes(paths: Iterable[Path], trusted: Sequence[Size | None] = ()) -> list[Size | str]:
+def picture_sizes(paths: Iterable[Path | str], trusted: Sequence[Size | None] = ()) -> list[Size | str]:
     """`picture_size` of each path, several at a time. Of many pictures, those found good are remembered.
 
     Args:
@@ -317,23 +325,30 @@ def picture_sizes(paths: Iterable[Path], trusted: Sequence[Size | None] = ()) ->
     parts = [unknown[start : start + PART] for start in range(0, len(unknown), PART)]
     several = len(unknown) >= FROM
     looks = map_ahead(_sizes_of, iter(parts), os.cpu_count() or 1, "checks pictures", "set data.check_pictures = false")
-    with closing(looks) if several else nullcontext(map(_sizes_of, parts)) as answers:
-        for part, looked in zip(parts, answers, strict=True):
-            size_of |= {name: size for name, (_, size) in zip(part, looked, strict=True)}
-            if cache is not None:
-                good = zip(part, looked, strict=True)
-                cache.add([(name, stamp, size) for name, (stamp, size) in good if stamp and not isinstance(size, str)])
+    good: list[tuple[str, Stamp, Size]] = []
+    try:
+        with closing(looks) if several else nullcontext(map(_sizes_of, parts)) as answers:
+            for part, looked in zip(parts, answers, strict=True):
+                size_of |= {name: size for name, (_, size) in zip(part, looked, strict=True)}
+                found = zip(part, looked, strict=True)
+                good += [(name, stamp, size) for name, (stamp, size) in found if stamp and not isinstance(size, str)]
+                if cache is not None and len(good) >= REMEMBERED:
+                    cache.add(good)
+                    good = []
+    finally:
+        if cache is not None and good:
+            cache.add(good)
     return [size_of[name] for name in names]
 
 
 def _sizes_of(paths: Sequence[str]) -> list[tuple[Stamp | None, Size | str]]:
     """The stamp of each picture before it was looked at, and its `picture_size`."""
 
-    def look(path: str) -> tuple[Stamp | None, Size | str]:
-        return stamp_of(path), picture_size(Path(path))
+    def look(start: int) -> list[tuple[Stamp | None, Size | str]]:
+        return [(stamp_of(path), picture_size(Path(path))) for path in paths[start : start + SLICE]]
 
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(look, paths))
+        return list(chain.from_iterable(pool.map(look, range(0, len(paths), SLICE))))
 
 
 def check_size(path: Path, annotated: Size, shown: Size) -> str | None:

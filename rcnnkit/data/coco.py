@@ -6,6 +6,7 @@ Its boxes are x, y, width, height in continuous 0-based pixels. Category ids nee
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import os
@@ -45,6 +46,7 @@ from rcnnkit.text import count
 
 log = logging.getLogger("rcnnkit")
 PARTS = ("images", "annotations", "categories")
+TEXT_AT_A_TIME = 2**24  # bytes
 Side = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
 
@@ -119,18 +121,17 @@ def read_coco(
     boxes_of = boxes_by_image(content["annotations"]) if findings.fixing else {}
     sizes: dict[int | str, Size] = {}
     for key, path in paths.items():
-        size = size_of[key]
-        where = f"image {key} ({entries[key].file_name})"
+        size, annotated = size_of[key], entries[key].size
         if isinstance(size, str):
-            findings.add(file, where, f"{size}: {path}")
+            findings.add(file, f"image {key} ({entries[key].file_name})", f"{size}: {path}")
             continue
-        annotated = entries[key].size or size
-        if wrong := check_size(path, annotated, size):
+        if annotated is not None and annotated != size and (wrong := check_size(Path(path), annotated, size)):
             boxes = [*boxes_of.get(key, ()), *boxes_of.get(other_type(key), ())]
+            where = f"image {key} ({entries[key].file_name})"
             if not findings.size(wrong, annotated, size, boxes, file, where):
                 continue
             annotated = size
-        sizes[key] = annotated
+        sizes[key] = annotated or size
     keys = [key for key in entries if key in sizes]
     places = dict.fromkeys({*entries, *bad_ids}, -1) | {key: place for place, key in enumerate(keys)}
     shapes = np.array([sizes[key] for key in keys], dtype=np.int64).reshape(-1, 2)
@@ -139,7 +140,7 @@ def read_coco(
         findings.pictures = len(content["images"])
         return Dataset(_name(file), [], classes, _category_ids(names, classes)), findings
     findings.pictures = len(content["images"]) - len(keys)
-    records = flat_records(*objects, shapes, keys, [str(paths[key]) for key in keys])
+    records = flat_records(*objects, shapes, keys, [paths[key] for key in keys])
     return Dataset(_name(file), records, classes, _category_ids(names, classes)), findings
 
 
@@ -225,7 +226,7 @@ def _load(file: Path, findings: Findings) -> dict[str, list[Any]] | None:
     data = file.read_bytes()
     try:
         if not data.isascii():
-            data.decode()
+            _check_text(data)
         content = _content.decode(data)
         return {part: getattr(content, part) for part in PARTS}
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
@@ -252,6 +253,15 @@ def _load(file: Path, findings: Findings) -> dict[str, list[Any]] | None:
     for message in wrong:
         findings.add(file, "", message)
     return None if wrong else {part: content[part] for part in PARTS}
+
+
+def _check_text(data: bytes) -> None:
+    """Raise UnicodeDecodeError unless it is UTF-8; part by part, as the whole as text takes up to four times as many
+    bytes."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(data), TEXT_AT_A_TIME):
+        decoder.decode(data[start : start + TEXT_AT_A_TIME])
+    decoder.decode(b"", final=True)
 
 
 def _categories(
@@ -361,7 +371,7 @@ def _image_problem(entry: object) -> str | None:
 
 def _picture_paths(
     entries: Mapping[int | str, _Image], file: Path, images: Path | None, findings: Findings
-) -> dict[int | str, Path]:
+) -> dict[int | str, str]:
     """Where each picture should be. Nothing, and one problem, where no folder has any of them."""
     folders = [Path(images)] if images is not None else _folders(file)
     stored_names = StoredNames()
@@ -370,7 +380,9 @@ def _picture_paths(
         for depth in range(-1, len(_parts(entry.file_name))):
             for folder in folders:
                 if is_there(stored_names.find(folder / _cut(entry.file_name, depth))):
-                    return {key: stored_names.find(folder / _cut(e.file_name, depth)) for key, e in entries.items()}
+                    at = os.fspath(folder)
+                    joined = {key: os.path.join(at, _cut(e.file_name, depth)) for key, e in entries.items()}  # noqa: PTH118
+                    return {key: stored_names.find_text(path) for key, path in joined.items()}
     for folder in folders:
         if inside := _in_shards(folder, entries):
             return inside
@@ -386,14 +398,14 @@ def _picture_paths(
     return {}
 
 
-def _in_shards(folder: Path, entries: Mapping[int | str, _Image]) -> dict[int | str, Path]:
+def _in_shards(folder: Path, entries: Mapping[int | str, _Image]) -> dict[int | str, str]:
     """Where each picture is that lies in one of a folder's .tar files, by its name; nothing where none does."""
     shards = sorted(folder.glob("*.tar")) if folder.is_dir() else []
     shard_of = {name.rpartition("/")[2]: shard / name for shard in shards for name in names_in(shard)}
     names = {key: _parts(entry.file_name)[-1] for key, entry in entries.items()}
     if not any(name in shard_of for name in names.values()):
         return {}
-    return {key: shard_of.get(name, folder / name) for key, name in names.items()}
+    return {key: str(shard_of.get(name) or folder / name) for key, name in names.items()}
 
 
 def _parts(name: str) -> list[str]:
@@ -405,12 +417,14 @@ def _cut(name: str, depth: int) -> str:
 
     Names may begin in another folder than that of the pictures, or with a disk that is elsewhere.
     """
+    if depth < 0:
+        return name
     parts = _parts(name)
-    return name if depth < 0 else "/".join(parts[min(depth, len(parts) - 1) :])
+    return "/".join(parts[min(depth, len(parts) - 1) :])
 
 
 def _leave_out_twice(
-    paths: dict[int | str, Path], entries: Mapping[int | str, _Image], file: Path, findings: Findings
+    paths: dict[int | str, str], entries: Mapping[int | str, _Image], file: Path, findings: Findings
 ) -> None:
     """Take the pictures that several entries name out of `paths`: each entry may have some of the objects only."""
     keys: dict[str, list[int | str]] = defaultdict(list)

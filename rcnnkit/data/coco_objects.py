@@ -1,17 +1,17 @@
 """The annotations of a file in COCO's format, checked all together: hundreds of thousands in seconds.
 
-Each is decoded into a typed structure. One that does not fit is looked at key by key, for words that help. Boxes are
-checked as arrays; those that fail are checked once more, one by one, for the same reason.
+They are decoded into typed structures, many at a time. One that does not fit is looked at key by key, for words that
+help. Boxes are checked as arrays; those that fail are checked once more, one by one, for the same reason.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +42,8 @@ class _Annotation(msgspec.Struct, gc=False):
 
 
 _annotation = msgspec.json.Decoder(_Annotation)
+_annotations = msgspec.json.Decoder(list[_Annotation])
+AT_A_TIME = 4096  # annotations that are held as objects while arrays are made of them
 
 FAR = 1.1  # times the picture's side; less is an edge that was not drawn exactly
 DOUBTFUL = 20  # boxes; of fewer, all may have a shape by chance
@@ -126,28 +128,71 @@ class Classes:
         return f"category_id {category} is not among the categories ({self._ids}); correct it"
 
 
+ROW = np.dtype(
+    [
+        ("index", "<i4"),  # in the file
+        ("picture", "<i4"),
+        ("code", "<i4"),  # of the class
+        ("box", "<f8", 4),  # x, y, width, height, as they are written
+        ("area", "<f8"),
+        ("flags", "u1"),  # crowd 1, difficult 2, truncated 4
+        ("id_kind", "u1"),  # 0: none, 1: `id` is its own, 2: `id` is a number that was given to a text
+        ("id", "<i8"),
+    ]
+)
+
+
 class _Rows:
-    """The annotations of pictures that are kept, as they are written, in growing arrays."""
+    """The annotations of pictures that are kept, in arrays.
 
-    def __init__(self) -> None:
-        self.index = array("q")  # in the file
-        self.picture = array("q")
-        self.code = array("q")  # of the class
-        self.box = array("d")  # x, y, width, height
-        self.area = array("d")
-        self.flags = array("B")  # crowd 1, difficult 2, truncated 4
-        self.ids: list[Any] = []
+    Args:
+        most: how many there may be.
+    """
 
-    def add(self, index: int, picture: int, code: int, annotation: _Annotation) -> None:
-        self.index.append(index)
-        self.picture.append(picture)
-        self.code.append(code)
-        self.box.extend(annotation.bbox)
-        self.area.append(annotation.area)
-        self.flags.append(
-            bool(annotation.iscrowd) + 2 * (annotation.difficult in (1, True)) + 4 * (annotation.truncated in (1, True))
-        )
-        self.ids.append(annotation.id)
+    def __init__(self, most: int) -> None:
+        self._rows, self._number = np.zeros(most, ROW), 0
+        self._number_of: dict[Any, int] = {}  # of ids that are not whole numbers of 64 bits
+
+    @property
+    def all(self) -> Array:
+        """(N,) of ROW."""
+        return self._rows[: self._number]
+
+    def add(
+        self, index: Sequence[int], picture: Sequence[int], code: Sequence[int], annotations: Sequence[_Annotation]
+    ) -> None:
+        """Some annotations; those whose picture is -1 are left out."""
+        rows = np.zeros(len(annotations), ROW)
+        rows["index"], rows["picture"], rows["code"] = index, picture, code
+        rows["box"] = np.array([each.bbox for each in annotations], np.float64).reshape(-1, 4)
+        rows["area"] = [each.area for each in annotations]
+        for bit, values in enumerate(
+            (
+                [bool(each.iscrowd) for each in annotations],
+                [each.difficult in (1, True) for each in annotations],
+                [each.truncated in (1, True) for each in annotations],
+            )
+        ):
+            rows["flags"] |= np.array(values, np.uint8) << bit
+        ids = [each.id for each in annotations]
+        try:
+            if {*map(type, ids)} != {int}:
+                raise TypeError
+            rows["id"], rows["id_kind"] = ids, 1
+        except (TypeError, OverflowError):
+            for row, key in zip(rows, ids, strict=True):
+                row["id_kind"], row["id"] = self._id(key)
+        rows = rows[rows["picture"] >= 0]
+        self._rows[self._number : self._number + len(rows)] = rows
+        self._number += len(rows)
+
+    def _id(self, key: Any) -> tuple[int, int]:
+        """Its kind and number."""
+        if not isinstance(key, int | str):
+            return 0, 0
+        if isinstance(key, int) and -(2**63) <= key < 2**63:
+            return 1, key
+        return 2, self._number_of.setdefault(key, len(self._number_of))
 
 
 def read_objects(
@@ -170,8 +215,8 @@ def read_objects(
         COCO's, which is one problem.
     """
     rows, wrong = _gather(entries, places, classes)
-    index, picture, code, area = (np.array(column) for column in (rows.index, rows.picture, rows.code, rows.area))
-    xywh, size = np.array(rows.box).reshape(-1, 4), sizes[picture].reshape(-1, 2)
+    index, picture, code, area, xywh = (rows[name] for name in ("index", "picture", "code", "area", "box"))
+    size = sizes[picture].reshape(-1, 2)
     corners = Corners()
     corners.take(xywh, size, area)
     if message := corners.problem():
@@ -236,16 +281,39 @@ def read_objects(
     with np.errstate(over="ignore"):
         objects["area"] = np.where(np.isnan(area[order]), sides.prod(axis=1), area[order])
     for bit, flag in enumerate(("crowd", "difficult", "truncated")):
-        objects[flag] = np.array(rows.flags)[order] >> bit & 1
+        objects[flag] = rows["flags"][order] >> bit & 1
     return objects, np.bincount(picture[order], minlength=len(sizes))
 
 
 def _gather(
     entries: Sequence[Any], places: Mapping[int | str, int], classes: Classes
-) -> tuple[_Rows, dict[int, tuple[str, str]]]:
-    """The annotations of pictures that are kept; and by its index what is wrong with another one, and where that is."""
-    rows, wrong = _Rows(), {}
-    for index, raw in enumerate(entries):
+) -> tuple[Array, dict[int, tuple[str, str]]]:
+    """The annotations of pictures that are kept, (N,) of ROW; and by its index what is wrong with another one, and
+    where that is."""
+    rows, wrong = _Rows(len(entries)), dict[int, tuple[str, str]]()
+    for start in range(0, len(entries), AT_A_TIME):
+        part = entries[start : start + AT_A_TIME]
+        annotations = _typed(part)
+        pictures = [places.get(each.image_id) for each in annotations]
+        codes = [classes.codes.get(each.category_id) for each in annotations]
+        if len(annotations) == len(part) and None not in pictures and None not in codes:
+            rows.add(range(start, start + len(part)), pictures, codes, annotations)  # type: ignore[arg-type]
+        else:
+            _gather_singly(part, start, places, classes, rows, wrong)
+    return rows.all, wrong
+
+
+def _gather_singly(
+    entries: Sequence[Any],
+    start: int,
+    places: Mapping[int | str, int],
+    classes: Classes,
+    rows: _Rows,
+    wrong: dict[int, tuple[str, str]],
+) -> None:
+    """Some annotations, of which not all are as usual: the good ones to `rows`, others to `wrong`."""
+    good: list[tuple[int, int, int, _Annotation]] = []
+    for index, raw in enumerate(entries, start):
         try:
             annotation = _one(raw)
             if (place := places.get(annotation.image_id)) is None:
@@ -262,8 +330,19 @@ def _gather(
         except (ValueError, OverflowError) as error:
             wrong[index] = (place_of(generic(raw), index), str(error))
             continue
-        rows.add(index, place, code, annotation)
-    return rows, wrong
+        good.append((index, place, code, annotation))
+    if good:
+        rows.add(*zip(*good, strict=True))
+
+
+def _typed(entries: Sequence[Any]) -> list[_Annotation]:
+    """All of them; none where one does not fit."""
+    if not isinstance(entries[0], msgspec.Raw):
+        return []
+    try:
+        return _annotations.decode(b"[" + b",".join(entries) + b"]")
+    except msgspec.ValidationError:
+        return []
 
 
 def _one(raw: Any) -> _Annotation:
@@ -342,25 +421,28 @@ def boxes_by_image(annotations: Sequence[Any]) -> dict[int | str, list[Box]]:
 
 
 def _warn_of_repeats(
-    entries: Sequence[Any], rows: _Rows, good_rows: Array, boxes: Array, file: Path, findings: Findings
+    entries: Sequence[Any], rows: Array, good_rows: Array, boxes: Array, file: Path, findings: Findings
 ) -> None:
     """Of ids that are used already, and of objects that are annotated twice.
 
     Args:
+        rows: (N,) of ROW.
         good_rows: the rows that are kept.
     """
-    index = np.array(rows.index)
-    ids = [rows.ids[row] for row in good_rows]
-    with_id = np.array([isinstance(each, int | str) for each in ids], dtype=bool)
-    number_of: dict[Any, int] = {}
-    numbers = [number_of.setdefault(each, len(number_of)) for each in ids if isinstance(each, int | str)]
-    for row, other in _repeats(np.array(numbers, np.int64), good_rows[with_id]):
-        message = f"annotations[{index[other]}] has the id {short(rows.ids[row])} too; give each its own"
+    index = rows["index"]
+    kinds = rows["id_kind"][good_rows]
+    same_ids = (_repeats(rows["id"][some], some) for some in (good_rows[kinds == kind] for kind in (1, 2)))
+    for row, other in sorted(chain.from_iterable(same_ids)):
+        key = short(generic(entries[index[row]])["id"])
+        message = f"annotations[{index[other]}] has the id {key} too; give each its own"
         findings.warn("an annotation id that is used already", file, f"annotations[{index[row]}]", message)
     bits = (boxes + 0).view(np.int32)  # 0 and -0 alike
-    keys = np.column_stack([np.array(rows.picture), np.array(rows.code), bits])
-    for row, other in _repeats(keys[good_rows] @ MIXING, good_rows):
-        if (keys[row] == keys[other]).all():
+    columns = rows["picture"], rows["code"], *bits.T
+    mixed = np.zeros(len(good_rows), np.int64)
+    for column, factor in zip(columns, MIXING, strict=True):
+        mixed += column[good_rows] * factor
+    for row, other in _repeats(mixed, good_rows):
+        if all(column[row] == column[other] for column in columns):
             where, first = (place_of(generic(entries[index[each]]), index[each]) for each in (row, other))
             message = f"its box and class are those of {first} too; delete one"
             findings.warn("an object that is annotated twice", file, where, message)

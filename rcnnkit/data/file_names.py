@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path
 
 from rcnnkit.archives import stamp_of
+
+UNUSUAL = re.compile(r"//|(^|/)\.(/|$)|/$|[^\x00-\x7f]")  # what `Path` shortens, and what is composed
 
 
 def composed(text: str) -> str:
@@ -23,6 +26,10 @@ class StoredNames:
 
     def __init__(self) -> None:
         self._folders: dict[Path, dict[str, str]] = {}  # composed name -> the name that the folder has
+
+    def find_text(self, path: str) -> str:
+        """The same of a path as text, which for most of a hundred thousand is what comes back."""
+        return str(self.find(Path(path))) if UNUSUAL.search(path) else path
 
     def find(self, path: Path) -> Path:
         """`path` where it exists; else what has the same name there, composed otherwise; else `path`."""

@@ -146,7 +146,9 @@ class Records(Sequence[Record]):
 
     @property
     def paths(self) -> list[str]:
-        return [self._named(row)[1] for row in self._pictures.tolist()]
+        text = self._text.data
+        places, lengths = self._pictures["text"].tolist(), self._pictures["path"].tolist()
+        return [os.fsdecode(bytes(text[at : at + n])) for at, n in zip(places, lengths, strict=True)]
 
     @property
     def arrays(self) -> dict[str, Array]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -113,6 +114,19 @@ class Features:
         wanted = {"objects", "norms"} if self.widths[0] else set()
         wanted |= {"near", "pool5_norms"} if self.widths[1] else set()
         return [i for i in range(len(self.windows)) if not wanted <= self._names(i)]
+
+    def join(self, network: str) -> None:
+        """Take part in what another process has begun, as of `begin`.
+
+        Raises:
+            ValueError: it cannot be seen from here, or is of another network.
+        """
+        self.about["network"] = network
+        if not self._compare():
+            raise ValueError(
+                f"what the first process writes to {self.folder} cannot be seen from {os.uname().nodename}; set"
+                " feature_store.folder to a folder that all machines share"
+            )
 
     def renew(self, *, own: bool) -> None:
         """Before the network is trained on: features that are there already will be another network's.

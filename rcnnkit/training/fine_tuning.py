@@ -19,6 +19,7 @@ from rcnnkit.matching import BACKGROUND, match
 from rcnnkit.structures import LossSum
 from rcnnkit.training.gradient import seed_of
 from rcnnkit.training.optimizers import Part, transformer_parts
+from rcnnkit.training.ranks import readers
 from rcnnkit.training.run import Run
 from rcnnkit.training.schedule import STATED_BATCH, learning_rate
 from rcnnkit.training.task import Task
@@ -33,7 +34,7 @@ class FineTuning(Task[Dataset]):
     """
 
     things = "windows"
-    smaller = "rcnn.samples"
+    size_setting = smaller = "rcnn.samples"
     afterwards = "the stages after it"
     keeps_best = False  # SVMs and box regression come first
 
@@ -87,7 +88,7 @@ class FineTuning(Task[Dataset]):
 
     def _batches(self, pools: Pools, start: int) -> Generator[WindowBatch]:
         """The next is cut while one is learnt from."""
-        workers = self.run.settings.data.workers
+        workers = readers(self.run.settings.data.workers)
         workers = workers if workers >= 0 else min(8, os.cpu_count() or 1)
         with ThreadPoolExecutor(max(1, workers)) as pool:
             following = self._begin(start, pools, pool)
@@ -98,15 +99,16 @@ class FineTuning(Task[Dataset]):
                 yield current.batch()
 
     def _begin(self, iteration: int, pools: Pools, workers: ThreadPoolExecutor) -> Cut:
+        """This process's share of a batch, which all draw: windows of one picture lie next to each other."""
         generator = torch.Generator().manual_seed(seed_of(self.options.seed, iteration))
         draws = pools.draw(generator)
         draws = draws[draws[:, 0].argsort(stable=True)]
+        augment, share = self.run.settings.augment, self.ranks.share(len(draws))
+        flips = [torch.rand(len(draws), generator=generator) < each for each in (augment.flip, augment.flip_vertical)]
+        draws, (left_right, upside_down) = draws[share], (each[share] for each in flips)
         pictures, counts = draws[:, 0].unique_consecutive(return_counts=True)
         rows = draws[:, 1].split(counts.tolist())
         jobs = [workers.submit(self.pictures.cut, i, row) for i, row in zip(pictures.tolist(), rows, strict=True)]
-        augment = self.run.settings.augment
-        shares = (augment.flip, augment.flip_vertical)
-        left_right, upside_down = (torch.rand(len(draws), generator=generator) < share for share in shares)
         paths = [self.pictures.windows[i].record.path for i in pictures.tolist()]
         return Cut(jobs, draws[:, 2], (left_right, upside_down), paths)
 

@@ -29,8 +29,10 @@ from rcnnkit.training.stopping import Interrupted
 Value = TypeVar("Value")
 
 TIMEOUT = timedelta(minutes=30)  # for which a process waits for another one; torch's own for gloo
+FOR_EVER = timedelta(days=365)  # for work that only one does while the others wait
 MEETING = timedelta(minutes=5)  # for which it tries to reach the first one at the start
 PATIENCE = 3.0  # seconds that the others leave the first process to say what stopped all of them
+_waiting: dist.ProcessGroup | None = None  # the same processes, which wait for each other FOR_EVER
 
 
 class LostProcess(ConnectionError):
@@ -82,6 +84,12 @@ class Ranks:
             with reaching():
                 dist.all_gather_object(values, value)
         return values
+
+    def meet(self) -> None:
+        """Wait until all are here, for as long as one of them works; one that ended is noticed at once."""
+        if self.size > 1:
+            with reaching():
+                dist.barrier(_waiting)
 
     def at_first(self, value: Value) -> list[Value] | None:
         """What each process gave, for the first one; None for the others."""
@@ -219,6 +227,8 @@ def _meet() -> None:
         dist.init_process_group(
             backend, store=dist.PrefixStore("training", store), rank=rank, world_size=size, timeout=TIMEOUT
         )
+        global _waiting
+        _waiting = dist.new_group(backend="gloo", timeout=FOR_EVER)
 
 
 def shared(losses: nn.Module, device: torch.device) -> DistributedDataParallel:

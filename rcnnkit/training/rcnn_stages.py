@@ -9,6 +9,9 @@ itself in the run's folder:
     boxes-….safetensors         the box regression of the classes done so far, likewise
     best.safetensors            the detector
     before-mining.safetensors   the same with the SVMs of the first training, to see what mining is worth
+
+Several processes share out the windows of fine-tuning, the pictures whose features are computed, and those of the
+evaluation. SVMs and box regression are the first process's: all their features pass through it one after another.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ from rcnnkit.training.fine_tuning import FineTuning
 from rcnnkit.training.loop import iterate
 from rcnnkit.training.preflight import duration, preflight
 from rcnnkit.training.proposals import stored_proposals, trial_proposals
+from rcnnkit.training.ranks import may_restart
 from rcnnkit.training.run import Run
 from rcnnkit.training.stage import read_stage, stage
 from rcnnkit.training.start import start
@@ -66,28 +70,28 @@ def train_rcnn(run: Run) -> Path:
         ValueError: a class has no object, a picture has no proposals or another picture's, features on disk are of
             another network, or settings ask for what there is not: all before anything is trained.
     """
-    settings = run.settings
-    if run.ranks.size > 1:
-        raise ValueError(
-            f"R-CNN is trained by one process, not by {run.ranks.size}; start it without torchrun. Its proposals, which"
-            " take longest, can be computed by many before: torchrun … -m rcnnkit proposals compute"
-        )
+    settings, ranks = run.settings, run.ranks
     training, validation = read_splits(settings.data)
     _check(settings, training)
     detector = start(run, training, RCNN)  # before the proposals: weights may be the wrong ones
     warn_of_crowds(detector, training, validation)
     if run.dry:
         return _dry_run(run, detector, training, validation)
-    store = stored_proposals(settings, [training] if validation is None else [training, validation], run.console)
+    store = stored_proposals(settings, [training] if validation is None else [training, validation], run.console, ranks)
     windows = read_windows(settings, training, store)
     pictures = Pictures(windows, detector, settings.feature_store.memory_gb)
     tuning = FineTuning(run, detector, training, pictures)
     tuning.restore()
     features = plan_features(detector, pictures, run, training)
+    if len(set(ranks.gathered(features.about["windows"]))) > 1:
+        raise ValueError("processes have read other proposals; set proposals.folder to one that all machines share")
     unfinished = settings.rcnn.fine_tune and run.progress.iteration < settings.train.iterations
     _say_before(tuning, unfinished, features.bytes, 1.0)
-    if unfinished:
+    if unfinished and ranks.first:
         features.renew(own=settings.feature_store.folder is None)
+    if unfinished and may_restart() and not run.resume:
+        tuning.save()  # to restart from, whenever that is
+        run.writer.wait()
     run.keep_settings()
     if unfinished:
         iterate(tuning)
@@ -95,26 +99,35 @@ def train_rcnn(run: Run) -> Path:
         tuning.save()
         run.writer.wait()
     detector.eval()
+    ranks.spread(list(detector.state_dict().values()))  # statistics of norms are of each process's own windows
     about: dict[str, Any] = {"iteration": run.progress.iteration, "data": training.name}
-    svms: list[SVMs] = []
     if settings.rcnn.scorer == "svm" or settings.rcnn.box_regression:
         make_features(detector, features, run)
-        if settings.rcnn.scorer == "svm":
-            svms = train_svms(detector, features, run)
-        if settings.rcnn.box_regression:
-            train_boxes(detector, features, run)
+    if ranks.first:
+        _finish(detector, features, run, about)
+    ranks.meet()
+    if validation is not None:
+        ranks.spread(list(detector.buffers()))
+        result = evaluate_in(run, detector, validation, store)
+        if result is not None:
+            run.log({"stage": "evaluation", **result.numbers})
+            run.save_best(detector, about | run.evaluated(result, validation.name))
+        ranks.meet()
+    return run.best
+
+
+def _finish(detector: RCNN, features: Features, run: Run, about: dict[str, Any]) -> None:
+    """What comes after the features, as far as it is asked for; fills the detector, and writes it."""
+    options = run.settings.rcnn
+    svms = train_svms(detector, features, run) if options.scorer == "svm" else []
+    if options.box_regression:
+        train_boxes(detector, features, run)
     for weight, bias, file in svms:
         detector.svm_weight.copy_(torch.from_numpy(weight))
         detector.svm_bias.copy_(torch.from_numpy(bias))
-        weights.save(detector, settings, run.folder / file, about)
+        weights.save(detector, run.settings, run.folder / file, about)
     if not svms:
         run.save_best(detector, about)
-    if validation is not None:
-        result = evaluate_in(run, detector, validation, store)
-        assert result is not None
-        run.log({"stage": "evaluation", **result.numbers})
-        run.save_best(detector, about | run.evaluated(result, validation.name))
-    return run.best
 
 
 def _dry_run(run: Run, detector: RCNN, training: Dataset, validation: Dataset | None) -> Path:
@@ -262,23 +275,27 @@ def plan_features(detector: RCNN, pictures: Pictures, run: Run, training: Datase
 
 
 def make_features(detector: RCNN, features: Features, run: Run) -> None:
-    """Stage 3: what the network makes of every window.
+    """Stage 3: what the network makes of every window. Several processes have one picture in turn.
 
     Raises:
-        ValueError: the folder holds the features of another network.
+        ValueError: the folder holds the features of another network, or is not one that all processes see.
         Interrupted: Ctrl-C; the pictures done so far stay.
     """
-    missing, total = features.begin(fingerprint(detector.backbone)), len(features.windows)
+    ranks, network, total = run.ranks, fingerprint(detector.backbone), len(features.windows)
+    missing = ranks.from_first(features.begin(network) if ranks.first else [])
+    features.join(network)
     if missing:
         note = "; the others are computed again when they are needed" if features.stored < total else ""
         run.say(
             f"features of {features.stored} of {count(total, 'picture')} go to disk, {features.bytes / 1e9:.3g} GB in"
             f" {features.folder}{note}"
         )
-    with stage(run, "features", total, total - len(missing)) as advance:
-        for picture in missing:
+    own = missing[ranks.turns]
+    with stage(run, "features", total, total - len(own)) as advance:
+        for picture in own:
             features.make(picture)
             advance()
+    ranks.meet()
 
 
 def train_svms(detector: RCNN, features: Features, run: Run) -> list[SVMs]:

@@ -57,13 +57,14 @@ class Task(ABC, Generic[Data]):
     """
 
     things = "images"  # what a batch is made of
+    size_setting = "train.batch"  # sets how many of them
     smaller = "train.batch or input.short_side"  # settings that make a batch need less memory
     afterwards = "evaluations"  # what takes time besides the iterations
     keeps_best = True  # at evaluations and at the end; False: what comes after the loop does
 
     def __init__(self, run: Run, model: Any, training: Data, validation: Data | None) -> None:
         self.run, self.options, self.ranks = run, run.settings.train, run.ranks
-        check_shares(self.options, self.whole, self.things, self.ranks)
+        check_shares(self.options.accumulate, self.whole, self.things, self.size_setting, self.ranks)
         if self.ranks.size > 1 and synchronous(run.settings) and run.device.type != "cuda":
             raise ValueError(
                 f'model.norm = "sync" works on GPUs only, and these processes compute on {run.device}; set model.norm ='
@@ -167,13 +168,13 @@ def synchronous(settings: Settings) -> bool:
     return "sync" in (settings.model.norm, settings.model.fpn_norm)
 
 
-def check_shares(options: TrainSettings, whole: int, things: str, ranks: Ranks) -> None:
+def check_shares(accumulate: int, whole: int, things: str, setting: str, ranks: Ranks) -> None:
     """Raise ValueError where a process would have nothing of some part of a batch."""
-    if ranks.size > 1 and whole // ranks.size < options.accumulate:
-        parts = f", each in train.accumulate = {options.accumulate} parts" if options.accumulate > 1 else ""
+    if ranks.size > 1 and whole // ranks.size < accumulate:
+        parts = f", each in train.accumulate = {accumulate} parts" if accumulate > 1 else ""
         raise ValueError(
-            f"a batch of {whole} {things} cannot be shared out among {ranks.size} processes{parts}; raise train.batch"
-            f" to {ranks.size * options.accumulate} or more, or start fewer processes"
+            f"a batch of {whole} {things} cannot be shared out among {ranks.size} processes{parts}; raise {setting}"
+            f" to {ranks.size * accumulate} or more, or start fewer processes"
         )
 
 

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ from rcnnkit.data.checks import (
     check_size,
     fixed_box,
     fixing,
+    picture_size,
     picture_sizes,
     pictures_in,
 )
+from rcnnkit.decoding import plain_jpeg_size
 
 
 def encoded(format: str, **options: object) -> bytes:
@@ -197,3 +200,42 @@ def test_sizes_that_have_one_clear_answer(annotated: tuple[int, int], boxes: lis
     assert list(findings.fixed.values()) == ["40 wide and 30 high"] * clear
     assert [str(each) for each in findings] == ["a.json: picture a: another size"]
     assert Findings().size("another size", annotated, (30, 40), boxes, Path("a.json"), "picture a") is False
+
+
+def test_plain_jpegs_are_seen_as_pillow_sees_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    colour = Image.fromarray(random.integers(0, 255, (37, 50, 3), np.uint8))
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    plain: list[tuple[Image.Image, dict[str, Any]]] = [
+        (colour, {}),
+        (colour.convert("L"), {}),
+        (colour, {"progressive": True}),
+        (colour, {"restart_marker_rows": 1, "comment": b"taken in the rain"}),
+        (colour, {"subsampling": 0, "quality": 100, "optimize": True}),
+    ]
+    others: list[tuple[Image.Image, dict[str, Any]]] = [
+        (colour.convert("CMYK"), {}),
+        (colour, {"exif": turn}),
+        (colour, {"icc_profile": b"x" * 200}),
+        (colour, {"qtables": [[300] * 64]}),  # of 16 bits
+    ]
+    for number, (picture, options) in enumerate([*plain, *others]):
+        path = tmp_path / f"{number}.jpg"
+        picture.save(path, **options)
+        data = np.fromfile(path, np.uint8)
+        size = (50, 37) if "exif" in options else (37, 50)
+        assert plain_jpeg_size(data) == (size if number < len(plain) else None), options
+        assert picture_size(path) == size
+        assert plain_jpeg_size(data[:-90]) is None  # without its end
+        assert plain_jpeg_size(np.concatenate([data[:20], data[-64:]])) is None
+    data = np.fromfile(tmp_path / "0.jpg", np.uint8)
+    for end in range(0, 700, 7):  # wherever a header breaks off
+        assert plain_jpeg_size(np.concatenate([data[:end], np.array([0xFF, 0xD9], np.uint8)])) in (None, (37, 50))
+    middle = len(data) // 2
+    data[middle : middle + 40] = 0xFF
+    assert plain_jpeg_size(data) == (37, 50)
+    data.tofile(tmp_path / "damaged.jpg")
+    assert "the picture cannot be read (its data " in str(picture_size(tmp_path / "damaged.jpg"))
+    monkeypatch.setenv("RCNNKIT_MAX_PIXELS", "1000")
+    assert plain_jpeg_size(np.fromfile(tmp_path / "0.jpg", np.uint8)) is None

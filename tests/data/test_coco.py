@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
+from rcnnkit.data import coco, coco_objects
 from rcnnkit.data.coco import read_coco, write_coco
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.decoding import turned
@@ -577,3 +578,45 @@ def test_one_box_that_looks_like_corners(tmp_path: Path, box: list[float], hint:
     ]
     assert [each.message for each in problems if "x1, y1" in each.message] == hints * hint
     assert len(data.records[0].targets) == (10 if problems else 11)
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_annotations_are_read_alike_however_many_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Usual and odd ones, of a picture that is left out, without an id or with ids of all kinds."""
+    ids: list[Any] = [1, "1", 2**70, 2**70, None, None, 1.5, 1.5, 1, "1", True, -3, -3]
+    entries = [
+        {"id": key, "image_id": 7, "category_id": 3, "bbox": [i, 1, 2, 2], "iscrowd": i == 4, "difficult": i == 5}
+        for i, key in enumerate(ids)
+    ]
+    entries += [{"id": 50, "image_id": "7", "category_id": 9, "bbox": [1, 1, 5, 5], "truncated": 1}]
+    entries += [{"id": 51, "image_id": 5, "category_id": 9, "bbox": [1, 1, 5, 5]}]  # whose picture is missing
+    entries += [{"id": 52, "image_id": 8, "category_id": 9, "bbox": [1, 1, 5, 5]}]
+    file = small(tmp_path, annotations=entries)
+    (tmp_path / "train/b.jpg").unlink()
+    found = []
+    for at_a_time in (4096, number):
+        monkeypatch.setattr(coco_objects, "AT_A_TIME", at_a_time)
+        data, problems = read_coco(file)
+        found.append((data.flat.objects.tobytes(), list(problems), problems.objects, problems.warnings))
+    assert found[0] == found[1]
+    objects = data.flat.objects
+    assert objects["box"][:, 0].tolist() == [*range(len(ids)), 1]
+    for flag, place in (("crowd", 4), ("difficult", 5), ("truncated", 13)):
+        assert np.flatnonzero(objects[flag]).tolist() == [place]
+    assert [problem.where for problem in problems] == ["image 5 (b.jpg)", "annotation 52 (image 8)"]
+    assert problems.objects == 1
+    times, first = problems.warnings["an annotation id that is used already"]
+    assert times == 5  # 2 ** 70, 1, "1", true and -3
+    assert first.where == "annotations[3]"
+    assert first.message == f"annotations[2] has the id {2**70} too; give each its own"
+
+
+def test_text_that_is_not_utf8_is_found_wherever_a_part_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coco, "TEXT_AT_A_TIME", 3)
+    file = small(tmp_path, categories=[{"id": 9, "name": "Ameise äöü 🐜"}, {"id": 3, "name": "Katze"}])
+    file.write_text(json.dumps(json.loads(file.read_text()), ensure_ascii=False), encoding="utf-8")
+    assert read_coco(file)[0].class_names == ["Katze", "Ameise äöü 🐜"]
+    file.write_bytes(file.read_bytes()[:-1] + "ä".encode()[:1])
+    assert "this is not UTF-8 text" in read_coco(file)[1][0].message

@@ -11,6 +11,7 @@ SCRIPT = """
 import gc, json, os, signal, socket, sys, time, traceback
 from pathlib import Path
 
+import sklearn.svm  # which each SVM's process would load anew
 import torch
 
 from rcnnkit import cli

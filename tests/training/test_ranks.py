@@ -57,6 +57,26 @@ KILLED = FAILING.replace('raise ValueError("process 1 has had enough")', "os.kil
 STOPPED = FAILING.replace('raise ValueError("process 1 has had enough")', "os.kill(os.getpid(), signal.SIGTERM)")
 
 
+# Which pictures' features a process computes.
+MADE = """
+make = rcnn_stages.Features.make
+def making(self, picture):
+    print("made", picture)
+    make(self, picture)
+rcnn_stages.Features.make = making
+"""
+# The first process works for longer than others would be waited for.
+LONG_WORK = """
+from datetime import timedelta
+ranks.TIMEOUT = timedelta(seconds=10)
+finish = rcnn_stages._finish
+def finishing(*given):
+    time.sleep(13)
+    finish(*given)
+rcnn_stages._finish = finishing
+"""
+
+
 def tensors(run: Path) -> dict[str, torch.Tensor]:
     return weights.read(run / "last.safetensors")[1]
 
@@ -128,6 +148,18 @@ def of_size(write: Write, size: int) -> Job:
     return name, size, {}, arguments, ""
 
 
+def of_rcnn(write: Write, folder: Path, size: int, name: str, code: str = "", **rcnn: Any) -> Job:
+    """R-CNN, all stages; without fine-tuning, with the network of the run by one process."""
+    given = {"method": "sliding_windows", "train_count": 40, "folder": str(folder / "windows")}
+    options = {"size": 32, "context": 4, "samples": 16, "ridge": 10} | rcnn
+    train = {"iterations": 3, "batch": 2, "lr_for_16": 0.03, "validation_losses": False}
+    if not options.get("fine_tune", True):
+        train["init"] = str(folder / "rcnn-1" / "best.safetensors")
+    model = {"kind": "rcnn", "backbone": "resnet18", "norm": "frozen"}
+    sections = {"model": model, "proposals": given, "rcnn": options, "train": train, "augment": {"scale": [1.0, 1.0]}}
+    return name, size, {}, write(name, **sections), code
+
+
 @pytest.fixture(scope="module")
 def runs(folder: Path, write: Write) -> dict[str, Any]:
     """The runs of these tests, so that torch is loaded once: name → exit statuses, what was printed, seconds."""
@@ -135,6 +167,9 @@ def runs(folder: Path, write: Write) -> dict[str, Any]:
     taken = socket.create_server(("127.0.0.1", 0))
     jobs: list[Job] = [
         *(of_size(write, size) for size in (1, 2)),
+        of_rcnn(write, folder, 1, "rcnn-1"),
+        of_rcnn(write, folder, 2, "rcnn-2", scorer="softmax", box_regression=False),
+        of_rcnn(write, folder, 2, "rcnn-stages", MADE, fine_tune=False),
         ("alone", 1, {}, write("alone"), ""),
         ("parts", 2, {}, write("parts", train=PARTS), ""),
         ("infinite", 2, {}, write("infinite", train=few), QUIET + INFINITE),
@@ -155,6 +190,7 @@ def longer_runs(folder: Path, write: Write, runs: dict[str, Any]) -> dict[str, A
     four = PARTS | {"iterations": 4}
     jobs: list[Job] = [
         of_size(write, 4),
+        of_rcnn(write, folder, 2, "rcnn-patient", LONG_WORK, fine_tune=False),
         ("whole", 2, {}, write("whole", train=four), ""),
         ("killed", 2, {}, write("killed", train=four), KILLED),
         ("restarted", 2, {"TORCHELASTIC_RESTART_COUNT": "1"}, write("killed", train=four), ""),
@@ -253,6 +289,38 @@ def test_a_port_in_use_is_reported(runs: dict[str, Any]) -> None:
     assert all(statuses)
     assert "is in use, perhaps by another training; start torchrun with --standalone" in first
     assert seconds < 30
+
+
+def test_rcnn_is_fine_tuned_by_several_as_by_one(runs: dict[str, Any]) -> None:
+    folder = runs["folder"]
+    assert runs["rcnn-1"][0] == [0], runs["rcnn-1"][1]
+    assert runs["rcnn-2"][0] == [0, 0], runs["rcnn-2"][1]
+    assert runs["rcnn-2"][1][1] == ""
+    one, two = (tensors(folder / name) for name in ("rcnn-1", "rcnn-2"))
+    network = [name for name in one if name.startswith(("backbone.", "score_layer."))]
+    assert away({name: one[name] for name in network}, {name: two[name] for name in network}) < 1e-5
+    lines, others = ([line["loss"] for line in log(folder / name) if "loss" in line] for name in ("rcnn-1", "rcnn-2"))
+    assert lines == pytest.approx(others, abs=2e-6)
+    assert len({*lines}) == 3
+
+
+def test_rcnns_other_stages_are_those_of_one_process_to_the_last_bit(some_runs: dict[str, Any]) -> None:
+    name = "rcnn-patient" if "rcnn-patient" in some_runs else "rcnn-stages"
+    statuses, said, _ = some_runs[name]
+    assert statuses == [0, 0], said
+    if name == "rcnn-stages":
+        made = [[int(line.split()[1]) for line in text.splitlines() if line.startswith("made ")] for text in said]
+        assert made == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    one, two = some_runs["folder"] / "rcnn-1", some_runs["folder"] / name
+    for file in ("before-mining.safetensors", "best.safetensors"):
+        (_, whole), (_, shared) = (weights.read(run / file) for run in (one, two))
+        assert whole.keys() == shared.keys()
+        assert all(whole[key].equal(shared[key]) for key in whole)
+    assert whole["svm_weight"].abs().max() > 0
+    assert whole["ridge_weight"].abs().max() > 0
+    numbers, others = (json.loads((run / "evaluation.json").read_text()) for run in (one, two))
+    for name in numbers.keys() - {"seconds_per_image", "slowest_batch"}:
+        assert numbers[name] == others[name], name
 
 
 @pytest.mark.slow
