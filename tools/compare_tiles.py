@@ -1,10 +1,12 @@
 """Large pictures of small digits: looked at as a whole, shrunk, and in tiles.
 
-    python tools/compare_tiles.py [--side 4000] [--tile 256] [--iterations 500] [--pictures 2] [--small] [--json FILE]
+    python tools/compare_tiles.py WEIGHTS [--side 4000] [--tile 256] [--iterations 200] [--pictures 2] [--small]
+                                  [--json FILE]
 
-Digits of 12 to 40 pixels lie on pictures of SIDE × SIDE pixels, 100 in each million pixels. A Faster R-CNN on a
-ResNet-18 is trained from scratch on tiles, and another one as long on the same pictures as a whole, shrunk to the same
-input. The table shows for each way to detect, at scores of 0.5 or more:
+WEIGHTS is rcnnkit-demo/faster-rcnn/best.safetensors, which `rcnnkit demo` leaves: a detector that knows digits. Here,
+digits of 12 to 40 pixels lie on pictures of SIDE × SIDE pixels, 100 in each million pixels. The detector is trained on
+for a while on tiles, and as long on the same pictures as a whole, shrunk to the same input. The table shows for each
+way to detect, at scores of 0.5 or more:
 
     recall     objects that are found, at an IoU of 0.5 and with their class
     seams      the same of objects that an edge of a tile crosses
@@ -14,7 +16,7 @@ input. The table shows for each way to detect, at scores of 0.5 or more:
 
 A second table shows how memory grows with the picture: the MB that detecting takes beside the detector and the picture,
 each measured in a process of its own, in tiles, as a whole, and in tiles of a TIFF file that are read one by one. On
-one core, all of it takes about 20 minutes; --small takes one, and its detectors have hardly learnt anything.
+one core, all of it takes about ten minutes; --small takes one.
 """
 
 from __future__ import annotations
@@ -120,16 +122,16 @@ def write_pictures(root: Path, split: str, side: int, pictures: int) -> Dataset:
     return data
 
 
-def trained(folder: Path, name: str, tile: int, size: int, iterations: int) -> Path:
+def trained(start: Path, folder: Path, tile: int, size: int, iterations: int) -> Path:
     """Weights that were trained on tiles, or with `tile` 0 on whole pictures, of `size` pixels at the network."""
     values = settings_for("faster-rcnn", folder, "auto")
     data = folder / "data"
     values["data"] = {"root": str(data), "train": "train.json", "images": str(data / "train"), "val": ""}
     values["input"] = {"short_side": size, "long_side": size, "tile": tile, "tile_overlap": OVERLAP}
-    values["rpn"] |= {"anchor_sizes": [[16], [32], [64], [128], [256]]}
-    values["train"] |= {"iterations": iterations, "warmup": min(100, iterations // 4)}
+    values["train"] |= {"iterations": iterations, "warmup": min(100, iterations // 4), "init": str(start)}
     values["train"].pop("save_every")
-    return train(check_settings(values, "compare_tiles"), folder / name, console=Console(quiet=True))
+    out = folder / ("tiles" if tile else "whole")
+    return train(check_settings(values, "compare_tiles"), out, console=Console(quiet=True))
 
 
 def at_seams(boxes: Tensor, side: int, tiles: ViewSettings) -> Tensor:
@@ -236,23 +238,25 @@ def show(console: Console, title: str, rows: Rows) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path, help="the demo's Faster R-CNN")
     parser.add_argument("--side", type=int, default=4000, help="pixels of the pictures that are tested")
     parser.add_argument("--tile", type=int, default=256)
-    parser.add_argument("--iterations", type=int, default=500, help="of each training")
+    parser.add_argument("--iterations", type=int, default=200, help="of each training")
     parser.add_argument("--pictures", type=int, default=2, help="that are tested")
     parser.add_argument("--small", action="store_true", help="to see that it works")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     options = parser.parse_args()
     if options.small:
-        options.side, options.tile, options.iterations, options.pictures = 600, 160, 60, 1
+        options.side, options.tile, options.iterations, options.pictures = 600, 160, 10, 1
     console, size = Console(), round(ENLARGED * options.tile)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_pictures(folder / "data", "train", options.side // 2, 4)
         data = write_pictures(folder / "data", "val", options.side, options.pictures)
         data = read_data(folder / "data", "val.json", images=folder / "data" / "val")
-        of_tiles = trained(folder, "tiles", options.tile, size, options.iterations)
-        of_wholes = trained(folder, "whole", 0, size, options.iterations)
+        of_tiles, of_wholes = (
+            trained(options.weights, folder, tile, size, options.iterations) for tile in (options.tile, 0)
+        )
         in_tiles, enough = load(of_tiles), int(data.fullest().max())  # that a whole picture holds
         ways = {
             "whole, shrunk, trained so": load(of_wholes, max_detections=enough),
