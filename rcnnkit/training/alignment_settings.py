@@ -24,7 +24,7 @@ TRAIN = {
     "lr_for_16": 1e-3,
     "weight_decay": 0.01,
     "schedule": "cosine",
-    "warmup": 100,
+    "warmup": 20,
     "evaluate_every": 500,
 }
 

@@ -27,7 +27,7 @@ class TrainSettings(Section):
     ÷ batch of them, rounded up. All other settings stay in iterations. The run prints the number, and its settings.toml
     has it as `iterations`."""
     batch: Positive = 16
-    """Training pictures in a step."""
+    """Training pictures in a step; of an aligner, pairs of a picture and a sentence."""
     accumulate: Positive = 1
     """Parts that a batch is computed in, one after the other, so that less memory is needed. The step is that of the
     whole batch, as the losses of all parts are divided by the samples of the whole batch; if pictures have unequal
@@ -37,8 +37,8 @@ class TrainSettings(Section):
     and `weight_decay` 0.05 if they are not given."""
     lr_for_16: Factor = 0.02
     """Learning rate for a batch of 16 pictures. The real one is lr_for_16 × batch ÷ 16 (arXiv:1706.02677); a run prints
-    it when it starts. R-CNN's fine-tuning takes it as it is, for `rcnn.samples` windows. 0.02 is detectron2's. Its name
-    in older files is lr."""
+    it when it starts. R-CNN's fine-tuning takes it as it is, for `rcnn.samples` windows, and so does an aligner, for
+    pairs. 0.02 is detectron2's. Its name in older files is lr."""
     momentum: Share = 0.9
     """Momentum of stochastic gradient descent; 0.9 in the code of all three papers. Only with optimizer = "sgd"."""
     nesterov: bool = False

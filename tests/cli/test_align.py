@@ -17,10 +17,10 @@ SAID = pytest.CaptureFixture[str]
 def test_align_ground_search_and_evaluate(rcnnkit: Command, tiny: Values, tmp_path: Path, capsys: SAID) -> None:
     write_told_digits(tmp_path / "data", train=4, val=3, size=(96, 96))
     detector = untrained_detector(tiny, tmp_path / "detector.safetensors")
-    assert rcnnkit("align", detector, tmp_path / "data", *QUICK, "--out", tmp_path / "run") == 0
+    assert rcnnkit("align", detector, tmp_path / "data", *QUICK, "train.iterations=1", "--out", tmp_path / "run") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "captions_train: 4 pictures with" in said
-    assert "beside a Faster R-CNN; 4 iterations of 3 pairs, learning rate 0.001" in said
+    assert "beside a Faster R-CNN; 1 iteration of 3 pairs, learning rate 0.001" in said
     best = tmp_path / "run" / "best.safetensors"
     assert f"wrote {best}" in said
 
@@ -48,8 +48,8 @@ def test_align_ground_search_and_evaluate(rcnnkit: Command, tiny: Values, tmp_pa
 
     shutil.copytree(tmp_path / "data" / "val", tmp_path / "pictures")
     (tmp_path / "pictures" / "broken.jpg").write_bytes(b"no picture")
-    arguments = ("search", best, tmp_path / "pictures", "a large red seven", "--device", "cpu")
-    assert rcnnkit(*arguments, "--first", 2, "--json", tmp_path / "s.json") == 1
+    search = ("search", best, tmp_path / "pictures")
+    assert rcnnkit(*search, "a large red seven", "--first", 2, "--json", tmp_path / "s.json", "--device", "cpu") == 1
     captured = capsys.readouterr()
     assert "broken.jpg" in captured.err
     assert [line[:2] for line in captured.out.splitlines()[:3]] == ["1.", "2.", "wr"]
@@ -57,7 +57,7 @@ def test_align_ground_search_and_evaluate(rcnnkit: Command, tiny: Values, tmp_pa
     assert len(ranked) == 3
     assert [each["score"] for each in ranked] == sorted((each["score"] for each in ranked), reverse=True)
     assert f"1. {ranked[0]['picture']} ({ranked[0]['score']:.2f})" in captured.out
-    assert rcnnkit("search", best, tmp_path / "pictures", "zebras") == 1
+    assert rcnnkit(*search, "zebras") == 1
     assert "no word of the sentence 'zebras' was in the sentences" in capsys.readouterr().err
 
     assert rcnnkit("evaluate", best, tmp_path / "data", "--split", "val", "--json", tmp_path / "e.json") == 0

@@ -83,7 +83,9 @@ def test_the_ranking_loss(alignment: Alignment) -> None:
         assert float(told.total.detach()) == pytest.approx(loss(pictures), abs=1e-5)
     assert loss([0, 1, 0]) < loss([0, 1, 2])  # of one picture twice, the other sentence is no negative
     told.total.backward()  # of one picture alone nothing is learnt, and nothing fails
-    assert not alignment.region_layer.weight.grad.any()
+    gradient = alignment.region_layer.weight.grad
+    assert gradient is not None
+    assert not gradient.any()
 
 
 def test_it_learns_which_region_a_word_speaks_of() -> None:

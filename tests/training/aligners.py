@@ -12,7 +12,7 @@ from rcnnkit.detectors.settings import DetectorSettings
 QUICK = [
     *("train.iterations=4", "train.batch=3", "train.warmup=0", "train.log_every=1", "train.evaluate_every=2"),
     *("train.device=cpu", "train.precision=float32", "alignment.minimum_count=1", "alignment.space=8"),
-    *("alignment.hidden=8", "alignment.embedding=8", "alignment.regions=4", "data.workers=0"),
+    *("alignment.hidden=8", "alignment.embedding=8", "alignment.regions=4", "data.workers=0", "train.loggers=[]"),
 ]
 
 
