@@ -182,5 +182,5 @@ def _proposals(run: Run, rpn: Path, data: Dataset) -> Store:
     with progress(run.console) as report:
         share, workers = (run.ranks.rank, run.ranks.size), max(1, cores() // run.ranks.here)
         compute_proposals(data, method, store, workers=workers, share=share, progress=report)
-    run.ranks.gathered(None)  # until all are there
+    run.ranks.meet()
     return store

@@ -43,7 +43,7 @@ def stored_proposals(settings: Settings, datasets: Sequence[Dataset], console: C
     with progress(console) as report:
         for dataset in datasets:
             compute_proposals(dataset, method, store, workers=workers, share=(ranks.rank, ranks.size), progress=report)
-    ranks.gathered(None)  # until all are there
+    ranks.meet()
     return store
 
 

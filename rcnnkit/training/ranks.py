@@ -311,10 +311,10 @@ def first_here() -> Iterator[None]:
     """What is done in here, the first process of each machine does before the others, which find it in a cache."""
     ranks, waits = current(), local_rank() > 0
     if waits:
-        ranks.gathered(None)
+        ranks.meet()
     yield
     if not waits:
-        ranks.gathered(None)
+        ranks.meet()
 
 
 def readers(workers: int) -> int:

@@ -38,3 +38,10 @@ def test_the_exact_name_comes_first(tmp_path: Path) -> None:
 def test_what_cannot_be_a_file_is_not_there(tmp_path: Path, name: str) -> None:
     assert not is_there(tmp_path / name)
     assert is_there(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["/a/b.jpg", "a//b.jpg", "./a/b.jpg", "a/./b.jpg", "a/b.jpg/.", "a/b/", ".a/b..jpg", "ü/b"]
+)
+def test_a_path_as_text_is_what_it_is_as_a_path(text: str) -> None:
+    assert StoredNames().find_text(text) == str(StoredNames().find(Path(text)))
