@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rcnnkit.exporting.detect import Arrays
+from rcnnkit.exporting.runtimes import Arrays
 
 LAYERS = ("Conv", "Gemm", "MatMul")  # those with weights
 BETWEEN = ("Relu", "Add", "MaxPool")  # so that numbers stay whole from one layer to the next

@@ -20,10 +20,9 @@ from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.evaluation.coco import coco_metrics
-from rcnnkit.exporting.detect import Arrays, detect
 from rcnnkit.exporting.int8 import layers_of, to_int8, worst_first
 from rcnnkit.exporting.proof import read_record
-from rcnnkit.exporting.runtimes import RUNTIMES, Exported
+from rcnnkit.exporting.runtimes import RUNTIMES, Arrays, Exported
 from rcnnkit.progress import Report, reported, silent
 from rcnnkit.structures import Array, Detections, Proposals
 from rcnnkit.text import count
@@ -52,6 +51,7 @@ class Lowered:
     after: float  # of the file
     left_out: tuple[str, ...]  # layers that stay in float32
     layers: int  # in all
+    script: Path | None = None  # that was written beside the file
 
     def __str__(self) -> str:
         told = (
@@ -178,16 +178,7 @@ def _has(detector: nn.Module, name: str) -> bool:
 
 def _feeds(exported: Exported, detector: Detector, pictures: Sequence[Array]) -> list[Arrays]:
     """The inputs of a file for each picture."""
-    feeds: list[Arrays] = []
-
-    def run(feed: Arrays) -> Arrays:
-        feeds.append(feed)
-        return exported.run(feed)
-
-    for picture in pictures:
-        regions = _regions(detector, picture)
-        detect(exported.about, run, [picture], None if regions is None else [regions[0].boxes.numpy()])
-    return feeds
+    return [exported.feed([picture], _regions(detector, picture))[0] for picture in pictures]
 
 
 def _regions(detector: Detector, picture: Array) -> list[Proposals] | None:

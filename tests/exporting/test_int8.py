@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from rcnnkit.exporting.detect import Arrays
 from rcnnkit.exporting.int8 import layers_of, to_int8, worst_first
+from rcnnkit.exporting.runtimes import Arrays
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="not installed: pip install 'rcnnkit[export]'")
 onnx = pytest.importorskip("onnx", reason="not installed: pip install 'rcnnkit[export]'")
