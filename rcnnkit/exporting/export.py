@@ -167,7 +167,7 @@ def export(
                 def write_onnx(one: Detector, file: Path) -> None:
                     _write(FORMATS["onnx"], "onnx", one, file, about, options)
 
-                files = int8_files(own, half, write_onnx, kind.from_onnx, calibration)
+                files = int8_files(own, half, write_onnx, kind.from_onnx, calibration, progress)
             result = keep_enough(own, files, verify, precision, max_ap_loss, progress)
             check_runs(own, Exported(half))
         for suffix in kind.beside:
