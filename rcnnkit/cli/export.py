@@ -57,7 +57,6 @@ def export(
     an R-CNN, the file is its window classifier.
     """
     from rcnnkit.benchmark.measure.pictures import read_pictures
-    from rcnnkit.exporting.export import SCRIPT
     from rcnnkit.exporting.export import export as write
     from rcnnkit.exporting.lowered import CALIBRATION
     from rcnnkit.exporting.proof import DATA
@@ -89,6 +88,6 @@ def export(
             repository=repository,
             progress=report,
         )
-    console.print(f"wrote {out}, {proof}, and {out.with_name(SCRIPT)}")
+    console.print(f"wrote {out}, {proof}, and {proof.script}")
     if repository:
         console.print(f"wrote {repository / out.stem} for Triton, and {out.with_suffix('.yaml')} for KServe")

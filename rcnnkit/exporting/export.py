@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from rcnnkit.defaults import EXACT, EXPORTED, MAX_AP_LOSS, OPSET
 from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.rcnn import RCNN
-from rcnnkit.exporting import detect
 from rcnnkit.exporting.lowered import TYPES, Lowered, check_lowered, half_files, int8_files, keep_enough
 from rcnnkit.exporting.proof import Proof, check_runs, prove
 from rcnnkit.exporting.repository import check_repository, write_repository
 from rcnnkit.exporting.runtimes import Exported, check_runtime
+from rcnnkit.exporting.script import script
 from rcnnkit.exporting.to_onnx import to_onnx, with_threshold
 from rcnnkit.exporting.to_openvino import from_onnx, to_openvino
 from rcnnkit.exporting.to_torch import program_with_threshold, to_aoti, to_torch
@@ -73,9 +73,10 @@ def export(
     max_ap_loss: float = MAX_AP_LOSS,
     progress: Report = silent,
 ) -> Proof | Lowered:
-    """Write a detector for another runtime, with a `detect.py` beside it that uses it without rcnnkit.
+    """Write a detector for another runtime, with a script beside it that uses it without rcnnkit.
 
-    The file is run in its runtime before it is kept, and answers as the detector does.
+    The file is run in its runtime before it is kept, and answers as the detector does. The script is `detect.py`. If
+    that is there for another kind of file, it is named after the file, such as `detect_cells_openvino.py`.
 
     Args:
         detector: as of `rcnnkit.load(file, for_training=True)`; it is left as it is.
@@ -114,10 +115,6 @@ def export(
         check_new(out.with_suffix(".yaml"))
     for suffix in (kind.suffix, *kind.beside):
         check_new(out.with_suffix(suffix) if suffix != kind.suffix else out, suffix)
-    script = Path(detect.__file__).read_text(encoding="utf-8")
-    beside = out.with_name(SCRIPT)
-    if beside.exists() and beside.read_text(encoding="utf-8") != script:
-        raise FileExistsError(f"{beside} is there already, and is of another export; choose another folder")
     if detector.only_detects:
         raise ValueError(
             "a detector that only detects cannot be exported; give the one that it was made from, such as"
@@ -135,6 +132,8 @@ def export(
         log.warning("the exported file looks at every picture once, as a whole; cut tiles, and put together, yourself")
         own.preprocessing = own.preprocessing.once()
     about = describe(own, with_preprocessing) | {"precision": precision}
+    text = script(format, kind.suffix, about)
+    beside = _beside(out, format, text)
     options: dict[str, Any] = {"with_preprocessing": with_preprocessing}
     if kind.takes_opset:
         options["opset"] = opset
@@ -168,15 +167,31 @@ def export(
                 def write_onnx(one: Detector, file: Path) -> None:
                     _write(FORMATS["onnx"], "onnx", one, file, about, options)
 
-                files = int8_files(own, half, write_onnx, kind.from_onnx, calibration)
+                files = int8_files(own, half, write_onnx, kind.from_onnx, calibration, progress)
             result = keep_enough(own, files, verify, precision, max_ap_loss, progress)
             check_runs(own, Exported(half))
         for suffix in kind.beside:
             half.with_suffix(suffix).replace(out.with_suffix(suffix))
-        beside.write_text(script, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8")
     if repository is not None:
         write_repository(out, Path(repository))
-    return result
+    return replace(result, script=beside)
+
+
+def _beside(out: Path, format: str, text: str) -> Path:
+    """Where the script goes: detect.py, unless that is of another kind of file.
+
+    Raises:
+        FileExistsError: neither that name nor the file's own is free.
+    """
+    paths = [out.with_name(SCRIPT), out.with_name(f"detect_{out.stem}_{format}.py")]
+    for path in paths:
+        if not path.exists() or path.read_bytes() == text.encode():
+            return path
+    raise FileExistsError(
+        f"{' and '.join(str(path) for path in paths)} are there already, and are of other exports; choose another"
+        " folder"
+    )
 
 
 def _check_precision(

@@ -6,21 +6,19 @@ activations per tensor, ranges from calibration pictures. https://onnxruntime.ai
 
 from __future__ import annotations
 
+import functools
 import logging
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from rcnnkit.exporting.detect import Arrays
+from rcnnkit.exporting.runtimes import Arrays
+from rcnnkit.progress import Report, reported, silent
 
 LAYERS = ("Conv", "Gemm", "MatMul")  # those with weights
 BETWEEN = ("Relu", "Add", "MaxPool")  # so that numbers stay whole from one layer to the next
-PARTS = ("/backbone/", "/rpn/", "/head/", "/layers/")  # of names, which torch's exporter makes of modules'
-CROP = 256  # pixels of a side, to look at errors; all activations of a large picture take gigabytes
 
 
 def layers_of(file: Path) -> list[str]:
@@ -50,16 +48,7 @@ def to_int8(file: Path, path: Path, feeds: Sequence[Arrays], left_out: Collectio
         def get_next(self) -> Arrays | None:
             return next(self.left, None)
 
-    nodes = onnx.load(str(file), load_external_data=False).graph.node
-    names = [
-        node.name
-        for node in nodes
-        if node.name not in left_out
-        and (
-            node.op_type in LAYERS
-            or (node.op_type in BETWEEN and any(part in node.name for part in PARTS) and "backbone" in node.name)
-        )
-    ]
+    names = _quantised(onnx.load(str(file), load_external_data=False).graph.node, left_out)
     with _quiet():
         quantize_static(
             str(file),
@@ -76,39 +65,74 @@ def to_int8(file: Path, path: Path, feeds: Sequence[Arrays], left_out: Collectio
         )
 
 
-def worst_first(path: Path, feed: Arrays) -> list[str]:
-    """The layers of a file of `to_int8`, those whose input loses most by rounding first."""
+def _quantised(nodes: Sequence[Any], left_out: Collection[str]) -> list[str]:
+    """The names of nodes that become 8-bit: layers, and what is between them.
+
+    A node between layers stays in float32 where one that is left out reads it. Else that layer's input would be rounded
+    all the same.
+    """
+    readers: dict[str, list[Any]] = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    @functools.cache
+    def layers_after(output: str) -> frozenset[str]:
+        """The names of layers that read it, or what a Relu or a MaxPool makes of it."""
+        names: set[str] = set()
+        for node in readers.get(output, ()):
+            if node.op_type in LAYERS:
+                names.add(node.name)
+            elif node.op_type in BETWEEN and len(node.input) == 1:
+                names |= layers_after(node.output[0])
+        return frozenset(names)
+
+    names = []
+    for node in nodes:
+        if node.op_type in LAYERS and node.name not in left_out:
+            names.append(node.name)
+        elif node.op_type in BETWEEN and "backbone" in node.name:
+            after = layers_after(node.output[0])
+            if after and after.isdisjoint(left_out):
+                names.append(node.name)
+    return names
+
+
+def sensitive_first(
+    file: Path,
+    feeds: Sequence[Arrays],
+    ranges: Path,
+    run: Callable[[Path, Sequence[Arrays]], list[Arrays]],
+    error: Callable[[Arrays, Arrays], float],
+    progress: Report = silent,
+) -> list[str]:
+    """The names of layers, those first whose rounding changes the outputs most: each is rounded alone, and tried.
+
+    Nodes that share their weights, as those of an RPN do, are one layer.
+
+    Args:
+        file: an ONNX file in float32.
+        feeds: inputs to compare the outputs on.
+        ranges: as of `to_int8`, which wrote it.
+        run: outputs of a file, of inputs.
+        error: how far outputs are from those of float32, the first argument.
+    """
     import onnx
-    from onnxruntime.quantization import qdq_loss_debug as debug
 
-    crop = dict(feed)
-    crop["pixels"] = feed["pixels"][:1, :CROP, :CROP]
-    if "sizes" in feed:
-        crop["sizes"] = np.minimum(feed["sizes"][:1], crop["pixels"].shape[1:3])
-    if "proposals" in feed:
-        crop["proposals"] = np.minimum(feed["proposals"][:1], min(crop["pixels"].shape[1:3]))
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder, _quiet():
-        seen = Path(folder) / "seen.onnx"
-        debug.modify_model_output_intermediate_tensors(str(path), str(seen), ["QuantizeLinear", "DequantizeLinear"])
-        values = debug.collect_activations(str(seen), iter([crop]))
-    signal_to_noise: dict[str, float] = {}  # of each tensor: signal to noise
-    for name, pair in debug.create_activation_matching(values).items():
-        signal_to_noise[name] = debug.compute_signal_to_quantization_noice_ratio(pair["pre_qdq"], pair["post_qdq"])
-    nodes = onnx.load(str(path), load_external_data=False).graph.node
-    makers = {output: node for node in nodes for output in node.output}
-
-    def source(name: str) -> str:
-        """The tensor that a layer's input is the rounded form of."""
-        while name in makers and makers[name].op_type in ("QuantizeLinear", "DequantizeLinear"):
-            name = makers[name].input[0]
-        return name
-
-    ratios = {
-        node.name: min(signal_to_noise.get(source(node.input[0]), np.inf), signal_to_noise.get(node.output[0], np.inf))
-        for node in nodes
-        if node.op_type in LAYERS
-    }
-    return sorted(ratios, key=lambda name: ratios[name])
+    layers: dict[str, list[str]] = {}  # by the name of the weights
+    for node in onnx.load(str(file), load_external_data=False).graph.node:
+        if node.op_type in LAYERS:
+            layers.setdefault(node.input[1], []).append(node.name)
+    everything = [name for names in layers.values() for name in names]
+    wanted = run(file, feeds)
+    errors: dict[str, float] = {}
+    for weights, names in reported(list(layers.items()), "sensitivity of layers", progress):
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+            path = Path(folder) / "one.onnx"
+            to_int8(file, path, feeds, [name for name in everything if name not in names], ranges)
+            errors[weights] = sum(map(error, wanted, run(path, feeds)))
+    order = sorted(layers, key=lambda weights: -errors[weights])
+    return [name for weights in order for name in layers[weights]]
 
 
 @contextmanager

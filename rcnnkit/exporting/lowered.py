@@ -11,19 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rcnnkit.boxes import clip, scale
+from rcnnkit.boxes import clip, iou, scale
 from rcnnkit.data.records import Dataset, Record
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
-from rcnnkit.evaluation.coco import coco_metrics
-from rcnnkit.exporting.detect import Arrays, detect
-from rcnnkit.exporting.int8 import layers_of, to_int8, worst_first
+from rcnnkit.evaluation.coco import MAXIMUM, area_matches
+from rcnnkit.evaluation.intervals import Interval, drawn, middle
+from rcnnkit.evaluation.matches import Hits, known_mean
+from rcnnkit.exporting.int8 import layers_of, sensitive_first, to_int8
 from rcnnkit.exporting.proof import read_record
-from rcnnkit.exporting.runtimes import RUNTIMES, Exported
+from rcnnkit.exporting.runtimes import RUNTIMES, Arrays, Exported
 from rcnnkit.progress import Report, reported, silent
 from rcnnkit.structures import Array, Detections, Proposals
 from rcnnkit.text import count
@@ -32,6 +34,7 @@ TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 PARTS = ("backbone", "rpn", "head.layers")  # that are computed in half precision
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.4)  # of the layers, that are left out one try after the other
 CALIBRATION = 64  # pictures
+SENSED = 8  # of these, on which each layer is tried
 
 # Writes a file in a format, of a detector; and of an ONNX file.
 Write = Callable[[Detector, Path], None]
@@ -50,17 +53,23 @@ class Lowered:
     pictures: int
     before: float  # AP of the detector in float32
     after: float  # of the file
+    interval: Interval  # that holds the loss, as other pictures would have it
     left_out: tuple[str, ...]  # layers that stay in float32
     layers: int  # in all
+    script: Path | None = None  # that was written beside the file
 
     def __str__(self) -> str:
         told = (
             f"{self.precision}: AP {self.before:.4f} before and {self.after:.4f} after, on"
-            f" {count(self.pictures, 'picture')}"
+            f" {count(self.pictures, 'picture')}; {_loss(self.before - self.after, self.interval)}"
         )
         if self.left_out:
             told += f"; {len(self.left_out):,} of {count(self.layers, 'layer')} left in float32"
         return told
+
+
+def _loss(loss: float, interval: Interval) -> str:
+    return f"a loss of {loss:.4f} ({interval[0]:.4f} to {interval[1]:.4f} with 95 % confidence)"
 
 
 def check_lowered(detector: Detector, data: Dataset | None, precision: str) -> None:
@@ -85,9 +94,14 @@ def half_files(
 
 
 def int8_files(
-    detector: Detector, path: Path, write: Write, convert: Convert, pictures: Sequence[Array]
+    detector: Detector,
+    path: Path,
+    write: Write,
+    convert: Convert,
+    pictures: Sequence[Array],
+    progress: Report = silent,
 ) -> Iterator[tuple[tuple[str, ...], int, Exported]]:
-    """Files in int8, the first with all layers in it, then without those that lose most.
+    """Files in int8, the first with all layers in it, then without those whose rounding changes detections most.
 
     Args:
         write: writes an ONNX file in float32.
@@ -101,13 +115,33 @@ def int8_files(
         layers = layers_of(exact)
         order: list[str] = []
         for share in SHARES:
+            if share and not order:
+                order = sensitive_first(exact, feeds[:SENSED], ranges, _outputs, _error, progress)
             left_out = tuple(order[: math.ceil(share * len(layers))])
             small.unlink(missing_ok=True)
             to_int8(exact, small, feeds, left_out, ranges)
-            order = order or worst_first(small, feeds[0])
             path.unlink(missing_ok=True)
             convert(small, path)
             yield left_out, len(layers), _opened(path, "int8")
+
+
+def _outputs(file: Path, feeds: Sequence[Arrays]) -> list[Arrays]:
+    exported = Exported(file)
+    return [exported.run(feed) for feed in feeds]
+
+
+def _error(wanted: Arrays, found: Arrays) -> float:
+    """How far detections of one picture are from those wanted: what they lack in IoU and in score, by their scores."""
+    own, other = (
+        {name: torch.from_numpy(values[name][0, : values["counts"][0]]) for name in ("boxes", "scores", "labels")}
+        for values in (wanted, found)
+    )
+    if not len(own["scores"]) or not len(other["scores"]):
+        return float(own["scores"].abs().sum() + other["scores"].abs().sum())
+    overlaps = iou(own["boxes"], other["boxes"]) * (own["labels"][:, None] == other["labels"])
+    best = overlaps.max(dim=1)
+    off = (own["scores"] - other["scores"][best.indices]).abs()
+    return float((own["scores"].abs() * (1 - best.values) + torch.where(best.values > 0, off, 0)).sum())
 
 
 def _opened(path: Path, precision: str) -> Exported:
@@ -135,19 +169,36 @@ def keep_enough(
         TooMuchLost: none does.
     """
     pictures: list[tuple[Record, list[Proposals] | None]] = []
-    before, attempts = math.nan, list[str]()
+    own: Hits | None = None
+    before, attempts = math.nan, list[tuple[Hits, str]]()
     for left_out, layers, exported in files:
-        if not attempts:  # only now, as a format may not take the precision at all
+        if own is None:  # only now, as a format may not take the precision at all
             pictures = list(_shown(detector, data))
-            before = _accuracy(detector, pictures, data, "float32", progress)
-        after = _accuracy(exported, pictures, data, precision, progress)
+            own = _hits(detector, pictures, data, "float32", progress)
+            before = known_mean(own.ap(MAXIMUM))
+        hits = _hits(exported, pictures, data, precision, progress)
+        after = known_mean(hits.ap(MAXIMUM))
         if before - after <= max_loss:
-            return Lowered(precision, len(data), before, after, left_out, layers)
-        attempts.append(f"{after:.4f} with {len(left_out)} of {layers} left in float32")
+            return Lowered(precision, len(data), before, after, _interval(own, hits, len(data)), left_out, layers)
+        attempts.append((hits, f"with {len(left_out)} of {layers} left in float32"))
+    assert own is not None
+    told, unsure = [], False
+    for hits, left in attempts:
+        interval = _interval(own, hits, len(data))
+        told.append(f"{_loss(before - known_mean(hits.ap(MAXIMUM)), interval)} {left}")
+        unsure |= interval[0] <= max_loss
+    advice = "allow more with --max-ap-loss, or leave --precision out"
+    if unsure:
+        advice = f"on {count(len(data), 'picture')} that may be chance, so give more with --verify, or {advice}"
     raise TooMuchLost(
-        f"{precision} loses more than {max_loss:g} of the AP of {before:.4f}: {', '.join(attempts)}; allow more with"
-        " --max-ap-loss, or leave --precision out"
+        f"{precision} loses more than {max_loss:g} of the AP of {before:.4f}: {'; '.join(told)}; {advice}"
     )
+
+
+def _interval(own: Hits, other: Hits, pictures: int) -> Interval:
+    """Of the loss of AP, over data sets drawn from the pictures (the paired bootstrap)."""
+    losses = [known_mean(own.ap(MAXIMUM, drawn_)) - known_mean(other.ap(MAXIMUM, drawn_)) for drawn_ in drawn(pictures)]
+    return middle(np.array(losses))
 
 
 def halved(detector: Detector, dtype: torch.dtype, parts: Sequence[str]) -> Detector:
@@ -178,16 +229,7 @@ def _has(detector: nn.Module, name: str) -> bool:
 
 def _feeds(exported: Exported, detector: Detector, pictures: Sequence[Array]) -> list[Arrays]:
     """The inputs of a file for each picture."""
-    feeds: list[Arrays] = []
-
-    def run(feed: Arrays) -> Arrays:
-        feeds.append(feed)
-        return exported.run(feed)
-
-    for picture in pictures:
-        regions = _regions(detector, picture)
-        detect(exported.about, run, [picture], None if regions is None else [regions[0].boxes.numpy()])
-    return feeds
+    return [exported.feed([picture], _regions(detector, picture))[0] for picture in pictures]
 
 
 def _regions(detector: Detector, picture: Array) -> list[Proposals] | None:
@@ -212,12 +254,12 @@ def _call(find: Any, record: Record, regions: list[Proposals] | None) -> Detecti
     return found
 
 
-def _accuracy(
+def _hits(
     find: Any,
     pictures: Sequence[tuple[Record, list[Proposals] | None]],
     data: Dataset,
     title: str,
     progress: Report,
-) -> float:
+) -> Hits:
     found = [_call(find, *each) for each in reported(pictures, f"AP in {title}", progress)]
-    return float(coco_metrics(found, data).numbers["AP"])
+    return area_matches(found, data).hits()

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -49,6 +50,7 @@ class Proof:
     detections: int
     ties: int  # pictures where equal scores or IoUs at a threshold decided, which each runtime may settle in its way
     ap: tuple[float, float] | None = None  # of the detector and of the file, where pictures are annotated
+    script: Path | None = None  # that was written beside the file
 
     def __str__(self) -> str:
         text = f"equal on {count(self.pictures, 'picture')} with {count(self.detections, 'detection')}"
@@ -208,23 +210,6 @@ def _inside(detector: FastRCNN | FasterRCNN, images: ImageBatch) -> dict[str, An
     return {"normalised pixels": images.pixels, **maps, "regions": proposals, "class scores": scores}
 
 
-def _feed(exported: Exported, case: Case) -> dict[str, Array]:
-    """The file's outputs, of its inputs for these pictures."""
-    outputs: dict[str, Array] = {}
-    original = exported.run
-
-    def run(feed: dict[str, Array]) -> dict[str, Array]:
-        outputs.update(original(feed))
-        return outputs
-
-    exported.run = run  # type: ignore[method-assign]
-    try:
-        exported(case.pictures, case.proposals)
-    finally:
-        exported.run = original  # type: ignore[method-assign]
-    return outputs
-
-
 def _file_proposals(values: Array, i: int) -> Proposals:
     real = torch.from_numpy(values[i][values[i][:, 4] > LOWEST])
     return Proposals(real[:, :4], real[:, 4])
@@ -238,7 +223,7 @@ def _is_a_tie(detector: FastRCNN | FasterRCNN, insides: Exported, case: Case, nu
     if not isinstance(detector, FasterRCNN):
         return False
     images = _batch(detector, case)
-    inside = _feed(insides, case)
+    inside = insides.run(insides.feed(case.pictures, case.proposals)[0])
     proposals = [_file_proposals(inside["regions"], i) for i in range(len(images))]
     with torch.no_grad():
         features = detector.backbone(images.pixels)
@@ -286,7 +271,7 @@ def _are_candidates(proposals: Proposals, boxes: Tensor, scores: Tensor) -> bool
 
 def _where(detector: FastRCNN | FasterRCNN, insides: Exported, case: Case) -> str:
     """The first layer whose values differ, in words."""
-    outputs = _feed(insides, case)
+    outputs = insides.run(insides.feed(case.pictures, case.proposals)[0])
     images = _batch(detector, case)
     for name, ours in _inside(detector, images).items():
         theirs = outputs[name]

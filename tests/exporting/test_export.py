@@ -28,6 +28,7 @@ from rcnnkit.exporting.agreement import Limits, difference
 from rcnnkit.exporting.export import describe, export
 from rcnnkit.exporting.proof import Unequal, random_picture
 from rcnnkit.exporting.runtimes import Exported
+from rcnnkit.exporting.script import script
 from rcnnkit.exporting.to_onnx import to_onnx, with_threshold
 from rcnnkit.exporting.traced import traced
 from rcnnkit.inference import prepare
@@ -81,10 +82,10 @@ def test_a_file_says_what_it_is(exported: tuple[Detector, Path, str]) -> None:
     assert shapes == {"pixels": ["pictures", "height", "width", 3], "sizes": ["pictures", 2]}
 
 
-def test_detectpy_says_how_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detectpy_says_how_it_is_called(exported: tuple[Detector, Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["detect.py", "small.onnx"])
-    with pytest.raises(SystemExit, match=r"python detect\.py FILE PICTURE"):
-        runpy.run_path(str(Path(exporting.__file__).with_name("detect.py")), run_name="__main__")
+    with pytest.raises(SystemExit, match=r"python detect\.py FILE.onnx PICTURE"):
+        runpy.run_path(str(exported[1].with_name("detect.py")), run_name="__main__")
 
 
 def test_detectpy_needs_neither_rcnnkit_nor_torch(exported: tuple[Detector, Path, str], tmp_path: Path) -> None:
@@ -146,7 +147,9 @@ def test_a_file_that_differs_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fast_rcnn_with_its_resize_and_roi_pooling(tmp_path: Path) -> None:
+def test_fast_rcnn_with_its_resize_and_roi_pooling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     detector = small("fast_rcnn", model={"pool": "roi_pool"}, head={"class_agnostic": True, "max_detections": 0})
     to_onnx(detector, tmp_path / "a.onnx", describe(detector, True), with_preprocessing=True)
     answers = Exported(tmp_path / "a.onnx")
@@ -160,15 +163,38 @@ def test_fast_rcnn_with_its_resize_and_roi_pooling(tmp_path: Path) -> None:
             assert difference(wanted, found, Limits(0.05, 0.5, 0)) == ""
     with pytest.raises(ValueError, match=r"a.onnx also needs the proposals of each picture; pass them"):
         answers(given)
+    np.save(tmp_path / "a.npy", regions[0].boxes.numpy())
+    lines = printed(script("onnx", ".onnx", answers.about), tmp_path / "a.onnx", given[0], monkeypatch, capsys)
+    for line, (name, score, box) in zip(lines, one_by_one[0], strict=True):
+        assert line[0] == name
+        assert [float(value) for value in line[1:]] == pytest.approx([score, *box], abs=0.11)
 
 
-def test_the_windows_of_rcnn(tmp_path: Path) -> None:
+def printed(
+    text: str, file: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> list[list[str]]:
+    """The lines of a script without the picture's name."""
+    (file.parent / "detect.py").write_text(text)
+    Image.fromarray(picture).save(file.with_name("a.png"))
+    monkeypatch.setattr(sys, "argv", ["detect.py", str(file), str(file.with_name("a.png"))])
+    capsys.readouterr()
+    runpy.run_path(str(file.parent / "detect.py"), run_name="__main__")
+    return [line.split()[1:] for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_windows_of_rcnn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     detector = small("rcnn", model={"backbone": "alexnet", "norm": "none"}, rcnn={"size": 67})
     with torch.no_grad():
         for buffer in detector.buffers():
             if buffer.is_floating_point() and not buffer.any():
                 buffer.normal_(std=0.05)
     assert str(export(detector, tmp_path / "a.onnx")) == "equal on 42 pictures with 0 detections"
+    answers, (window,) = Exported(tmp_path / "a.onnx"), pictures((67, 67))
+    lines = printed((tmp_path / "detect.py").read_text(), tmp_path / "a.onnx", window, monkeypatch, capsys)
+    scores = answers.run({"windows": window[None]})["scores"][0]
+    assert lines == [["cat", f"{scores[0]:.3f}"], ["dog", f"{scores[1]:.3f}"]]
     with pytest.raises(ValueError, match="only the window classifier of an R-CNN is exported"):
         traced(detector, None, True)  # type: ignore[arg-type]  # an R-CNN
 
@@ -202,10 +228,12 @@ def test_bad_input(exported: tuple[Detector, Path, str], tmp_path: Path, monkeyp
         export(detector, tmp_path / "a.onnx", "tflite")
     with pytest.raises(ValueError, match=r"only detects cannot be exported; .* for_training=True"):
         export(prepare(detector, "float32"), tmp_path / "a.onnx")
-    (tmp_path / "detect.py").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"detect.py is there already, and is of another export"):
+    for name in ("detect.py", "detect_a_onnx.py"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(FileExistsError, match=r"detect.py and .*detect_a_onnx.py are there already, and are of other"):
         export(detector, tmp_path / "a.onnx")
-    (tmp_path / "detect.py").unlink()
+    for name in ("detect.py", "detect_a_onnx.py"):
+        (tmp_path / name).unlink()
     scales = small("fast_rcnn", input={"scales": (64, 96)})
     with pytest.raises(ValueError, match=r"input.scales: a detector that looks at several scales cannot be exported"):
         export(scales, tmp_path / "a.onnx")
@@ -223,6 +251,21 @@ def test_bad_input(exported: tuple[Detector, Path, str], tmp_path: Path, monkeyp
     with pytest.raises(FileNotFoundError, match=r"c.onnx: no such exported file"):
         Exported(tmp_path / "c.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.onnx"]
+
+
+def test_a_program_says_how_small_pictures_may_be(
+    exported: tuple[Detector, Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(feed: Any) -> Any:
+        raise RuntimeError("a guard failed")
+
+    answers = Exported(exported[1])
+    monkeypatch.setattr(answers, "_run", fail)
+    answers.path = Path("a.pt2")
+    with pytest.raises(ValueError, match=r"guard failed; .* more than 64 pixels a side alone, and .onnx files any$"):
+        answers.run({"pixels": np.zeros((1, 64, 90, 3), np.uint8)})
+    with pytest.raises(ValueError, match=r"guard failed$"):
+        answers.run({"pixels": np.zeros((1, 65, 90, 3), np.uint8)})
 
 
 @pytest.mark.slow  # torch.export and a C++ compiler
@@ -246,13 +289,15 @@ def test_other_formats(format: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_openvino_does_not_resize_in_float64(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["faster_rcnn", "fast_rcnn"])
+def test_openvino_resizes_as_the_detector(tmp_path: Path, kind: str) -> None:
+    """It has neither float64 nor whole numbers of 64 bits."""
     pytest.importorskip("openvino")
-    with pytest.raises(
-        Unequal, match=r"they part at the normalised pixels, .*; this runtime resizes otherwise, so leave"
-    ):
-        export(small(), tmp_path / "a.xml", "openvino", with_preprocessing=True)
-    assert list(tmp_path.iterdir()) == []
+    told = export(small(kind), tmp_path / "a.xml", "openvino", with_preprocessing=True)
+    assert str(told).startswith("equal on 16 pictures with ")
+    (tmp_path / "detect.py").write_text("of another file")
+    other = export(small(kind), tmp_path / "b.xml", "openvino", with_preprocessing=True)
+    assert other.script == tmp_path / "detect_b_openvino.py"
 
 
 def test_it_takes_turns_with_detectors(exported: tuple[Detector, Path, str], digits: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """8-bit layers: close to the float ones, and the one that loses most is named first."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from rcnnkit.exporting.detect import Arrays
-from rcnnkit.exporting.int8 import layers_of, to_int8, worst_first
+from rcnnkit.exporting.int8 import layers_of, sensitive_first, to_int8
+from rcnnkit.exporting.runtimes import Arrays
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="not installed: pip install 'rcnnkit[export]'")
 onnx = pytest.importorskip("onnx", reason="not installed: pip install 'rcnnkit[export]'")
@@ -74,14 +75,43 @@ def test_all_layers_have_8_bits_and_answer_alike(files: tuple[Path, Path, list[A
         assert 0 < off < 0.05 * np.abs(wanted).max()
 
 
-def test_the_layer_that_loses_most_is_first(files: tuple[Path, Path, list[Arrays]], tmp_path: Path) -> None:
-    """Beside a number of a thousand, one step of 8 bits is larger than the other numbers."""
-    exact, small, feeds = files
-    order = worst_first(small, feeds[0])
+def test_the_layer_that_changes_the_outputs_most_is_first(
+    files: tuple[Path, Path, list[Arrays]], tmp_path: Path
+) -> None:
+    """Beside a number of a thousand, one step of 8 bits is larger than the other numbers, in the last layer."""
+    exact, _, feeds = files
+
+    def run(file: Path, feeds: Sequence[Arrays]) -> list[Arrays]:
+        return [{"found": answers(file, feed)} for feed in feeds]
+
+    def error(wanted: Arrays, found: Arrays) -> float:
+        return float(np.abs(wanted["found"] - found["found"]).sum())
+
+    order = sensitive_first(exact, feeds, tmp_path / "ranges.json", run, error)
     assert sorted(order) == sorted(layers_of(exact))
-    to_int8(exact, tmp_path / "less.onnx", feeds, order[:1], tmp_path / "ranges.json")
-    kinds = types(tmp_path / "less.onnx")
-    assert [kinds[name] for name in order] == ["FLOAT", "INT8", "INT8"]
+    assert order[0] == layers_of(exact)[-1]
+    alone = []
+    for number, name in enumerate(order):
+        path = tmp_path / f"{number}.onnx"
+        to_int8(exact, path, feeds, [other for other in order if other != name], tmp_path / "ranges.json")
+        alone.append(sum(map(error, run(exact, feeds), run(path, feeds))))
+        kinds = types(path)
+        assert [kinds[other] for other in order] == ["INT8" if other == name else "FLOAT" for other in order]
+    assert alone == sorted(alone, reverse=True)
+
+
+def test_what_a_layer_in_float32_reads_is_not_rounded(files: tuple[Path, Path, list[Arrays]], tmp_path: Path) -> None:
+    exact, small, feeds = files
+    second = layers_of(exact)[1]
+    to_int8(exact, tmp_path / "less.onnx", feeds, [second], tmp_path / "ranges.json")
+
+    def source(file: Path) -> str:
+        """The operator that makes the second layer's input."""
+        nodes = onnx.load(file).graph.node
+        (layer,) = (node for node in nodes if node.name == second)
+        return str(next(node.op_type for node in nodes if layer.input[0] in node.output))
+
+    assert (source(small), source(tmp_path / "less.onnx")) == ("DequantizeLinear", "Relu")
 
 
 def test_ranges_are_measured_once(files: tuple[Path, Path, list[Arrays]], tmp_path: Path) -> None:

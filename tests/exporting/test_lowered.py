@@ -13,7 +13,7 @@ from rcnnkit.data.records import Dataset, Record
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.exporting import lowered
 from rcnnkit.exporting.export import FORMATS, export
-from rcnnkit.exporting.lowered import TooMuchLost, halved, keep_enough
+from rcnnkit.exporting.lowered import TooMuchLost, _error, halved, keep_enough
 from rcnnkit.exporting.proof import random_picture
 from rcnnkit.exporting.runtimes import Exported
 from rcnnkit.images import read_picture
@@ -71,7 +71,12 @@ def test_fp16_halves_the_file_and_keeps_the_ap(
     assert isinstance(done, lowered.Lowered)
     assert (done.before, done.left_out) == (pytest.approx(1), ())
     assert 0.7 < done.after < 1
-    assert str(done) == f"fp16: AP 1.0000 before and {done.after:.4f} after, on 4 pictures"
+    low, high = done.interval
+    assert low <= done.before - done.after <= high
+    assert str(done) == (
+        f"fp16: AP 1.0000 before and {done.after:.4f} after, on 4 pictures; a loss of {done.before - done.after:.4f}"
+        f" ({low:.4f} to {high:.4f} with 95 % confidence)"
+    )
     counted = weights(tmp_path / "a.onnx")
     assert counted["FLOAT16"] > 50 * counted["FLOAT"]
     assert Exported(tmp_path / "a.onnx").about["precision"] == "fp16"
@@ -91,7 +96,8 @@ def test_int8(detector: Detector, data: Dataset, tmp_path: Path, few_cases: None
     if format == "onnx":
         counted = weights(file)
         assert counted["INT8"] > 20 * counted["FLOAT"]
-    with pytest.raises(TooMuchLost, match=r"int8 loses more than 1e-09 of the AP of 1.0000: 0\.\d+ with 0 of 47 left"):
+    words = r"int8 loses more than 1e-09 of the AP of 1.0000: a loss of 0\.\d+ \(.*\) with 0 of 47 left in float32; "
+    with pytest.raises(TooMuchLost, match=words):
         export(detector, file.with_stem("b"), **options, max_ap_loss=1e-9)
     assert {path.stem for path in tmp_path.iterdir()} == {"a", "detect"}
 
@@ -113,7 +119,43 @@ def test_layers_are_left_out_until_little_is_lost(detector: Detector, data: Data
     assert (done.left_out, done.layers, done.pictures) == (("a", "b"), 9, 4)
     assert (done.before, done.after) == (pytest.approx(1), pytest.approx(1))
     assert opened == [(), ("a",), ("a", "b")]
-    assert str(done) == "int8: AP 1.0000 before and 1.0000 after, on 4 pictures; 2 of 9 layers left in float32"
+    assert str(done) == (
+        "int8: AP 1.0000 before and 1.0000 after, on 4 pictures; a loss of 0.0000 (0.0000 to 0.0000 with 95 %"
+        " confidence); 2 of 9 layers left in float32"
+    )
+
+
+def test_few_pictures_cannot_tell(detector: Detector, data: Dataset) -> None:
+    """One picture of four loses all its detections, so that samples without it lose nothing."""
+    unlucky = read_picture(data.records[0].path)
+
+    def find(pictures: Sequence[Array]) -> list[Detections]:
+        (found,) = detector(list(pictures))
+        return [found[:0] if np.array_equal(pictures[0], unlucky) else found]
+
+    with pytest.raises(TooMuchLost) as raised:
+        keep_enough(detector, iter([((), 9, find)]), data, "int8", 0.005)  # type: ignore[list-item]  # as a file
+    told = str(raised.value)
+    assert told.startswith("int8 loses more than 0.005 of the AP of 1.0000: a loss of 0.2")
+    assert " (0.0000 to " in told
+    assert told.endswith(
+        "with 95 % confidence) with 0 of 9 left in float32; on 4 pictures that may be chance, so give more with"
+        " --verify, or allow more with --max-ap-loss, or leave --precision out"
+    )
+
+
+def test_errors_count_by_scores() -> None:
+    def outputs(boxes: list[list[float]], scores: list[float]) -> dict[str, np.ndarray]:
+        arrays = np.array([boxes], np.float32).reshape(1, -1, 4), np.array([scores], np.float32)
+        count = len(scores)
+        return {"boxes": arrays[0], "scores": arrays[1], "labels": np.zeros((1, count)), "counts": np.array([count])}
+
+    one = outputs([[0, 0, 10, 10], [20, 0, 30, 10]], [0.8, 0.4])
+    assert _error(one, one) == pytest.approx(0)
+    moved = outputs([[0, 0, 10, 5], [20, 0, 30, 10]], [0.7, 0.4])  # an IoU of a half, and 0.1 of the score
+    assert _error(one, moved) == pytest.approx(0.8 * 0.5 + 0.1)
+    assert _error(one, outputs([[0, 0, 10, 10]], [0.8])) == pytest.approx(0.4)
+    assert _error(one, outputs([], [])) == pytest.approx(1.2)
 
 
 def test_a_fast_rcnn_is_judged_with_the_proposals_of_its_own_method(tmp_path: Path) -> None:

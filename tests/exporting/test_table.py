@@ -91,7 +91,7 @@ def test_the_table_has_every_network() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS)
-@pytest.mark.parametrize("format", ["onnx", "openvino", "torch"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_the_table_is_right(format: str, row: str) -> None:
     if row.startswith(TIMM):
         pytest.importorskip("timm")

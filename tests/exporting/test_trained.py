@@ -13,6 +13,7 @@ from rcnnkit.terminal import Console
 from rcnnkit.training.train import train
 
 pytestmark = [pytest.mark.slow]  # a training of two minutes
+PICTURES = 120  # on 24 the loss of AP varies by 0.01 from one draw of pictures to the next
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'rcnnkit[export]'")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'rcnnkit[export]'")
 
@@ -21,7 +22,7 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip ins
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Weights that find digits, and their data."""
     folder = tmp_path_factory.mktemp("trained")
-    write_digits(folder / "data", train=160, val=24, size=(96, 96))
+    write_digits(folder / "data", train=160, val=PICTURES, size=(96, 96))
     values: dict[str, Any] = {
         "model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 32, "fpn_norm": "batch"},
         "rpn": {
@@ -65,7 +66,8 @@ def test_the_ap_of_the_file_is_the_detectors(trained: tuple[Path, Path], tmp_pat
 def test_fewer_bits_cost_little(trained: tuple[Path, Path], tmp_path: Path, precision: str, share: float) -> None:
     out = tmp_path / "small.onnx"
     told = exported(trained, out, "--precision", precision, "--repository", str(tmp_path / "models"))
-    before, after = told.partition(f"{precision}: AP ")[2].partition(" after, on 24 pictures")[0].split(" before and ")
+    words = told.partition(f"{precision}: AP ")[2].partition(f" after, on {PICTURES} pictures")[0]
+    before, after = words.split(" before and ")
     assert float(before) > 0.2
     assert float(before) - float(after) <= 0.005
     assert out.stat().st_size < share * trained[0].stat().st_size
