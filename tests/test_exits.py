@@ -16,9 +16,10 @@ SECONDS = 60.0  # a few on a machine that has nothing else to do; a process that
 
 # Every way is a fork of one process, which has loaded torch; it goes on as if it were the command or a user's script.
 WAYS_OUT = """
-import os, sys, time
+import gc, os, sys, time
 from pathlib import Path
 
+import timm
 from rcnnkit import cli
 from rcnnkit.config_files import read_settings
 from rcnnkit.data import loading
@@ -29,6 +30,8 @@ from tensorboard.compat.proto import event_pb2
 
 folder, *ways = sys.argv[1:]
 names, way = {}, None
+gc.collect()
+gc.freeze()  # what is there already stays shared
 for each in ways:
     if (process := os.fork()) == 0:
         way = each
@@ -178,6 +181,7 @@ from rcnnkit.proposals.selective_search import selective_search
 torch.set_num_threads(2)
 torch.manual_seed(0)
 tiny = {"model": {"backbone": "resnet18", "norm": "batch"}, "input": {"short_side": 128, "long_side": 160}}
+tiny |= {"rpn": {"post_nms": 100}, "head": {"hidden": 64}}
 detector = build(check_settings(tiny | {"data": {"root": "none"}}, "test"), ["a", "b"]).eval()
 prepared = prepare(detector, "float32")
 picture = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)

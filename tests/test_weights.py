@@ -32,7 +32,7 @@ from rcnnkit.weights import FORMAT, load, pick_device, read, save
 
 SETTINGS = DetectorSettings.model_validate(
     {
-        "model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 16},
+        "model": {"backbone": "timm/test_resnet", "fpn_channels": 16},
         "rpn": {"anchor_sizes": [[8], [16], [32], [64], [128]], "post_nms": 20},
         "head": {"hidden": 16, "score_threshold": 0.0, "max_detections": 10},
         "input": {"short_side": 64, "long_side": 96},

@@ -65,11 +65,11 @@ def make(folder: Path, pictures: int, boxes: int, polygons: bool, files: bool) -
         file.write('{"info": {"description": "made"}, "licenses": [], "images": [')
         write_entries(file, images)
         file.write('], "annotations": [')
-        write_entries(file, annotations(rng, pictures, boxes, polygons))
+        write_entries(file, made_annotations(rng, pictures, boxes, polygons))
         file.write(f'], "categories": {json.dumps(categories)}}}')
 
 
-def annotations(rng: np.random.Generator, pictures: int, boxes: int, polygons: bool) -> Iterator[str]:
+def made_annotations(rng: np.random.Generator, pictures: int, boxes: int, polygons: bool) -> Iterator[str]:
     """In an order of pictures by chance, as COCO's are; with polygons of 20 corners, which nobody looks at."""
     height, width = SIZE
     corners = np.round(rng.random((1000, 40)) * min(SIZE), 2).tolist() if polygons else [[]]
@@ -103,7 +103,7 @@ def processor() -> float:
     return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
 
 
-def read(folder: Path, check_pictures: bool) -> dict[str, float | None]:
+def read(folder: Path, check_pictures: bool) -> dict[str, float]:
     """One start of a training, as far as data are concerned."""
     before, computed, began = memory(), processor(), time.perf_counter()
     data = read_data(folder, "train", check_pictures=check_pictures)
@@ -132,9 +132,9 @@ def read(folder: Path, check_pictures: bool) -> dict[str, float | None]:
         "processor_seconds": computed,
         "peak_mb": after["peak"] - before["peak"],
         "imports_mb": before["peak"],
-        "held_mb": after["own"] - before["own"],
-        "first_batch_seconds": first,
-        "worker_growth_mb": growth,
+        "held_mb": max(0.0, after["own"] - before["own"]),
+        **({} if first is None else {"first_batch_seconds": first}),
+        "worker_growth_mb": max(0.0, growth),
         "epoch_seconds": passed,
     }
 
@@ -152,12 +152,13 @@ def measure(place: Path, name: str, options: argparse.Namespace) -> list[dict[st
         done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
         found = json.loads(done.stdout)
         each = {f"{key}_a_million": found[key] / millions for key in ("seconds", "processor_seconds", "peak_mb")}
-        rows.append({FIRST: f"{start} start, {name}"} | found | each | {"json_mb": size})
+        about = {"pictures": options.pictures, "boxes": options.boxes, "json_mb": size}
+        rows.append({FIRST: f"{start} start, {name}"} | found | each | about)
         print(
             f"{start:>5} start: {found['seconds']:.1f} s, {found['processor_seconds']:.1f} s of processor time"
             f" ({each['processor_seconds_a_million']:.1f} s a million boxes); peak {found['peak_mb']:,.0f} MB"
             f" ({each['peak_mb_a_million']:,.0f} a million boxes) above the {found['imports_mb']:,.0f} of libraries,"
-            f" {found['held_mb']:,.0f} MB held; first batch {found['first_batch_seconds'] or 0:.1f} s later; a worker"
+            f" {found['held_mb']:,.0f} MB held; first batch {found.get('first_batch_seconds', 0):.1f} s later; a worker"
             f" grows by {found['worker_growth_mb']:,.0f} MB in an epoch, whose records take"
             f" {found['epoch_seconds']:.1f} s"
         )

@@ -5,6 +5,7 @@ Files are recognised by how they begin, so that large ones are not read whole; o
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import re
@@ -406,13 +407,23 @@ def _keys(head: str) -> tuple[set[str], set[str]]:
 
 
 def _has_captions(file: Path) -> bool:
-    """Whether a file of COCO's kind has sentences in place of objects, without reading it into memory."""
-    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(b'"caption"') >= 0 and content.find(b'"categories"') < 0
+    """Whether a file of COCO's kind has sentences in place of objects."""
+    return _names(file, "caption") and not _names(file, "categories")
 
 
 def _has_all_parts(file: Path) -> bool:
-    """Whether a file has all parts of COCO's format, without reading it into memory."""
+    """Whether a file has all parts of COCO's format."""
+    parts = all(_names(file, part) for part in ("images", "annotations", "categories"))
+    return parts and not _names(file, "segments_info")
+
+
+def _names(file: Path, key: str) -> bool:
+    """Whether a key is anywhere in a JSON file, which is not read into memory for that; looked for once."""
+    status = file.stat()
+    return _names_now(file.absolute(), key, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(1000)
+def _names_now(file: Path, key: str, size: int, time: int) -> bool:
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        parts = all(content.find(f'"{part}"'.encode()) >= 0 for part in ("images", "annotations", "categories"))
-        return parts and content.find(b'"segments_info"') < 0
+        return content.find(f'"{key}"'.encode()) >= 0

@@ -32,7 +32,7 @@ TIMEOUT = timedelta(minutes=30)  # for which a process waits for another one; to
 FOR_EVER = timedelta(days=365)  # for work that only one does while the others wait
 MEETING = timedelta(minutes=5)  # for which it tries to reach the first one at the start
 PATIENCE = 3.0  # seconds that the others leave the first process to say what stopped all of them
-_waiting: dist.ProcessGroup | None = None  # the same processes, which wait for each other FOR_EVER
+_waiting: Any = None  # a group of torch's: the same processes, which wait for each other FOR_EVER
 
 
 class LostProcess(ConnectionError):

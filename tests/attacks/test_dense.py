@@ -15,7 +15,8 @@ from rcnnkit.structures import Targets
 
 
 def victim(tiny: dict[str, dict[str, Any]], classes: int, eps: int) -> Victim:
-    values = {name: tiny[name] for name in ("model", "rpn", "input")} | {"head": tiny["head"] | {"foreground_share": 1}}
+    values = {name: tiny[name] for name in ("rpn", "input")} | {"head": tiny["head"] | {"foreground_share": 1}}
+    values["model"] = tiny["model"] | {"backbone": "resnet18", "norm": "batch"}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         made = build(DetectorSettings.model_validate(values), [str(i) for i in range(classes)]).eval()

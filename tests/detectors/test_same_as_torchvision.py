@@ -1,6 +1,7 @@
 """The same weights give the same answers, losses and gradients as torchvision's Faster R-CNN."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -83,19 +84,20 @@ def test_a_batch_of_odd_sizes(pair: Pair) -> None:
     check_same(*pair, pictures())
 
 
-@pytest.mark.parametrize(
-    ("operator", "tolerance"),
-    [
-        # float32 sums, in an order that depends on the CPU: 1.1e-5 is the most that was seen
-        (torchvision.ops.roi_align, 3e-5),
-        # ours adds in another order, and fifty layers back that is worth some units of the fourth digit
-        (roi_align, 1e-3),
-    ],
-)
-def test_losses_and_gradients(
-    pair: Pair, operator: Callable[..., torch.Tensor], tolerance: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rcnnkit.heads.region_pool.roi_align", operator)
+@dataclass(frozen=True)
+class Training:
+    """Our detector, a batch with its objects, and torchvision's losses and gradients of the same weights."""
+
+    ours: FasterRCNN
+    batch: list[torch.Tensor]
+    boxes: list[torch.Tensor]
+    labels: list[torch.Tensor]
+    losses: dict[str, torch.Tensor]
+    gradients: list[torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def training() -> Training:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         theirs = fasterrcnn_resnet50_fpn(
@@ -103,8 +105,8 @@ def test_losses_and_gradients(
             weights_backbone=None,
             min_size=128,
             max_size=208,
-            rpn_pre_nms_top_n_train=300,
-            rpn_post_nms_top_n_train=150,
+            rpn_pre_nms_top_n_train=200,
+            rpn_post_nms_top_n_train=60,
             # every box is a sample, so that both draw the same ones
             rpn_batch_size_per_image=10**6,
             box_batch_size_per_image=10**5,
@@ -119,12 +121,33 @@ def test_losses_and_gradients(
         torch.tensor([[5.0, 5, 60, 60]]),
     ]
     labels = [torch.tensor([3, 17, 89]), torch.empty(0, dtype=torch.int64), torch.tensor([0])]
-    expected = theirs(batch, [{"boxes": b, "labels": n + 1} for b, n in zip(boxes, labels, strict=True)])
+    losses = theirs(batch, [{"boxes": b, "labels": n + 1} for b, n in zip(boxes, labels, strict=True)])
+    torch.stack(list(losses.values())).sum().backward()
+    # Gradients travel to our places by the importer itself: make a model whose weights are the gradients.
+    for parameter in theirs.parameters():
+        parameter.data = parameter.grad
+    gradients = [gradient.data for gradient in from_torchvision(theirs, CLASSES)[0].parameters()]
+    return Training(ours, batch, boxes, labels, losses, gradients)
 
-    images = ours.preprocessing(batch)
+
+@pytest.mark.parametrize(
+    ("operator", "tolerance"),
+    [
+        # float32 sums, in an order that depends on the CPU: 1.1e-5 is the most that was seen
+        (torchvision.ops.roi_align, 3e-5),
+        # ours adds in another order, and fifty layers back that is worth some units of the fourth digit
+        (roi_align, 1e-3),
+    ],
+)
+def test_losses_and_gradients(
+    training: Training, operator: Callable[..., torch.Tensor], tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rcnnkit.heads.region_pool.roi_align", operator)
+    ours, images = training.ours, training.ours.preprocessing(training.batch)
+    ours.zero_grad()
     targets = [
         Targets(scale(b, old, new), n)
-        for b, n, old, new in zip(boxes, labels, images.original_sizes, images.sizes, strict=True)
+        for b, n, old, new in zip(training.boxes, training.labels, images.original_sizes, images.sizes, strict=True)
     ]
     losses = ours.losses(images, targets)
     names = {
@@ -136,15 +159,10 @@ def test_losses_and_gradients(
     assert losses.keys() == names.keys()
     for mine, other in names.items():
         assert losses[mine] > 0
-        torch.testing.assert_close(losses[mine], expected[other], rtol=1e-5, atol=0)
+        torch.testing.assert_close(losses[mine], training.losses[other].detach(), rtol=1e-5, atol=0)
 
     torch.stack(list(losses.values())).sum().backward()
-    torch.stack(list(expected.values())).sum().backward()
-    # Gradients travel to our places by the importer itself: make a model whose weights are the gradients.
-    for parameter in theirs.parameters():
-        parameter.data = parameter.grad
-    gradients, _ = from_torchvision(theirs, CLASSES)
-    for (name, parameter), goal in zip(ours.named_parameters(), gradients.parameters(), strict=True):
+    for (name, parameter), goal in zip(ours.named_parameters(), training.gradients, strict=True):
         assert parameter.grad is not None, name
         # of the whole tensor: its entries are sums of thousands of float32 that cancel
         assert (parameter.grad - goal).norm() <= tolerance * goal.norm(), name

@@ -152,7 +152,7 @@ def of_rcnn(write: Write, folder: Path, size: int, name: str, code: str = "", **
     """R-CNN, all stages; without fine-tuning, with the network of the run by one process."""
     given = {"method": "sliding_windows", "train_count": 40, "folder": str(folder / "windows")}
     options = {"size": 32, "context": 4, "samples": 16, "ridge": 10} | rcnn
-    train = {"iterations": 3, "batch": 2, "lr_for_16": 0.03, "validation_losses": False}
+    train: dict[str, Any] = {"iterations": 3, "batch": 2, "lr_for_16": 0.03, "validation_losses": False}
     if not options.get("fine_tune", True):
         train["init"] = str(folder / "rcnn-1" / "best.safetensors")
     model = {"kind": "rcnn", "backbone": "resnet18", "norm": "frozen"}
