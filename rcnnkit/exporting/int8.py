@@ -6,7 +6,6 @@ activations per tensor, ranges from calibration pictures. https://onnxruntime.ai
 
 from __future__ import annotations
 
-import functools
 import logging
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -66,36 +65,34 @@ def to_int8(file: Path, path: Path, feeds: Sequence[Arrays], left_out: Collectio
 
 
 def _quantised(nodes: Sequence[Any], left_out: Collection[str]) -> list[str]:
-    """The names of nodes that become 8-bit: layers, and what is between them.
+    """The names of nodes that become 8-bit: layers, and what is between them where one beside it is such a layer.
 
-    A node between layers stays in float32 where one that is left out reads it. Else that layer's input would be rounded
-    all the same.
+    Between two layers that are left out nothing is rounded. Behind an 8-bit layer a Relu is rounded with it.
     """
+    small = {node.name for node in nodes if node.op_type in LAYERS and node.name not in left_out}
+    makers = {name: node for node in nodes for name in node.output}
     readers: dict[str, list[Any]] = {}
     for node in nodes:
         for name in node.input:
             readers.setdefault(name, []).append(node)
 
-    @functools.cache
-    def layers_after(output: str) -> frozenset[str]:
-        """The names of layers that read it, or what a Relu or a MaxPool makes of it."""
-        names: set[str] = set()
-        for node in readers.get(output, ()):
-            if node.op_type in LAYERS:
-                names.add(node.name)
-            elif node.op_type in BETWEEN and len(node.input) == 1:
-                names |= layers_after(node.output[0])
-        return frozenset(names)
+    def read(output: str) -> bool:
+        """Whether an 8-bit layer reads it, or what a Relu or a MaxPool makes of it."""
+        return any(
+            node.name in small or (node.op_type in BETWEEN and len(node.input) == 1 and read(node.output[0]))
+            for node in readers.get(output, ())
+        )
 
-    names = []
-    for node in nodes:
-        if node.op_type in LAYERS and node.name not in left_out:
-            names.append(node.name)
-        elif node.op_type in BETWEEN and "backbone" in node.name:
-            after = layers_after(node.output[0])
-            if after and after.isdisjoint(left_out):
-                names.append(node.name)
-    return names
+    return [
+        node.name
+        for node in nodes
+        if node.name in small
+        or (
+            node.op_type in BETWEEN
+            and "backbone" in node.name
+            and (read(node.output[0]) or any(name in makers and makers[name].name in small for name in node.input))
+        )
+    ]
 
 
 def sensitive_first(

@@ -197,7 +197,7 @@ def keep_enough(
 
 def _interval(own: Hits, other: Hits, pictures: int) -> Interval:
     """Of the loss of AP, over data sets drawn from the pictures (the paired bootstrap)."""
-    losses = [known_mean(own.ap(MAXIMUM, drawn_)) - known_mean(other.ap(MAXIMUM, drawn_)) for drawn_ in drawn(pictures)]
+    losses = [known_mean(own.ap(MAXIMUM, often)) - known_mean(other.ap(MAXIMUM, often)) for often in drawn(pictures)]
     return middle(np.array(losses))
 
 

@@ -136,7 +136,7 @@ def test_few_pictures_cannot_tell(detector: Detector, data: Dataset) -> None:
     with pytest.raises(TooMuchLost) as raised:
         keep_enough(detector, iter([((), 9, find)]), data, "int8", 0.005)  # type: ignore[list-item]  # as a file
     told = str(raised.value)
-    assert told.startswith("int8 loses more than 0.005 of the AP of 1.0000: a loss of 0.2")
+    assert told.startswith("int8 loses more than 0.005 of the AP of 1.0000: a loss of 0.1")
     assert " (0.0000 to " in told
     assert told.endswith(
         "with 95 % confidence) with 0 of 9 left in float32; on 4 pictures that may be chance, so give more with"
