@@ -27,8 +27,8 @@ def resized(preprocessing: Preprocessing, height: Side, width: Side) -> tuple[Si
         wanted = torch.full_like(short, preprocessing.short_side) if preprocessing.short_side else short
         limit = torch.full_like(long, preprocessing.long_side)
         by_short = wanted * long - limit * short <= 0
-        ratio = torch.where(by_short, wanted, limit), torch.where(by_short, short, long)
-        new = _times(sides, *ratio).clamp(min=1)
+        above, below = torch.where(by_short, wanted, limit), torch.where(by_short, short, long)
+        new = _times(sides, above, below).clamp(min=1)
         return new[0], new[1]
     least, most = torch.sym_min(height, width), torch.sym_max(height, width)
     ratio = torch.sym_min((preprocessing.short_side or least) / least, preprocessing.long_side / most)

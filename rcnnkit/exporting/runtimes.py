@@ -81,7 +81,7 @@ class Exported:
         feed: Arrays = {"pixels": np.zeros((len(small), *sizes.max(0), 3), np.uint8), "sizes": sizes}
         for canvas, picture in zip(feed["pixels"], small, strict=True):
             canvas[: picture.shape[0], : picture.shape[1]] = picture
-        factors = [
+        factors: list[tuple[float, ...]] = [
             (own.shape[1] / new.shape[1], own.shape[0] / new.shape[0]) * 2
             for own, new in zip(pictures, small, strict=True)
         ]
