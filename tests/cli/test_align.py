@@ -28,7 +28,7 @@ def test_align_ground_search_and_evaluate(rcnnkit: Command, tiny: Values, tmp_pa
     said = capsys.readouterr().out
     assert "aligner" in said
     assert "of a Faster R-CNN" in said
-    assert "resnet18, FPN of 16 channels, batch norm" in said
+    assert "timm/test_resnet, FPN of 16 channels" in said
 
     picture = tmp_path / "data" / "val" / "000005.jpg"
     arguments = ("ground", best, picture, "a large red zebra", "--beta", 0, "--device", "cpu")

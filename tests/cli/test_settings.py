@@ -53,5 +53,5 @@ def test_no_such_section(rcnnkit: Command, capsys: pytest.CaptureFixture[str], s
     assert rcnnkit("settings", section) == 1
     assert capsys.readouterr().err == (
         f"error: there is no section {section}; {hint} model, proposals, rpn, head, rcnn, classifier, transformer,"
-        " captions, input, data, feature_store, augment, adversary, train, alternating\n"
+        " captions, alignment, input, data, feature_store, augment, adversary, train, alternating\n"
     )
