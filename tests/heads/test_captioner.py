@@ -116,7 +116,7 @@ def test_no_part_of_what_is_seen_hides_another() -> None:
     generator = torch.Generator().manual_seed(0)
     fc7, regions, wider = (torch.randn(5, *shape, generator=generator) for shape in ((4,), (3, 2, 2), (3, 2, 2)))
     seen = captioner.join(fc7, regions, wider)
-    around = torch.relu(F.linear(wider.flatten(1), captioner.around[1].weight, captioner.around[1].bias))
+    around = torch.relu(F.linear(wider.flatten(1), *captioner.around.parameters()))
     for part, wanted in zip(seen.split([4, 3, 6], dim=1), (fc7, regions.mean((2, 3)), around), strict=True):
         centred = wanted - wanted.mean(1, keepdim=True)
         torch.testing.assert_close(part, centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt())
