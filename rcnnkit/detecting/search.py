@@ -130,8 +130,8 @@ def _pictures(sources: Iterable[Source], frames: int | None, in_tiles: bool) -> 
     for source in sources:
         try:
             if source.read is not None:
-                whole = source.file is None or not in_tiles
-                yield DetectedPicture(source, picture=source.read() if whole else open_file(source.file))
+                picture = open_file(source.file) if in_tiles and source.file else source.read()
+                yield DetectedPicture(source, picture=picture)
             elif source.open is not None:
                 with source.open() as video:
                     for frame, pixels in video.frames(frames):
