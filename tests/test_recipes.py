@@ -17,6 +17,13 @@ from rcnnkit.training.train import train
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(path for name in ("*rcnn_*_voc07*", "faster*_coco_*") for path in CONFIGS.glob(f"{name}.toml"))
+# Whose network, detector and data are those of other recipes.
+REPEATED = {
+    "fast_rcnn_vgg16_voc07",
+    "faster_rcnn_vgg16_voc07",
+    "faster_rcnn_vgg16_voc07_alternating",
+    "faster_rcnn_vgg16_voc0712_alternating",
+}
 
 SMALL: dict[str, dict[str, Any]] = {
     "model": {"pretrained": False},
@@ -50,7 +57,11 @@ def devkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(path, marks=pytest.mark.slow if path.stem in REPEATED else ()) for path in RECIPES],
+    ids=lambda path: path.stem,
+)
 def test_two_steps(recipe: Path, devkit: Path, tmp_path: Path) -> None:
     sections: dict[str, dict[str, Any]] = {name: dict(values) for name, values in SMALL.items()}
     sections["data"]["root"] = str(devkit)
