@@ -130,7 +130,7 @@ def _pictures(sources: Iterable[Source], frames: int | None, in_tiles: bool) -> 
     for source in sources:
         try:
             if source.read is not None:
-                picture = open_file(source.file) if in_tiles and source.file is not None else source.read()
+                picture = open_file(source.file) if in_tiles and source.file else source.read()
                 yield DetectedPicture(source, picture=picture)
             elif source.open is not None:
                 with source.open() as video:

@@ -13,7 +13,7 @@ from rcnnkit.detectors.settings import DetectorSettings
 
 def settings(kind: str = "faster_rcnn", **sections: Any) -> DetectorSettings:
     values: dict[str, Any] = {
-        "model": {"kind": kind, "backbone": "resnet18", "norm": "batch", "fpn_channels": 16},
+        "model": {"kind": kind, "backbone": "timm/test_resnet", "fpn_channels": 16},
         "proposals": {"method": "precomputed"},
         "rpn": {"anchor_sizes": [[16], [32], [64], [128], [256]], "pre_nms": 50, "post_nms": 50},
         "head": {"hidden": 16, "max_detections": 30},
