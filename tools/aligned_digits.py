@@ -168,7 +168,8 @@ def main() -> None:
                 drawn = draw(path, grounding.detections(), min_score=-torch.inf)
                 save_picture(drawn, folder / f"{path.stem}.png")
         if options.json:
-            measured.write(options.json, [{"": "aligned digits", "seed": seed, **numbers}])
+            row = {name.replace(",", "").replace(" ", "_"): value for name, value in numbers.items()}
+            measured.write(options.json, [{"": "aligned digits", "seed": seed, **row}])
 
 
 def write_few(data: Path) -> Path:
