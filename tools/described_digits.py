@@ -172,7 +172,8 @@ def main() -> None:
             for record, found in list(zip(held.records, result.detections, strict=True))[:8]:
                 save_picture(draw(record.path, found), folder / f"{record.path.stem}.png")
         if options.json:
-            measured.write(options.json, [{"": "described digits", "seed": options.seed, **numbers}])
+            row = {name.replace(" ", "_"): value for name, value in numbers.items()}
+            measured.write(options.json, [{"": "described digits", "seed": options.seed, **row}])
 
 
 if __name__ == "__main__":
