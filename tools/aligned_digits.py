@@ -23,6 +23,7 @@ from typing import Any
 
 import measured
 import torch
+from described_digits import SIDE, TRIAL, settings_for
 from rich.console import Console
 
 from rcnnkit.boxes import iou
@@ -38,8 +39,6 @@ from rcnnkit.training.train import train
 from rcnnkit.vocabulary import tokens
 from rcnnkit.weights import load_aligner
 
-SIDE = 128  # pixels of the pictures
-TRIAL = 20  # iterations that tell how long one takes
 MOST = 1000  # iterations of the alignment
 HELD_OUT = 60  # pictures, each with one sentence
 PARTS = {  # words → what they say
@@ -51,40 +50,11 @@ BETAS = (0.0, 2.0)
 
 
 def detector_settings(data: Path, iterations: int, seed: int) -> dict[str, dict[str, Any]]:
-    return {
-        "model": {"backbone": "resnet18", "norm": "batch", "fpn_channels": 64, "fpn_norm": "batch"},
-        "rpn": {
-            "anchor_sizes": [[18], [38], [76], [152], [304]],
-            "pre_nms": 300,
-            "post_nms": 100,
-            "train_pre_nms": 300,
-            "train_post_nms": 200,
-        },
-        "head": {"hidden": 256, "samples": 64, "foreground_share": 0.5},
-        "input": {"short_side": SIDE, "long_side": SIDE},
-        "augment": {"flip": 0.0, "brightness": 0.1, "contrast": 0.1},
-        "data": {
-            "root": str(data),
-            "train": "annotations/instances_train.json",
-            "val": "annotations/instances_val.json",
-            "workers": 0,
-        },
-        "train": {
-            "iterations": iterations,
-            "batch": 4,
-            "optimizer": "adamw",
-            "lr_for_16": 4e-3,
-            "weight_decay": 0.01,
-            "schedule": "cosine",
-            "warmup": min(200, iterations // 5),
-            "evaluate_every": 0,
-            "save_every": 1000,
-            "log_every": TRIAL,
-            "precision": "float32",
-            "device": "cpu",
-            "seed": seed,
-        },
-    }
+    """Those of the detector that described digits start from, at half the rate."""
+    values = settings_for(data, iterations, seed, "faster_rcnn")
+    values["data"] |= {"train": "annotations/instances_train.json", "val": "annotations/instances_val.json"}
+    values["train"]["lr_for_16"] = 4e-3
+    return values
 
 
 def seconds_of(run: Path) -> float:

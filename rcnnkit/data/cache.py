@@ -179,6 +179,6 @@ class SeenPictures:
 
 def _keys(paths: Iterable[str]) -> list[bytes]:
     """The absolute path of each."""
-    absolute = functools.cache(os.path.abspath)
+    absolute = functools.cache(os.path.abspath)  # text, as `Path` is slow for a hundred thousand
     split = (path.rpartition("/") for path in paths)
     return [os.fsencode(os.path.join(absolute(folder or slash), name)) for folder, slash, name in split]  # noqa: PTH118

@@ -297,7 +297,7 @@ def _gather(
         pictures = [places.get(each.image_id) for each in annotations]
         codes = [classes.codes.get(each.category_id) for each in annotations]
         if len(annotations) == len(part) and None not in pictures and None not in codes:
-            rows.add(range(start, start + len(part)), pictures, codes, annotations)  # type: ignore[arg-type]
+            rows.add(range(start, start + len(part)), pictures, codes, annotations)  # type: ignore[arg-type]  # no None
         else:
             _gather_singly(part, start, places, classes, rows, wrong)
     return rows.all, wrong
