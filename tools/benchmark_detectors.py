@@ -102,12 +102,24 @@ def row(name: str, times: list[float], first: list[float], work: float | None) -
     return values if work is None else values | {"TFLOP/s": work / median / 1e12}
 
 
+def beside_the_fastest(name: str, seconds: Seconds) -> dict[str, float]:
+    """How many times as fast ours is as the fastest of the others that multiplies in the same type."""
+    ours, _, dtype = name.partition(", ")
+    others = [other for other in seconds if other.endswith(f", {dtype}") and not other.startswith(("rcnnkit", "matmul"))]
+    if ours != "rcnnkit" or not others:
+        return {}
+    fastest = min((seconds[other] for other in others), key=statistics.median)
+    return {"over_fastest": statistics.median(a / b for a, b in zip(fastest, seconds[name], strict=True))}
+
+
 def report(title: str, seconds: Seconds, first: str, work: Mapping[str, float], options: argparse.Namespace) -> None:
     """A row for each: its time, how many times as fast as `first` it is, and the FLOP/s of its `work`."""
     table = Table(title=title, title_justify="left")
     for column in ("", "s", "range", f"{first} / this", "TFLOP/s"):
         table.add_column(column, justify="right" if column else "left")
     rows = [row(name, times, seconds[first], work.get(name)) for name, times in seconds.items()]
+    for values in rows:
+        values |= beside_the_fastest(values[""], seconds)
     for each in rows:
         low, high = each["range"]
         ratio = f"{each['ratio']:.2f}" if "ratio" in each else ""

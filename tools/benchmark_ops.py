@@ -25,6 +25,7 @@ from rich.table import Table
 from torch import Tensor
 
 from rcnnkit import ops
+from rcnnkit.ops.conv2d import multiplies_in_tiles
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def region_cases(device: torch.device, generator: torch.Generator, layout: torch
         outputs = [f(leaf, rois, *arguments) for f in forward]
         cases.append(
             Case(
-                "  its backward",
+                f"{op}'s gradient, {count} regions",
                 partial(torch.autograd.grad, outputs[0], leaf, grad, retain_graph=True),
                 partial(torch.autograd.grad, outputs[1], leaf, grad, retain_graph=True),
                 feature.nbytes + result + indices,
@@ -128,7 +129,7 @@ def region_cases(device: torch.device, generator: torch.Generator, layout: torch
             with_boxes = ops.roi_align(leaf, asking, *arguments)
             cases.append(
                 Case(
-                    "  its backward, boxes too; theirs: without",
+                    f"{op}'s gradient, {count} regions, boxes too; theirs: without",
                     partial(torch.autograd.grad, with_boxes, (leaf, asking), grad, retain_graph=True),
                     partial(torch.autograd.grad, outputs[0], leaf, grad, retain_graph=True),
                     2 * feature.nbytes + result,
@@ -157,11 +158,19 @@ def layer_cases(device: torch.device, generator: torch.Generator) -> list[Case]:
         for (batch, channels, height, width), floor in zip(shapes, floors, strict=False):
             input, offset = maps(dtype, batch, channels, height, width), torch.zeros(channels)
             weight, theirs = maps(torch.float32, channels, channels, 3, 3), offset.to(dtype)
-            ours, plain = ops.winograd_weights(weight, dtype), weight.to(dtype)
+            plain = weight.to(dtype)
+            if dtype == torch.bfloat16 and multiplies_in_tiles():  # as prepared layers choose
+                floor = min(floor, 1.0)  # torch multiplies in tiles, too
+                name, ours = (
+                    "conv2d 3×3",
+                    partial(ops.conv2d, input, ops.conv2d_weights(weight, dtype), offset, (3, 3), 1, 1),
+                )
+            else:
+                name, ours = "conv3x3", partial(ops.conv3x3, input, ops.winograd_weights(weight, dtype), offset)
             cases.append(
                 Case(
-                    f"conv3x3 {type_}, {batch} × {channels} × {height} × {width}",
-                    partial(ops.conv3x3, input, ours, offset),
+                    f"{name} {type_}, {batch} × {channels} × {height} × {width}",
+                    ours,
                     partial(F.conv2d, input, plain, theirs, padding=1),
                     2 * input.nbytes + plain.nbytes,
                     floor,
@@ -169,11 +178,11 @@ def layer_cases(device: torch.device, generator: torch.Generator) -> list[Case]:
             )
         input, residual = maps(dtype, 1, 64, 200, 272), maps(dtype, 1, 256, 200, 272)
         weight, offset = maps(torch.float32, 256, 64, 1, 1), torch.zeros(256)
-        ours, plain, theirs = ops.conv2d_weights(weight, dtype), weight.to(dtype), offset.to(dtype)
+        panels, plain, theirs = ops.conv2d_weights(weight, dtype), weight.to(dtype), offset.to(dtype)
         cases.append(
             Case(
                 f"conv2d 1×1, addition, ReLU {type_}, 64 → 256 × 200 × 272",
-                partial(ops.conv2d, input, ours, offset, (1, 1), relu=True, residual=residual),
+                partial(ops.conv2d, input, panels, offset, (1, 1), relu=True, residual=residual),
                 partial(added_relu, input, plain, theirs, residual),
                 input.nbytes + 2 * residual.nbytes,
                 floors[4],
@@ -287,7 +296,9 @@ def main() -> None:
             )
         console.print(table)
     if options.json:
-        measured.write(options.json, by_work(rows), machine=machine)
+        layers = [row for row in rows if row["group"].startswith("layers")]
+        operators = [row for row in rows if row not in layers]
+        measured.write(options.json, by_work(operators), layers=by_work(layers), machine=machine)
 
 
 if __name__ == "__main__":
