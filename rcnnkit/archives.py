@@ -78,10 +78,10 @@ def read_file(path: Path | str) -> Array:
 
 def _fill(file: FileIO, data: Array) -> int:
     """Read into all of `data`, in several turns where it is larger than the system reads at a time; the bytes read."""
-    read = 0
-    while read < len(data) and (more := file.readinto(data[read:].data)):
-        read += more
-    return read
+    bytes_read = 0
+    while bytes_read < len(data) and (more := file.readinto(data[bytes_read:].data)):
+        bytes_read += more
+    return bytes_read
 
 
 def stamp_of(path: Path | str) -> Stamp | None:

@@ -78,9 +78,9 @@ class Settings(DetectorSettings):
                 " data.val, or leave train.patience out"
             )
         made_before = alternating or kind.model.takes_proposals
-        if made_before and (other := self.augment.first_changed(("pipeline", "mosaic", "mixup", "copy_paste"))):
+        if made_before and (setting := self.augment.first_changed(("pipeline", "mosaic", "mixup", "copy_paste"))):
             raise ValueError(
-                f"augment.{other} is not for proposals made beforehand, which would not follow; leave it out"
+                f"augment.{setting} is not for proposals made beforehand, which would not follow; leave it out"
             )
         if self.input.tile and (in_stages or alternating):
             kinds = kind.title if in_stages else "alternating training"
@@ -94,8 +94,8 @@ class Settings(DetectorSettings):
             of_boxes = ("crop", "scale", "mosaic", "mixup", "copy_paste")
             unused = {"data": ("val_share", "images", "use_difficult"), "augment": of_boxes}
             for section, names in unused.items():
-                if other := getattr(self, section).first_changed(names):
-                    raise ValueError(f"{section}.{other} is for pictures with boxes; leave it out for a classifier")
+                if setting := getattr(self, section).first_changed(names):
+                    raise ValueError(f"{section}.{setting} is for pictures with boxes; leave it out for a classifier")
         return self
 
     @model_validator(mode="after")

@@ -229,11 +229,11 @@ def turned(pixels: Array, turn: int) -> Array:
     return np.ascontiguousarray(pixels)
 
 
-def differs(path: Path | str, annotated: Size, shown: Size) -> str:
+def differs(path: Path | str, annotated_size: Size, shown_size: Size) -> str:
     """That a picture has another (height, width) than its annotation says."""
     return (
-        f"the annotation says {annotated[1]} wide and {annotated[0]} high, but {path} is {shown[1]} wide"
-        f" and {shown[0]} high; correct the size, or put back the picture that was annotated"
+        f"the annotation says {annotated_size[1]} wide and {annotated_size[0]} high, but {path} is {shown_size[1]} wide"
+        f" and {shown_size[0]} high; correct the size, or put back the picture that was annotated"
     )
 
 

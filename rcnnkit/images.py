@@ -127,16 +127,16 @@ def read_pictures(pictures: Sequence[Picture]) -> list[Array]:
 
 def read_each(pictures: Sequence[Picture], read: Callable[[Picture], Read]) -> list[Read]:
     """What `read` makes of each. Errors say which of several it is, as `pictures[1]`."""
-    found = []
+    results = []
     for i, picture in enumerate(pictures):
         try:
-            found.append(read(picture))
+            results.append(read(picture))
         except (TypeError, ValueError) as error:
             if len(pictures) == 1:
                 raise
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"pictures[{i}]: {error}") from None
-    return found
+    return results
 
 
 def _is_picture(value: object) -> bool:

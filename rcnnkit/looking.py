@@ -81,13 +81,13 @@ def detect_in_views(
     looks: list[Look] = []
     for views in preprocessing.views(size):
         for start in range(0, len(views), BATCH):
-            some = views[start : start + BATCH]
-            shown = [_show(picture, view, preprocessing) for view in some]
+            batch = views[start : start + BATCH]
+            parts = [_show(picture, view, preprocessing) for view in batch]
             regions = None
             if proposals is not None:
-                pairs = zip(some, shown, strict=True)
+                pairs = zip(batch, parts, strict=True)
                 regions = [_regions(proposals, view, size_of(part)) for view, part in pairs]
-            for view, part, found in zip(some, shown, detect(shown, regions, views[0].factor), strict=True):
+            for view, part, found in zip(batch, parts, detect(parts, regions, views[0].factor), strict=True):
                 looks.append(Look(view.part, _placed(found.to("cpu"), view, size_of(part))))
     if isinstance(picture, Slide):
         picture.close()
@@ -112,21 +112,21 @@ def _show(picture: Large, view: View, preprocessing: Preprocessing) -> Array | T
     return part.flip(-1) if isinstance(part, Tensor) else np.ascontiguousarray(part[:, ::-1])
 
 
-def _regions(proposals: Proposals, view: View, shown: Size) -> Proposals:
-    """The proposals as a view of (height, width) `shown` has them."""
+def _regions(proposals: Proposals, view: View, shown_size: Size) -> Proposals:
+    """The proposals as a view of (height, width) `shown_size` has them."""
     inside, (x1, y1, x2, y2) = proposals_in(proposals, view.part), view.part
-    boxes = scale(inside.boxes, (y2 - y1, x2 - x1), shown)
-    return replace(inside, boxes=_mirrored(boxes, shown[1]) if view.mirrored else boxes)
+    boxes = scale(inside.boxes, (y2 - y1, x2 - x1), shown_size)
+    return replace(inside, boxes=_mirrored(boxes, shown_size[1]) if view.mirrored else boxes)
 
 
-def _placed(found: Detections, view: View, shown: Size) -> Detections:
-    """What was found in a view of (height, width) `shown`, in the pixels of the picture."""
+def _placed(detections: Detections, view: View, shown_size: Size) -> Detections:
+    """What was found in a view of (height, width) `shown_size`, in the pixels of the picture."""
     x1, y1, x2, y2 = view.part
-    boxes = _mirrored(found.boxes, shown[1]) if view.mirrored else found.boxes
+    boxes = _mirrored(detections.boxes, shown_size[1]) if view.mirrored else detections.boxes
     size = y2 - y1, x2 - x1
-    if shown != size:
-        boxes = clip(scale(boxes, shown, size), size)
-    return replace(found, boxes=boxes + torch.tensor([x1, y1] * 2, dtype=boxes.dtype))
+    if shown_size != size:
+        boxes = clip(scale(boxes, shown_size, size), size)
+    return replace(detections, boxes=boxes + torch.tensor([x1, y1] * 2, dtype=boxes.dtype))
 
 
 def _mirrored(boxes: Tensor, width: int) -> Tensor:

@@ -75,16 +75,16 @@ def _links(looks: Sequence[Look], cut: Tensor, settings: ViewSettings) -> Links:
     links: Links = defaultdict(list)
     ends = np.cumsum([len(look.found) for look in looks])
     for i, j, zone in _pairs(looks):
-        one, other = looks[i].found, looks[j].found
-        start, other_start = int(ends[i]) - len(one), int(ends[j]) - len(other)
-        same = one.labels[:, None] == other.labels
-        if not same.any():
+        first, second = looks[i].found, looks[j].found
+        start, second_start = int(ends[i]) - len(first), int(ends[j]) - len(second)
+        same_label = first.labels[:, None] == second.labels
+        if not same_label.any():
             continue
-        one_cut, other_cut = cut[start : ends[i], None], cut[other_start : ends[j]]
-        alike = _overlaps(one.boxes, other.boxes, one_cut, other_cut, zone, settings.merge)
-        for a, b in (same & (alike >= settings.merge_threshold)).nonzero().tolist():
-            links[start + a].append(other_start + b)
-            links[other_start + b].append(start + a)
+        first_cut, second_cut = cut[start : ends[i], None], cut[second_start : ends[j]]
+        alike = _overlaps(first.boxes, second.boxes, first_cut, second_cut, zone, settings.merge)
+        for a, b in (same_label & (alike >= settings.merge_threshold)).nonzero().tolist():
+            links[start + a].append(second_start + b)
+            links[second_start + b].append(start + a)
     return links
 
 
@@ -100,7 +100,7 @@ def _pairs(looks: Sequence[Look]) -> Iterator[tuple[int, int, Part]]:
             yield i, full[place + 1 + k], (x1, y1, x2, y2)
 
 
-def _overlaps(one: Tensor, other: Tensor, one_cut: Tensor, other_cut: Tensor, zone: Part, by: str) -> Tensor:
+def _overlaps(first: Tensor, second: Tensor, first_cut: Tensor, second_cut: Tensor, zone: Part, by: str) -> Tensor:
     """(N, M): how much (N, 4) boxes and (M, 4) boxes overlap, from 0 to 1.
 
     Args:
@@ -109,13 +109,13 @@ def _overlaps(one: Tensor, other: Tensor, one_cut: Tensor, other_cut: Tensor, zo
         by: "iou" or "inside".
     """
     if by == "iou":
-        low, high = (torch.tensor(ends * 2, dtype=one.dtype) for ends in (zone[:2], zone[2:]))
-        shown = iou(one.maximum(low).minimum(high), other.maximum(low).minimum(high))
-        return torch.where(one_cut | other_cut, shown, iou(one, other))
+        low, high = (torch.tensor(ends * 2, dtype=first.dtype) for ends in (zone[:2], zone[2:]))
+        shown = iou(first.maximum(low).minimum(high), second.maximum(low).minimum(high))
+        return torch.where(first_cut | second_cut, shown, iou(first, second))
     # A part of an object lies in the object. An object that lies in a part of another one is a different object.
-    of_one, of_other = covered(one, other), covered(other, one).T
-    either = torch.maximum(of_one, of_other)
-    return torch.where(one_cut & ~other_cut, of_one, torch.where(other_cut & ~one_cut, of_other, either))
+    of_first, of_second = covered(first, second), covered(second, first).T
+    either = torch.maximum(of_first, of_second)
+    return torch.where(first_cut & ~second_cut, of_first, torch.where(second_cut & ~first_cut, of_second, either))
 
 
 def _groups(order: Sequence[int], cut: Sequence[bool], links: Links) -> dict[int, list[int]]:
@@ -132,9 +132,9 @@ def _groups(order: Sequence[int], cut: Sequence[bool], links: Links) -> dict[int
     for index in (i for i in order if not cut[i]):
         if index not in owner:
             owner[index] = index
-            owner.update({other: index for other in links.get(index, ()) if not cut[other] and other not in owner})
+            owner.update({peer: index for peer in links.get(index, ()) if not cut[peer] and peer not in owner})
     for index in (i for i in order if cut[i]):
-        whole = [other for other in links.get(index, ()) if not cut[other]]
+        whole = [peer for peer in links.get(index, ()) if not cut[peer]]
         if whole:
             owner[index] = owner[min(whole, key=place.__getitem__)]
     for index in (i for i in order if cut[i]):
@@ -143,10 +143,10 @@ def _groups(order: Sequence[int], cut: Sequence[bool], links: Links) -> dict[int
         owner[index] = index
         waiting = [index]
         while waiting:
-            for other in links.get(waiting.pop(), ()):
-                if other not in owner:
-                    owner[other] = index
-                    waiting.append(other)
+            for peer in links.get(waiting.pop(), ()):
+                if peer not in owner:
+                    owner[peer] = index
+                    waiting.append(peer)
     groups: dict[int, list[int]] = {}
     for index in order:
         groups.setdefault(owner[index], []).append(index)
@@ -157,7 +157,7 @@ def _merged(
     boxes: Tensor, scores: Tensor, groups: dict[int, list[int]], cut: Tensor, parts: Sequence[Part]
 ) -> tuple[Tensor, Tensor]:
     """The boxes (G, 4) and scores (G,) of the groups; `parts` are of each detection."""
-    made, best = boxes[list(groups)].clone(), scores[list(groups)].clone()
+    merged_boxes, best = boxes[list(groups)].clone(), scores[list(groups)].clone()
     for place, (index, members) in enumerate(groups.items()):
         if len(members) == 1:
             continue
@@ -167,5 +167,5 @@ def _merged(
             for member in members:
                 of_part.setdefault(parts[member], member)
             around = boxes[list(of_part.values())]
-            made[place] = torch.cat([around[:, :2].amin(dim=0), around[:, 2:].amax(dim=0)])
-    return made, best
+            merged_boxes[place] = torch.cat([around[:, :2].amin(dim=0), around[:, 2:].amax(dim=0)])
+    return merged_boxes, best

@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 Report = Callable[[str, int, int], None]  # what is done, how many of it, and of how many
 
 
-def silent(name: str, done: int, total: int) -> None:
+def silent(name: str, step: int, total: int) -> None:
     """Shows nothing."""
 
 

@@ -109,11 +109,11 @@ def explain(error: Any, sections: type[BaseModel]) -> str:
         return f"{key} is missing; give it in the file or as {key}=…"
     if error["type"] == "value_error":  # of our own validators, whose texts begin with the setting's name
         return ".".join([*path, str(error["ctx"]["error"])])
-    said = f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    message = f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
     if error["type"] == "literal_error":
         close = closest_name(str(error["input"]), re.findall("'(.*?)'", error["ctx"]["expected"]), cutoff=0.5)
-        said += f"; did you mean {close}?" if close else ""
-    return said
+        message += f"; did you mean {close}?" if close else ""
+    return message
 
 
 def _closest_setting(key: str, sections: type[BaseModel]) -> str | None:
@@ -124,10 +124,10 @@ def _closest_setting(key: str, sections: type[BaseModel]) -> str | None:
         assert isinstance(field.annotation, type)
         assert issubclass(field.annotation, Section)
         candidates.append(("", title, title))
-        called = {each: each for each in field.annotation.model_fields} | dict(field.annotation.renamed)
-        candidates += [(title, each, f"{title}.{new}") for each, new in called.items()]
-    for keys in ([each for each in candidates if each[0] == section], candidates):
-        names = {each: new for _, each, new in reversed(keys)}
+        called = {alias: alias for alias in field.annotation.model_fields} | dict(field.annotation.renamed)
+        candidates += [(title, alias, f"{title}.{new}") for alias, new in called.items()]
+    for keys in ([candidate for candidate in candidates if candidate[0] == section], candidates):
+        names = {alias: new for _, alias, new in reversed(keys)}
         if close := closest_name(name, list(names)):
             return names[close]
     return None

@@ -128,14 +128,14 @@ class Slide:
 
     def overview(self, size: Size) -> Array:
         """The whole picture, shrunk to (height, width) by averages: (height, width, 3) uint8 RGB. Raises as `cut`."""
-        made = np.empty((*size, 3), np.uint8)
+        pixels = np.empty((*size, 3), np.uint8)
         rows = max(1, BAND * size[0] // (self.size[0] * self.size[1]))  # of the overview, at a time
         for top in range(0, size[0], rows):
             bottom = min(size[0], top + rows)
             y1, y2 = top * self.size[0] // size[0], -(-bottom * self.size[0] // size[0])
             band = self.cut((0, y1, self.size[1], y2))
-            made[top:bottom] = cv2.resize(band, (size[1], bottom - top), interpolation=cv2.INTER_AREA)
-        return made
+            pixels[top:bottom] = cv2.resize(band, (size[1], bottom - top), interpolation=cv2.INTER_AREA)
+        return pixels
 
     @property
     def shown_size(self) -> Size:

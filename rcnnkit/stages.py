@@ -60,12 +60,12 @@ class StageClock:
 
 @contextmanager
 def timed(
-    detector: Detector | Exported, clock: StageClock, seen: Callable[[str, Any], object] | None = None
+    detector: Detector | Exported, clock: StageClock, observe: Callable[[str, Any], object] | None = None
 ) -> Iterator[None]:
     """While inside, the methods in `detector.stages` report to `clock` as they begin and end, unchanged.
 
     Args:
-        seen: is called with the stage and what each of its methods returns.
+        observe: is called with the stage and what each of its methods returns.
     """
     with ExitStack() as stack:
         for stage, paths in detector.stages.items():
@@ -74,12 +74,12 @@ def timed(
                 part = attrgetter(owner)(detector) if owner else detector
                 own, call = vars(part), getattr(part, method)
                 stack.callback(own.update, {method: call}) if method in own else stack.callback(own.pop, method)
-                own[method] = _timed(call, stage, clock, seen)
+                own[method] = _timed(call, stage, clock, observe)
         yield
 
 
 def _timed(
-    call: Callable[..., Any], stage: str, clock: StageClock, seen: Callable[[str, Any], object] | None
+    call: Callable[..., Any], stage: str, clock: StageClock, observe: Callable[[str, Any], object] | None
 ) -> Callable[..., Any]:
     @functools.wraps(call)
     def run(*arguments: Any, **options: Any) -> Any:
@@ -87,8 +87,8 @@ def _timed(
             result = call(*arguments, **options)
         if stage == "proposals":
             clock.proposals += sum(map(len, result))
-        if seen:
-            seen(stage, result)
+        if observe:
+            observe(stage, result)
         return result
 
     return run

@@ -156,10 +156,8 @@ def comparison_table(result: Comparison, limit: int = 10) -> Group:
     for difference in result.numbers:
         add(difference)
     table.add_section()
-    for each in sorted(
-        result.classes, key=lambda each: -abs(each.difference if each.difference == each.difference else 0)
-    ):
-        add(each)
+    for row in sorted(result.classes, key=lambda row: -abs(row.difference if row.difference == row.difference else 0)):
+        add(row)
     lines: list[Table | str] = [table, "", result.verdict]
     if result.pictures:
         lines.append(f"they differ most in these pictures ({len(result.pictures):,} in all):")

@@ -73,12 +73,12 @@ def progress(console: Console, *, transient: bool = False) -> Iterator[Report]:
     bar = Progress(*columns, *times, console=console, transient=transient, disable=not console.is_terminal)
     tasks: dict[str, TaskID] = {}
 
-    def report(name: str, done: int, total: int) -> None:
+    def report(name: str, step: int, total: int) -> None:
         if name not in tasks:
             tasks[name] = bar.add_task(visible(name, console.encoding), total=total or None)
-        bar.update(tasks[name], completed=done, total=total or None)
-        if not (console.is_terminal or transient) and done and total and done * 10 // total > (done - 1) * 10 // total:
-            console.print(f"{name}: {done} of {count(total, 'picture')}")
+        bar.update(tasks[name], completed=step, total=total or None)
+        if not (console.is_terminal or transient) and step and total and step * 10 // total > (step - 1) * 10 // total:
+            console.print(f"{name}: {step} of {count(total, 'picture')}")
 
     with bar:
         yield report

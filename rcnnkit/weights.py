@@ -145,14 +145,16 @@ def _built(settings: str, class_names: tuple[str, ...]) -> dict[str, Tensor]:
         return dict(build(DetectorSettings.of_weights(json.loads(settings)), class_names).state_dict())
 
 
-def _differences(one: Mapping[str, Tensor], first: str, other: Mapping[str, Tensor], second: str) -> str:
+def _differences(
+    first_tensors: Mapping[str, Tensor], first: str, second_tensors: Mapping[str, Tensor], second: str
+) -> str:
     """Which tensors of two detectors are not alike in name, shape or type; "" where all are."""
-    lines = [f"{name} is in {first} alone" for name in one if name not in other]
-    lines += [f"{name} is in {second} alone" for name in other if name not in one]
+    lines = [f"{name} is in {first} alone" for name in first_tensors if name not in second_tensors]
+    lines += [f"{name} is in {second} alone" for name in second_tensors if name not in first_tensors]
     lines += [
-        f"{name} is {_kind(one[name])} in {first} and {_kind(other[name])} in {second}"
-        for name in one
-        if name in other and _kind(one[name]) != _kind(other[name])
+        f"{name} is {_kind(first_tensors[name])} in {first} and {_kind(second_tensors[name])} in {second}"
+        for name in first_tensors
+        if name in second_tensors and _kind(first_tensors[name]) != _kind(second_tensors[name])
     ]
     return ", ".join(lines[:2]) + (f", and {len(lines) - 2} other tensors" if len(lines) > 2 else "")
 
@@ -381,10 +383,10 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path | str) -> None:
     bad = {name: count for name, count in bad.items() if count}
     if bad:
         first = next(iter(bad))
-        others = f", and so do {len(bad) - 1} other tensors" if len(bad) > 1 else ""
+        remainder = f", and so do {len(bad) - 1} other tensors" if len(bad) > 1 else ""
         raise ValueError(
             f"{path} holds NaN or infinite weights: {bad[first]:,} of the {tensors[first].numel():,} values of {first}"
-            f"{others}; its training diverged, so take an earlier checkpoint, or train again with a lower"
+            f"{remainder}; its training diverged, so take an earlier checkpoint, or train again with a lower"
             " train.lr_for_16"
         )
 

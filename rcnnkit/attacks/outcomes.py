@@ -23,7 +23,7 @@ class Outcomes:
 def outcomes(detections: Sequence[Detections], targets: Sequence[Targets], min_score: float) -> Outcomes:
     """Of the detections from `min_score` on, picture by picture. Crowd regions and difficult objects need not be found,
     and detections on them are not invented."""
-    objects = vanished = renamed = found = invented = 0
+    objects = vanished = renamed = detection_count = invented = 0
     for detected, target in zip(detections, targets, strict=True):
         confident = detected.above(min_score)
         on = iou(confident.boxes, target.boxes) >= SAME_PLACE  # (D, N)
@@ -33,6 +33,6 @@ def outcomes(detections: Sequence[Detections], targets: Sequence[Targets], min_s
         objects += int(counts.sum())
         vanished += int((counts & ~any_class).sum())
         renamed += int((counts & any_class & ~right).sum())
-        found += len(confident)
+        detection_count += len(confident)
         invented += int((~on.any(dim=1)).sum())
-    return Outcomes(vanished / max(objects, 1), renamed / max(objects, 1), invented / max(found, 1))
+    return Outcomes(vanished / max(objects, 1), renamed / max(objects, 1), invented / max(detection_count, 1))

@@ -49,38 +49,38 @@ def spellings(names: Sequence[str], counts: Sequence[int]) -> list[Spelling]:
     return pairs
 
 
-def _certainly(one: str, other: str) -> str:
+def _certainly(first: str, second: str) -> str:
     """In what two spellings of one name differ, or nothing."""
-    if one.casefold() == other.casefold():
+    if first.casefold() == second.casefold():
         return "upper and lower case"
-    plain = [re.sub(r"[\s_-]+", "", name.casefold()) for name in (one, other)]
+    plain = [re.sub(r"[\s_-]+", "", name.casefold()) for name in (first, second)]
     return "spaces or hyphens" if plain[0] == plain[1] else ""
 
 
-def _plural(one: str, other: str) -> bool:
-    short, long = sorted((one.casefold(), other.casefold()), key=len)
+def _plural(first: str, second: str) -> bool:
+    short, long = sorted((first.casefold(), second.casefold()), key=len)
     return len(short) > 2 and long in (f"{short}s", f"{short}es")
 
 
-def _slip(one: str, other: str) -> bool:
+def _slip(first: str, second: str) -> bool:
     """Whether one letter is missing, wrong or swapped with its neighbour; digits tell classes apart."""
-    one, other = one.casefold(), other.casefold()
-    short, long = sorted((one, other), key=len)
+    first, second = first.casefold(), second.casefold()
+    short, long = sorted((first, second), key=len)
     if len(short) < LONG or len(long) - len(short) > 1:
         return False
     start = next((i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
-    rest, other_rest = short[start:], long[start:]
-    if any(letter.isdigit() for letter in (rest[:1], other_rest[:1])):
+    tail, other_tail = short[start:], long[start:]
+    if any(letter.isdigit() for letter in (tail[:1], other_tail[:1])):
         return False
     if len(short) < len(long):
-        return rest == other_rest[1:]
-    swapped = rest[:2] == other_rest[1::-1] and rest[2:] == other_rest[2:]
-    return rest[1:] == other_rest[1:] or swapped
+        return tail == other_tail[1:]
+    swapped = tail[:2] == other_tail[1::-1] and tail[2:] == other_tail[2:]
+    return tail[1:] == other_tail[1:] or swapped
 
 
 def check_classes(splits: Mapping[str, Objects]) -> Iterator[Finding]:
     """What the classes of all splits show; the first split is what is learnt from."""
-    training, *others = splits
+    training, *other_splits = splits
     training_objects = splits[training]
     names = list(training_objects.dataset.class_names)
     alike = {split: objects for split, objects in splits.items() if list(objects.dataset.class_names) == names}
@@ -93,7 +93,7 @@ def check_classes(splits: Mapping[str, Objects]) -> Iterator[Finding]:
         )
         yield Finding(SPELT_TWICE, "", training_objects.dataset.name, f"class {names[rare]!r}", message)
     pictures = {split: _pictures_with(objects) for split, objects in alike.items()}
-    splits_compared = [split for split in others if split in alike and len(alike[split].dataset)]
+    splits_compared = [split for split in other_splits if split in alike and len(alike[split].dataset)]
     level = CHANCE / max(1, len(names) * len(splits_compared))
     shifts = set()
     for split in splits_compared:

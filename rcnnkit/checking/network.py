@@ -65,11 +65,13 @@ def _in_tiles(objects: Objects, settings: DetectorSettings, tiny: int) -> str:
         return ""
     overlap = min(now.tile_overlap, tile // 5)
     tiled = settings.model_copy(update={"input": now.model_copy(update={"tile": tile, "tile_overlap": overlap})})
-    left = int((input_sides(objects, tiled) < finest).all(dim=1).sum())
-    if left >= tiny:
+    tiny_tiled = int((input_sides(objects, tiled) < finest).all(dim=1).sum())
+    if tiny_tiled >= tiny:
         return ""
     smaller = f" with input.tile_overlap = {overlap}" if overlap < now.tile_overlap and now.tile_overlap >= tile else ""
-    return f"; input.tile = {tile}{smaller} shows the pictures as large as they are, where {left:,} are below that"
+    return (
+        f"; input.tile = {tile}{smaller} shows the pictures as large as they are, where {tiny_tiled:,} are below that"
+    )
 
 
 def _unreached(objects: Objects, sides: Tensor, settings: DetectorSettings, split: str) -> Iterator[Finding]:

@@ -90,27 +90,31 @@ def check_twins(
         twins: by their places in …
         records, looks, splits: … these, of all splits in turn; `splits` has the name of each picture's split.
     """
-    for first, second, same in twins:
-        one, other = records[first], records[second]
+    for first, second, same_bytes in twins:
+        first_record, second_record = records[first], records[second]
         across = splits[first] != splits[second]
-        kind = (SAME_IN_TWO_SPLITS if same else SIMILAR_IN_TWO_SPLITS) if across else None
-        kind = kind or (SAME_PICTURE if same else SIMILAR_PICTURE)
-        likeness = "it has the same bytes as" if same else "it looks like"
-        place = f"{one.path} of {splits[first]}" if across else f"{one.path}"
+        kind = (SAME_IN_TWO_SPLITS if same_bytes else SIMILAR_IN_TWO_SPLITS) if across else None
+        kind = kind or (SAME_PICTURE if same_bytes else SIMILAR_PICTURE)
+        likeness = "it has the same bytes as" if same_bytes else "it looks like"
+        place = f"{first_record.path} of {splits[first]}" if across else f"{first_record.path}"
         mine, others = _size(looks[second]), _size(looks[first])
-        size = "" if same else f" (both {mine})" if mine == others else f" ({mine}, and that one {others})"
-        boxes = "their objects are the same" if _same_objects(one.targets, other.targets) else "their objects differ"
-        yield Finding(kind, splits[second], str(other.path), "", f"{likeness} {place}{size}; {boxes}")
+        size = "" if same_bytes else f" (both {mine})" if mine == others else f" ({mine}, and that one {others})"
+        boxes = (
+            "their objects are the same"
+            if _same_objects(first_record.targets, second_record.targets)
+            else "their objects differ"
+        )
+        yield Finding(kind, splits[second], str(second_record.path), "", f"{likeness} {place}{size}; {boxes}")
 
 
 def _size(look: Look) -> str:
     return f"{look.stored[1]} × {look.stored[0]}"
 
 
-def _same_objects(one: Targets, other: Targets) -> bool:
-    if len(one) != len(other):
+def _same_objects(first: Targets, second: Targets) -> bool:
+    if len(first) != len(second):
         return False
-    one_rows, other_rows = (
-        sorted(np.column_stack([each.labels.numpy(), each.boxes.numpy()]).tolist()) for each in (one, other)
+    first_rows, second_rows = (
+        sorted(np.column_stack([each.labels.numpy(), each.boxes.numpy()]).tolist()) for each in (first, second)
     )
-    return one_rows == other_rows
+    return first_rows == second_rows

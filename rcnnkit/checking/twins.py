@@ -54,16 +54,16 @@ def find_twins(looks: Sequence[Look], group: Sequence[int]) -> list[Twin]:
     for i, look in enumerate(looks):
         places.setdefault(look.digest, []).append(i)
     before: dict[int, list[int]] = {}
-    for same in places.values():
-        for i in same[1:]:
-            before[i] = same
-    twins = [Twin(_nearest(i, others, group), i, same=True) for i, others in before.items()]
+    for copies in places.values():
+        for i in copies[1:]:
+            before[i] = copies
+    twins = [Twin(_nearest(i, copies, group), i, same=True) for i, copies in before.items()]
     # Of pictures with the same bytes the first one in each group is compared with others.
     seeing = [
         i
-        for same in places.values()
-        if not is_blank(looks[same[0]])
-        for i in {group[i]: i for i in reversed(same)}.values()
+        for copies in places.values()
+        if not is_blank(looks[copies[0]])
+        for i in {group[i]: i for i in reversed(copies)}.values()
     ]
     small = np.stack([looks[i].small for i in seeing]) if seeing else np.zeros((0, SIDE, SIDE), np.uint8)
     near: dict[int, list[int]] = {}
@@ -71,7 +71,7 @@ def find_twins(looks: Sequence[Look], group: Sequence[int]) -> list[Twin]:
         i, j = sorted((seeing[first], seeing[second]))
         if looks[i].digest != looks[j].digest:
             near.setdefault(j, []).append(i)
-    twins += [Twin(_nearest(i, sorted(others), group), i, same=False) for i, others in near.items()]
+    twins += [Twin(_nearest(i, sorted(neighbours), group), i, same=False) for i, neighbours in near.items()]
     return sorted(twins, key=lambda twin: (twin.second, twin.first))
 
 

@@ -106,9 +106,9 @@ def evaluate(
     result: Evaluation | Accuracy | Retrieval
     of_detectors: dict[str, object] = {"--proposals": proposals, "--max-detections": max_detections}
     of_detectors |= {"--report": report_folder, "--worst": worst, "--results": results, "--set": set_ or None}
-    given = [flag for flag, value in of_detectors.items() if value is not None]
+    flags = [flag for flag, value in of_detectors.items() if value is not None]
     if (kind := read_shapes(weights)[0]["kind"]) == "classifier":
-        for flag in [*given, *(["--images"] if images else [])]:
+        for flag in [*flags, *(["--images"] if images else [])]:
             raise ValueError(
                 f"{weights} holds a classifier, which looks at whole pictures in class folders; leave {flag} out"
             )
@@ -117,7 +117,7 @@ def evaluate(
         with progress(console, transient=True) as report:
             result = evaluate_classifier(classifier, folders, batch_size=batch, precision=precision, progress=report)
     elif kind == Aligner.kind:
-        for flag in given:
+        for flag in flags:
             raise ValueError(f"{weights} holds an aligner, which is judged by sentences; leave {flag} out")
         if is_run(data):
             sentences = read_validation(data)

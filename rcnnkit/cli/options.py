@@ -50,14 +50,14 @@ def check_picture(out: Path) -> None:
     check_new(out)
 
 
-def input_of(given: list[str] | None) -> dict[str, Any] | None:
+def input_of(overrides: list[str] | None) -> dict[str, Any] | None:
     """The settings of [input] that `--set` gave, by their names. Raises ValueError where they are of other sections."""
-    if not given:
+    if not overrides:
         return None
     from rcnnkit.config_files import override
 
     values: dict[str, Any] = {}
-    override(values, given, "--set")
+    override(values, overrides, "--set")
     for section in values.keys() - {"input"}:
         raise ValueError(
             f"--set {section}.{next(iter(values[section]))}: only the settings of [input] can differ from those of the"

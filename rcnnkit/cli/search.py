@@ -39,13 +39,13 @@ def search(
     if unknown := aligner.unknown(sentence):
         console.print(f"note: not learnt, so the words around them decide: {', '.join(unknown)}")
     with progress(console, transient=True) as report:
-        found, errors = search_pictures(aligner, pictures, sentence, report)
+        ranking, errors = search_pictures(aligner, pictures, sentence, report)
     for error in errors:
         complain(error)
-    for rank, (score, path) in enumerate(found[:first], start=1):
+    for rank, (score, path) in enumerate(ranking[:first], start=1):
         console.print(f"{rank}. {path} ({score:.2f})")
     if json_file:
-        ranked = [{"picture": str(path), "score": round(score, 4)} for score, path in found]
+        ranked = [{"picture": str(path), "score": round(score, 4)} for score, path in ranking]
         write_json(json_file, {"sentence": sentence, "pictures": ranked})
         console.print(f"wrote {json_file}")
     if errors:

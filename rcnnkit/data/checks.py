@@ -94,13 +94,15 @@ class Findings(list[Problem]):
             self.fix(file, where, str(error), "x1 {:g}, y1 {:g}, x2 {:g}, y2 {:g}".format(*fixed))
             return fixed
 
-    def size(self, wrong: str, annotated: Size, shown: Size, boxes: Iterable[Box], file: Path, where: str) -> bool:
+    def size(
+        self, wrong: str, annotated_size: Size, shown_size: Size, boxes: Iterable[Box], file: Path, where: str
+    ) -> bool:
         """Add what is wrong with a picture's annotated size; True where, within `fixing`, the picture's own counts.
 
         That is clear where all boxes lie in the picture and it is not a resized copy, whose boxes need resizing too.
         """
-        height, width = shown
-        resized = math.isclose(annotated[0] * width, annotated[1] * height, rel_tol=ALIKE)
+        height, width = shown_size
+        resized = math.isclose(annotated_size[0] * width, annotated_size[1] * height, rel_tol=ALIKE)
         inside = all(min(x1, y1) >= 0 and x2 <= width and y2 <= height for x1, y1, x2, y2 in boxes)
         if not self.fixing or resized or not inside:
             self.add(file, where, wrong)
@@ -251,10 +253,10 @@ def pictures_in(
         if total := left_out.total():
             ordered = sorted(left_out.items(), key=lambda kind: (-kind[1], kind[0]))
             kinds = few([f"{number} {kind}" for kind, number in ordered if number])
-            others = count(total, "other thing")
+            other_things = count(total, "other thing")
             videos = sum(not is_picture(path) for path in inside)
             taken = count(len(inside) - videos, "picture") + (f" and {count(videos, 'video')}" if videos else "")
-            log.warning("%s: %s taken, %s left out: %s", file, taken, others, kinds)
+            log.warning("%s: %s taken, %s left out: %s", file, taken, other_things, kinds)
         pictures += sorted(inside)
     return pictures
 
@@ -351,16 +353,16 @@ def _sizes_of(paths: Sequence[str]) -> list[tuple[Stamp | None, Size | str]]:
         return list(chain.from_iterable(pool.map(look, range(0, len(paths), SLICE))))
 
 
-def check_size(path: Path, annotated: Size, shown: Size) -> str | None:
+def check_size(path: Path, annotated_size: Size, shown_size: Size) -> str | None:
     """What is wrong with the annotated (height, width) of a picture, or None.
 
     A picture that EXIF turns may be annotated as stored or as shown.
     """
-    if annotated == shown:
+    if annotated_size == shown_size:
         return None
     with open_picture(io.BytesIO(read_file(path).data)) as picture:
         stored, _, _ = sizes(picture)
-    return None if annotated == stored else differs(path, annotated, shown)
+    return None if annotated_size == stored else differs(path, annotated_size, shown_size)
 
 
 def _first_line(error: BaseException) -> str:

@@ -173,7 +173,9 @@ def write_coco(dataset: Dataset, file: Path, scores: Sequence[Sequence[float]] |
     images: list[Entry] = []
     annotations: list[Entry] = []
     scores_of: Sequence[Sequence[float] | None] = [None] * len(dataset) if scores is None else scores
-    for number, (record, path, found) in enumerate(zip(dataset.records, paths, scores_of, strict=True), start=1):
+    for number, (record, path, object_scores) in enumerate(
+        zip(dataset.records, paths, scores_of, strict=True), start=1
+    ):
         key = record.id if keep_ids else number
         name = Path(os.path.relpath(path, folder)).as_posix()
         images.append({"id": key, "file_name": name, "width": record.size[1], "height": record.size[0]})
@@ -191,8 +193,8 @@ def write_coco(dataset: Dataset, file: Path, scores: Sequence[Sequence[float]] |
             area = shortest(area, area, float)
             flags = {name: 1 for name, flag in (("difficult", difficult), ("truncated", truncated)) if flag}
             annotations.append({"id": len(annotations) + 1, **entry, "area": area, "iscrowd": int(crowd), **flags})
-        if found is not None:
-            for entry, score in zip(annotations[len(annotations) - len(targets) :], found, strict=True):
+        if object_scores is not None:
+            for entry, score in zip(annotations[len(annotations) - len(targets) :], object_scores, strict=True):
                 entry["score"] = round(score, 6)
     categories = [
         {"id": key, "name": name, "supercategory": "none"}

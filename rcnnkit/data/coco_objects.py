@@ -164,17 +164,17 @@ class _Rows:
         """Some annotations; those whose picture is -1 are left out."""
         rows = np.zeros(len(annotations), ROW)
         rows["index"], rows["picture"], rows["code"] = index, picture, code
-        rows["box"] = np.array([each.bbox for each in annotations], np.float64).reshape(-1, 4)
-        rows["area"] = [each.area for each in annotations]
+        rows["box"] = np.array([annotation.bbox for annotation in annotations], np.float64).reshape(-1, 4)
+        rows["area"] = [annotation.area for annotation in annotations]
         for bit, values in enumerate(
             (
-                [bool(each.iscrowd) for each in annotations],
-                [each.difficult in (1, True) for each in annotations],
-                [each.truncated in (1, True) for each in annotations],
+                [bool(annotation.iscrowd) for annotation in annotations],
+                [annotation.difficult in (1, True) for annotation in annotations],
+                [annotation.truncated in (1, True) for annotation in annotations],
             )
         ):
             rows["flags"] |= np.array(values, np.uint8) << bit
-        ids = [each.id for each in annotations]
+        ids = [annotation.id for annotation in annotations]
         try:
             if {*map(type, ids)} != {int}:
                 raise TypeError
@@ -432,18 +432,18 @@ def _warn_of_repeats(
     index = rows["index"]
     kinds = rows["id_kind"][good_rows]
     same_ids = (_repeats(rows["id"][some], some) for some in (good_rows[kinds == kind] for kind in (1, 2)))
-    for row, other in sorted(chain.from_iterable(same_ids)):
+    for row, earlier_row in sorted(chain.from_iterable(same_ids)):
         key = short(generic(entries[index[row]])["id"])
-        message = f"annotations[{index[other]}] has the id {key} too; give each its own"
+        message = f"annotations[{index[earlier_row]}] has the id {key} too; give each its own"
         findings.warn("an annotation id that is used already", file, f"annotations[{index[row]}]", message)
     bits = (boxes + 0).view(np.int32)  # 0 and -0 alike
     columns = rows["picture"], rows["code"], *bits.T
     mixed = np.zeros(len(good_rows), np.int64)
     for column, factor in zip(columns, MIXING, strict=True):
         mixed += column[good_rows] * factor
-    for row, other in _repeats(mixed, good_rows):
-        if all(column[row] == column[other] for column in columns):
-            where, first = (place_of(generic(entries[index[each]]), index[each]) for each in (row, other))
+    for row, earlier_row in _repeats(mixed, good_rows):
+        if all(column[row] == column[earlier_row] for column in columns):
+            where, first = (place_of(generic(entries[index[each]]), index[each]) for each in (row, earlier_row))
             message = f"its box and class are those of {first} too; delete one"
             findings.warn("an object that is annotated twice", file, where, message)
 

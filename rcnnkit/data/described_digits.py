@@ -61,7 +61,7 @@ def write_described_digits(
     number = 0
     for split, pictures in zip(SPLITS, (train, val), strict=True):
         (root / split).mkdir(parents=True)
-        scans, made, phrases = scan_indices(split, CLASSES), list[tuple[Path, Scene]](), list[list[str]]()
+        scans, scenes, phrases = scan_indices(split, CLASSES), list[tuple[Path, Scene]](), list[list[str]]()
         for _ in range(pictures):
             number += 1
             rng = np.random.default_rng((seed, number, 1))
@@ -70,13 +70,13 @@ def write_described_digits(
                 scene = draw_scene(rng, scans, size, DESCRIBED)
             path = root / split / f"{number:06d}.jpg"
             Image.fromarray(scene.pixels).save(path, quality=95, subsampling=0)
-            made.append((path, scene))
+            scenes.append((path, scene))
             phrases.append(described)
-        words = sorted({word for some in phrases for phrase in some for word in phrase.split()})
+        words = sorted({word for scene_phrases in phrases for phrase in scene_phrases for word in phrase.split()})
         vocabulary, records = Vocabulary(words), []
-        for (path, scene), some in zip(made, phrases, strict=True):
-            labels = torch.zeros(len(some), dtype=torch.int64)
-            targets = Targets(torch.from_numpy(scene.boxes), labels, phrases=vocabulary.encode(some))
+        for (path, scene), scene_phrases in zip(scenes, phrases, strict=True):
+            labels = torch.zeros(len(scene_phrases), dtype=torch.int64)
+            targets = Targets(torch.from_numpy(scene.boxes), labels, phrases=vocabulary.encode(scene_phrases))
             records.append(Record(path.stem, path, size, targets))
         data = Dataset(f"digits/{split}", records, [REGION], [1], words)
         write_regions(data, root / f"region_descriptions_{split}.json")

@@ -241,18 +241,18 @@ def _write_text(pictures: Array, paths: Sequence[str], ids: Sequence[int | str])
 
 def _made(records: Sequence[Record]) -> Records:
     targets = [record.targets for record in records]
-    counts = np.array([len(each) for each in targets], dtype=np.int64)
+    counts = np.array([len(target) for target in targets], dtype=np.int64)
     objects = np.zeros(counts.sum(), OBJECT)
     for name, parts in (
-        ("box", [each.boxes for each in targets]),
-        ("label", [each.labels for each in targets]),
-        ("area", [each.areas for each in targets]),
-        *((flag, [getattr(each, flag) for each in targets]) for flag in FLAGS),
+        ("box", [target.boxes for target in targets]),
+        ("label", [target.labels for target in targets]),
+        ("area", [target.areas for target in targets]),
+        *((flag, [getattr(target, flag) for target in targets]) for flag in FLAGS),
     ):
         objects[name] = torch.cat(parts).numpy(force=True)
     sizes = [record.size for record in records]
     paths = [str(record.path) for record in records]
-    phrases = _stacked([each.phrases.numpy(force=True).astype(np.int32) for each in targets])
+    phrases = _stacked([target.phrases.numpy(force=True).astype(np.int32) for target in targets])
     return flat_records(objects, counts, sizes, [record.id for record in records], paths, phrases)
 
 

@@ -123,15 +123,17 @@ def _results(task: dict[str, Any], where: str, file: Path, findings: Findings) -
     """What was drawn on a task's picture, each with its `value`."""
     if "annotations" not in task and "completions" not in task:  # JSON_MIN has a list for each control of the page
         lists = [value for value in task.values() if isinstance(value, list)]
-        drawn = [each for several in lists for each in several if isinstance(each, dict) and "original_width" in each]
-        return [{"value": each, "type": _type_of(each), **each} for each in drawn]
+        regions = [
+            region for several in lists for region in several if isinstance(region, dict) and "original_width" in region
+        ]
+        return [{"value": region, "type": _type_of(region), **region} for region in regions]
     annotations = task.get("annotations", task.get("completions"))
-    annotations = [each for each in annotations if isinstance(each, dict)] if isinstance(annotations, list) else []
-    completed = [each for each in annotations if not each.get("was_cancelled")]
+    annotations = [entry for entry in annotations if isinstance(entry, dict)] if isinstance(annotations, list) else []
+    completed = [entry for entry in annotations if not entry.get("was_cancelled")]
     if len(completed) > 1:
         message = "one that is marked as ground truth is used, otherwise the last; delete the others"
         findings.warn("a picture that is annotated several times", file, where, message)
-    annotation = next((each for each in completed if each.get("ground_truth")), completed[-1] if completed else {})
+    annotation = next((entry for entry in completed if entry.get("ground_truth")), completed[-1] if completed else {})
     result = annotation.get("result")
     return result if isinstance(result, list) else []
 
@@ -200,12 +202,12 @@ def _corners(shape: str, value: dict[str, Any], where: str, file: Path, findings
         findings.warn(f"a turned {shape}", file, where, message)
     if shape == "rectangle":
         names = ("x", "y", "width", "height")
-        written = ", ".join(f"{name} {value.get(name)}" for name in names) + " (percent)"
-        return partial(_rectangle, numbers(value, names), angle), written
+        description = ", ".join(f"{name} {value.get(name)}" for name in names) + " (percent)"
+        return partial(_rectangle, numbers(value, names), angle), description
     if shape == "ellipse":
         names = ("x", "y", "radiusX", "radiusY")
-        written = ", ".join(f"{name} {value.get(name)}" for name in names) + " (percent)"
-        return partial(_ellipse, numbers(value, names), angle), written
+        description = ", ".join(f"{name} {value.get(name)}" for name in names) + " (percent)"
+        return partial(_ellipse, numbers(value, names), angle), description
     points = value.get("points")
     if not isinstance(points, list) or not all(
         isinstance(point, list) and len(point) == 2 and all(map(is_number, point)) for point in points

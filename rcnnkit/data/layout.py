@@ -119,14 +119,14 @@ def find_layout(root: Path, format: str = FORMAT) -> Layout:
     formats = find_formats(base, format)
     if not formats:
         folders = [path for path in sorted(base.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-        inside = {path.name: each for path in folders if (each := find_formats(path, format))}
+        inside = {path.name: inner_formats for path in folders if (inner_formats := find_formats(path, format))}
         if len(inside) > 1:
             raise ValueError(
                 f"{root} holds several data sets, in {few(list(inside))}; name one of these folders, or give"
                 f' data.train = ["{next(iter(inside))}/train", …]'
             )
-        for name, each in inside.items():
-            below, formats = f"{below}{name}/", each
+        for name, inner_formats in inside.items():
+            below, formats = f"{below}{name}/", inner_formats
     if not formats:
         raise FileNotFoundError(nothing_there(base, format))
     if len(formats) > 1:

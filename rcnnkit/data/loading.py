@@ -214,10 +214,10 @@ def read_ahead(
         samples = [source[draw] for draw in draws]
         return next((each for each in samples if isinstance(each, Exception)), None) or collate(samples)
 
-    rest = islice(batch_draws, start, None)
+    batches = islice(batch_draws, start, None)
     advice = "set data.workers lower, which is how many there are"
-    ahead = map_ahead(read, rest, workers, "reads pictures", advice)
-    with closing(ahead if workers else (read(draws) for draws in rest)) as items:
+    ahead = map_ahead(read, batches, workers, "reads pictures", advice)
+    with closing(ahead if workers else (read(draws) for draws in batches)) as items:
         for item in items:
             if isinstance(item, Exception):
                 raise item

@@ -75,12 +75,12 @@ def compute_proposals(
     torch.set_num_threads(max(1, threads // workers))  # of this thread, and of those that start from now on
     try:
         title = f"{dataset.name}, {method.name}"
-        done = len(records) - len(missing)
-        progress(title, done, len(records))
+        finished_count = len(records) - len(missing)
+        progress(title, finished_count, len(records))
         with ThreadPoolExecutor(workers) as pool:
             for error in pool.map(one, missing):  # an exception leaves it, and what has not begun is cancelled
                 errors += [error] if error else []
-                progress(title, done := done + 1, len(records))
+                progress(title, finished_count := finished_count + 1, len(records))
     except OSError as error:
         raise OSError(f"{error}. {_safe(store, records)}") from None
     except KeyboardInterrupt:

@@ -300,11 +300,11 @@ def join_data(parts: Sequence[Dataset]) -> Dataset:
         ValueError: the classes differ, two pictures have one id, or one picture is in two of them.
     """
     first, *others = parts
-    for other in others:
-        if list(other.class_names) != list(first.class_names):
+    for part in others:
+        if list(part.class_names) != list(first.class_names):
             raise ValueError(
-                f"{first.name} has the classes {few(first.class_names)}, and {other.name} has"
-                f" {few(other.class_names)}; read both with the same class_names"
+                f"{first.name} has the classes {few(first.class_names)}, and {part.name} has"
+                f" {few(part.class_names)}; read both with the same class_names"
             )
     words = list(dict.fromkeys(word for part in parts for word in part.words))
     records = Records.joined([part.with_words(words).flat for part in parts])

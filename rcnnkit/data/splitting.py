@@ -69,10 +69,15 @@ def split_dataset(
         indices = sorted(i for group, split in zip(members, split_of, strict=True) if split == number for i in group)
         splits[name] = replace(data, name=f"{data.name}: {name}", records=data.flat[indices])
     total, learnt = data.objects_of(), splits["train"].objects_of()
-    if lost := [name for name in data.class_names if total[name] and not learnt[name]]:
+    if missing_classes := [name for name in data.class_names if total[name] and not learnt[name]]:
         log.warning(
             "%s: no object of %s is in train, so %s cannot be learnt; give smaller shares to val and test%s",
-            *(data.name, few(lost), "it" if len(lost) == 1 else "they", ", or another --group-by" if group_by else ""),
+            *(
+                data.name,
+                few(missing_classes),
+                "it" if len(missing_classes) == 1 else "they",
+                ", or another --group-by" if group_by else "",
+            ),
         )
     return splits
 

@@ -24,7 +24,8 @@ from rcnnkit.files import check_free
 from rcnnkit.structures import Size, Targets
 from rcnnkit.vocabulary import tokens
 
-Told = tuple[str, tuple[int, int]]  # a sentence, and the places of the two digits that it tells of, the first one first
+# A sentence, and the places of the two digits that it tells of, the first one first.
+Caption = tuple[str, tuple[int, int]]
 
 
 def write_told_digits(
@@ -66,15 +67,17 @@ def write_told_digits(
             number += 1
             rng = np.random.default_rng((seed, number, 2))
             scene = draw_scene(rng, scans, size, DESCRIBED)
-            while not (told := tell(scene)):
+            while not (captions := tell(scene)):
                 scene = draw_scene(rng, scans, size, DESCRIBED)
             path = root / split / f"{number:06d}.jpg"
             Image.fromarray(scene.pixels).save(path, quality=95, subsampling=0)
             labels = torch.tensor([CLASSES.index(digit) for digit in scene.digits])
             records.append(Record(number, path, size, Targets(torch.from_numpy(scene.boxes), labels)))
             images.append({"id": number, "file_name": path.name, "height": size[0], "width": size[1]})
-            for place in rng.permutation(len(told))[:most].tolist():
-                annotations.append({"id": len(annotations) + 1, "image_id": number, **_annotation(scene, told[place])})
+            for place in rng.permutation(len(captions))[:most].tolist():
+                annotations.append(
+                    {"id": len(annotations) + 1, "image_id": number, **_annotation(scene, captions[place])}
+                )
         names = [str(digit) for digit in CLASSES]
         data = Dataset(f"digits/{split}", records, names, list(range(1, len(names) + 1)))
         write_coco(data, root / "annotations" / f"instances_{split}.json")
@@ -82,19 +85,19 @@ def write_told_digits(
         (root / "annotations" / f"captions_{split}.json").write_text(content, encoding="utf-8")
 
 
-def tell(scene: Scene) -> list[Told]:
+def tell(scene: Scene) -> list[Caption]:
     """All that can be told of two digits of a picture, each sentence once."""
-    names, told = [name_of(scene, i) for i in range(len(scene.digits))], dict[str, tuple[int, int]]()
+    names, captions = [name_of(scene, i) for i in range(len(scene.digits))], dict[str, tuple[int, int]]()
     for i, j in permutations(range(len(names)), 2):
         if relation := relation_of(scene.boxes[i], scene.boxes[j]):
-            told.setdefault(f"a {names[i]} {relation} a {names[j]}", (i, j))
-    return list(told.items())
+            captions.setdefault(f"a {names[i]} {relation} a {names[j]}", (i, j))
+    return list(captions.items())
 
 
-def _annotation(scene: Scene, told: Told) -> dict[str, Any]:
+def _annotation(scene: Scene, caption: Caption) -> dict[str, Any]:
     """The sentence, and the box that each word speaks of: the first four words of one digit, the last four of the
     other."""
-    sentence, digits = told
+    sentence, digits = caption
     boxes: list[Sequence[float] | None] = [None] * len(tokens(sentence))
     for digit, places in zip(digits, (range(4), range(len(boxes) - 4, len(boxes))), strict=True):
         x1, y1, x2, y2 = scene.boxes[digit].tolist()

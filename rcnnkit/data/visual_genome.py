@@ -62,13 +62,13 @@ def read_regions(
         try:
             if key is None or not isinstance(entry.get("regions"), list):
                 raise ValueError(f"this is {_form(entry)}; {EXPECTED}")
-            known = new_id(key, pictures)
+            picture_id = new_id(key, pictures)
         except ValueError as error:
             findings.add(file, f"picture {index}", str(error))
             findings.pictures += 1
             continue
-        name, size = named.get(known, (known, None))
-        picture = pictures[known] = Annotated(name, f"picture {key}", size)
+        name, size = named.get(picture_id, (picture_id, None))
+        picture = pictures[picture_id] = Annotated(name, f"picture {key}", size)
         for place, region in enumerate(entry["regions"]):
             try:
                 picture.objects.append(_region(region, key, f"picture {key}, region {_id(region, place)}"))

@@ -19,12 +19,12 @@ def search_pictures(
         ValueError: the sentence has no word, too many, or none that was learnt.
     """
     aligner.encode(sentence)  # a sentence that is wrong is no picture's fault
-    found, errors = list[tuple[float, Path]](), list[Exception]()
+    results, errors = list[tuple[float, Path]](), list[Exception]()
     for path in reported(pictures, "pictures", progress):
         try:
             (score,) = aligner.score([path], sentence)
         except FAILURES as error:
             errors.append(error if str(path) in str(error) else RuntimeError(f"{path}: {error}"))
         else:
-            found.append((score, path))
-    return sorted(found, key=lambda each: -each[0]), errors
+            results.append((score, path))
+    return sorted(results, key=lambda each: -each[0]), errors

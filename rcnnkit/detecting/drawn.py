@@ -48,41 +48,41 @@ class Drawings:
             raise FileExistsError(f"{file} is there already; choose another folder, nothing is overwritten")
         return file
 
-    def add(self, found: DetectedPicture) -> DetectedPicture:
+    def add(self, picture: DetectedPicture) -> DetectedPicture:
         """The same, and where it is drawn or why it is not.
 
         Raises:
             OSError: there is no room left.
         """
-        if found.source is not self._source:
+        if picture.source is not self._source:
             self.close()
-        if found.picture is None or (found.source is self._source and not self._video):
-            return found
+        if picture.picture is None or (picture.source is self._source and not self._video):
+            return picture
         try:
-            if found.frame is not None and not isinstance(found.picture, Slide):
-                return replace(found, drawn=self._filmed(found.picture, found, found.frame))
-            if found.detections is None:
-                return found
-            file = self.check(found.source)
+            if picture.frame is not None and not isinstance(picture.picture, Slide):
+                return replace(picture, drawn=self._filmed(picture.picture, picture, picture.frame))
+            if picture.detections is None:
+                return picture
+            file = self.check(picture.source)
             file.parent.mkdir(parents=True, exist_ok=True)
-            picture = draw(*_shown(found.picture, found.detections), min_score=self._least)
-            return replace(found, drawn=save_picture(picture, file))
+            drawing = draw(*_shown(picture.picture, picture.detections), min_score=self._least)
+            return replace(picture, drawn=save_picture(drawing, file))
         except FAILURES as error:
             if getattr(error, "errno", None) in NO_ROOM:
                 raise
-            thing = "picture" if found.frame is None else "video"
+            thing = "picture" if picture.frame is None else "video"
             failure = f"the {thing} with its boxes cannot be written ({reason_of(error)})"
-            return replace(found, error=RuntimeError(f"{found.source.name}: {failure}"))
+            return replace(picture, error=RuntimeError(f"{picture.source.name}: {failure}"))
 
-    def _filmed(self, pixels: Array, found: DetectedPicture, frame: Frame) -> Path:
+    def _filmed(self, pixels: Array, picture: DetectedPicture, frame: Frame) -> Path:
         """The video that the frame is in; without boxes where its search failed, as the others keep their times."""
         if self._video is None:
-            self._source, file = found.source, self.check(found.source)
+            self._source, file = picture.source, self.check(picture.source)
             file.parent.mkdir(parents=True, exist_ok=True)
             self._video = VideoFile(file, frame.rate)
         try:
-            if found.detections is not None:
-                pixels = np.asarray(draw(pixels, found.detections, min_score=self._least))
+            if picture.detections is not None:
+                pixels = np.asarray(draw(pixels, picture.detections, min_score=self._least))
             self._video.add(pixels, frame)
         except BaseException:
             video, self._video = self._video, None  # the rest is left out
@@ -128,21 +128,21 @@ class Crops:
         self.folder, self._least = folder, least
         self.written: Counter[str] = Counter()  # by classes
 
-    def add(self, found: DetectedPicture) -> DetectedPicture:
+    def add(self, picture: DetectedPicture) -> DetectedPicture:
         """The same, and why objects of it could not be written. Raises OSError: there is no room left."""
-        if found.picture is None or found.detections is None:
-            return found
+        if picture.picture is None or picture.detections is None:
+            return picture
         try:
-            for number, (name, _, box) in enumerate(objects_from(found.detections, self._least)):
-                file = self.folder / name / f"{found.place}_{number}.png"
+            for number, (name, _, box) in enumerate(objects_from(picture.detections, self._least)):
+                file = self.folder / name / f"{picture.place}_{number}.png"
                 while file.exists():  # of a picture that is called like a frame
                     file = file.with_stem(f"{file.stem}-2")
                 file.parent.mkdir(parents=True, exist_ok=True)
-                cut(found.picture, box, context=0.0).save(file)
+                cut(picture.picture, box, context=0.0).save(file)
                 self.written[name] += 1
         except FAILURES as error:
             if getattr(error, "errno", None) in NO_ROOM:
                 raise
             failure = f"its objects cannot be written ({reason_of(error)})"
-            return replace(found, error=RuntimeError(f"{found.name}: {failure}"))
-        return found
+            return replace(picture, error=RuntimeError(f"{picture.name}: {failure}"))
+        return picture

@@ -61,12 +61,12 @@ def detect_files(
     outputs = Outputs(folder, file, format, objects, min_score, image_ids)
     writer = Writer(outputs, detector)
     report = report or _log
-    done = []
+    pictures = []
     for picture in detect_and_write(detector, files, writer, batch, frames):
         # Neither pixels nor what they are read from, which may be an array: all of them would stay in memory.
-        done.append(replace(picture, picture=None, source=replace(picture.source, read=None, open=None)))
-        report(done[-1])
-    return done
+        pictures.append(replace(picture, picture=None, source=replace(picture.source, read=None, open=None)))
+        report(pictures[-1])
+    return pictures
 
 
 def detect_and_write(

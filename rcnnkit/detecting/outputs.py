@@ -77,7 +77,7 @@ class Writer:
                 raise ValueError(f"{source.name} is a video, whose frames have no ids; search it without ids")
         return ids_of([Path(name) for name in names], self.outputs.image_ids)
 
-    def written(self, found: Iterable[DetectedPicture]) -> Generator[DetectedPicture]:
+    def written(self, pictures: Iterable[DetectedPicture]) -> Generator[DetectedPicture]:
         """Each picture when it is done. When this ends, in whichever way, all that was found is written.
 
         Raises:
@@ -87,17 +87,17 @@ class Writer:
             for part in (self.results, self.drawings):
                 if part is not None:
                     stack.callback(part.close)
-            for each in found:
-                if self.results and each.detections is not None:
-                    self.results.add(self._keys([each.source])[0], each)
+            for picture in pictures:
+                if self.results and picture.detections is not None:
+                    self.results.add(self._keys([picture.source])[0], picture)
                 if self.crops:
-                    each = self.crops.add(each)
+                    picture = self.crops.add(picture)
                 if self.drawings:
-                    each = self._drawn(self.drawings, each)
-                yield each
+                    picture = self._drawn(self.drawings, picture)
+                yield picture
 
-    def _drawn(self, drawings: Drawings, found: DetectedPicture) -> DetectedPicture:
-        drawn = drawings.add(found)
-        if drawn.error is found.error or self.results is None:
-            return drawn
-        return replace(drawn, error=RuntimeError(f"{drawn.error}; what was found is in {self.results.path}"))
+    def _drawn(self, drawings: Drawings, picture: DetectedPicture) -> DetectedPicture:
+        result = drawings.add(picture)
+        if result.error is picture.error or self.results is None:
+            return result
+        return replace(result, error=RuntimeError(f"{result.error}; what was found is in {self.results.path}"))

@@ -37,8 +37,8 @@ class Results(Protocol):
     path: Path  # what is there in the end, unless no picture could be searched
     written: int  # detections
 
-    def add(self, key: int | str, found: DetectedPicture) -> None:
-        """`found` has detections and pixels; `key` is the id of its picture or video."""
+    def add(self, key: int | str, picture: DetectedPicture) -> None:
+        """`picture` has detections and pixels; `key` is the id of its picture or video."""
 
     def close(self) -> None:
         """Raises OSError where it cannot be written."""
@@ -90,15 +90,15 @@ class _File:
         self._stack = ExitStack()
         self._file: Any = None
 
-    def add(self, key: int | str, found: DetectedPicture) -> None:
+    def add(self, key: int | str, picture: DetectedPicture) -> None:
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with ExitStack() as stack:
                 self._file = self._begin(stack.enter_context(whole(self.path)))
                 self._stack = stack.pop_all()
-        assert found.detections is not None
-        self._write(key, found)
-        self.written += len(found.detections)
+        assert picture.detections is not None
+        self._write(key, picture)
+        self.written += len(picture.detections)
 
     def close(self) -> None:
         with self._stack:  # which puts the file into its place, unless this fails
@@ -109,7 +109,7 @@ class _File:
     def _begin(self, half: Path) -> Any:
         raise NotImplementedError
 
-    def _write(self, key: int | str, found: DetectedPicture) -> None:
+    def _write(self, key: int | str, picture: DetectedPicture) -> None:
         raise NotImplementedError
 
     def _end(self) -> None:
@@ -124,10 +124,10 @@ class _Coco(_File):
         file.write("[")
         return file
 
-    def _write(self, key: int | str, found: DetectedPicture) -> None:
-        assert found.detections is not None
-        image_id = key if found.frame is None else f"{key}#{found.frame.number}"
-        for number, entry in enumerate(found.detections.to_coco(image_id), self.written):
+    def _write(self, key: int | str, picture: DetectedPicture) -> None:
+        assert picture.detections is not None
+        image_id = key if picture.frame is None else f"{key}#{picture.frame.number}"
+        for number, entry in enumerate(picture.detections.to_coco(image_id), self.written):
             self._file.write((", " if number else "") + json.dumps(entry))
 
     def _end(self) -> None:
@@ -143,10 +143,10 @@ class _Csv(_File):
         csv.writer(file, lineterminator="\n").writerow(COLUMNS)
         return file
 
-    def _write(self, key: int | str, found: DetectedPicture) -> None:
+    def _write(self, key: int | str, picture: DetectedPicture) -> None:
         rows = [
             (image, *(f"{side:.3f}" for side in sides), name, f"{score:.6f}", frame)
-            for image, *sides, name, score, frame in _rows(key, found)
+            for image, *sides, name, score, frame in _rows(key, picture)
         ]
         csv.writer(self._file, lineterminator="\n").writerows(rows)
 
@@ -169,8 +169,8 @@ class _Parquet(_File):
     def _begin(self, half: Path) -> Any:
         return self._library.parquet.ParquetWriter(half, self._schema)
 
-    def _write(self, key: int | str, found: DetectedPicture) -> None:
-        for image, *others in _rows(key, found):
+    def _write(self, key: int | str, picture: DetectedPicture) -> None:
+        for image, *others in _rows(key, picture):
             self._kept.append((str(image).encode(errors="backslashreplace").decode(), *others))
         if len(self._kept) >= ROWS:
             self._end()
@@ -182,11 +182,11 @@ class _Parquet(_File):
         self._file.write_table(self._library.Table.from_arrays(arrays, schema=self._schema))
 
 
-def _rows(key: int | str, found: DetectedPicture) -> list[tuple[Any, ...]]:
+def _rows(key: int | str, picture: DetectedPicture) -> list[tuple[Any, ...]]:
     """Of a table with `COLUMNS`."""
-    assert found.detections is not None
-    frame = None if found.frame is None else found.frame.number
-    return [(key, *box, name, score, frame) for name, score, box in found.detections]
+    assert picture.detections is not None
+    frame = None if picture.frame is None else picture.frame.number
+    return [(key, *box, name, score, frame) for name, score, box in picture.detections]
 
 
 class _Folder:
@@ -199,19 +199,19 @@ class _Folder:
         self._stack = ExitStack()
         self._own: Path | None = None  # for pictures that are in no file
 
-    def add(self, key: int | str, found: DetectedPicture) -> None:
-        assert found.detections is not None
-        assert found.picture is not None
-        kept = objects_from(found.detections, self._least)
-        targets = Targets(kept.boxes, kept.labels)
+    def add(self, key: int | str, picture: DetectedPicture) -> None:
+        assert picture.detections is not None
+        assert picture.picture is not None
+        objects = objects_from(picture.detections, self._least)
+        targets = Targets(objects.boxes, objects.labels)
         self._records.append(
-            Record(str(found.place), self._picture(found, found.picture), size_of(found.picture), targets)
+            Record(str(picture.place), self._picture(picture, picture.picture), size_of(picture.picture), targets)
         )
-        self.written += len(kept)
+        self.written += len(objects)
 
-    def _picture(self, found: DetectedPicture, pixels: Array | Slide) -> Path:
+    def _picture(self, picture: DetectedPicture, pixels: Array | Slide) -> Path:
         """The file of a picture; a new one, where it is in an archive, in a video, on the web or in memory."""
-        file = found.source.file
+        file = picture.source.file
         if file is not None and file.is_file():
             return file
         if self._own is None:
@@ -219,7 +219,9 @@ class _Folder:
             beside.mkdir(parents=True, exist_ok=True)
             self._own = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix=".half-", dir=beside)))
         # In a folder of its own: a picture may be called like a frame of a video.
-        file = self._own / str(len(self._records)) / f"{found.place.name}{'.png' if found.frame is None else '.jpg'}"
+        file = (
+            self._own / str(len(self._records)) / f"{picture.place.name}{'.png' if picture.frame is None else '.jpg'}"
+        )
         file.parent.mkdir(parents=True, exist_ok=True)
         assert not isinstance(pixels, Slide)  # which is in a file
         Image.fromarray(pixels).save(file, quality=95)

@@ -110,19 +110,19 @@ def search(detector: Detector, sources: Iterable[Source], batch: int, frames: in
 
 
 def _batches(pictures: Iterator[DetectedPicture], size: int) -> Iterator[list[DetectedPicture]]:
-    some: list[DetectedPicture] = []
+    batch: list[DetectedPicture] = []
     try:
-        for each in pictures:
-            some.append(each)
-            if len(some) == size:
-                yield some
-                some = []
+        for picture in pictures:
+            batch.append(picture)
+            if len(batch) == size:
+                yield batch
+                batch = []
     except Exception:
-        if some:
-            yield some  # what was read before
+        if batch:
+            yield batch  # what was read before
         raise
-    if some:
-        yield some
+    if batch:
+        yield batch
 
 
 def _pictures(sources: Iterable[Source], frames: int | None, in_tiles: bool) -> Iterator[DetectedPicture]:
@@ -142,29 +142,29 @@ def _pictures(sources: Iterable[Source], frames: int | None, in_tiles: bool) -> 
 
 def _named(name: str, error: Exception) -> Exception:
     """The error, which says what it is about."""
-    known = isinstance(error, OSError | ValueError | TypeError)
-    if known and (name in str(error) or (isinstance(error, OSError) and error.filename)):
+    is_expected = isinstance(error, OSError | ValueError | TypeError)
+    if is_expected and (name in str(error) or (isinstance(error, OSError) and error.filename)):
         return error
-    return (ValueError if known else RuntimeError)(f"{name}: {reason_of(error)}")
+    return (ValueError if is_expected else RuntimeError)(f"{name}: {reason_of(error)}")
 
 
-def _searched(detector: Detector, some: Sequence[DetectedPicture]) -> Iterator[DetectedPicture]:
-    read = [each for each in some if each.picture is not None]
+def _searched(detector: Detector, batch: Sequence[DetectedPicture]) -> Iterator[DetectedPicture]:
+    readable = [picture for picture in batch if picture.picture is not None]
     try:
-        answers = detector([each.picture for each in read if each.picture is not None])
-        answered = dict(zip(map(id, read), answers, strict=True))
+        answers = detector([picture.picture for picture in readable if picture.picture is not None])
+        answered = dict(zip(map(id, readable), answers, strict=True))
     except FAILURES:
         answered = {}  # one of them may be at fault: each alone
-    for each in some:
-        if each.picture is None:
-            yield each
+    for picture in batch:
+        if picture.picture is None:
+            yield picture
             continue
         try:
-            detections = answered[id(each)] if answered else detector(each.picture)
-            yield replace(each, detections=detections.to("cpu"))
+            detections = answered[id(picture)] if answered else detector(picture.picture)
+            yield replace(picture, detections=detections.to("cpu"))
         except FAILURES as error:
             advice = f"the search failed ({reason_of(error)}); a smaller picture takes less memory"
-            yield replace(each, error=RuntimeError(f"{each.name}: {advice}"))
+            yield replace(picture, error=RuntimeError(f"{picture.name}: {advice}"))
 
 
 def objects_from(detections: Detections, least: float) -> Detections:

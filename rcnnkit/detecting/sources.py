@@ -62,29 +62,29 @@ def sources_of(files: Files, out: Path | None = None) -> Iterator[Source]:
         TypeError: it is none of these.
         ValueError: a URL of another kind.
     """
-    places, seen = _Places(), set[str]()
+    places, seen_names = _Places(), set[str]()
     several = each_picture(files)
-    for number, given in enumerate([files] if several is None else several):
-        for name, place, make in _each(given, number, out):
-            if isinstance(given, str | os.PathLike):
-                if name in seen:
+    for number, entry in enumerate([files] if several is None else several):
+        for name, place, make in _each(entry, number, out):
+            if isinstance(entry, str | os.PathLike):
+                if name in seen_names:
                     continue
-                seen.add(name)
+                seen_names.add(name)
             yield make(name, places.take(place))
 
 
 Make = Callable[[str, Path], Source]  # of its name and its place
 
 
-def _each(given: Any, number: int, out: Path | None) -> Iterator[tuple[str, Path, Make]]:
+def _each(entry: Any, number: int, out: Path | None) -> Iterator[tuple[str, Path, Make]]:
     """Name and wanted place of all that one thing stands for, and what makes its source of these."""
-    if isinstance(given, tuple):
-        if len(given) != 2 or not isinstance(given[0], str):
+    if isinstance(entry, tuple):
+        if len(entry) != 2 or not isinstance(entry[0], str):
             raise TypeError("a tuple among pictures is (name, picture), the name a string")
-        yield given[0], _inside(given[0]), partial(_held, picture=given[1])
-    elif not isinstance(given, str | os.PathLike):
-        yield f"pictures[{number}]", Path(f"{number:06}"), partial(_held, picture=given)
-    elif scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", text := str(os.fspath(given))):
+        yield entry[0], _inside(entry[0]), partial(_held, picture=entry[1])
+    elif not isinstance(entry, str | os.PathLike):
+        yield f"pictures[{number}]", Path(f"{number:06}"), partial(_held, picture=entry)
+    elif scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", text := str(os.fspath(entry))):
         yield _of_url(text, scheme[1].lower())
     elif camera := re.fullmatch(r"camera:(\d+)|/dev/video(\d+)", text):
         device = int(camera[1] or camera[2])
@@ -112,13 +112,13 @@ def _paths(text: str, out: Path | None) -> Iterator[tuple[Path, Path | None]]:
         found = sorted(map(Path, matches))
         folders = [] if "**" in text else [match for match in found if match.is_dir()]
         files = [match for match in found if match.is_file()]
-        wanted = [match for match in files if match.suffix.lower() in SUFFIXES]
-        if not (wanted or folders):
+        media = [match for match in files if match.suffix.lower() in SUFFIXES]
+        if not (media or folders):
             what = f"matches {count(len(files), 'file')}, but no picture or video" if files else "matches no file"
             raise FileNotFoundError(f"{text} {what}; correct it, or name the folder to take all that is in it")
-        if left_out := len(files) - len(wanted):
-            log.warning("%s: %s taken, %s left out", text, count(len(wanted), "file"), count(left_out, "other file"))
-        yield from ((file, base) for file in [*wanted, *pictures_in(folders, out, SUFFIXES)])
+        if left_out := len(files) - len(media):
+            log.warning("%s: %s taken, %s left out", text, count(len(media), "file"), count(left_out, "other file"))
+        yield from ((file, base) for file in [*media, *pictures_in(folders, out, SUFFIXES)])
 
 
 def _of_url(text: str, scheme: str) -> tuple[str, Path, Make]:

@@ -23,29 +23,29 @@ class Tally:
     _frames: int = 0
     _names: Counter[str] = field(default_factory=Counter)  # of what was found in the frames of its video
 
-    def add(self, found: DetectedPicture) -> list[str]:
+    def add(self, picture: DetectedPicture) -> list[str]:
         """The lines that are due: that of a picture, or of the video before."""
-        lines = [] if self._last is None or found.source is self._last.source else self.end()
-        self.searched += found.detections is not None
-        self.failed += found.error is not None
-        if found.frame is None:
-            self.pictures += found.drawn is not None
-            return lines if found.error else [*lines, found.summary(self.least)]
-        if found.detections is not None:
-            self._names.update(found.detections.above(self.least).names)
+        lines = [] if self._last is None or picture.source is self._last.source else self.end()
+        self.searched += picture.detections is not None
+        self.failed += picture.error is not None
+        if picture.frame is None:
+            self.pictures += picture.drawn is not None
+            return lines if picture.error else [*lines, picture.summary(self.least)]
+        if picture.detections is not None:
+            self._names.update(picture.detections.above(self.least).names)
         self._frames += 1
-        self._last = found
+        self._last = picture
         return lines
 
     def end(self) -> list[str]:
         """The line of the last video, if it has none yet."""
         if self._last is None:
             return []
-        drawn = self._last.drawn
-        self.videos += drawn is not None
+        file = self._last.drawn
+        self.videos += file is not None
         what = counted(self._names) or f"nothing that scores {self.least:g}"
         number = count(self._frames, "frame")
-        line = f"{self._last.source.name}: {number}, {what}{f'; drawn in {drawn}' if drawn else ''}"
+        line = f"{self._last.source.name}: {number}, {what}{f'; drawn in {file}' if file else ''}"
         self._last, self._frames, self._names = None, 0, Counter()
         return [line]
 

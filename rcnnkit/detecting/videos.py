@@ -136,11 +136,11 @@ class VideoFile:
             self._writer = self._begun()
         if pixels.shape[1::-1] != self._size:
             pixels = cv2.resize(pixels, self._size)
-        wanted = math.floor(frame.seconds * self.rate) + 1 if frame.live else self._written + 1
+        frames_due = math.floor(frame.seconds * self.rate) + 1 if frame.live else self._written + 1
         bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-        for _ in range(wanted - self._written):
+        for _ in range(frames_due - self._written):
             self._writer.write(bgr)
-        self._written = max(wanted, self._written)
+        self._written = max(frames_due, self._written)
 
     def _begun(self) -> cv2.VideoWriter:
         with _silent():

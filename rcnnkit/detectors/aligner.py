@@ -55,14 +55,16 @@ class Grounding:
     def detections(self) -> Detections:
         """The regions that words speak of, without the whole picture, to be drawn: a box, its snippets and the mean
         score of their words each."""
-        said: dict[int, list[str]] = {}
+        by_region: dict[int, list[str]] = {}
         for region, snippet in self.snippets:
-            said.setdefault(region, []).append(snippet)
-        said.pop(0, None)
-        scores = [self.scores[self.regions == region].mean() for region in said]
-        labels = torch.zeros(len(said), dtype=torch.int64)
-        phrases = tuple(" … ".join(snippets) for snippets in said.values())
-        return Detections(self.boxes[list(said)], torch.tensor(scores).reshape(-1), labels, ("region",), (1,), phrases)
+            by_region.setdefault(region, []).append(snippet)
+        by_region.pop(0, None)
+        scores = [self.scores[self.regions == region].mean() for region in by_region]
+        labels = torch.zeros(len(by_region), dtype=torch.int64)
+        phrases = tuple(" … ".join(snippets) for snippets in by_region.values())
+        return Detections(
+            self.boxes[list(by_region)], torch.tensor(scores).reshape(-1), labels, ("region",), (1,), phrases
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: each word with its score, the number of its region and its box."""
@@ -116,20 +118,23 @@ class Aligner(Model):
         """The regions of each picture. Raises what the detector raises for pictures that it cannot look at."""
         arrays = [read_picture(picture) for picture in pictures]
         chosen = [
-            self._choose(each, array.shape[:2]) for each, array in zip(self.detector(arrays), arrays, strict=True)
+            self._choose(detections, array.shape[:2])
+            for detections, array in zip(self.detector(arrays), arrays, strict=True)
         ]
         features: list[Tensor] = []
         for images in self.detector.batches(arrays):
             some = chosen[len(features) :][: len(images)]
             seen = self.detector.region_features(with_proposals(images, some))
-            features += seen.float().split([len(each) for each in some])
-        return [Seen(each.boxes, parts) for each, parts in zip(chosen, features, strict=True)]
+            features += seen.float().split([len(proposals) for proposals in some])
+        return [Seen(proposals.boxes, parts) for proposals, parts in zip(chosen, features, strict=True)]
 
-    def _choose(self, found: Detections, size: tuple[int, ...]) -> Proposals:
+    def _choose(self, detections: Detections, size: tuple[int, ...]) -> Proposals:
         """The regions of a picture (height, width), in its own pixels."""
-        best = nms(found.boxes, found.scores, OVERLAP)[: self.alignment.settings.regions]
-        whole = found.boxes.new_tensor([[0, 0, size[1], size[0]]])
-        return Proposals(torch.cat([whole, found.boxes[best]]), torch.cat([whole[:, 0] + 1, found.scores[best]]))
+        best = nms(detections.boxes, detections.scores, OVERLAP)[: self.alignment.settings.regions]
+        whole = detections.boxes.new_tensor([[0, 0, size[1], size[0]]])
+        return Proposals(
+            torch.cat([whole, detections.boxes[best]]), torch.cat([whole[:, 0] + 1, detections.scores[best]])
+        )
 
     def encode(self, sentence: str) -> Tensor:
         """(1, L) numbers of a sentence's words.
@@ -144,10 +149,10 @@ class Aligner(Model):
             raise ValueError(f"the sentence has {len(words)} words, more than {LONGEST}; shorten it")
         numbers = self.alignment.vocabulary.encode([sentence]).to(self.device)
         if (numbers == UNKNOWN).all():
-            some = ", ".join(self.words[:10])
+            examples = ", ".join(self.words[:10])
             raise ValueError(
                 f"no word of the sentence {sentence!r} was in the sentences that this aligner learnt from; it knows"
-                f" {len(self.words)} words, such as {some}"
+                f" {len(self.words)} words, such as {examples}"
             )
         return numbers
 
@@ -170,13 +175,13 @@ class Aligner(Model):
         if not beta >= 0:
             raise ValueError(f"beta = {beta:g}; give 0 or more")
         numbers = self.encode(sentence)
-        (seen,) = self.see([picture])
-        regions, (words,) = self.alignment.regions(seen.features), self.alignment.words(numbers)
+        (picture_regions,) = self.see([picture])
+        regions, (words,) = self.alignment.regions(picture_regions.features), self.alignment.words(numbers)
         products = words @ regions.T  # (T, R)
         chain = best_chain(products, beta)
         scores = products.gather(1, chain[:, None])[:, 0]
         total = float(products.amax(dim=1).sum())
-        return Grounding(tuple(tokens(sentence)), seen.boxes.cpu(), chain.cpu(), scores.cpu(), total)
+        return Grounding(tuple(tokens(sentence)), picture_regions.boxes.cpu(), chain.cpu(), scores.cpu(), total)
 
     @torch.no_grad()
     def score(self, pictures: Sequence[Picture], sentence: str) -> list[float]:

@@ -79,10 +79,10 @@ class Detector(Model):
         """What is in each image, in the pixels of the pictures as they were given."""
         raise NotImplementedError
 
-    def in_pictures(self, kept: Sequence[Kept], images: ImageBatch) -> list[Detections]:
+    def in_pictures(self, outputs: Sequence[Kept], images: ImageBatch) -> list[Detections]:
         """The last step of `detect`: from the frame of the network's pixels to the pictures as they were given."""
         detections = []
-        for (boxes, scores, labels), size, original in zip(kept, images.sizes, images.original_sizes, strict=True):
+        for (boxes, scores, labels), size, original in zip(outputs, images.sizes, images.original_sizes, strict=True):
             boxes = clip(scale(boxes, size, original), original)
             detections.append(Detections(boxes, scores, labels, self.class_names, self.category_ids))
         return detections
@@ -264,19 +264,19 @@ class Detector(Model):
         """Detections in pictures of which some or all are looked at several times."""
         in_tiles = self.preprocessing.tile > 0
         opened = read_each(pictures, lambda picture: open_picture(picture, in_tiles))
-        found: dict[int, Detections] = {}
+        detections: dict[int, Detections] = {}
         once = [i for i, picture in enumerate(opened) if self.preprocessing.looks_once(size_of(picture))]
         if once:
             regions = None if proposals is None else [proposals[i] for i in once]
-            found |= zip(once, self._look([opened[i] for i in once], regions), strict=True)
+            detections |= zip(once, self._look([opened[i] for i in once], regions), strict=True)
         for i, picture in enumerate(opened):
-            if i not in found:
+            if i not in detections:
                 own = None if proposals is None else proposals[i]
                 if own is not None:
                     check_inside(own.boxes, size_of(picture), "the proposals")
                 merged = detect_in_views(picture, own, self.preprocessing, self._look)
-                found[i] = merged.to(self.device)
-        return [found[i] for i in range(len(opened))]
+                detections[i] = merged.to(self.device)
+        return [detections[i] for i in range(len(opened))]
 
     def _in_batches(self, pictures: Iterator[Picture], proposals: Any, batch: int) -> list[Detections]:
         """The call, with so many pictures at a time."""
@@ -287,12 +287,12 @@ class Detector(Model):
         regions = None if proposals is None else iter(proposals)
         detections = list(self([]))  # raises where every picture would
         looked_at = 0
-        while some := list(islice(pictures, batch)):
+        while chunk := list(islice(pictures, batch)):
             try:
-                detections += self(some, None if regions is None else list(islice(regions, batch)))
+                detections += self(chunk, None if regions is None else list(islice(regions, batch)))
             except (TypeError, ValueError) as error:
                 raise type(error)(_counted_from(looked_at, str(error))) from None
-            looked_at += len(some)
+            looked_at += len(chunk)
         if regions is not None and (left := len(list(regions))):
             raise ValueError(
                 f"{looked_at + left} proposals for {looked_at} pictures; give one Proposals for each picture"

@@ -183,13 +183,13 @@ class RCNN(Detector):
 
     def detect(self, images: ImageBatch) -> list[Detections]:
         """What is in each image, in the pixels of the pictures as they were given."""
-        kept = []
+        outputs = []
         for i, proposal in enumerate(self.propose(images, [], self.count)):  # of each image (R, 4)
             features = self.compute_features(picture_of(images, i), proposal.boxes)  # of each layer (R, D)
             scores = self.score(features)  # (R, K)
             deltas = self.regress(features) if self.settings.box_regression else None  # (R, K, 4)
-            kept.append(self.suppress(proposal.boxes, scores, deltas, images.sizes[i]))  # (N, 4), (N,), (N,)
-        return self.in_pictures(kept, images)
+            outputs.append(self.suppress(proposal.boxes, scores, deltas, images.sizes[i]))  # (N, 4), (N,), (N,)
+        return self.in_pictures(outputs, images)
 
     def score_proposals(self, images: ImageBatch) -> Tensor:
         boxes = [proposals.boxes for proposals in images.proposals]

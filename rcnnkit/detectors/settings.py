@@ -202,10 +202,10 @@ class DetectorSettings(Section):
         smallest = architecture(name).smallest
         if crop < smallest:
             raise ValueError(f"classifier.crop = {crop} is less than the {smallest} pixels that {name} can look at")
-        if other := self.input.first_changed(
+        if setting := self.input.first_changed(
             ("short_side", "long_side", "scales", "divisor", "tile", "test_flip", "test_scales")
         ):
-            raise ValueError(f"input.{other} is a detector's; a classifier has classifier.resize and classifier.crop")
+            raise ValueError(f"input.{setting} is a detector's; a classifier has classifier.resize and classifier.crop")
         return self
 
     @model_validator(mode="after")
@@ -222,10 +222,10 @@ class DetectorSettings(Section):
                 f"input.tile = {tile} is no larger than proposals.min_side = {self.proposals.min_side}, so that it"
                 " holds no proposal; set a larger tile"
             )
-        seen, cell = min(self.input.resized((tile, tile))), self.model.strides[-1]
-        if kind != "rcnn" and seen < cell:
+        side, cell = min(self.input.resized((tile, tile))), self.model.strides[-1]
+        if kind != "rcnn" and side < cell:
             raise ValueError(
-                f"input.tile = {tile} is {seen} pixels for the network, less than a cell of its coarsest map, {cell};"
+                f"input.tile = {tile} is {side} pixels for the network, less than a cell of its coarsest map, {cell};"
                 " set a larger tile, or a larger input.short_side"
             )
         return self

@@ -62,14 +62,14 @@ class Canvas:
         """`write` each, the last one on top. A plate that would lie over that of a later text goes to another place
         near its frame, if one is free; nothing is written where there is no frame or no text.
         """
-        taken = np.zeros((0, 4), int)
+        rectangles = np.zeros((0, 4), int)
         plates = [_Plate(self, text) if frame and text else None for frame, text in zip(frames, texts, strict=True)]
         corners = dict[int, tuple[int, int]]()
         for number in reversed(range(len(plates))):  # the later ones have the first choice
             plate, frame = plates[number], frames[number]
             if plate and frame:
-                x, y = corners[number] = plate.corner(frame, self.image.size, taken)
-                taken = np.vstack([taken, (x, y, x + plate.width, y + plate.height)])
+                x, y = corners[number] = plate.corner(frame, self.image.size, rectangles)
+                rectangles = np.vstack([rectangles, (x, y, x + plate.width, y + plate.height)])
         for number, colour in enumerate(colours):
             if plate := plates[number]:
                 plate.draw(self.pencil, corners[number], colour)
@@ -91,8 +91,8 @@ class _Plate:
         self.width = math.ceil(_length(canvas.pencil, self.parts)) + 2 * self.margin
         self.height = self.ascent + descent
 
-    def corner(self, frame: Frame, size: tuple[int, int], taken: Array) -> tuple[int, int]:
-        """Its left and upper end in a picture of (width, height), apart from the plates `taken` (N, 4) if possible."""
+    def corner(self, frame: Frame, size: tuple[int, int], rectangles: Array) -> tuple[int, int]:
+        """Its left and upper end in a picture of (width, height), apart from the `rectangles` (N, 4) if possible."""
         width, height = size
         left, top, right, bottom = frame
         lowest, last = max(0, height - self.height), max(0, width - self.width)
@@ -102,7 +102,7 @@ class _Plate:
         others = (below, top, below - self.height, top - 2 * self.height, below + self.height)
         for y in (usual, *(row for row in others if 0 <= row <= lowest)):
             for x in (max(0, min(left, last)), max(0, min(right + 1 - self.width, last))):
-                over = (taken[:, :2] < (x + self.width, y + self.height)) & (taken[:, 2:] > (x, y))
+                over = (rectangles[:, :2] < (x + self.width, y + self.height)) & (rectangles[:, 2:] > (x, y))
                 if not over.all(axis=1).any():
                     return x, y
         return max(0, min(left, last)), usual

@@ -104,7 +104,9 @@ def strongest_examples(
         for activation in _strong(network, picture, number, layer):
             if channels is None or activation.channel in channels:
                 by_channel.setdefault(activation.channel, []).append(activation)
-        by_channel = {channel: sorted(some, key=lambda a: -a.value)[:each] for channel, some in by_channel.items()}
+        by_channel = {
+            channel: sorted(activations, key=lambda a: -a.value)[:each] for channel, activations in by_channel.items()
+        }
     if channels is None and not by_channel:
         raise NoActivations(f"no channel of {layer} is active in these pictures; try other ones, or another layer")
     if channels is None:
@@ -118,7 +120,7 @@ def strongest_examples(
         pixels = _pixels(network, _images(network, pictures[view.picture]), view)
         traced = trace(network.get_submodule("backbone"), pixels, layer)
         examples |= {activation: _example(activation, pixels, traced) for activation in activations}
-    return {channel: [examples[activation] for activation in some] for channel, some in strongest.items()}
+    return {channel: [examples[activation] for activation in activations] for channel, activations in strongest.items()}
 
 
 def _strong(network: Network, picture: Picture, number: int, layer: str) -> list[Activation]:

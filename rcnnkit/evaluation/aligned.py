@@ -59,21 +59,22 @@ def see_all(aligner: Aligner, dataset: Dataset, *, batch_size: int = BATCH, prog
         ValueError: a picture cannot be read; or a feature is too large for half precision.
     """
     count, records = aligner.alignment.settings.regions, dataset.records
-    seen = torch.zeros(len(records), 1 + count, aligner.detector.region_width, dtype=torch.float16)
+    features = torch.zeros(len(records), 1 + count, aligner.detector.region_width, dtype=torch.float16)
     name = f"{dataset.name}: regions"
     progress(name, 0, len(records))
     for start in range(0, len(records), batch_size):
-        some = [records[i] for i in range(start, min(start + batch_size, len(records)))]
-        pictures = [read_picture(record.path, record.size, checked=True) for record in some]
-        for i, each in enumerate(aligner.see(pictures)):
-            seen[start + i] = each.filled(count).half().cpu()
-            if not seen[start + i].isfinite().all():
+        batch = [records[i] for i in range(start, min(start + batch_size, len(records)))]
+        pictures = [read_picture(record.path, record.size, checked=True) for record in batch]
+        for i, regions in enumerate(aligner.see(pictures)):
+            features[start + i] = regions.filled(count).half().cpu()
+            if not features[start + i].isfinite().all():
                 raise ValueError(
-                    f"{some[i].path}: a feature of a region is not finite in half precision (the largest is"
-                    f" {float(each.features.abs().max()):g}); was the detector trained with too high a learning rate?"
+                    f"{batch[i].path}: a feature of a region is not finite in half precision (the largest is"
+                    f" {float(regions.features.abs().max()):g}); was the detector trained with too high a learning"
+                    " rate?"
                 )
-        progress(name, start + len(some), len(records))
-    return seen
+        progress(name, start + len(batch), len(records))
+    return features
 
 
 @torch.no_grad()
@@ -85,9 +86,9 @@ def judge(alignment: Alignment, features: Tensor, dataset: Dataset) -> Retrieval
         chunk = max(1, AT_A_TIME // (sentences.shape[1] * features.shape[1] * len(features)))
         scores, silent_words, real_words = [], 0, 0
         regions = torch.cat([alignment.regions(each.to(device)) for each in features.split(64)])
-        for some in sentences.split(chunk):
-            words = alignment.words(some.to(device))
-            silent_words += int(((words == 0).all(dim=2).cpu() & (some != PADDING)).sum())
-            real_words += int((some != PADDING).sum())
+        for part in sentences.split(chunk):
+            words = alignment.words(part.to(device))
+            silent_words += int(((words == 0).all(dim=2).cpu() & (part != PADDING)).sum())
+            real_words += int((part != PADDING).sum())
             scores.append(scores_of(regions, words).cpu())
     return retrieval(torch.cat(scores, dim=1), owners, dataset.name, silent_words / max(1, real_words))

@@ -108,12 +108,14 @@ class Analysis:
         matches, names = self.matches, tuple(self.dataset.class_names)
         ranking, objects = matches.ranking, matches.objects
         hit, ignored = hits_of(matches)
-        shown = np.flatnonzero((ranking.pictures == picture) & (ranking.scores >= threshold) & ~ignored)
+        indices = np.flatnonzero((ranking.pictures == picture) & (ranking.scores >= threshold) & ~ignored)
         real = np.flatnonzero((objects.pictures == picture) & ~objects.crowd)
         targets = Targets(_tensor(objects.boxes[real]), torch.from_numpy(objects.labels[real]))
-        scores = torch.from_numpy(ranking.scores[shown]).float()
-        detections = Detections(_tensor(ranking.boxes[shown]), scores, torch.from_numpy(ranking.labels[shown]), names)
-        return targets, np.isin(real, hit[shown]), detections, hit[shown] >= 0
+        scores = torch.from_numpy(ranking.scores[indices]).float()
+        detections = Detections(
+            _tensor(ranking.boxes[indices]), scores, torch.from_numpy(ranking.labels[indices]), names
+        )
+        return targets, np.isin(real, hit[indices]), detections, hit[indices] >= 0
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain values; fractions, and null (None) where undefined.
@@ -128,7 +130,7 @@ class Analysis:
             entry["best"] = _best(self.sweeps[k])
             entry["thresholds"] = [_point(self.sweeps[k].at(step)) for step in self.steps]
         return result | {
-            "intervals": {name: _pair(each) for name, each in self.intervals.items()},
+            "intervals": {name: _pair(interval) for name, interval in self.intervals.items()},
             "threshold": self.threshold,
             "thresholds": [_point(self.together.at(step)) for step in self.steps],
             "best": _best(self.together),
@@ -141,25 +143,25 @@ class Analysis:
                 "error": or_none(calibration_error(self.bins)),
                 "bins": [
                     {
-                        "low": each.low,
-                        "high": each.high,
-                        "detections": each.detections,
-                        "score": or_none(each.score),
-                        "right": or_none(each.right),
+                        "low": score_bin.low,
+                        "high": score_bin.high,
+                        "detections": score_bin.detections,
+                        "score": or_none(score_bin.score),
+                        "right": or_none(score_bin.right),
                     }
-                    for each in self.bins
+                    for score_bin in self.bins
                 ],
             },
             "parts": {
                 title: [
-                    {"name": each.name, "objects": each.objects, "AP": or_none(each.ap), "AP50": or_none(each.ap50)}
-                    for each in parts
+                    {"name": part.name, "objects": part.objects, "AP": or_none(part.ap), "AP50": or_none(part.ap50)}
+                    for part in parts
                 ]
                 for title, parts in self.parts.items()
             },
             "AP_by_detections": {name: or_none(value) for name, value in self.by_limit.items()},
             "per_picture": self.rows(),
-            "mistakes": [self.told(each) for each in self.mistakes],
+            "mistakes": [self.told(mistake) for mistake in self.mistakes],
             "hits": hits_to_json(self.matches.hits()),
         }
 
@@ -261,8 +263,8 @@ def _intervals(
         return values | dict(enumerate(strata[0].ap(MAXIMUM, weights).mean(axis=0).tolist()))
 
     found = intervals(numbers, len(dataset), report=report)
-    named = {key: each for key, each in found.items() if isinstance(key, str)}
-    return named, {key: each for key, each in found.items() if isinstance(key, int)}
+    named = {key: interval for key, interval in found.items() if isinstance(key, str)}
+    return named, {key: interval for key, interval in found.items() if isinstance(key, int)}
 
 
 def _parts(matches: Matches, dataset: Dataset) -> list[Part]:

@@ -150,7 +150,7 @@ def compare(first: Evaluated, second: Evaluated, report: Report = silent) -> Com
             for halves in ((~swapped, swapped), (swapped, ~swapped))
         ]
         for name, part in NUMBERS.items():
-            low, high = (known_mean(each[part]) for each in mixed)
+            low, high = (known_mean(ap[part]) for ap in mixed)
             larger[name] += abs(high - low) >= abs(observed[name]) - 1e-12
 
     numbers = [
@@ -158,7 +158,7 @@ def compare(first: Evaluated, second: Evaluated, report: Report = silent) -> Com
             name,
             known_mean(a[part]),
             known_mean(b[part]),
-            middle(np.array([known_mean(each[part]) for each in differences])),
+            middle(np.array([known_mean(sample[part]) for sample in differences])),
             larger[name] / (samples + 1),
         )
         for name, part in NUMBERS.items()

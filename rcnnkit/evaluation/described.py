@@ -48,7 +48,7 @@ def describe_objects(
         ValueError: there is no object, or no phrases; or a picture cannot be read.
     """
     dataset = dataset.with_words(detector.words)
-    vocabulary, said, wanted = Vocabulary(dataset.words), list[str](), list[list[str]]()
+    vocabulary, candidates, references = Vocabulary(dataset.words), list[str](), list[list[str]]()
     with in_eval_mode(detector), torch.no_grad():
         for start in range(0, len(dataset), batch_size):
             progress(f"{dataset.name}: true boxes", start, len(dataset))
@@ -57,16 +57,16 @@ def describe_objects(
             pictures = [read_picture(record.path, record.size, checked=True) for record in records]
             boxes = [Proposals(each, torch.ones(len(each))) for each, _ in objects]
             images = with_proposals(detector.preprocessing(pictures, detector.device), boxes)
-            for phrases, (_, references) in zip(detector.describe(images), objects, strict=True):
-                said += phrases
-                wanted += references
-    if not any(each for references in wanted for each in references):
+            for phrases, (_, object_references) in zip(detector.describe(images), objects, strict=True):
+                candidates += phrases
+                references += object_references
+    if not any(phrase for object_references in references for phrase in object_references):
         raise ValueError(f"{dataset.name} has no object with a phrase, so there is nothing to describe")
-    values, name = meteor(said, wanted)
+    values, name = meteor(candidates, references)
     scores = {name: sum(values) / len(values)}
     if find_spec(PACKAGE):
-        scores |= sentence_scores(said, wanted)
-    return Described(said, wanted, scores)
+        scores |= sentence_scores(candidates, references)
+    return Described(candidates, references, scores)
 
 
 def _objects(targets: Targets, vocabulary: Vocabulary) -> tuple[Tensor, list[list[str]]]:

@@ -51,50 +51,50 @@ def find_errors(matches: Matches, dataset: Dataset) -> Errors:
     hit, ignored = hits_of(matches)
     used = np.zeros(len(objects), dtype=bool)
     used[hit[hit >= 0]] = True
-    causes, shown = _causes(matches, dataset, (hit < 0) & ~ignored, used)
+    causes, counterparts = _causes(matches, dataset, (hit < 0) & ~ignored, used)
 
     # Of the mistakes that could become hits of one unused object, the best one would.
-    fixable = np.isin(causes, (0, 1)) & (shown >= 0)
-    fixable[fixable] = ~used[shown[fixable]]
+    fixable = np.isin(causes, (0, 1)) & (counterparts >= 0)
+    fixable[fixable] = ~used[counterparts[fixable]]
     candidates = np.flatnonzero(fixable)
     candidates = candidates[np.argsort(-ranking.scores[candidates], kind="stable")]
-    _, first = np.unique(shown[candidates], return_index=True)
+    _, first = np.unique(counterparts[candidates], return_index=True)
     best = candidates[first]
     usable = np.zeros(len(objects), dtype=bool)
-    usable[shown[best]] = True
+    usable[counterparts[best]] = True
     missed = ~used & ~usable & ~objects.crowd
 
     counts = np.bincount(objects.labels[~objects.crowd], minlength=matches.size[1])
     present = np.flatnonzero(counts)
-    right, kept, labels = hit >= 0, ~ignored, ranking.labels
+    right, valid, labels = hit >= 0, ~ignored, ranking.labels
 
-    def ap(right: Array, kept: Array, labels: Array, counts: Array, scores: Floats = ranking.scores) -> float:
+    def ap(right: Array, valid: Array, labels: Array, counts: Array, scores: Floats = ranking.scores) -> float:
         """Mean over the classes that have objects, although none of them may be left to find."""
         averages = []
         for k in present:
-            rows = np.flatnonzero(kept & (labels == k))
+            rows = np.flatnonzero(valid & (labels == k))
             averages.append(_ap(right[rows[np.argsort(-scores[rows], kind="stable")]], int(counts[k])))
         return float(np.mean(averages)) if averages else float("nan")
 
-    whole = ap(right, kept, labels, counts)
+    whole = ap(right, valid, labels, counts)
     costs = {}
     for number, cause in enumerate(FALSE):
         fixed = np.zeros(len(ranking), dtype=bool)
         fixed[best[causes[best] == number]] = True
         moved = labels.copy()
-        moved[fixed] = objects.labels[shown[fixed]]
-        costs[cause] = ap(right | fixed, kept & ((causes != number) | fixed), moved, counts)
+        moved[fixed] = objects.labels[counterparts[fixed]]
+        costs[cause] = ap(right | fixed, valid & ((causes != number) | fixed), moved, counts)
     left = counts - np.bincount(objects.labels[missed], minlength=matches.size[1])
-    costs["missed"] = ap(right, kept, labels, left)
-    found = np.bincount(objects.labels[used], minlength=matches.size[1])
+    costs["missed"] = ap(right, valid, labels, left)
+    hit_counts = np.bincount(objects.labels[used], minlength=matches.size[1])
     return Errors(
         causes,
-        shown,
+        counterparts,
         missed,
         whole,
         {cause: max(0.0, gained - whole) for cause, gained in costs.items()},
-        ap(right, kept, labels, counts, right.astype(np.float64)) - whole,
-        ap(right, kept, labels, found) - whole,
+        ap(right, valid, labels, counts, right.astype(np.float64)) - whole,
+        ap(right, valid, labels, hit_counts) - whole,
     )
 
 
@@ -114,7 +114,7 @@ def _causes(matches: Matches, dataset: Dataset, wrong: Array, used: Array) -> tu
     detection, obj, iou = (np.concatenate([part[i] for part in parts]) for i in range(3))
     looked_at = wrong[detection] & ~objects.crowd[obj]
     detection, obj, iou = detection[looked_at], obj[looked_at], iou[looked_at]
-    same = ranking.labels[detection] == objects.labels[obj]
+    same_class = ranking.labels[detection] == objects.labels[obj]
 
     def best(among: Array) -> tuple[Floats, Array]:
         """Each detection's highest IoU, and with which object: the first of equals."""
@@ -124,22 +124,22 @@ def _causes(matches: Matches, dataset: Dataset, wrong: Array, used: Array) -> tu
         values[detection[order]], places[detection[order]] = iou[order], obj[order]
         return values, places
 
-    own, own_object = best(same)
-    other, other_object = best(~same)
-    taken, taken_object = best(same & used[obj])
+    own_iou, own_object = best(same_class)
+    other_iou, other_object = best(~same_class)
+    taken_iou, taken_object = best(same_class & used[obj])
     any_iou, _ = best(np.ones(len(obj), dtype=bool))
     threshold = matches.thresholds[0]
     tests = [
-        (own >= BACKGROUND_IOU) & (own <= threshold),
-        other >= threshold,
-        taken >= threshold,
+        (own_iou >= BACKGROUND_IOU) & (own_iou <= threshold),
+        other_iou >= threshold,
+        taken_iou >= threshold,
         any_iou <= BACKGROUND_IOU,
         np.ones(len(ranking), dtype=bool),
     ]
     causes = np.where(wrong, np.select(tests, range(len(tests))), -1)
     nothing = np.full(len(ranking), -1)
-    shown = np.select(tests[:3], [own_object, other_object, taken_object], nothing)
-    return causes, np.where(wrong, shown, -1)
+    counterparts = np.select(tests[:3], [own_object, other_object, taken_object], nothing)
+    return causes, np.where(wrong, counterparts, -1)
 
 
 def _ap(right: Array, number: int) -> float:

@@ -51,10 +51,10 @@ class Objects:
         targets = [dataset.records[i].targets.to("cpu") for i in _order(dataset)]
         return cls(
             _repeated(_order(dataset), targets),
-            _joined([each.labels.numpy() for each in targets], np.int64),
-            _corner_and_sides(_joined([each.boxes.numpy() for each in targets], np.float64)),
-            _joined([each.areas.numpy() for each in targets], np.float64),
-            _joined([each.crowd.numpy() for each in targets], np.bool_),
+            _joined([target.labels.numpy() for target in targets], np.int64),
+            _corner_and_sides(_joined([target.boxes.numpy() for target in targets], np.float64)),
+            _joined([target.areas.numpy() for target in targets], np.float64),
+            _joined([target.crowd.numpy() for target in targets], np.bool_),
         )
 
     def __len__(self) -> int:
@@ -184,11 +184,11 @@ class Matches:
 
     def hits(self, stratum: int = 0) -> Hits:
         """Of one of the strata, by its place."""
-        ranking, taken = self.ranking, self.taken[:, stratum]
-        wanted = self.strata.objects[stratum] & ~self.objects.crowd
-        outcomes = np.zeros(taken.shape, dtype=np.int8)
-        some = taken >= 0
-        outcomes[some] = np.where(wanted[taken[some]], 1, -1)
+        ranking, objects_taken = self.ranking, self.taken[:, stratum]
+        relevant = self.strata.objects[stratum] & ~self.objects.crowd
+        outcomes = np.zeros(objects_taken.shape, dtype=np.int8)
+        some = objects_taken >= 0
+        outcomes[some] = np.where(relevant[objects_taken[some]], 1, -1)
         return Hits(
             ranking.pictures,
             ranking.labels,
@@ -197,8 +197,8 @@ class Matches:
             self.strata.detections[stratum],
             self.near,
             outcomes,
-            self.objects.pictures[wanted],
-            self.objects.labels[wanted],
+            self.objects.pictures[relevant],
+            self.objects.labels[relevant],
             self.size,
         )
 
@@ -224,19 +224,19 @@ def match(
     preference = np.arange(len(obj)) + len(obj) * ~ignored[:, obj]  # (S, pairs): first of all what is not ignored
     enough = iou >= np.minimum(thresholds, 1 - 1e-10)[:, None]  # (T, pairs)
 
-    taken = np.full((len(thresholds), len(strata.names), len(near)), -1, dtype=np.int32)
+    assignment = np.full((len(thresholds), len(strata.names), len(near)), -1, dtype=np.int32)
     free = np.ones((len(thresholds), len(strata.names), len(objects)), dtype=bool)
     ends = np.flatnonzero(np.diff(turns[detection], append=-1)) + 1
     for start, end in pairwise([0, *ends]):
-        here, rivals = detection[start:end], obj[start:end]
+        current, rivals = detection[start:end], obj[start:end]
         possible = enough[:, None, start:end] & (free[:, :, rivals] | objects.crowd[rivals])
-        starts = np.flatnonzero(np.diff(here, prepend=-1))
+        starts = np.flatnonzero(np.diff(current, prepend=-1))
         best = np.maximum.reduceat(np.where(possible, preference[:, start:end], -1), starts, axis=2)
         objects_taken = np.where(best >= 0, obj[best % len(obj)], -1)
-        taken[:, :, np.searchsorted(near, here[starts])] = objects_taken
+        assignment[:, :, np.searchsorted(near, current[starts])] = objects_taken
         t, s, d = np.nonzero(objects_taken >= 0)
         free[t, s, objects_taken[t, s, d]] = False
-    return Matches(ranking, objects, strata, thresholds, near, taken, (len(dataset), len(dataset.class_names)))
+    return Matches(ranking, objects, strata, thresholds, near, assignment, (len(dataset), len(dataset.class_names)))
 
 
 def by_area(ranking: Ranking, objects: Objects) -> Strata:
@@ -267,10 +267,10 @@ def overlaps(
     while start < len(detection_keys):
         before = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, before + PAIRS, side="right")))
-        some = counts[start:stop]
-        detection = np.repeat(np.arange(start, stop), some)
-        within = np.arange(len(detection)) - np.repeat(ends[start:stop] - some - before, some)
-        obj = order[np.repeat(first[start:stop], some) + within]
+        part_counts = counts[start:stop]
+        detection = np.repeat(np.arange(start, stop), part_counts)
+        within = np.arange(len(detection)) - np.repeat(ends[start:stop] - part_counts - before, part_counts)
+        obj = order[np.repeat(first[start:stop], part_counts) + within]
         iou = _iou(ranking.boxes[detection], objects.boxes[obj], objects.crowd[obj])
         enough = iou >= least
         yield detection[enough], obj[enough], iou[enough]

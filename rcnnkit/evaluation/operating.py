@@ -68,10 +68,10 @@ class Sweep:
         """Of the detections and objects of a class; None: of all classes together."""
         ranking, objects = matches.ranking, matches.objects
         hit, ignored = hits_of(matches)
-        kept, real = ~ignored, ~objects.crowd
+        valid, real = ~ignored, ~objects.crowd
         if label is not None:
-            kept, real = kept & (ranking.labels == label), real & (objects.labels == label)
-        order = np.flatnonzero(kept)
+            valid, real = valid & (ranking.labels == label), real & (objects.labels == label)
+        order = np.flatnonzero(valid)
         order = order[np.argsort(-ranking.scores[order], kind="stable")]
         scores = ranking.scores[order]
         last = np.flatnonzero(np.diff(scores, append=np.nan) != 0)  # of equal scores
@@ -124,25 +124,25 @@ def confusion(matches: Matches, dataset: Dataset, threshold: float) -> Array:
     """
     ranking, objects = matches.ranking, matches.objects
     hit, ignored = hits_of(matches)
-    shown = (ranking.scores >= threshold) & ~ignored
+    confident = (ranking.scores >= threshold) & ~ignored
     table = np.zeros((matches.size[1] + 1, matches.size[1] + 1), dtype=np.int64)
-    right = shown & (hit >= 0)
+    right = confident & (hit >= 0)
     np.add.at(table, (ranking.labels[right], ranking.labels[right]), 1)
-    left = ~objects.crowd
-    left[hit[right]] = False
+    free = ~objects.crowd
+    free[hit[right]] = False
     parts = list(overlaps(ranking, objects, dataset, float(matches.thresholds[0]), same_class=False))
     detection, obj, iou = (np.concatenate([part[i] for part in parts]) for i in range(3))
-    possible = (shown & ~right)[detection] & left[obj] & (ranking.labels[detection] != objects.labels[obj])
+    possible = (confident & ~right)[detection] & free[obj] & (ranking.labels[detection] != objects.labels[obj])
     order = np.flatnonzero(possible)
     order = order[np.lexsort((-iou[order], detection[order], -ranking.scores[detection[order]]))]
     called = np.zeros(len(ranking), dtype=bool)
     for d, g in zip(detection[order].tolist(), obj[order].tolist(), strict=True):
-        if left[g] and not called[d]:
-            left[g], called[d] = False, True
+        if free[g] and not called[d]:
+            free[g], called[d] = False, True
             table[objects.labels[g], ranking.labels[d]] += 1
-    nothing = shown & ~right & ~called
+    nothing = confident & ~right & ~called
     table[-1, :-1] = np.bincount(ranking.labels[nothing], minlength=matches.size[1])
-    table[:-1, -1] = np.bincount(objects.labels[left], minlength=matches.size[1])
+    table[:-1, -1] = np.bincount(objects.labels[free], minlength=matches.size[1])
     return table
 
 

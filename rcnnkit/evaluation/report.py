@@ -158,12 +158,12 @@ class Found:
     seconds: Sequence[float]  # of each batch
 
 
-def judge(found: Sequence[Found], dataset: Dataset) -> Evaluation:
+def judge(parts: Sequence[Found], dataset: Dataset) -> Evaluation:
     """How good detections in all pictures of a data set are, part by part."""
     by_index: dict[int, Detections] = {}
-    for part in found:
+    for part in parts:
         by_index |= part.detections
-    seconds = [each for part in found for each in part.seconds]
+    seconds = [each for part in parts for each in part.seconds]
     detections = [by_index[i] for i in range(len(dataset))]
     return Evaluation(
         dataset=dataset.name,

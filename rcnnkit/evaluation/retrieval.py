@@ -63,8 +63,8 @@ def retrieval(scores: Tensor, owners: Tensor, dataset: str, silent: float = 0.0)
         raise ValueError("a score is not a number; such a run cannot be evaluated")
     own = scores[owners, torch.arange(len(owners))]  # (S,)
     picture_ranks = (scores >= own).sum(dim=0)  # the right one counts itself
-    mine = owners == torch.arange(len(scores))[:, None]  # (P, S)
-    best = scores.masked_fill(~mine, -torch.inf).amax(dim=1, keepdim=True)
-    sentence_ranks = 1 + ((scores >= best) & ~mine).sum(dim=1)  # other sentences of the picture are right, too
-    described = mine.any(dim=1)
+    right = owners == torch.arange(len(scores))[:, None]  # (P, S)
+    best = scores.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
+    sentence_ranks = 1 + ((scores >= best) & ~right).sum(dim=1)  # other sentences of the picture are right, too
+    described = right.any(dim=1)
     return Retrieval(dataset, sentence_ranks[described].tolist(), picture_ranks.tolist(), len(scores), silent)

@@ -135,11 +135,13 @@ def meteor(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tu
         return [exact_meteor(*pair) for pair in zip(candidates, references, strict=True)], EXACT
     from pycocoevalcap.meteor.meteor import Meteor
 
-    told = [i for i, candidate in enumerate(candidates) if candidate.strip() and references[i]]
+    indices = [i for i, candidate in enumerate(candidates) if candidate.strip() and references[i]]
     scores = [0.0] * len(candidates)
-    if told:
-        _, found = Meteor().compute_score({i: list(references[i]) for i in told}, {i: [candidates[i]] for i in told})
-        for i, score in zip(told, found, strict=True):
+    if indices:
+        _, values = Meteor().compute_score(
+            {i: list(references[i]) for i in indices}, {i: [candidates[i]] for i in indices}
+        )
+        for i, score in zip(indices, values, strict=True):
             scores[i] = float(score)
     return scores, JAR
 
@@ -149,29 +151,30 @@ def exact_meteor(candidate: str, references: Sequence[str]) -> float:
     return max((_exact_meteor(candidate.split(), reference.split()) for reference in references), default=0.0)
 
 
-def _exact_meteor(said: list[str], wanted: list[str]) -> float:
-    matches, chunks = _align(said, wanted)
+def _exact_meteor(candidate: list[str], reference: list[str]) -> float:
+    matches, chunks = _align(candidate, reference)
     if not matches:
         return 0.0
-    weights = [1 - DELTA if word in FUNCTION_WORDS else DELTA for word in said]
+    weights = [1 - DELTA if word in FUNCTION_WORDS else DELTA for word in candidate]
     hit = sum(weights[i] for i in matches)
     precision = hit / sum(weights)
-    recall = hit / sum(1 - DELTA if word in FUNCTION_WORDS else DELTA for word in wanted)
+    recall = hit / sum(1 - DELTA if word in FUNCTION_WORDS else DELTA for word in reference)
     mean = precision * recall / (ALPHA * precision + (1 - ALPHA) * recall)
-    if chunks == 1 and len(matches) == len(said) == len(wanted):
+    if chunks == 1 and len(matches) == len(candidate) == len(reference):
         return mean
     return mean * (1 - GAMMA * (chunks / len(matches)) ** BETA)
 
 
-def _align(said: list[str], wanted: list[str]) -> tuple[list[int], int]:
+def _align(candidate: list[str], reference: list[str]) -> tuple[list[int], int]:
     """Which words of the first are matched, and in how many pieces that are together in both: as many words as can be,
     in as few pieces."""
-    states: list[tuple[list[int], int, int, frozenset[int]]] = [([], 0, -2, frozenset())]  # …, last match in `wanted`
-    for i, word in enumerate(said):
+    # Of each: the matches, the pieces, the last match in `reference`, and which of its words are used.
+    states: list[tuple[list[int], int, int, frozenset[int]]] = [([], 0, -2, frozenset())]
+    for i, word in enumerate(candidate):
         grown = list(states)
         for matches, chunks, last, used in states:
             goes_on = bool(matches) and matches[-1] == i - 1
-            for j, other in enumerate(wanted):
+            for j, other in enumerate(reference):
                 if word == other and j not in used:
                     together = goes_on and last == j - 1
                     grown.append(([*matches, i], chunks + (not together), j, used | {j}))
@@ -195,10 +198,10 @@ def sentence_scores(candidates: Sequence[str], references: Sequence[Sequence[str
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
-    wanted = {i: list(each) for i, each in enumerate(references)}
-    said = {i: [each] for i, each in enumerate(candidates)}
-    bleu, _ = Bleu(4).compute_score(wanted, said, verbose=0)
-    rouge, _ = Rouge().compute_score(wanted, said)
-    cider, _ = Cider().compute_score(wanted, said)
+    references_by_id = {i: list(each) for i, each in enumerate(references)}
+    candidates_by_id = {i: [each] for i, each in enumerate(candidates)}
+    bleu, _ = Bleu(4).compute_score(references_by_id, candidates_by_id, verbose=0)
+    rouge, _ = Rouge().compute_score(references_by_id, candidates_by_id)
+    cider, _ = Cider().compute_score(references_by_id, candidates_by_id)
     names = (*(f"BLEU-{n}" for n in range(1, 5)), "ROUGE-L", "CIDEr-D")
     return dict(zip(names, map(float, (*bleu, rouge, cider)), strict=True))

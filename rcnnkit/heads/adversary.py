@@ -142,20 +142,20 @@ class Adversary(nn.Module):
         """
         # Every iteration has the same losses, divided by what does not depend on their values: parts can be added up.
         loss = torch.zeros(len(regions), device=regions.device)
-        seen = regions
+        hard_regions = regions
         if len(regions) and self.pretrains and self.dropout is not None:
             loss = loss_of(self.dropout(regions), hardest_windows(regions, probability))
         elif len(regions) and self.acts:
             if self.settings.kind == "random":
-                seen = hide(regions, random_cells(len(regions), self.side, self.cells, regions.device))
+                hard_regions = hide(regions, random_cells(len(regions), self.side, self.cells, regions.device))
             elif self.settings.kind == "exhaustive":
-                seen = hide(regions, hardest_windows(regions, probability))
+                hard_regions = hide(regions, hardest_windows(regions, probability))
             elif self.dropout is not None:
                 heat = self.dropout(regions)
                 hidden = likely_cells(heat.detach(), self.cells, self.candidates)
-                seen = hide(regions, hidden)
-                fell = probability(regions) - probability(seen.detach()) > self.settings.min_drop
+                hard_regions = hide(regions, hidden)
+                fell = probability(regions) - probability(hard_regions.detach()) > self.settings.min_drop
                 loss = self.settings.weight * fell * loss_of(heat, hidden)
             if self.rotation is not None:
-                seen = self.rotation(seen)
-        return seen, {} if self.dropout is None else {"adversary": LossSum(loss.sum(), len(regions))}
+                hard_regions = self.rotation(hard_regions)
+        return hard_regions, {} if self.dropout is None else {"adversary": LossSum(loss.sum(), len(regions))}

@@ -124,11 +124,11 @@ class Alignment(nn.Module):
             pictures: (B,) numbers that tell which pairs are of one picture.
         """
         scores = self.score(features, sentences)
-        own, others = scores.diagonal(), pictures[:, None] != pictures
+        own, negatives = scores.diagonal(), pictures[:, None] != pictures
         margin = self.settings.margin
         of_pictures = (scores - own[:, None] + margin).relu()
         of_sentences = (scores - own + margin).relu()
-        return LossSum(((of_pictures + of_sentences) * others).sum(), len(pictures))
+        return LossSum(((of_pictures + of_sentences) * negatives).sum(), len(pictures))
 
 
 def scores_of(regions: Tensor, words: Tensor) -> Tensor:

@@ -60,11 +60,11 @@ def windows(side: int, device: torch.device) -> Tensor:
     in the released code. 16 windows of 2 × 2 in 7 × 7."""
     width = max(1, round(side / 3))
     starts = sorted({min(start, side - width) for start in range(0, side, width)})
-    made = torch.zeros(len(starts) ** 2, side, side, dtype=torch.bool, device=device)
+    masks = torch.zeros(len(starts) ** 2, side, side, dtype=torch.bool, device=device)
     corners = [(y, x) for y in starts for x in starts]
-    for window, (y, x) in zip(made, corners, strict=True):
+    for window, (y, x) in zip(masks, corners, strict=True):
         window[y : y + width, x : x + width] = True
-    return made
+    return masks
 
 
 @torch.no_grad()

@@ -62,19 +62,19 @@ def choose(
     nearest = np.full(len(unsure), np.inf)
     for known in labelled:
         nearest = np.minimum(nearest, _distances(descriptors, known))
-    left = np.arange(len(unsure))
+    candidates = np.arange(len(unsure))
     order: list[int] = []
     distances: list[float] = []
     for _ in range(min(count, len(unsure))):
-        reach = np.where(np.isinf(nearest[left]), 1.0, nearest[left])
-        rows = np.arange(len(left))
-        for worth in (unsure[left] * reach, reach, unsure[left]):
+        reach = np.where(np.isinf(nearest[candidates]), 1.0, nearest[candidates])
+        rows = np.arange(len(candidates))
+        for worth in (unsure[candidates] * reach, reach, unsure[candidates]):
             rows = rows[worth[rows] == worth[rows].max()]
-        best = int(left[rows[0]])
+        best = int(candidates[rows[0]])
         order.append(best)
         distances.append(float(nearest[best]))
-        left = np.delete(left, rows[0])
-        nearest[left] = np.minimum(nearest[left], _distances(descriptors[left], descriptors[best]))
+        candidates = np.delete(candidates, rows[0])
+        nearest[candidates] = np.minimum(nearest[candidates], _distances(descriptors[candidates], descriptors[best]))
     return order, distances
 
 

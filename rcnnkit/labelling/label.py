@@ -72,17 +72,19 @@ def label(
     pictures = with_detectors_classes(pictures, detector.class_names, ids)
     if labelled is not None:
         pictures = without(pictures, labelled)
-    seen = look(detector, pictures, report)
-    known = look(detector, labelled, report).descriptors if labelled is not None else seen.descriptors[:0]
+    answers = look(detector, pictures, report)
+    known_descriptors = (
+        look(detector, labelled, report).descriptors if labelled is not None else answers.descriptors[:0]
+    )
     margins = detector.scores_are_margins
-    unsure = [uncertainty(each.scores.numpy(), least, margins=margins) for each in seen.detections]
-    order, distances = choose(unsure, seen.descriptors, known, len(pictures) if first is None else first)
+    unsure = [uncertainty(each.scores.numpy(), least, margins=margins) for each in answers.detections]
+    order, distances = choose(unsure, answers.descriptors, known_descriptors, len(pictures) if first is None else first)
     new_labels = torch.tensor([list(pictures.class_names).index(name) for name in detector.class_names])
     records, scores = [], []
     for i in order:
-        found = seen.detections[i].above(least)
-        records.append(replace(pictures.records[i], targets=Targets(found.boxes, new_labels[found.labels])))
-        scores.append(found.scores)
+        detections = answers.detections[i].above(least)
+        records.append(replace(pictures.records[i], targets=Targets(detections.boxes, new_labels[detections.labels])))
+        scores.append(detections.scores)
     return Labelled(replace(pictures, records=records), scores, [unsure[i] for i in order], distances, least)
 
 
@@ -112,10 +114,10 @@ def write_labelled(labelled: Labelled, to: str, out: Path, *, weights: str, link
         dataset = replace(dataset, records=dataset.flat.with_ids(range(1, len(dataset) + 1)))
     scores = [each.tolist() for each in labelled.scores]
     converted = convert({"train": dataset}, layout, out, link, scores={"train": scores})
-    written = converted.splits["train"]
+    output = converted.splits["train"]
     if to == "label_studio":
-        write_label_studio(written, scores, out / TASKS, out / INTERFACE, weights)
-    files = [record.path.relative_to(out).as_posix() for record in written.records]
+        write_label_studio(output, scores, out / TASKS, out / INTERFACE, weights)
+    files = [record.path.relative_to(out).as_posix() for record in output.records]
     rows = _rows(labelled, files)
     with (
         whole(out / f"{ORDER}.csv") as half,

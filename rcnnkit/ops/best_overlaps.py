@@ -31,10 +31,10 @@ def best_overlaps(boxes: Tensor, objects: Tensor, with_ties: bool) -> tuple[Tens
         return best
     # A part of the boxes at a time: all pairs of a large picture's anchors and 1,500 objects are several GB.
     parts = boxes.split(max(1, PAIRS // len(objects)))
-    one = [iou(boxes, objects)] if len(parts) == 1 else []
+    single_part = [iou(boxes, objects)] if len(parts) == 1 else []
 
     def overlaps() -> Iterable[Tensor]:
-        return one or (iou(part, objects) for part in parts)
+        return single_part or (iou(part, objects) for part in parts)
 
     maxima = [(*part.max(dim=1), part.amax(dim=0)) for part in overlaps()]
     values, index = torch.cat([value for value, _, _ in maxima]), torch.cat([row for _, row, _ in maxima])

@@ -19,12 +19,12 @@ def check_jpeg(data: np.ndarray) -> str | None:
     Args:
         data: (N,) uint8, writable: the file. Of arithmetic coding, 12 bits and lossless JPEG nothing is said.
     """
-    damage, read, blocks = torch.ops.rcnnkit.check_jpeg(torch.from_numpy(data)).tolist()
+    damage, read_count, blocks = torch.ops.rcnnkit.check_jpeg(torch.from_numpy(data)).tolist()
     words = {
-        1: f"its data end after {read:,} of {blocks:,} blocks",
-        2: f"its data are damaged after {read:,} of {blocks:,} blocks",
+        1: f"its data end after {read_count:,} of {blocks:,} blocks",
+        2: f"its data are damaged after {read_count:,} of {blocks:,} blocks",
         3: "its data are damaged: some are left over when all blocks are read",
-        4: f"its later scans are missing: of its pixels it holds only {read:,} scan{'s' * (read != 1)}",
+        4: f"its later scans are missing: of its pixels it holds only {read_count:,} scan{'s' * (read_count != 1)}",
         5: "it has more than 500 scans",
     }
     return words.get(damage)

@@ -23,11 +23,11 @@ def as_rois(input: Tensor, boxes: Tensor | Sequence[Tensor]) -> Tensor:
     if input.ndim != 4:
         raise ValueError(f"input has shape {tuple(input.shape)}, expected (B, C, H, W)")
     boxes = boxes if isinstance(boxes, Tensor) else list(boxes)
-    for one in [boxes] if isinstance(boxes, Tensor) else boxes:
-        if not isinstance(one, Tensor):
-            raise TypeError(f"boxes are a {type(one).__name__}, expected tensors; torch.as_tensor makes one")
-        if one.device != input.device:
-            raise ValueError(f"boxes are on {one.device}, input is on {input.device}; move one to the other")
+    for tensor in [boxes] if isinstance(boxes, Tensor) else boxes:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"boxes are a {type(tensor).__name__}, expected tensors; torch.as_tensor makes one")
+        if tensor.device != input.device:
+            raise ValueError(f"boxes are on {tensor.device}, input is on {input.device}; move one to the other")
     if isinstance(boxes, Tensor):
         if boxes.ndim != 2 or boxes.shape[1] != 5:
             raise ValueError(
@@ -37,15 +37,17 @@ def as_rois(input: Tensor, boxes: Tensor | Sequence[Tensor]) -> Tensor:
         return boxes
     if len(boxes) != input.shape[0]:
         raise ValueError(f"boxes has {len(boxes)} tensors for {input.shape[0]} pictures; pass one for each")
-    for i, one in enumerate(boxes):
-        if one.ndim != 2 or one.shape[1] != 4:
-            raise ValueError(f"boxes[{i}] has shape {tuple(one.shape)}, expected (N, 4) xyxy")
+    for i, tensor in enumerate(boxes):
+        if tensor.ndim != 2 or tensor.shape[1] != 4:
+            raise ValueError(f"boxes[{i}] has shape {tuple(tensor.shape)}, expected (N, 4) xyxy")
     if not boxes:
         return input.new_zeros(0, 5, dtype=torch.float32)
     # bfloat16 cannot count pictures beyond 256
     dtype = torch.promote_types(boxes[0].dtype, torch.float32)
     # full_like, not len(): under export and tracing the number of boxes stays open
-    return torch.cat([torch.cat([torch.full_like(one[:, :1], i, dtype=dtype), one], 1) for i, one in enumerate(boxes)])
+    return torch.cat(
+        [torch.cat([torch.full_like(tensor[:, :1], i, dtype=dtype), tensor], 1) for i, tensor in enumerate(boxes)]
+    )
 
 
 def pair(size: int | Sequence[int]) -> tuple[int, int]:

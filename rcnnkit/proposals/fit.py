@@ -131,10 +131,10 @@ def _best(sides: Tensor, cells: Sequence[Tensor], strides: Sequence[int], smalle
     return torch.cat(columns)
 
 
-def _iou(one: Tensor, other: Tensor, far: Tensor) -> Tensor:
+def _iou(sides: Tensor, anchors: Tensor, far: Tensor) -> Tensor:
     """Of boxes by their sides (…, 2), whose centres are `far` (…, 2) apart."""
-    shared = torch.minimum(torch.minimum(one, other), (one + other) / 2 - far).clamp(min=0).prod(dim=-1)
-    return shared / (one.prod(dim=-1) + other.prod(dim=-1) - shared)
+    shared = torch.minimum(torch.minimum(sides, anchors), (sides + anchors) / 2 - far).clamp(min=0).prod(dim=-1)
+    return shared / (sides.prod(dim=-1) + anchors.prod(dim=-1) - shared)
 
 
 def _places(count: int) -> Tensor:

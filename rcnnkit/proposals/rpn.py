@@ -198,13 +198,13 @@ class RPN(nn.Module):
         logits, deltas = self(features)
         anchors = self.place_anchors(images, features)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.settings.box_gradient):
-            fixed = [each.detach() for each in logits]
+            fixed = [logit.detach() for logit in logits]
             proposals = self._proposals(anchors, fixed, deltas, images.sizes, self.train_keep)
 
         boxes = torch.cat(anchors)  # (N, 4), of all maps
         sampled_logits, labels, sampled_deltas, goals = [], [], [], []
-        each = each_generator(generators, len(targets))
-        outputs = zip(targets, torch.cat(logits, 1), torch.cat(deltas, 1), each, strict=True)
+        image_generators = each_generator(generators, len(targets))
+        outputs = zip(targets, torch.cat(logits, 1), torch.cat(deltas, 1), image_generators, strict=True)
         for target, logit, delta, generator in outputs:
             matched = match(boxes, target, self.settings.foreground_iou, self.settings.background_iou, best_too=True)
             rows = sample(matched, self.settings.samples, self.settings.foreground_share, generator)

@@ -90,11 +90,11 @@ class Store:
         if not (folder / ABOUT).is_file():
             inside = sorted(path.parent for path in folder.glob(f"*/{ABOUT}"))
             # What was begun and never got a picture is none beside those that have some.
-            inside = [each for each in inside if any(each.glob(f"*{SUFFIX}"))] or inside
+            inside = [path for path in inside if any(path.glob(f"*{SUFFIX}"))] or inside
             if not inside:
                 raise FileNotFoundError(f"{folder} holds no proposals; `rcnnkit proposals compute` makes them")
             if len(inside) > 1:
-                listed = "\n".join(visible(f"  {each}: {cls.open(each).describe()}") for each in inside)
+                listed = "\n".join(visible(f"  {path}: {cls.open(path).describe()}") for path in inside)
                 raise ValueError(f"{folder} holds proposals of {len(inside)} kinds; name the folder of one:\n{listed}")
             folder = inside[0]
         try:

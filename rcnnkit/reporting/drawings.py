@@ -28,27 +28,27 @@ def truth_and_found(analysis: Analysis, picture: int, threshold: float) -> tuple
     array = read_picture(record.path, record.size, checked=True)
     truth = _Drawn(array)
     labels = [names[label] for label in targets.labels.tolist()]
-    truth.add(targets.boxes, [FOUND if each else MISSED for each in hits.tolist()])
-    truth.write([label if not each else "" for label, each in zip(labels, hits.tolist(), strict=True)])
+    truth.add(targets.boxes, [FOUND if hit else MISSED for hit in hits.tolist()])
+    truth.write([label if not hit else "" for label, hit in zip(labels, hits.tolist(), strict=True)])
     answer = _Drawn(array)
-    answer.add(detections.boxes, [FOUND if each else INVENTED for each in right.tolist()])
+    answer.add(detections.boxes, [FOUND if is_right else INVENTED for is_right in right.tolist()])
     texts = [scored(name, score) for name, score, _ in detections]
-    answer.write([words if not each else "" for words, each in zip(texts, right.tolist(), strict=True)])
+    answer.write([words if not is_right else "" for words, is_right in zip(texts, right.tolist(), strict=True)])
     return truth.canvas.image, answer.canvas.image
 
 
 def side_by_side(pictures: Sequence[Image.Image], gap: int = 8) -> Image.Image:
     """In one row, on white."""
-    width = sum(each.width for each in pictures) + gap * (len(pictures) - 1)
-    row = Image.new("RGB", (width, max(each.height for each in pictures)), "white")
+    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
+    row = Image.new("RGB", (width, max(picture.height for picture in pictures)), "white")
     left = 0
-    for each in pictures:
-        row.paste(each, (left, 0))
-        left += each.width + gap
+    for picture in pictures:
+        row.paste(picture, (left, 0))
+        left += picture.width + gap
     return row
 
 
-def cut_out(record: Record, box: Sequence[float], other: Sequence[float] | None) -> Image.Image:
+def cut_out(record: Record, box: Sequence[float], object_box: Sequence[float] | None) -> Image.Image:
     """What a detection shows, in a strong frame, with its surroundings; and the object beside it in green."""
     array = read_picture(record.path, record.size, checked=True)
     height, width = array.shape[:2]
@@ -61,8 +61,8 @@ def cut_out(record: Record, box: Sequence[float], other: Sequence[float] | None)
     part = array[top:bottom, left:right]
     drawing = _Drawn(part)
     shift = torch.tensor([left, top, left, top])
-    if other is not None:
-        drawing.add(torch.tensor([list(other)]) - shift, [FOUND])
+    if object_box is not None:
+        drawing.add(torch.tensor([list(object_box)]) - shift, [FOUND])
     drawing.add(torch.tensor([list(box)]) - shift, [STRONG])
     return drawing.canvas.image
 

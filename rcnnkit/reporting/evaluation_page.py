@@ -208,10 +208,10 @@ def _class_curves(analysis: Analysis) -> Iterator[str]:
         return
     yield legend([Line(f"at an IoU of {iou:g}", (), colour(number)) for number, iou in enumerate((0.5, 0.75))])
     yield f'<div class="plots">{"".join(figures[:CURVES])}</div>'
-    if others := figures[CURVES:]:
+    if more_figures := figures[CURVES:]:
         yield (
-            f"<details><summary>The curves of {count(len(others), 'more class')}</summary>"
-            f'<div class="plots">{"".join(others)}</div></details>'
+            f"<details><summary>The curves of {count(len(more_figures), 'more class')}</summary>"
+            f'<div class="plots">{"".join(more_figures)}</div></details>'
         )
 
 
@@ -254,23 +254,23 @@ def _parts(analysis: Analysis) -> Iterator[str]:
     columns = ["objects", "AP", "AP50"]
 
     def rows(parts: Sequence[Part]) -> list[list[str]]:
-        return [[each.name, f"{each.objects:,}", percent(each.ap), percent(each.ap50)] for each in parts]
+        return [[part.name, f"{part.objects:,}", percent(part.ap), percent(part.ap50)] for part in parts]
 
     yield "<p>By the size of the objects, as COCO divides them (small: below 32², large: above 96² pixels):</p>"
     yield table([["size", *columns], *rows(analysis.parts["size"])])
     yield "<p>By how many objects the picture holds:</p>"
     yield table([["objects in the picture", *columns], *rows(analysis.parts["crowding"])])
     yield "<p>By the ninth of the picture that the centre lies in; AP, and how many objects are there:</p>"
-    places = {each.name: each for each in analysis.parts["place"]}
-    aps = [each.ap for each in places.values() if not math.isnan(each.ap)]
+    places = {part.name: part for part in analysis.parts["place"]}
+    aps = [part.ap for part in places.values() if not math.isnan(part.ap)]
     cells = []
     for i in range(0, 9, 3):
         row = ""
-        for each in (places[name] for name in PLACES[i : i + 3]):
-            shade = 0.6 * each.ap / max([*aps, 1e-9]) if not math.isnan(each.ap) else 0
+        for part in (places[name] for name in PLACES[i : i + 3]):
+            shade = 0.6 * part.ap / max([*aps, 1e-9]) if not math.isnan(part.ap) else 0
             row += (
-                f'<td style="background:rgba(0,158,115,{shade:.3f});text-align:center">{percent(each.ap)}'
-                f'<br><span class="soft">{each.objects:,}</span></td>'
+                f'<td style="background:rgba(0,158,115,{shade:.3f});text-align:center">{percent(part.ap)}'
+                f'<br><span class="soft">{part.objects:,}</span></td>'
             )
         cells.append(f"<tr>{row}</tr>")
     yield f'<div class="scroll"><table class="even"><tbody>{"".join(cells)}</tbody></table></div>'
@@ -281,10 +281,10 @@ def _calibration(analysis: Analysis) -> Iterator[str]:
     if not analysis.bins:
         yield "<p>The scores are margins of SVMs. They are no probabilities, so there is nothing to compare.</p>"
         return
-    bins = [each for each in analysis.bins if each.detections]
+    bins = [score_bin for score_bin in analysis.bins if score_bin.detections]
     lines = [
         Line("as it should be", [(0, 0), (1, 1)], "#7d858c", dashed=True),
-        Line("detections", [(each.score, each.right) for each in bins], colour(5), marked=True),
+        Line("detections", [(score_bin.score, score_bin.right) for score_bin in bins], colour(5), marked=True),
     ]
     error = calibration_error(analysis.bins)
     caption = "Share of detections that are right, over their score"
@@ -296,8 +296,13 @@ def _calibration(analysis: Analysis) -> Iterator[str]:
     )
     rows = [["score", "detections", "mean score, %", "right, %"]]
     rows += [
-        [f"{each.low:.1f} – {each.high:.1f}", f"{each.detections:,}", percent(each.score), percent(each.right)]
-        for each in analysis.bins
+        [
+            f"{score_bin.low:.1f} – {score_bin.high:.1f}",
+            f"{score_bin.detections:,}",
+            percent(score_bin.score),
+            percent(score_bin.right),
+        ]
+        for score_bin in analysis.bins
     ]
     yield table(rows)
 

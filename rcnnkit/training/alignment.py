@@ -208,12 +208,12 @@ def _say(run: Run, aligner: Aligner, splits: Sequence[Dataset]) -> None:
     options, (training, *others) = run.settings.train, splits
     judged = f"; evaluated on {others[0].name}, {_size(others[0])}" if others else ""
     number = sum(each.numel() for each in aligner.alignment.parameters())
-    held = len(training) * (1 + aligner.alignment.settings.regions) * aligner.detector.region_width * 2
+    feature_bytes = len(training) * (1 + aligner.alignment.settings.regions) * aligner.detector.region_width * 2
     run.say(
         f"{training.name}: {_size(training)}{judged}; {number / 1e6:.1f} M weights to train on {run.device} beside a"
         f" {title_of(aligner.detector.kind)}; {count(options.iterations, 'iteration')} of {options.batch} pairs,"
-        f" learning rate {options.lr_for_16:.4g}; the features of the regions take {held / GB:.2g} GB of memory; run"
-        f" folder {run.folder}"
+        f" learning rate {options.lr_for_16:.4g}; the features of the regions take {feature_bytes / GB:.2g} GB of"
+        f" memory; run folder {run.folder}"
     )
 
 

@@ -112,21 +112,25 @@ def load_checkpoint(
         if name.startswith(passing) or not name.startswith(weights.TRAINING)
     }
     own = detector.state_dict()
-    others = [n for n in own.keys() | state.keys() if n not in own or n not in state or not _alike(own[n], state[n])]
-    if others:
+    mismatches = [
+        n for n in own.keys() | state.keys() if n not in own or n not in state or not _alike(own[n], state[n])
+    ]
+    if mismatches:
         raise ValueError(
-            f"{path} was made with other settings: {len(others)} of its tensors, such as {min(others)}, are not those"
-            " of this detector; continue with the run's own settings.toml"
+            f"{path} was made with other settings: {len(mismatches)} of its tensors, such as {min(mismatches)}, are not"
+            " those of this detector; continue with the run's own settings.toml"
         )
     parameters = dict(detector.named_parameters())
-    kept = {
+    optimizer_state = {
         (key, name): (kind, tensors[place])
         for key, kind in STATE[type(optimizer)].items()
         for name in parameters
         if (place := f"{weights.TRAINING}{kind}/{name}") in tensors
     }
     averaged = {name: tensors.get(f"{weights.TRAINING}{AVERAGE}/{name}", state[name]) for name in own}
-    entries = [(kind, name, parameters[name], value) for (key, name), (kind, value) in kept.items() if key != "step"]
+    entries = [
+        (kind, name, parameters[name], value) for (key, name), (kind, value) in optimizer_state.items() if key != "step"
+    ]
     for kind, name, weight, value in [*entries, *((AVERAGE, name, own[name], averaged[name]) for name in own)]:
         if not _alike(weight, value):
             raise ValueError(
@@ -134,11 +138,11 @@ def load_checkpoint(
                 f" {ELSE}"
             )
     weights.check_finite(state, path)
-    weights.check_finite({name: value for (_, name), (_, value) in kept.items()}, path)
+    weights.check_finite({name: value for (_, name), (_, value) in optimizer_state.items()}, path)
     # Nothing is changed before all of it was found to fit.
     detector.load_state_dict(state)
     detector.origin = about.get("origin")
-    for (key, name), (_, value) in kept.items():
+    for (key, name), (_, value) in optimizer_state.items():
         # In the weight's order in memory: fused steps go through both as they lie.
         device = parameters[name].device if optimizer.defaults["fused"] else torch.device("cpu")
         like = parameters[name] if key != "step" else torch.zeros((), device=device)

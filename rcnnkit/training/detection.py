@@ -96,7 +96,7 @@ class Detection(Task[Dataset]):
     def facts(self) -> list[str]:
         """The objects, class by class, pictures without any, and how many objects anchors reach."""
         settings, data = self.run.settings, self.training
-        facts = [object_counts(data, settings.data.use_difficult, every=self.run.dry)]
+        facts = [object_counts(data, settings.data.use_difficult, all_classes=self.run.dry)]
         if isinstance(self.model, FasterRCNN):
             sides = input_sides(data, settings.input, settings.data.use_difficult)
             some = sides[:: -(-len(sides) // LOOKED_AT)]
@@ -130,16 +130,16 @@ class Detection(Task[Dataset]):
         return evaluate_in(self.run, self.judged, data, self.store)
 
 
-def object_counts(data: Dataset, use_difficult: bool, *, every: bool) -> str:
+def object_counts(data: Dataset, use_difficult: bool, *, all_classes: bool) -> str:
     """The objects to learn from, class by class, and the share of pictures without any.
 
     Args:
-        every: list all classes, however many.
+        all_classes: list all classes, however many.
     """
     learnt = data.learnt(use_difficult)
     labels = data.flat.objects["label"][learnt]
     counts = np.bincount(labels, minlength=len(data.class_names)).tolist()
-    text = list_counts(dict(zip(data.class_names, counts, strict=True)), every)
+    text = list_counts(dict(zip(data.class_names, counts, strict=True)), all_classes)
     full = np.unique(np.repeat(np.arange(len(data)), data.flat.counts)[learnt])
     empty = 1 - len(full) / len(data)
     return f"{count(len(labels), 'object')}: {text}; {empty:.1%} of the pictures have none"

@@ -56,7 +56,7 @@ class RunLog:
         self.run, self.console, self.things, self.iterations = run, console, things, iterations
         _cut(run / LOG, progress)
         self.loggers = list(loggers)
-        done = progress.iteration
+        iteration = progress.iteration
         self.bar = Progress(
             TextColumn("training"),
             BarColumn(bar_width=24),
@@ -67,7 +67,7 @@ class RunLog:
         )
         self.began = progress.iteration, progress.seconds
         self.neighbours = Neighbours()
-        self.task = self.bar.add_task("", total=iterations, completed=done, status="")
+        self.task = self.bar.add_task("", total=iterations, completed=iteration, status="")
 
     def __enter__(self) -> RunLog:
         self.bar.start()
@@ -154,7 +154,7 @@ class Board:
         ImportError: tensorboard is not installed.
     """
 
-    def __init__(self, folder: Path, done: int) -> None:
+    def __init__(self, folder: Path, iteration: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.record_writer import RecordWriter
@@ -163,7 +163,7 @@ class Board:
         self.path = folder / f"events.out.tfevents.{time.time():.6f}.{os.uname().nodename}.{os.getpid()}"
         self._add(file_version="brain.Event:2")
         # What was logged after the checkpoint that a run goes on from is drawn no more.
-        self._add(step=done + 1, session_log=SessionLog(status=SessionLog.START))
+        self._add(step=iteration + 1, session_log=SessionLog(status=SessionLog.START))
 
     def log(self, iteration: int, numbers: Mapping[str, float]) -> None:
         scalars = [self.summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]

@@ -46,18 +46,18 @@ def check_loggers(names: Sequence[str]) -> None:
         )
 
 
-def open_loggers(settings: Settings, run: Path, done: int) -> list[Logger]:
+def open_loggers(settings: Settings, run: Path, iteration: int) -> list[Logger]:
     """Those of `train.loggers`. One that cannot be started is left out, which is logged.
 
     Args:
         run: the run's folder.
-        done: iterations before the run went on.
+        iteration: the last one before the run went on.
     """
     loggers: list[Logger] = []
     for name in settings.train.loggers:
         try:
             if name == "tensorboard":
-                loggers.append(Board(run / "tensorboard", done))
+                loggers.append(Board(run / "tensorboard", iteration))
             else:
                 loggers.append(SERVICES[name](settings, run))
         except ImportError:  # TensorBoard's

@@ -58,13 +58,13 @@ def make_optimizer(parts: Sequence[Part], options: TrainSettings) -> torch.optim
     """
     groups: list[dict[str, Any]] = []
     for weights, factor in parts:
-        learning = [each for each in weights if each.requires_grad]
+        learning = [weight for weight in weights if weight.requires_grad]
         for decay, tensors in (
-            (options.weight_decay, [each for each in learning if each.ndim > 1]),
-            (0.0, [each for each in learning if each.ndim <= 1]),
+            (options.weight_decay, [weight for weight in learning if weight.ndim > 1]),
+            (0.0, [weight for weight in learning if weight.ndim <= 1]),
         ):
             groups.append({"params": tensors, "weight_decay": decay, "factor": factor})
-    fused = all(each.device.type in FUSED for group in groups for each in group["params"])
+    fused = all(weight.device.type in FUSED for group in groups for weight in group["params"])
     if options.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=options.lr_for_16, betas=options.betas, fused=fused)
     return torch.optim.SGD(

@@ -104,14 +104,14 @@ def preflight(
     )
 
 
-def list_counts(counts: Mapping[str, int], every: bool) -> str:
+def list_counts(counts: Mapping[str, int], all_classes: bool) -> str:
     """Classes and how many there are of each, the most first.
 
     Args:
-        every: list all, however many.
+        all_classes: list all, however many.
     """
     listed = [f"{name} ({number:,})" for name, number in sorted(counts.items(), key=lambda each: -each[1])]
-    return ", ".join(listed) if every else few(listed)
+    return ", ".join(listed) if all_classes else few(listed)
 
 
 def check_disk(task: Task[Any], run: Run) -> int:

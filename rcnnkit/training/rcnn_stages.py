@@ -171,7 +171,7 @@ def _say_before(tuning: FineTuning, fine_tune: bool, nbytes: int, times: float) 
 
     def facts() -> list[str]:
         return [
-            object_counts(training, run.settings.data.use_difficult, every=run.dry),
+            object_counts(training, run.settings.data.use_difficult, all_classes=run.dry),
             f"{about}{count(round(windows), 'window')}, {windows / len(training):.0f} a picture;"
             f" features: {about}{min(nbytes * times, run.settings.feature_store.disk_gb * GB) / GB:.2g} GB of disk",
         ]

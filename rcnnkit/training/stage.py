@@ -19,29 +19,29 @@ from rcnnkit.training.stopping import Interrupted, stop_signals
 
 @contextmanager
 def stage(
-    run: Run, name: str, total: int, done: int, save: Callable[[], None] = lambda: None
+    run: Run, name: str, total: int, step: int, save: Callable[[], None] = lambda: None
 ) -> Iterator[Callable[[], None]]:
     """A progress bar, and what advances it by one; which also stops after Ctrl-C or SIGTERM, when it has saved."""
     columns = (TextColumn(name), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
     remaining = (TextColumn("left"), TimeRemainingColumn())
     bar = Progress(*columns, *remaining, console=run.console, disable=not run.console.is_terminal)
-    task, began, start = bar.add_task("", total=total, completed=done), time.perf_counter(), done
+    task, began, start = bar.add_task("", total=total, completed=step), time.perf_counter(), step
 
     with bar, stop_signals() as stop:
 
         def advance() -> None:
-            nonlocal done
-            done += 1
+            nonlocal step
+            step += 1
             bar.advance(task)
-            if stop.signal and done < total:
+            if stop.signal and step < total:
                 save()
-                raise Interrupted(run.last, done, stop.signal, f"of {total} ({name})")
+                raise Interrupted(run.last, step, stop.signal, f"of {total} ({name})")
 
         yield advance
-    if done > start:
+    if step > start:
         seconds = time.perf_counter() - began
         run.say(f"{name}: {seconds:.0f} s")
-        run.log({"stage": name, "seconds": round(seconds, 1), "done": done - start})
+        run.log({"stage": name, "seconds": round(seconds, 1), "done": step - start})
 
 
 def read_stage(

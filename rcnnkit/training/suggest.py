@@ -103,13 +103,13 @@ class Suggestion:
 class _Choices:
     """Settings that are chosen one after another, unless they were given."""
 
-    def __init__(self, given: Sequence[str]) -> None:
+    def __init__(self, overrides: Sequence[str]) -> None:
         self.values: dict[str, dict[str, Any]] = {
             section: {} for section in ("data", "model", "input", "rpn", "head", "augment", "train")
         }
         self.notes: dict[str, str] = {}
         self.given: dict[str, dict[str, Any]] = {}
-        override(self.given, given, "the command line")
+        override(self.given, overrides, "the command line")
         for section, values in self.given.items():
             self.values.setdefault(section, {}).update(values)
             self.notes |= {f"{section}.{name}": "as you gave it" for name in values}
