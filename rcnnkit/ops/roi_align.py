@@ -93,6 +93,20 @@ def _(grad: Tensor, input: Tensor, rois: Tensor, spatial_scale: float, sampling_
     return torch.empty_like(rois, dtype=torch.float64 if grad.dtype == torch.float64 else torch.float32)
 
 
+@torch.library.register_fake("rcnnkit::roi_align_backward_both")
+def _(
+    grad: Tensor,
+    input: Tensor,
+    rois: Tensor,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    channels_last: bool,
+) -> tuple[Tensor, Tensor]:
+    of_boxes = torch.empty_like(rois, dtype=torch.float64 if grad.dtype == torch.float64 else torch.float32)
+    return empty_gradient(grad, input.shape, channels_last), of_boxes
+
+
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     input, rois, spatial_scale, _, _, sampling_ratio, aligned = inputs
     # The map is kept only for boxes that ask: it is most of the memory.
@@ -102,13 +116,18 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     rois, *inputs = ctx.saved_tensors
+    spatial_scale, *_, sampling_ratio, aligned, channels_last = ctx.arguments
+    options = spatial_scale, sampling_ratio, aligned
     of_input = of_boxes = None
-    if ctx.needs_input_grad[0]:
-        deterministic = torch.are_deterministic_algorithms_enabled()
-        of_input = torch.ops.rcnnkit.roi_align_backward(grad, rois, *ctx.arguments, deterministic)
-    for input in inputs:
-        spatial_scale, *_, sampling_ratio, aligned, _ = ctx.arguments
-        of_boxes = torch.ops.rcnnkit.roi_align_backward_boxes(grad, input, rois, spatial_scale, sampling_ratio, aligned)
+    if inputs and ctx.needs_input_grad[0] and not grad.is_cuda:
+        of_input, of_boxes = torch.ops.rcnnkit.roi_align_backward_both(grad, *inputs, rois, *options, channels_last)
+    else:
+        if ctx.needs_input_grad[0]:
+            deterministic = torch.are_deterministic_algorithms_enabled()
+            of_input = torch.ops.rcnnkit.roi_align_backward(grad, rois, *ctx.arguments, deterministic)
+        if inputs:
+            of_boxes = torch.ops.rcnnkit.roi_align_backward_boxes(grad, *inputs, rois, *options)
+    if of_boxes is not None:
         of_boxes = of_boxes.to(rois.dtype)
     return of_input, of_boxes, *(None,) * 5
 
@@ -116,3 +135,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 torch.library.register_autograd("rcnnkit::roi_align", _backward, setup_context=_setup)
 torch.library.register_autograd("rcnnkit::roi_align_backward", no_second_gradient("roi_align"))
 torch.library.register_autograd("rcnnkit::roi_align_backward_boxes", no_second_gradient("roi_align"))
+torch.library.register_autograd("rcnnkit::roi_align_backward_both", no_second_gradient("roi_align"))

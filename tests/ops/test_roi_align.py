@@ -260,6 +260,34 @@ def test_every_dtype_has_a_gradient_of_float32_boxes(dtype, layout):
     torch.testing.assert_close(ours.double(), theirs, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("ratio", "aligned"), [(2, False), (-1, True), (5, True)])
+def test_gradients_of_map_and_boxes_at_once_are_those_of_each_alone(dtype, ratio, aligned):
+    random = generator(8)
+    for layout in LAYOUTS:
+        feature = torch.randn(2, 40, 20, 30, generator=random).to(dtype).contiguous(memory_format=layout)
+        rois = torch.cat([random_rois(20, 2, random, side=300.0), torch.tensor([[0.0, *box] for box in NASTY_BOXES])])
+        rois = torch.cat([rois, rois[:9][:, [0, 3, 4, 1, 2]]])  # some upside down
+        leaves = feature.requires_grad_(), rois.requires_grad_()
+        found = ops.roi_align(*leaves, (7, 3), 0.1, ratio, aligned)
+        grad = torch.randn(found.shape, generator=random).to(dtype)
+        both = torch.autograd.grad(found, leaves, grad)
+        of_map = ops.roi_align(feature, rois.detach(), (7, 3), 0.1, ratio, aligned)
+        of_boxes = ops.roi_align(feature.detach(), rois, (7, 3), 0.1, ratio, aligned)
+        alone = torch.autograd.grad(of_map, feature, grad) + torch.autograd.grad(of_boxes, rois, grad)
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(both, alone, strict=True))
+        assert both[0].stride() == feature.stride()
+
+
+def test_nan_in_the_map_is_in_the_gradient_of_the_boxes_that_see_it():
+    feature = torch.randn(1, 2, 10, 10, generator=generator(3))
+    feature[0, 0, 2, 2] = math.nan
+    rois = torch.tensor([[0.0, 0, 0, 4, 4], [0, 5, 5, 9, 9]], requires_grad=True)
+    (grad,) = torch.autograd.grad(ops.roi_align(feature, rois, 2).sum(), rois)
+    assert grad[0, 1:].isnan().all()
+    assert grad[1].isfinite().all()
+
+
 def test_the_map_is_kept_only_for_boxes_that_ask():
     random = generator(5)
     feature, rois = torch.randn(1, 4, 9, 9, generator=random, requires_grad=True), random_rois(3, 1, random)
@@ -319,3 +347,6 @@ def test_opcheck():
         torch.library.opcheck(
             torch.ops.rcnnkit.roi_align_backward_boxes, (grad, feature.detach(), rois.detach(), 0.1, 2, True)
         )
+        both = torch.ops.rcnnkit.roi_align_backward_both
+        channels_last = layout == torch.channels_last
+        torch.library.opcheck(both, (grad, feature.detach(), rois.detach(), 0.1, 2, True, channels_last))

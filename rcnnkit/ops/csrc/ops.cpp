@@ -17,6 +17,9 @@ STABLE_TORCH_LIBRARY(rcnnkit, m) {
   m.def(
       "roi_align_backward_boxes(Tensor grad, Tensor input, Tensor rois, float spatial_scale, int sampling_ratio,"
       " bool aligned) -> Tensor");
+  m.def(  // both of them at once, on the CPU alone
+      "roi_align_backward_both(Tensor grad, Tensor input, Tensor rois, float spatial_scale, int sampling_ratio,"
+      " bool aligned, bool channels_last) -> (Tensor, Tensor)");
   m.def(
       "roi_pool(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width,"
       " bool with_argmax) -> (Tensor, Tensor)");

@@ -230,108 +230,125 @@ void align(const T* cells, int64_t row_stride, int64_t column_stride, Taps<T> ro
   to_channels_first(result, channels, bins, out, bins);
 }
 
-template <class T>
-inline void spread_columns(const T* sums, Taps<T> columns, int bins, T* row, int64_t column_stride) {
+// Backwards, the rows of the map that a region touches are taken a few at a time: their sums of the bins' gradient, which
+// are spread over their cells; and for the boxes their values, which are what the rows hold for each column of bins.
+constexpr int kRows = 8;
+
+// One column of bins on `row_count` rows of the map, and `count` of its cells in each.
+template <bool to_map, bool to_boxes, int count, class T>
+inline void spread_column(const T* sums, T* values, bool fresh, int64_t slot_size, const int* row, int row_count,
+                          const T* map, T* into, int64_t row_stride, const int* cell, const T* weight, const T* low,
+                          const T* high, Wide<T>& low_side, Wide<T>& high_side) {
   constexpr int n = kBlock / Vectors<T>::lanes, lanes = Vectors<T>::lanes;
-  for (int b = 0; b < bins; ++b) {
-    Wide<T> sum[n];
-    for (int v = 0; v < n; ++v) sum[v] = load(sums + b * kBlock + v * lanes);
-    for (int i = columns.first[b]; i < columns.first[b + 1]; ++i) {
-      T* cell = row + columns.cell[i] * column_stride;
-      const T weight = columns.weight[i];
-      for (int v = 0; v < n; ++v) store(cell + v * lanes, load(cell + v * lanes) + sum[v] * weight);
+  Wide<T> even[kTogether] = {}, odd[kTogether] = {};  // products of sums and cells: derivatives by the cells' weights
+  int64_t offset[kTogether];
+  T share[kTogether];  // copies: what is stored could lie anywhere
+  for (int i = 0; i < count; ++i) offset[i] = int64_t(cell[i]) * kBlock, share[i] = weight[i];
+  for (int k = 0; k < row_count; ++k) {
+    Wide<T> sum[n], value[n];
+    for (int v = 0; v < n; ++v) sum[v] = load(sums + k * slot_size + v * lanes);
+    if constexpr (to_boxes)
+      for (int v = 0; v < n; ++v) value[v] = fresh ? Wide<T>{} : load(values + k * slot_size + v * lanes);
+    for (int i = 0; i < count; ++i) {
+      const int64_t at = row[k] * row_stride + offset[i];
+      if constexpr (to_map)
+        for (int v = 0; v < n; ++v) store(into + at + v * lanes, load(into + at + v * lanes) + sum[v] * share[i]);
+      if constexpr (to_boxes)
+        for (int v = 0; v < n; v += 2) {
+          const Wide<T> one = load(map + at + v * lanes), other = load(map + at + (v + 1) * lanes);
+          value[v] += one * share[i];
+          value[v + 1] += other * share[i];
+          even[i] += sum[v] * one;
+          odd[i] += sum[v + 1] * other;
+        }
     }
+    if constexpr (to_boxes)
+      for (int v = 0; v < n; ++v) store(values + k * slot_size + v * lanes, value[v]);
   }
+  if constexpr (to_boxes)
+    for (int i = 0; i < count; ++i) {
+      low_side += (even[i] + odd[i]) * low[i];
+      high_side += (even[i] + odd[i]) * high[i];
+    }
 }
 
-template <class S, class T>
-void align_backward(const S* grad, Taps<T> rows, Taps<T> columns, int row_bins, int column_bins, int channels,
-                    T* scratch, T* cells, int64_t row_stride, int64_t column_stride) {
+template <bool to_map, bool to_boxes, class S, class T>
+inline void spread(const S* grad, Rows<T> rows, Taps<T> columns, int row_bins, int column_bins, int channels, T* scratch,
+                   const T* map, T* into, int64_t row_stride, T* sides) {
   constexpr int lanes = Vectors<T>::lanes;
   const int64_t slot_size = int64_t(column_bins) * kBlock;
-  T* grads = scratch + kSlots * slot_size;
+  T *grads = scratch, *sums = grads + row_bins * slot_size, *values = sums + kRows * slot_size;
   to_channels_last(grad, row_bins * column_bins, channels, row_bins * column_bins, grads);
-  int held[kSlots], next = 0;
-  for (int s = 0; s < kSlots; ++s) held[s] = -1;
-  for (int r = 0; r < row_bins; ++r) {
-    const T* bin_row = grads + r * slot_size;
-    for (int i = rows.first[r]; i < rows.first[r + 1]; ++i) {
-      int s = 0;
-      while (s < kSlots && held[s] != rows.cell[i]) ++s;
-      const bool fresh = s == kSlots;
-      if (fresh) {
-        s = next;
-        next = (next + 1) % kSlots;
-        if (held[s] >= 0)
-          spread_columns(scratch + s * slot_size, columns, column_bins, cells + held[s] * row_stride, column_stride);
-        held[s] = rows.cell[i];
-      }
-      T* sums = scratch + s * slot_size;
-      const T weight = rows.weight[i];
-      for (int64_t at = 0; at < slot_size; at += lanes) {
-        Wide<T> sum = load(bin_row + at) * weight;
-        if (!fresh) sum += load(sums + at);
-        store(sums + at, sum);
+  Wide<T> side[4] = {};  // x1, y1, x2, y2
+  for (int begin = 0; begin < rows.count; begin += kRows) {
+    const int count = rows.count - begin < kRows ? rows.count - begin : kRows;
+    const int *row = rows.row + begin, *first = rows.first + begin;
+    for (int k = 0; k < count; ++k) {
+      T* sum = sums + k * slot_size;
+      for (int i = first[k]; i < first[k + 1]; ++i) {
+        const T* bin_row = grads + rows.bin[i] * slot_size;
+        const T weight = rows.weight[i];
+        if (i == first[k])
+          for (int64_t at = 0; at < slot_size; at += lanes) store(sum + at, load(bin_row + at) * weight);
+        else
+          for (int64_t at = 0; at < slot_size; at += lanes)
+            store(sum + at, load(sum + at) + load(bin_row + at) * weight);
       }
     }
+    for (int c = 0; c < column_bins; ++c) {
+      const int64_t at = int64_t(c) * kBlock;
+      const int end = columns.first[c + 1];
+      int i = columns.first[c];
+      bool fresh = true;
+      do {  // once even where the bins have no sample: their values are then 0
+        const auto some = [&]<int cells>() {
+          spread_column<to_map, to_boxes, cells>(sums + at, values + at, fresh, slot_size, row, count, map, into,
+                                                 row_stride, columns.cell + i, columns.weight + i, columns.low + i,
+                                                 columns.high + i, side[0], side[2]);
+          i += cells;
+          fresh = false;
+        };
+        switch (end - i) {
+          case 0: some.template operator()<0>(); break;
+          case 1: some.template operator()<1>(); break;
+          case 2: some.template operator()<2>(); break;
+          case 3: some.template operator()<3>(); break;
+          default: some.template operator()<4>();
+        }
+      } while (i < end);
+    }
+    if constexpr (to_boxes)
+      for (int k = 0; k < count; ++k)
+        for (int i = first[k]; i < first[k + 1]; ++i) {
+          const T *of_bins = grads + rows.bin[i] * slot_size, *value = values + k * slot_size;
+          Wide<T> even = {}, odd = {};
+          for (int64_t at = 0; at < slot_size; at += 2 * lanes) {
+            even += load(of_bins + at) * load(value + at);
+            odd += load(of_bins + at + lanes) * load(value + at + lanes);
+          }
+          side[1] += (even + odd) * rows.low[i];
+          side[3] += (even + odd) * rows.high[i];
+        }
   }
-  for (int s = 0; s < kSlots; ++s)
-    if (held[s] >= 0)
-      spread_columns(scratch + s * slot_size, columns, column_bins, cells + held[s] * row_stride, column_stride);
+  if constexpr (to_boxes)
+    for (int s = 0; s < 4; ++s) {
+      sides[s] = T(0);
+      for (int lane = 0; lane < lanes; ++lane) sides[s] += side[s][lane];
+    }
 }
 
-// The channels' products of gradient and cell first, for a few pairs of bin and cell at a time: they are by far the most
-// work, and serve all four sides.
 template <class S, class T>
-void align_boxes(const S* grad, const T* cells, int64_t block_stride, int64_t row_stride, int64_t column_stride,
-                 Taps<T> rows, Taps<T> columns, int row_bins, int column_bins, int channels, T* scratch, T* sums) {
-  constexpr int n = kBlock / Vectors<T>::lanes, lanes = Vectors<T>::lanes;
-  const int bins = row_bins * column_bins, blocks = (channels + kBlock - 1) / kBlock;
-  const int64_t grad_stride = int64_t(bins) * kBlock;
-  for (int b = 0; b < blocks; ++b)
-    to_channels_last(grad + b * grad_stride, bins, channels - b * kBlock < kBlock ? channels - b * kBlock : kBlock, bins,
-                     scratch + b * grad_stride);
-  Wide<T> sides[4] = {};  // of x1, y1, x2, y2
-  for (int r = 0; r < row_bins; ++r)
-    for (int c = 0; c < column_bins; ++c) {
-      const T* of_bin = scratch + int64_t(r * column_bins + c) * kBlock;
-      const int first = columns.first[c], count = columns.first[c + 1] - first;
-      for (int i = rows.first[r]; i < rows.first[r + 1]; ++i) {
-        const T* row = cells + rows.cell[i] * row_stride;
-        Wide<T> value = {}, low = {}, high = {};  // of this row: the products' sums by the columns' three weights
-        for (int j = 0; j < count; j += kTogether) {
-          const T* cell[kTogether];
-          for (int k = 0; k < kTogether; ++k)  // the last ones may come again, and are then left out
-            cell[k] = row + columns.cell[first + (j + k < count ? j + k : j)] * column_stride;
-          Wide<T> even[kTogether] = {}, odd[kTogether] = {};
-          for (int b = 0; b < blocks; ++b) {
-            const T* here = of_bin + b * grad_stride;
-            for (int v = 0; v < n; v += 2) {
-              const Wide<T> one = load(here + v * lanes), other = load(here + (v + 1) * lanes);
-              for (int k = 0; k < kTogether; ++k) {
-                const T* at = cell[k] + b * block_stride + v * lanes;
-                even[k] += one * load(at);
-                odd[k] += other * load(at + lanes);
-              }
-            }
-          }
-          for (int k = 0; k < kTogether && j + k < count; ++k) {
-            const Wide<T> product = even[k] + odd[k];
-            value += product * columns.weight[first + j + k];
-            low += product * columns.low[first + j + k];
-            high += product * columns.high[first + j + k];
-          }
-        }
-        sides[0] += low * rows.weight[i];
-        sides[1] += value * rows.low[i];
-        sides[2] += high * rows.weight[i];
-        sides[3] += value * rows.high[i];
-      }
-    }
-  for (int side = 0; side < 4; ++side) {
-    sums[side] = T(0);
-    for (int lane = 0; lane < lanes; ++lane) sums[side] += sides[side][lane];
-  }
+void align_backward(const S* grad, Rows<T> rows, Taps<T> columns, int row_bins, int column_bins, int channels, T* scratch,
+                    const T* map, T* into, int64_t row_stride, T* sides) {
+  const auto run = [&]<bool to_map, bool to_boxes>() {
+    spread<to_map, to_boxes>(grad, rows, columns, row_bins, column_bins, channels, scratch, map, into, row_stride, sides);
+  };
+  if (!map)
+    run.template operator()<true, false>();
+  else if (into)
+    run.template operator()<true, true>();
+  else
+    run.template operator()<false, true>();
 }
 
 // --- RoI pooling -------------------------------------------------------------------------------------------------
@@ -473,8 +490,8 @@ void suppress(BoxArrays<T> boxes, int64_t begin, int64_t end, T x1, T y1, T x2, 
 template <class S>
 constexpr Kernels<S> kernels() {
   using T = Compute<S>;
-  return {pack<S, T>, unpack<S, T>,        align<S, T>,         align_backward<S, T>, align_boxes<S, T>,
-          pool<S, T>, pool_backward<S, T>, unpack_planes<S, T>, warp<S, T>,           warp_backward<S, T>};
+  return {pack<S, T>,          unpack<S, T>,        align<S, T>, align_backward<S, T>, pool<S, T>,
+          pool_backward<S, T>, unpack_planes<S, T>, warp<S, T>,  warp_backward<S, T>};
 }
 
 }  // namespace

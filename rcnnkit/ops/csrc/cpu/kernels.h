@@ -41,6 +41,19 @@ struct Taps {
   const T* high;
 };
 
+// The other way round, for the rows of a region: row[k] of the map takes weight[i] · bins bin[i], first[k] <= i <
+// first[k + 1].
+template <class T>
+struct Rows {
+  int count;
+  const int* row;
+  const int* first;
+  const int* bin;
+  const T* weight;
+  const T* low;   // as above
+  const T* high;
+};
+
 // A region's bins along one axis for pooling: bin b has the cells [first[b], last[b]).
 struct Spans {
   const int* first;
@@ -68,14 +81,11 @@ struct Kernels {
   // `scratch` has (8 · columns + rows · columns) · kBlock elements. out is (channels, rows, columns).
   void (*align)(const T* cells, int64_t row_stride, int64_t column_stride, Taps<T> rows, Taps<T> columns, int row_bins,
                 int column_bins, int channels, T* scratch, S* out);
-  // Adds one region's gradient (channels, rows, columns) onto the cells.
-  void (*align_backward)(const S* grad, Taps<T> rows, Taps<T> columns, int row_bins, int column_bins, int channels,
-                         T* scratch, T* cells, int64_t row_stride, int64_t column_stride);
-  // The derivatives of one region's gradient (channels, rows, columns) · its values, with respect to x1, y1, x2, y2.
-  // Of all channels: cells (0, 0) of neighbouring blocks of channels are block_stride elements apart, and `scratch` has
-  // rows · columns elements for each channel, blocks rounded up.
-  void (*align_boxes)(const S* grad, const T* cells, int64_t block_stride, int64_t row_stride, int64_t column_stride,
-                      Taps<T> rows, Taps<T> columns, int row_bins, int column_bins, int channels, T* scratch, T* sums);
+  // One region's gradient (channels, rows, columns): added onto the cells of `into`, and its products with the values of
+  // `map`, derived with respect to x1, y1, x2 and y2, as sides. Both are channels last, kBlock a cell, and point at cell
+  // (0, 0); either may be null, and then nothing is made of it. `scratch` has (16 + rows) · columns · kBlock elements.
+  void (*align_backward)(const S* grad, Rows<T> rows, Taps<T> columns, int row_bins, int column_bins, int channels,
+                         T* scratch, const T* map, T* into, int64_t row_stride, T* sides);
   // `scratch` has 2 · rows · columns · kBlock elements; argmax (channels, rows, columns) may be null; the index
   // of cell (y, x) in it is y · map_width + x.
   void (*pool)(const T* cells, int64_t row_stride, int64_t column_stride, Spans rows, Spans columns, int row_bins,

@@ -2,6 +2,9 @@
 #include "../geometry.h"
 #include "regions.h"
 
+#include <optional>
+#include <tuple>
+
 namespace rcnnkit {
 namespace {
 
@@ -84,7 +87,63 @@ class AllTaps {
   std::vector<T> weight_, low_, high_;
 };
 
-inline int64_t scratch_size(int64_t row_bins, int64_t column_bins) { return (8 + row_bins) * column_bins * kBlock; }
+// The same the other way round: the rows of the map that each region touches, with the bins that they belong to.
+template <class T>
+class AllRows {
+ public:
+  AllRows(const AllTaps<T>& taps, int64_t regions, int bins, bool with_sides) : with_sides_(with_sides) {
+    begin_.reserve(regions + 1);
+    for (int64_t i = 0; i < regions; ++i) {
+      begin_.push_back(int(row_.size()));
+      add(taps.get(i, 0), bins);
+    }
+    begin_.push_back(int(row_.size()));
+  }
+
+  Rows<T> get(int64_t region) const {
+    const int begin = begin_[region];
+    return {begin_[region + 1] - begin, row_.data() + begin, first_.data() + begin + region, bin_.data(),
+            weight_.data(), low_.data(), high_.data()};
+  }
+
+ private:
+  void add(Taps<T> taps, int bins) {
+    const int begin = taps.first[0], end = taps.first[bins], known = int(row_.size());
+    number_.clear();
+    for (int i = begin; i < end; ++i) {
+      // Samples come in order, so only the last few rows can come again.
+      int number = int(row_.size());
+      for (int back = 1; back <= kAgain && number - back >= known; ++back)
+        if (row_[number - back] == taps.cell[i]) {
+          number -= back;
+          break;
+        }
+      if (number == int(row_.size())) row_.push_back(taps.cell[i]);
+      number_.push_back(number - known);
+    }
+    // Counted, then put in their places, each row's in the order of the bins.
+    const int rows = int(row_.size()) - known;
+    next_.assign(rows + 1, begin);
+    for (const int number : number_) ++next_[number + 1];
+    for (int k = 0; k < rows; ++k) next_[k + 1] += next_[k] - begin;
+    first_.insert(first_.end(), next_.begin(), next_.end());
+    bin_.resize(end);
+    weight_.resize(end);
+    if (with_sides_) low_.resize(end), high_.resize(end);
+    for (int b = 0; b < bins; ++b)
+      for (int i = taps.first[b]; i < taps.first[b + 1]; ++i) {
+        const int at = next_[number_[i - begin]]++;
+        bin_[at] = b;
+        weight_[at] = taps.weight[i];
+        if (with_sides_) low_[at] = taps.low[i], high_[at] = taps.high[i];
+      }
+  }
+
+  static constexpr int kAgain = 8;
+  bool with_sides_;
+  std::vector<int> begin_, row_, first_, bin_, number_, next_;
+  std::vector<T> weight_, low_, high_;
+};
 
 void check_bins(int64_t rows, int64_t columns) {
   STD_TORCH_CHECK(rows > 0 && columns > 0 && rows < 4096 && columns < 4096, kOp, ": output_size is (", rows, ", ",
@@ -108,7 +167,7 @@ Tensor forward(Tensor input, Tensor rois, double scale, int64_t row_bins, int64_
     const Items items = make_items(shape, kBlock, regions.count);
     const auto& kernels = of<S>(level());
     torch::stable::parallel_for(0, items.count, 1, [&](int64_t begin, int64_t end) {
-      const Scratch<T> scratch(scratch_size(row_bins, column_bins));
+      const Scratch<T> scratch((8 + row_bins) * column_bins * kBlock);
       const Scratch<T> tile(shape.height * shape.width * kBlock);
       for (int64_t i = begin; i < end; ++i) {
         const Item item = item_of(items, i, shape, regions);
@@ -127,100 +186,107 @@ Tensor forward(Tensor input, Tensor rois, double scale, int64_t row_bins, int64_
   });
 }
 
+struct Options {
+  double scale;
+  int ratio;
+  bool aligned;
+};
+
+// What a gradient (R, C, rows, columns) of the values becomes, for maps of that shape. Where `map` is given, `of_map` is
+// added to: (B, C, H, W) zeros. Where `input` is given, the maps themselves, the gradient with respect to the regions
+// comes back: (R, 5) in the type that is computed in; 0 for the pictures' numbers.
+template <class S>
+std::optional<Tensor> gradients(Tensor grad, const Tensor& rois, Shape shape, Options options, const MapGradient* of_map,
+                                const Tensor* input) {
+  using T = Compute<S>;
+  grad = torch::stable::contiguous(grad);
+  const int row_bins = int(grad.size(2)), column_bins = int(grad.size(3));
+  const auto regions = read_regions<T>(rois, shape.batch, kOp);
+  const AllTaps<T> taps(regions, shape, T(options.scale), row_bins, column_bins, options.ratio, options.aligned, input);
+  const AllRows<T> rows(taps, regions.count, row_bins, input);
+  const auto* from = static_cast<const S*>(grad.data_ptr());
+  auto* into = of_map ? static_cast<S*>(of_map->tensor.data_ptr()) : nullptr;
+  const auto* maps = input ? static_cast<const S*>(input->data_ptr()) : nullptr;
+  const Layout layout = input ? layout_of(*input) : Layout{};
+  // An item owns its cells: no two write to one.
+  const Items items = make_items(shape, kBlock, of_map ? 0 : regions.count);
+  std::vector<T> sides(input ? items.blocks * regions.count * 4 : 0);  // of each block of channels
+  const auto& kernels = of<S>(level());
+  torch::stable::parallel_for(0, items.count, 1, [&](int64_t begin, int64_t end) {
+    const Scratch<T> scratch(int64_t(16 + row_bins) * column_bins * kBlock);
+    const int64_t tile_size = shape.height * shape.width * kBlock;
+    const Scratch<T> tiles((input && of_map ? 2 : 1) * tile_size);
+    for (int64_t i = begin; i < end; ++i) {
+      const Item item = item_of(items, i, shape, regions);
+      const Window window = window_of(taps.bounds, regions, item);
+      if (window.height == 0) continue;
+      const int64_t row = int64_t(window.width) * kBlock, origin = window.top * row + int64_t(window.left) * kBlock;
+      T* sums = of_map ? tiles.get() : nullptr;
+      T* values = input ? tiles.get() + (of_map ? tile_size : 0) : nullptr;
+      if (of_map) std::fill_n(sums, window.height * row, T(0));
+      if (input)
+        kernels.pack(maps + item.picture * layout.batch + item.channel * layout.map.channel, layout.map, window,
+                     item.channels, values);
+      for (int64_t k = item.begin; k < item.end; ++k) {
+        const int64_t r = regions.order[k];
+        if (taps.bounds[r].empty()) continue;
+        kernels.align_backward(from + (r * shape.channels + item.channel) * row_bins * column_bins, rows.get(r),
+                               taps.get(r, 1), row_bins, column_bins, item.channels, scratch.get(),
+                               input ? values - origin : nullptr, of_map ? sums - origin : nullptr, row,
+                               sides.data() + (item.channel / kBlock * regions.count + r) * 4);
+      }
+      if (of_map)
+        kernels.unpack(sums, into + item.picture * of_map->layout.batch + item.channel * of_map->layout.map.channel,
+                       of_map->layout.map, window, item.channels);
+    }
+  });
+  if (!input) return std::nullopt;
+  Tensor of_boxes = torch::stable::new_zeros(grad, {regions.count, 5}, scalar_type<T>);
+  auto* to = static_cast<T*>(of_boxes.data_ptr());
+  for (int64_t b = 0; b < items.blocks; ++b)
+    for (int64_t r = 0; r < regions.count; ++r)
+      for (int side = 0; side < 4; ++side) to[5 * r + 1 + side] += sides[(b * regions.count + r) * 4 + side];
+  return of_boxes;
+}
+
+void check_gradient(const Tensor& grad, const Tensor& rois, Shape shape) {
+  check_shape(shape, kOp);
+  STD_TORCH_CHECK(grad.dim() == 4 && grad.size(0) == rois.size(0) && grad.size(1) == shape.channels, kOp,
+                  ": grad must be (R, C, rows, columns)");
+}
+
 Tensor backward(Tensor grad, Tensor rois, double scale, int64_t batch, int64_t channels, int64_t height, int64_t width,
                 int64_t ratio, bool aligned, bool channels_last, bool) {
   const Shape shape = {batch, channels, height, width};
-  check_shape(shape, kOp);
-  STD_TORCH_CHECK(grad.dim() == 4 && grad.size(0) == rois.size(0) && grad.size(1) == channels, kOp,
-                  ": grad must be (R, C, rows, columns)");
-  const int row_bins = int(grad.size(2)), column_bins = int(grad.size(3));
+  check_gradient(grad, rois, shape);
+  const MapGradient of_map = map_gradient(grad, shape, channels_last);
+  for_dtype(grad.scalar_type(), kOp, [&](auto type) {
+    gradients<decltype(type)>(grad, rois, shape, {scale, int(ratio), aligned}, &of_map, nullptr);
+  });
+  return of_map.tensor;
+}
+
+Shape shape_beside(const Tensor& grad, const Tensor& input, const Tensor& rois) {
+  const Shape shape = shape_of(input, kOp);
+  check_gradient(grad, rois, shape);
+  STD_TORCH_CHECK(grad.scalar_type() == input.scalar_type(), kOp, ": grad and input must have one type");
+  return shape;
+}
+
+Tensor backward_boxes(Tensor grad, Tensor input, Tensor rois, double scale, int64_t ratio, bool aligned) {
+  const Shape shape = shape_beside(grad, input, rois);
   return for_dtype(grad.scalar_type(), kOp, [&](auto type) {
-    using S = decltype(type);
-    using T = Compute<S>;
-    grad = torch::stable::contiguous(grad);
-    const auto regions = read_regions<T>(rois, shape.batch, kOp);
-    const AllTaps<T> taps(regions, shape, T(scale), row_bins, column_bins, int(ratio), aligned);
-    const MapGradient result = map_gradient(grad, shape, channels_last);
-    const auto* from = static_cast<const S*>(grad.data_ptr());
-    auto* maps = static_cast<S*>(result.tensor.data_ptr());
-    const Items items = make_items(shape, kBlock);  // an item owns its cells: no two write to one
-    const auto& kernels = of<S>(level());
-    torch::stable::parallel_for(0, items.count, 1, [&](int64_t begin, int64_t end) {
-      const Scratch<T> scratch(scratch_size(row_bins, column_bins));
-      const Scratch<T> tile(shape.height * shape.width * kBlock);
-      for (int64_t i = begin; i < end; ++i) {
-        const Item item = item_of(items, i, shape, regions);
-        const Window window = window_of(taps.bounds, regions, item);
-        if (window.height == 0) continue;
-        std::fill_n(tile.get(), int64_t(window.height) * window.width * kBlock, T(0));
-        const int64_t row = int64_t(window.width) * kBlock;
-        T* origin = tile.get() - window.top * row - int64_t(window.left) * kBlock;
-        for (int64_t k = item.begin; k < item.end; ++k) {
-          const int64_t r = regions.order[k];
-          kernels.align_backward(from + (r * shape.channels + item.channel) * row_bins * column_bins, taps.get(r, 0),
-                                 taps.get(r, 1), row_bins, column_bins, item.channels, scratch.get(), origin, row,
-                                 kBlock);
-        }
-        kernels.unpack(tile.get(),
-                       maps + item.picture * result.layout.batch + item.channel * result.layout.map.channel,
-                       result.layout.map, window, item.channels);
-      }
-    });
-    return result.tensor;
+    return *gradients<decltype(type)>(grad, rois, shape, {scale, int(ratio), aligned}, nullptr, &input);
   });
 }
 
-// The gradient with respect to the regions (R, 5), in the type that is computed in; 0 for the pictures' numbers.
-Tensor backward_boxes(Tensor grad, Tensor input, Tensor rois, double scale, int64_t ratio, bool aligned) {
-  const Shape shape = shape_of(input, kOp);
-  STD_TORCH_CHECK(grad.dim() == 4 && grad.size(0) == rois.size(0) && grad.size(1) == shape.channels &&
-                      grad.scalar_type() == input.scalar_type(),
-                  kOp, ": grad must be (R, C, rows, columns) of the input's type");
-  const int row_bins = int(grad.size(2)), column_bins = int(grad.size(3)), channels = int(shape.channels);
+std::tuple<Tensor, Tensor> backward_both(Tensor grad, Tensor input, Tensor rois, double scale, int64_t ratio,
+                                         bool aligned, bool channels_last) {
+  const Shape shape = shape_beside(grad, input, rois);
+  const MapGradient of_map = map_gradient(grad, shape, channels_last);
   return for_dtype(grad.scalar_type(), kOp, [&](auto type) {
-    using S = decltype(type);
-    using T = Compute<S>;
-    grad = torch::stable::contiguous(grad);
-    const auto regions = read_regions<T>(rois, shape.batch, kOp);
-    const AllTaps<T> taps(regions, shape, T(scale), row_bins, column_bins, int(ratio), aligned, true);
-    Tensor result = torch::stable::new_zeros(grad, {regions.count, 5}, scalar_type<T>);
-    const Layout layout = layout_of(input);
-    const auto* from = static_cast<const S*>(grad.data_ptr());
-    const auto* maps = static_cast<const S*>(input.data_ptr());
-    auto* sums = static_cast<T*>(result.data_ptr());
-    const int64_t blocks = (shape.channels + kBlock - 1) / kBlock, bins = int64_t(row_bins) * column_bins;
-    const auto& kernels = of<S>(level());
-    for (int64_t picture = 0; picture < shape.batch && shape.channels > 0; ++picture) {
-      const Item all = {picture, 0, regions.first[picture], regions.first[picture + 1], channels};
-      const Window window = window_of(taps.bounds, regions, all);
-      if (window.height == 0) continue;
-      // All channels of a cell, block by block: the map itself where it is channels last, else a packed copy.
-      const S* map = maps + picture * layout.batch;
-      const bool as_it_is = std::is_same_v<S, T> && layout.map.channel == 1 && channels % kBlock == 0;
-      const int64_t row = as_it_is ? layout.map.row : int64_t(window.width) * kBlock;
-      const int64_t column = as_it_is ? layout.map.column : int64_t(kBlock);
-      const int64_t block = as_it_is ? int64_t(kBlock) : window.height * row;
-      const Scratch<T> packed(as_it_is ? 0 : blocks * block);
-      const T* origin = packed.get() - window.top * row - window.left * column;
-      if constexpr (std::is_same_v<S, T>)
-        if (as_it_is) origin = map;
-      if (!as_it_is)
-        torch::stable::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
-          for (int64_t b = begin; b < end; ++b)
-            kernels.pack(map + b * kBlock * layout.map.channel, layout.map, window,
-                         int(std::min<int64_t>(kBlock, channels - b * kBlock)), packed.get() + b * block);
-        });
-      torch::stable::parallel_for(all.begin, all.end, 16, [&](int64_t begin, int64_t end) {
-        const Scratch<T> scratch(blocks * bins * kBlock);
-        for (int64_t k = begin; k < end; ++k) {
-          const int64_t r = regions.order[k];
-          if (taps.bounds[r].empty()) continue;
-          kernels.align_boxes(from + r * shape.channels * bins, origin, block, row, column, taps.get(r, 0),
-                              taps.get(r, 1), row_bins, column_bins, channels, scratch.get(), sums + 5 * r + 1);
-        }
-      });
-    }
-    return result;
+    return std::tuple(of_map.tensor,
+                      *gradients<decltype(type)>(grad, rois, shape, {scale, int(ratio), aligned}, &of_map, &input));
   });
 }
 
@@ -230,6 +296,7 @@ STABLE_TORCH_LIBRARY_IMPL(rcnnkit, CPU, m) {
   m.impl("roi_align", TORCH_BOX(&forward));
   m.impl("roi_align_backward", TORCH_BOX(&backward));
   m.impl("roi_align_backward_boxes", TORCH_BOX(&backward_boxes));
+  m.impl("roi_align_backward_both", TORCH_BOX(&backward_both));
 }
 
 }  // namespace rcnnkit
