@@ -15,6 +15,7 @@ from rcnnkit.backbones.imagenet import imagenet_origin
 from rcnnkit.config import Settings
 from rcnnkit.data.class_folders import ClassFolders
 from rcnnkit.data.records import Dataset, few
+from rcnnkit.detectors.aligner import Aligner
 from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.detector import Detector
 from rcnnkit.detectors.fast_rcnn import FastRCNN
@@ -122,10 +123,15 @@ def start_from(path: Path, detector: Model) -> None:
     afresh, is logged.
 
     Raises:
-        ValueError: nothing of the backbone agrees, or it was trained on pixels normalised otherwise; and as
-            `weights.read`.
+        ValueError: they are an aligner's, nothing of the backbone agrees, or it was trained on pixels normalised
+            otherwise; and as `weights.read`.
     """
     about, tensors = weights.read(path)
+    if about["kind"] == Aligner.kind:
+        raise ValueError(
+            f"train.init = {path} holds an aligner, which no detector can start from; give the weights of the detector"
+            " that it was trained on"
+        )
     _check_pixels(path, about, detector)
     same_kind = (about["kind"] == "classifier") == (detector.kind == "classifier")
     of_classes: dict[str, Tensor] = {}

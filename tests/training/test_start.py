@@ -13,6 +13,7 @@ from rcnnkit.detectors.settings import ModelSettings
 from rcnnkit.proposals.rpn import RPNSettings
 from rcnnkit.training.start import start_from
 from rcnnkit.training.train import train
+from tests.training.aligners import untrained_detector
 from tests.training.runs import QUIET, Values, settings
 
 
@@ -35,6 +36,22 @@ def test_init_takes_weights_that_fit(tiny: Values, tmp_path: Path, caplog: pytes
     other = other.model_copy(update={"model": ModelSettings(backbone="alexnet")})
     with pytest.raises(ValueError, match="no tensor that fits this detector's backbone"):  # its head's biases would
         train(other.model_copy(update={"rpn": RPNSettings()}), tmp_path / "fourth", console=QUIET)
+
+
+def test_an_aligner_is_nothing_to_start_from(tiny: Values, tmp_path: Path) -> None:
+    detector = untrained_detector(tiny, tmp_path / "detector.safetensors")
+    about, tensors = weights.read(detector)
+    tensors = {f"detector.{name}": tensor for name, tensor in tensors.items()}
+    file = tmp_path / "aligner.safetensors"
+    weights.write(tensors, about | {"kind": "aligner"}, file)
+    model = build(check_settings(tiny, "test"), ["0", "3", "4", "6", "7"])
+    message = (
+        f"train.init = {file} holds an aligner, which no detector can start from; give the weights of the detector that"
+        " it was trained on"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        start_from(file, model)
+    start_from(detector, model)
 
 
 @pytest.mark.parametrize("classes", [["cat", "dog"], ["dog", "cat"], ["RBC", "WBC"]], ids=str)
