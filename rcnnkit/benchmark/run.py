@@ -173,6 +173,11 @@ def _prepare(journal: Journal, contenders: Sequence[Contender]) -> list[ReadyCon
                 journal.note("torchvision: its Faster R-CNN, eager, with the same weights.")
             except ValueError as error:
                 journal.note(f"No contender from torchvision: {error}.")
+    if options.also:
+        journal.note(
+            "Exported files: the stage “runtime” is the file in its runtime, and “resize” is the rest of the call."
+            " The precision beside a file's name is the file's own."
+        )
     for file in exported(options.also, contenders[0].class_names, options.threads):
         ready.append(file)
         places[file.name] = MeasuredContender(file.title, file.name)

@@ -1,11 +1,12 @@
 """The script that is written beside an exported file: detection with numpy, Pillow and the file's runtime alone.
 
-It has only the lines that its kind of file needs.
+It has fifty lines at most, those that its kind of file needs, and calls the runtime as the runtime's own examples do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 ABOUT = '''\
@@ -13,99 +14,101 @@ ABOUT = '''\
 
 {prints}
 """
-'''
-OBJECTS = "It prints a line for each detection: picture, class, score, and x1, y1, x2, y2 in the picture's pixels."
-REGIONS = """
-The regions of picture.jpg, (N, 4) x1, y1, x2, y2 in its pixels, come from picture.npy."""
-WINDOWS = "Each picture is a window of an R-CNN. A line for each class is printed: picture, class, score."
 
-LIBRARIES = {
-    "onnx": " and onnxruntime",
-    "openvino": " and openvino",
-    "torch": ", torch and torchvision",
-    "aoti": ", torch and torchvision",
+import json
+import sys
+{path}
+import numpy as np
+{imports}from PIL import Image, ImageOps
+'''
+PRINTS = {
+    "faster_rcnn": """\
+It prints a line for each detection: picture, class, score, and x1, y1, x2, y2 in the picture's pixels.""",
+    "fast_rcnn": """\
+It prints picture, class, score, and x1, y1, x2, y2 in pixels. picture.npy has the regions of picture.jpg, (N, 4).""",
+    "rcnn": """\
+Each picture is a window of an R-CNN. A line for each class is printed: picture, class, score.""",
 }
-TORCH = """\
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The lines that a format needs."""
+
+    libraries: str
+    imports: str
+    open: str  # `path` → `model`, which runs, and `about`, what the file says of itself
+    run: str  # `model`, and a tuple of `inputs` → outputs; both in the order that `about` has
+    numbers: str = ""  # makes an array of an output
+
+
+OPEN_ONNX = """\
+    onnxruntime.set_default_logger_severity(3)
+    model = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    about = json.loads(model.get_modelmeta().custom_metadata_map["rcnnkit"])
+"""
+RUN_ONNX = 'model.run(about["outputs"], dict(zip(about["inputs"], inputs)))'
+OPEN_OPENVINO = """\
+    core = openvino.Core()
+    read = core.read_model(path)
+    model = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    about = json.loads(read.get_rt_info("rcnnkit").astype(str))
+"""
+OPEN_PROGRAM = """\
+    metadata = {"rcnnkit": ""}
+    model = torch.export.load(path, extra_files=metadata).module()
+    about = json.loads(metadata["rcnnkit"])
+"""
+OPEN_PACKAGE = """\
+    model = torch._inductor.aoti_load_package(path)
+    about = json.loads(model.get_metadata()["rcnnkit"])
+"""
+TORCH = ", torch and torchvision"
+IMPORT_TORCH = """\
 import torch
 import torchvision  # noqa: F401  # its operators are in the file
 """
-IMPORTS = {"onnx": "import onnxruntime\n", "openvino": "import openvino\n", "torch": TORCH, "aoti": TORCH}
-OPEN = '''\
-def open_file(path):
-    """What the file says of itself, and a function that runs it: inputs → outputs, both by their names."""
-'''
-ONNX = """\
-    onnxruntime.set_default_logger_severity(3)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    about = json.loads(session.get_modelmeta().custom_metadata_map["rcnnkit"])
-    return about, lambda feed: dict(zip(names, session.run(names, feed)))
-"""
-OPENVINO = """\
-    core = openvino.Core()
-    model = core.read_model(path)
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    about = json.loads(model.get_rt_info("rcnnkit").astype(str))
-    return about, lambda feed: {port.any_name: values for port, values in compiled(feed).items()}
-"""
-PROGRAM = """\
-    metadata = {"rcnnkit": ""}
-    program = torch.export.load(path, extra_files=metadata).module()
-    about = json.loads(metadata["rcnnkit"])
-"""
-PACKAGE = """\
-    program = torch._inductor.aoti_load_package(path)
-    about = json.loads(program.get_metadata()["rcnnkit"])
-"""
-RUN = """\
+RUN_TORCH = "model(*map(torch.from_numpy, inputs))"
+RUNTIMES = {
+    "onnx": Runtime(" and onnxruntime", "import onnxruntime\n", OPEN_ONNX, RUN_ONNX),
+    "openvino": Runtime(" and openvino", "import openvino\n", OPEN_OPENVINO, "model(inputs).to_tuple()"),
+    "torch": Runtime(TORCH, IMPORT_TORCH, OPEN_PROGRAM, RUN_TORCH, ".detach().numpy()"),
+    "aoti": Runtime(TORCH, IMPORT_TORCH, OPEN_PACKAGE, RUN_TORCH, ".detach().numpy()"),
+}
 
-    def run(feed):
-        found = program(*(torch.from_numpy(feed[name]) for name in about["inputs"]))
-        return {name: values.detach().numpy() for name, values in zip(about["outputs"], found)}
-
-    return about, run
-"""
-OPENING = {"onnx": ONNX, "openvino": OPENVINO, "torch": PROGRAM + RUN, "aoti": PACKAGE + RUN}
-
-TAPS = '''\
-
-
-def taps(side, new, inside):
-    """For each of `new` cells the two of `side` that it lies between, and their weights, of 11 bits."""
-    place = ((np.arange(new) + 0.5) * (1 / (new / side)) - 0.5).astype(np.float32)
-    cell = np.floor(place)
-    share = np.where(inside & ((cell < 0) | (cell >= side - 1)), 0, place - cell)
-    weights = (np.rint(part * np.float32(2048)).astype(np.int32)[:, None] for part in (1 - share, share))
-    return cell.clip(0, side - 1).astype(int), (cell + 1).clip(0, side - 1).astype(int), *weights
-'''
-RESIZE = '''\
+OPENCV = '''\
 
 
 def resize(picture, rule):
-    """To the size that the detector was trained with, by {filter}."""
+    """To the size that the detector was trained with, by OpenCV's bilinear filter, equal to the last bit."""
+    sides, taps = picture.shape[:2], []  # for each new row and column the two old ones, and their weights, of 11 bits
+    ratio = min((rule["short_side"] or min(sides)) / min(sides), rule["long_side"] / max(sides))
+    for side in sides:
+        new = max(1, int(side * ratio))
+        place = ((np.arange(new) + 0.5) * (1 / (new / side)) - 0.5).astype(np.float32)
+        pair = np.clip([np.floor(place), np.floor(place) + 1], 0, side - 1).astype(int)
+        weights = np.rint(2048 * np.stack([1 - place % 1, place % 1])).astype(np.int32)
+        taps.append((pair, weights[..., None]))
+    (rows, down), (columns, across) = taps
+    wide = (picture[:, columns] * across).sum(1) >> 4
+    return (((wide[rows] * down[..., None] >> 16).sum(0) + 2) >> 2).astype(np.uint8)
+'''
+PILLOW = '''\
+
+
+def resize(picture, rule):
+    """To the size that the detector was trained with, by Pillow's bilinear filter."""
     sides = picture.shape[:2]
     ratio = min((rule["short_side"] or min(sides)) / min(sides), rule["long_side"] / max(sides))
-    height, width = (max(1, int(side * ratio{half})) for side in sides)
+    height, width = (max(1, int(side * ratio + 0.5)) for side in sides)
+    return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
 '''
-OPENCV = """\
-    left, right, first, second = taps(sides[1], width, True)
-    rows = (picture[:, left] * first + picture[:, right] * second) >> 4
-    top, bottom, first, second = taps(sides[0], height, False)
-    sums = (rows[top] * first[..., None] >> 16) + (rows[bottom] * second[..., None] >> 16)
-    return ((sums + 2) >> 2).astype(np.uint8)
-"""
-PILLOW = """\
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
-"""
-RULES = {
-    "opencv": TAPS + RESIZE.format(filter="OpenCV's bilinear filter, equal to the last bit", half="") + OPENCV,
-    "detectron2": RESIZE.format(filter="Pillow's bilinear filter", half=" + 0.5") + PILLOW,
-}
+RESIZING = {"opencv": OPENCV, "detectron2": PILLOW}  # of the third rule, no file comes without preprocessing
 
 DETECT = '''\
 
 
-def detect(about, run, picture{regions}):
+def detect(model, about, picture{regions}):
     """(H, W, 3) uint8 RGB → boxes (N, 4) in its pixels, scores (N,) and labels (N,), best first."""
 '''
 RESIZED = """\
@@ -113,32 +116,33 @@ RESIZED = """\
     factor = np.divide(picture.shape[1::-1] * 2, small.shape[1::-1] * 2)  # of x, y, x, y
 """
 FOUND = """\
-    found = run({{{feed}}})
-    count = found["counts"][0]
-    return found["boxes"][0, :count]{factor}, found["scores"][0, :count], found["labels"][0, :count]
+    inputs = {inputs}
+    found = {run}
+    boxes, scores, labels, count = (values[0]{numbers} for values in found)
+    return boxes[:count]{factor}, scores[:count], labels[:count]
 """
 
 MAIN = """\
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
-    about, run = open_file(sys.argv[1])
-    for name in sys.argv[2:]:
+    _, path, *names = sys.argv if len(sys.argv) > 2 else sys.exit(__doc__)
+{open}    for name in names:
         picture = ImageOps.exif_transpose(Image.open(name)).convert("RGB")
 """
 READ_REGIONS = """\
         regions = np.load(Path(name).with_suffix(".npy"))
 """
 PRINT_OBJECTS = """\
-        for box, score, label in zip(*detect(about, run, np.asarray(picture){regions})):
+        for box, score, label in zip(*detect(model, about, np.array(picture){regions})):
             print(name, about["class_names"][label], f"{{score:.3f}}", *(f"{{side:.1f}}" for side in box))
 """
 PRINT_WINDOWS = """\
-        window = np.asarray(picture.resize((about["window"],) * 2, Image.Resampling.BILINEAR))
-        for title, score in zip(about["class_names"], run({"windows": window[None]})["scores"][0]):
-            print(name, title, f"{score:.3f}")
+        window = picture.resize((about["window"],) * 2, Image.Resampling.BILINEAR)
+        inputs = (np.array(window)[None],)
+        found = {run}
+        for title, score in zip(about["class_names"], found[0][0]):
+            print(name, title, f"{{score:.3f}}")
 """
 
 
@@ -150,26 +154,21 @@ def script(format: str, suffix: str, about: Mapping[str, Any]) -> str:
         suffix: of its files.
         about: what the file says of itself.
     """
-    windows, takes_regions = about["kind"] == "rcnn", about["kind"] == "fast_rcnn"
-    prints = WINDOWS if windows else OBJECTS + REGIONS * takes_regions
-    text = ABOUT.format(libraries=LIBRARIES[format], suffix=suffix, prints=prints)
-    text += "\nimport json\nimport sys\n" + "from pathlib import Path\n" * takes_regions
-    text += "\nimport numpy as np\n" + IMPORTS[format] + "from PIL import Image, ImageOps\n"
-    text += "\n\n" + OPEN + OPENING[format]
-    if windows:
-        return text + MAIN + PRINT_WINDOWS
-    feed, factor = {"pixels": "picture[None]"}, ""
+    runtime, kind = RUNTIMES[format], about["kind"]
+    takes_regions, resizes = kind == "fast_rcnn", not about["with_preprocessing"]
+    path = "from pathlib import Path\n" * takes_regions
+    head = ABOUT.format(
+        suffix=suffix, libraries=runtime.libraries, prints=PRINTS[kind], path=path, imports=runtime.imports
+    )
+    main = MAIN.format(open=runtime.open)
+    if kind == "rcnn":
+        return head + main + PRINT_WINDOWS.format(run=runtime.run)
+    inputs = ["small[None]", "np.array([small.shape[:2]])"] if resizes else ["picture[None]"]
     if takes_regions:
-        feed["proposals"] = "regions[None].astype(np.float32)"
-    detect = DETECT.format(regions=", regions" * takes_regions)
-    if not about["with_preprocessing"]:
-        text += RULES.get(about["input"]["resizing"], "")  # of the third rule, no file comes without preprocessing
-        detect += RESIZED
-        feed = {"pixels": "small[None]", "sizes": "np.array([small.shape[:2]])"}
-        if takes_regions:
-            detect += "    regions = (regions / factor).astype(np.float32)\n"
-            feed["proposals"] = "regions[None]"
-        factor = " * factor"
-    detect += FOUND.format(feed=", ".join(f'"{name}": {value}' for name, value in feed.items()), factor=factor)
-    main = MAIN + READ_REGIONS * takes_regions + PRINT_OBJECTS.format(regions=", regions" * takes_regions)
-    return text + detect + main
+        inputs.append(f"{'(regions / factor)' if resizes else 'regions'}[None].astype(np.float32)")
+    given = ", ".join(inputs) if len(inputs) > 1 else f"({inputs[0]},)"
+    found = FOUND.format(inputs=given, run=runtime.run, numbers=runtime.numbers, factor=" * factor" if resizes else "")
+    regions = ", regions" * takes_regions
+    resizing = RESIZING.get(about["input"]["resizing"], "") * resizes
+    detect = DETECT.format(regions=regions) + RESIZED * resizes + found
+    return head + resizing + detect + main + READ_REGIONS * takes_regions + PRINT_OBJECTS.format(regions=regions)

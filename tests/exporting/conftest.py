@@ -1,8 +1,12 @@
 """Small detectors, and one of them exported once for all tests."""
 
+import json
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,3 +54,31 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Detector, Path, 
         patch.setattr("rcnnkit.exporting.proof.SIDES", ((96, 130), (97, 61), (64, 200)))
         proof = export(detector, folder / "small.onnx")
     return detector, folder / "small.onnx", str(proof)
+
+
+@pytest.fixture(scope="session")
+def in_int8(exported: tuple[Detector, Path, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """The files of that detector in int8, as ONNX and, where it is installed, OpenVINO."""
+    from rcnnkit.exporting.lowered import int8_files
+    from rcnnkit.exporting.proof import random_picture
+    from rcnnkit.exporting.to_openvino import from_onnx
+
+    detector, exact, _ = exported
+    folder = tmp_path_factory.mktemp("int8")
+
+    def write(_: Detector, path: Path) -> None:
+        """The file in float32, which says that it is for int8, as `export` writes it."""
+        import onnx
+
+        model = onnx.load(exact)
+        (said,) = model.metadata_props
+        said.value = json.dumps(json.loads(said.value) | {"precision": "int8"})
+        onnx.save(model, path)
+
+    files, picture = [folder / "small_int8.onnx"], random_picture(96, 130, np.random.default_rng(0))
+    left_out, _, _ = next(int8_files(detector, files[0], write, shutil.copyfile, [picture]))
+    assert not left_out
+    if find_spec("openvino"):
+        files.append(files[0].with_suffix(".xml"))
+        from_onnx(files[0], files[1])
+    return tuple(files)

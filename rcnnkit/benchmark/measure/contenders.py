@@ -97,7 +97,7 @@ def exported(paths: Sequence[Path], class_names: Sequence[str], threads: int) ->
                 )
             if file.name in contenders:
                 raise ValueError(f"--also {file}: another file is called {file.name}, too; rename one of them")
-            title = f"{file.name} ({RUNTIMES[file.suffix]})"
+            title = f"{file.name} ({RUNTIMES[file.suffix]}, {detector.about['precision']})"
             contenders[file.name] = ReadyContender(file.name, title, detector, detector)
     return list(contenders.values())
 
