@@ -105,10 +105,10 @@ def row(name: str, times: list[float], first: list[float], work: float | None) -
 def beside_the_fastest(name: str, seconds: Seconds) -> dict[str, float]:
     """How many times as fast ours is as the fastest of the others that multiplies in the same type."""
     ours, _, dtype = name.partition(", ")
-    others = [other for other in seconds if other.endswith(f", {dtype}") and not other.startswith(("rcnnkit", "matmul"))]
+    others = [key for key in seconds if key.endswith(f", {dtype}") and not key.startswith(("rcnnkit", "matmul"))]
     if ours != "rcnnkit" or not others:
         return {}
-    fastest = min((seconds[other] for other in others), key=statistics.median)
+    fastest = min((seconds[key] for key in others), key=statistics.median)
     return {"over_fastest": statistics.median(a / b for a, b in zip(fastest, seconds[name], strict=True))}
 
 
