@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from rcnnkit import fixed_sizes
 from rcnnkit.backbones.backbone import Backbone
-from rcnnkit.boxes import clip
 from rcnnkit.detectors.describer import Describer
 from rcnnkit.detectors.faster_rcnn import FasterRCNN
 from rcnnkit.heads.box_head import BoxHead
@@ -79,10 +78,10 @@ class DenseCap(Describer, FasterRCNN):
         """
         wider = None
         if (factor := self.language.settings.context) > 1:
-            boxes = [
-                Proposals(widened(p.boxes, factor, size), p.scores) for p, size in zip(proposals, sizes, strict=True)
-            ]
-            wider = self.pool(features, boxes)
+            boxes = [widened(p.boxes, factor) for p in proposals]
+            wider = self.pool(features, [replace(p, boxes=each) for p, each in zip(proposals, boxes, strict=True)])
+            inside = [cells_inside(each, self.pool.size, size) for each, size in zip(boxes, sizes, strict=True)]
+            wider = wider * torch.cat(inside)[:, None]
         return self.captioner.join(self.head.class_features(regions), regions, wider)
 
     def describe_regions(
@@ -108,10 +107,19 @@ class DenseCap(Describer, FasterRCNN):
         return [replace(each, phrases=said) for each, said in zip(detections, phrases, strict=True)]
 
 
-def widened(boxes: Tensor, factor: float, size: Size) -> Tensor:
-    """(N, 4) boxes with their sides multiplied about their centres, cut to a picture (height, width)."""
+def widened(boxes: Tensor, factor: float) -> Tensor:
+    """(N, 4) boxes with their sides multiplied about their centres, which stay in the middle: also beyond a picture."""
     centres, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (factor / 2)
-    return clip(torch.cat([centres - half, centres + half], dim=1), size)
+    return torch.cat([centres - half, centres + half], dim=1)
+
+
+def cells_inside(boxes: Tensor, cells: int, size: Size) -> Tensor:
+    """(N, cells, cells) bool: which cells of (N, 4) boxes have their centres in a picture (height, width), and not in
+    what a batch pads it with."""
+    places = (torch.arange(cells, device=boxes.device) + 0.5) / cells
+    x, y = (boxes[:, axis, None] + places * (boxes[:, axis + 2] - boxes[:, axis])[:, None] for axis in (0, 1))
+    height, width = size
+    return ((y > 0) & (y < height))[:, :, None] & ((x > 0) & (x < width))[:, None, :]
 
 
 def _phrases_of(targets: Sequence[Targets], objects: Sequence[Tensor]) -> Tensor:

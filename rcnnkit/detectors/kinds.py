@@ -74,14 +74,14 @@ def faster_rcnn(settings: DetectorSettings, classes: Classes) -> FasterRCNN:
 def densecap(settings: DetectorSettings, classes: Classes) -> DenseCap:
     detector = faster_rcnn(settings, classes)
     width, channels = detector.head.score_layer.in_features, detector.backbone.channels[0]
-    captioner = RegionCaptioner(width, channels, detector.pool.size, settings.captions)
+    captioner = RegionCaptioner(width, channels, settings.captions)
     return DenseCap(detector.backbone, detector.rpn, detector.pool, detector.head, settings.input, captioner)
 
 
 def picture_captioner(settings: DetectorSettings, classes: Classes) -> PictureCaptioner:
     network = region_network(settings)
     pool = RegionPool(network.backbone.strides[:4], network.size, settings.model)
-    captioner = RegionCaptioner(network.width, network.backbone.channels[0], network.size, settings.captions)
+    captioner = RegionCaptioner(network.width, network.backbone.channels[0], settings.captions)
     return PictureCaptioner(network, pool, captioner, settings.input, classes)
 
 

@@ -15,6 +15,7 @@ from rcnnkit.structures import LossSum
 from rcnnkit.vocabulary import END, PADDING, START, UNKNOWN, Vocabulary, check_words
 
 NEVER_SAID = (PADDING, START, UNKNOWN)
+SIDES = 3  # parts of what lies around a box, along each axis: left of it, beside it, right of it
 
 
 class CaptionSettings(Section):
@@ -49,8 +50,9 @@ class Captioner(nn.Module):
     """Features → phrases. The LSTM sees the feature as token −1, then START and the words; what it says before START is
     not looked at.
 
-    Where this leaves the paper: END is another number than PADDING, the mean over words counts real ones alone, and the
-    unknown word is learnt but never said.
+    Where this leaves the paper: the feature is also added to START and to each word, because a short training does not
+    carry it from token −1 to the last words. END is another number than PADDING, the mean over words counts real ones
+    alone, and the unknown word is learnt but never said.
 
     Args:
         width: of the features.
@@ -65,6 +67,8 @@ class Captioner(nn.Module):
         self.lstm = nn.LSTM(settings.embedding, settings.hidden, batch_first=True)
         self.score_layer = nn.Linear(settings.hidden, len(self.vocabulary))
         nn.init.normal_(self.embed.weight, std=0.1)  # about as large as what is seen, not ten times as large
+        # Forget gates start open, as in the released code. With 0, each word halves what is left of the feature.
+        nn.init.ones_(self.lstm.bias_ih_l0.detach().chunk(4)[1])
 
     def forward(self, features: Tensor, phrases: Tensor) -> Tensor:
         """Logits (R, L + 1, V) of each next word after START and after each of L words.
@@ -75,7 +79,7 @@ class Captioner(nn.Module):
         """
         begun = F.pad(phrases, (1, 0), value=START)
         seen = self.see(features).relu()[:, None]
-        said, _ = self.lstm(torch.cat([seen, self.embed(begun)], dim=1))
+        said, _ = self.lstm(torch.cat([seen, seen + self.embed(begun)], dim=1))
         return self.score_layer(said[:, 1:])
 
     def loss_sum(self, features: Tensor, phrases: Tensor) -> LossSum:
@@ -111,14 +115,16 @@ class Captioner(nn.Module):
         said = features.new_full((rows, beam, longest), PADDING, dtype=torch.int64)
         if not rows or not self.vocabulary.words:
             return said[:, 0]
-        _, state = self.lstm(self.see(features).relu()[:, None])
+        seen = self.see(features).relu()[:, None]
+        _, state = self.lstm(seen)
+        seen = seen.repeat_interleave(beam, dim=0)
         state = tuple(part.repeat_interleave(beam, dim=1) for part in state)
         total = features.new_full((rows, beam), -math.inf)
         total[:, 0] = 0  # all beginnings are the same so far
         last = torch.full_like(said[:, :, 0], START)
         first_row = torch.arange(rows, device=said.device)[:, None] * beam
         for place in range(longest):
-            out, state = self.lstm(self.embed(last.flatten())[:, None], state)
+            out, state = self.lstm(seen + self.embed(last.flatten())[:, None], state)
             scores = self.score_layer(out[:, 0]).float().log_softmax(dim=1).unflatten(0, (rows, beam))
             ended = (last == END) | (last == PADDING)
             scores[:, :, list(NEVER_SAID)] = -math.inf
@@ -145,17 +151,24 @@ class RegionCaptioner(nn.Module):
 
     Args:
         width: of fc7.
-        channels, size: C and s of a pooled region.
+        channels: of a pooled region.
         settings: see `CaptionSettings`.
     """
 
-    def __init__(self, width: int, channels: int, size: int, settings: CaptionSettings) -> None:
+    def __init__(self, width: int, channels: int, settings: CaptionSettings) -> None:
         super().__init__()
         widths = [width, channels]
         self.around: nn.Module = nn.Identity()
         if settings.context > 1:
             widths.append(settings.hidden)
-            self.around = nn.Sequential(nn.Flatten(), nn.Linear(channels * size**2, settings.hidden), nn.ReLU())
+            self.around = nn.Sequential(
+                nn.Conv2d(channels, channels, 3, padding=1),
+                nn.ReLU(),
+                nn.AdaptiveMaxPool2d(SIDES),
+                nn.Flatten(),
+                nn.Linear(channels * SIDES**2, settings.hidden),
+                nn.ReLU(),
+            )
         self.norms = nn.ModuleList(nn.LayerNorm(each) for each in widths)
         self.language = Captioner(sum(widths), settings)
 

@@ -9,7 +9,7 @@ import torch
 
 from rcnnkit import weights
 from rcnnkit.attacks.victim import check_victim
-from rcnnkit.detectors.densecap import DenseCap, widened
+from rcnnkit.detectors.densecap import DenseCap, cells_inside, widened
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
@@ -105,9 +105,16 @@ def test_the_words_are_learnt_from_the_objects(monkeypatch: pytest.MonkeyPatch) 
     assert float(nothing["words"].detach()) == 0
 
 
+def test_a_wider_box_has_its_box_in_the_middle() -> None:
+    wide = widened(torch.tensor([[10.0, 20, 30, 30]]), 3.0)
+    assert wide.tolist() == [[-10, 10, 50, 40]]
+    columns = [False, True, True]  # a third lies left of the picture
+    assert cells_inside(wide, 3, (40, 60)).tolist() == [[columns, columns, columns]]
+    assert cells_inside(wide, 3, (35, 30)).tolist() == [[[False, True, False]] * 2 + [[False] * 3]]
+    assert cells_inside(wide[:0], 3, (40, 60)).shape == (0, 3, 3)
+
+
 def test_what_lies_around_is_seen() -> None:
-    wide = widened(torch.tensor([[10.0, 20, 30, 30]]), 3.0, (64, 96))
-    assert wide.tolist() == [[0, 10, 50, 40]]
     detector = made(context=2.0)
     changed = PICTURE.copy()
     changed[:, 60:] = 255 - changed[:, 60:]

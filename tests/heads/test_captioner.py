@@ -28,10 +28,11 @@ def features(rows: int) -> torch.Tensor:
 
 def log_probability(captioner: Captioner, feature: torch.Tensor, words: list[int]) -> float:
     """Of the words and END, step by step, by the definition."""
-    _, state = captioner.lstm(captioner.see(feature[None]).relu()[:, None])
+    seen = captioner.see(feature[None]).relu()[:, None]
+    _, state = captioner.lstm(seen)
     total = 0.0
     for before, word in zip([START, *words], [*words, END], strict=True):
-        out, state = captioner.lstm(captioner.embed(torch.tensor([[before]])), state)
+        out, state = captioner.lstm(seen + captioner.embed(torch.tensor([[before]])), state)
         total += float(captioner.score_layer(out[0, 0]).log_softmax(0)[word].detach())
     return total
 
@@ -49,6 +50,17 @@ def test_the_loss_is_the_log_loss_of_real_words(captioner: Captioner) -> None:
     nothing = captioner.loss_sum(seen[:0], phrases[:0])
     assert (float(nothing.total.detach()), nothing.count, float(nothing.mean.detach())) == (0, 0, 0)
     assert captioner.loss_sum(seen, phrases[:, :0]).count == 0
+
+
+def test_what_was_seen_lasts() -> None:
+    """Before anything is learnt, the last of ten words is about the feature as much as the second one is."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        captioner = Captioner(5, CaptionSettings(words=WORDS, hidden=64, embedding=64))
+    with torch.no_grad():
+        logits = captioner(features(8), torch.full((8, 9), 5))
+    about = logits.sub(logits.mean(0)).norm(dim=(0, 2))  # of each word
+    assert about[9] >= about[1]
 
 
 def test_padding_changes_nothing(captioner: Captioner) -> None:
@@ -112,11 +124,15 @@ def test_words_that_no_phrase_has(words: list[str], said: str) -> None:
 
 
 def test_no_part_of_what_is_seen_hides_another() -> None:
-    captioner = RegionCaptioner(4, 3, 2, CaptionSettings(words=WORDS, hidden=6, embedding=6, context=2.0))
+    captioner = RegionCaptioner(4, 3, CaptionSettings(words=WORDS, hidden=6, embedding=6, context=2.0))
     generator = torch.Generator().manual_seed(0)
-    fc7, regions, wider = (torch.randn(5, *shape, generator=generator) for shape in ((4,), (3, 2, 2), (3, 2, 2)))
+    fc7, regions, wider = (torch.randn(5, *shape, generator=generator) for shape in ((4,), (3, 2, 2), (3, 7, 7)))
     seen = captioner.join(fc7, regions, wider)
-    around = torch.relu(F.linear(wider.flatten(1), *captioner.around.parameters()))
+    kernel, shift, *layer = captioner.around.parameters()
+    maps = F.conv2d(wider, kernel, shift, padding=1).relu()
+    thirds = [slice(0, 3), slice(2, 5), slice(4, 7)]  # what is left of the box or above it, beside it, and beyond
+    strongest = torch.stack([maps[:, :, rows, columns].amax((2, 3)) for rows in thirds for columns in thirds], dim=2)
+    around = F.linear(strongest.flatten(1), *layer).relu()
     for part, wanted in zip(seen.split([4, 3, 6], dim=1), (fc7, regions.mean((2, 3)), around), strict=True):
         centred = wanted - wanted.mean(1, keepdim=True)
         torch.testing.assert_close(part, centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt())
