@@ -52,7 +52,7 @@ PARTS = {  # words of a phrase → what they say
 
 def settings_for(data: Path, iterations: int, seed: int, kind: str = "densecap") -> dict[str, dict[str, Any]]:
     """The settings of a DenseCap, or of a Faster R-CNN that it can start from."""
-    captions = {"captions": {"hidden": 256, "embedding": 128, "context": 4.0}} if kind == "densecap" else {}
+    captions = {"captions": {"hidden": 256, "embedding": 128, "neighbours": True}} if kind == "densecap" else {}
     return captions | {
         "model": {
             "kind": kind,

@@ -19,7 +19,7 @@ from rcnnkit.heads.region_pool import RegionPool
 from rcnnkit.images import Preprocessing
 from rcnnkit.matching import Generators
 from rcnnkit.proposals.rpn import RPN
-from rcnnkit.structures import Detections, ImageBatch, LossSum, Proposals, Size, Targets
+from rcnnkit.structures import Detections, ImageBatch, LossSum, Proposals, Targets
 
 
 class DenseCap(Describer, FasterRCNN):
@@ -29,7 +29,7 @@ class DenseCap(Describer, FasterRCNN):
     all losses weigh 1 unless `captions.loss_weight` says otherwise, where the released code has 1 for the words and
     0.1 for most others; boxes get no gradient unless `rpn.box_gradient`; phrases are those of the final boxes, where
     the released code describes the proposals. Beside fc7 the captioner sees the mean of the pooled map, which keeps
-    colours, and with `captions.context` what lies around the box.
+    colours, and with `captions.neighbours` the other regions of the picture.
 
     Args:
         backbone, rpn, pool, head, preprocessing: as of `FasterRCNN`; the head with one class.
@@ -61,40 +61,26 @@ class DenseCap(Describer, FasterRCNN):
         proposals, objects, labels, goals = self.head.sample_objects(proposals, targets, generators)
         regions = self.pool(features, proposals)  # (R, C, 7, 7)
         losses |= self.head.loss_sums(regions, labels, goals)
-        found = [proposal[which >= 0] for proposal, which in zip(proposals, objects, strict=True)]
-        seen = self.see(features, regions[torch.cat(objects) >= 0], found, images.sizes)
+        regions = regions[torch.cat(objects) >= 0]
+        found = [_certain(proposal.boxes[which >= 0]) for proposal, which in zip(proposals, objects, strict=True)]
+        seen = self.captioner.join(self.head.class_features(regions), regions, found)
         return losses | {"words": self.language.loss_sum(seen, _phrases_of(targets, objects))}
 
-    def see(
-        self, features: Sequence[Tensor], regions: Tensor, proposals: Sequence[Proposals], sizes: Sequence[Size]
-    ) -> Tensor:
-        """(R, width) float32: what the captioner sees of each region.
+    def describe_regions(self, features: Sequence[Tensor], proposals: Sequence[Proposals]) -> list[tuple[str, ...]]:
+        """The phrases of each image's regions.
 
         Args:
             features: the maps.
-            regions: (R, C, s, s), pooled from them.
-            proposals: of each image, R in all.
-            sizes: (height, width) of each image.
+            proposals: of each image; the scores are the probabilities of being an object.
         """
-        wider = None
-        if (factor := self.language.settings.context) > 1:
-            boxes = [widened(p.boxes, factor) for p in proposals]
-            wider = self.pool(features, [replace(p, boxes=each) for p, each in zip(proposals, boxes, strict=True)])
-            inside = [cells_inside(each, self.pool.size, size) for each, size in zip(boxes, sizes, strict=True)]
-            wider = wider * torch.cat(inside)[:, None]
-        return self.captioner.join(self.head.class_features(regions), regions, wider)
-
-    def describe_regions(
-        self, features: Sequence[Tensor], proposals: Sequence[Proposals], sizes: Sequence[Size]
-    ) -> list[tuple[str, ...]]:
-        """The phrases of each image's regions; arguments as of `see`."""
-        seen = self.see(features, self.pool(features, proposals), proposals, sizes)
-        phrases = self.language.say(seen)
+        regions = self.pool(features, proposals)  # (R, C, 7, 7)
+        phrases = self.language.say(self.captioner.join(self.head.class_features(regions), regions, proposals))
         ends = [0, *torch.tensor([len(p) for p in proposals]).cumsum(0).tolist()]
         return [tuple(phrases[start:end]) for start, end in pairwise(ends)]
 
     def describe(self, images: ImageBatch) -> list[tuple[str, ...]]:
-        return self.describe_regions(self.backbone(images.pixels), images.proposals, images.sizes)
+        given = [_certain(each.boxes) for each in images.proposals]
+        return self.describe_regions(self.backbone(images.pixels), given)
 
     def detect(self, images: ImageBatch) -> list[Detections]:
         features = self.backbone(images.pixels)  # of each stride (B, C, H / stride, W / stride)
@@ -102,24 +88,14 @@ class DenseCap(Describer, FasterRCNN):
         proposals = self.rpn.propose(images, features, fixed=fixed)  # of each image (N, 4), R in all
         kept = self.head.detect(self.pool(features, proposals), proposals, images.sizes)
         found = [Proposals(each.boxes, each.scores) for each in kept]
-        phrases = self.describe_regions(features, found, images.sizes)
+        phrases = self.describe_regions(features, found)
         detections = self.in_pictures(kept, images)
         return [replace(each, phrases=said) for each, said in zip(detections, phrases, strict=True)]
 
 
-def widened(boxes: Tensor, factor: float) -> Tensor:
-    """(N, 4) boxes with their sides multiplied about their centres, which stay in the middle: also beyond a picture."""
-    centres, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (factor / 2)
-    return torch.cat([centres - half, centres + half], dim=1)
-
-
-def cells_inside(boxes: Tensor, cells: int, size: Size) -> Tensor:
-    """(N, cells, cells) bool: which cells of (N, 4) boxes have their centres in a picture (height, width), and not in
-    what a batch pads it with."""
-    places = (torch.arange(cells, device=boxes.device) + 0.5) / cells
-    x, y = (boxes[:, axis, None] + places * (boxes[:, axis + 2] - boxes[:, axis])[:, None] for axis in (0, 1))
-    height, width = size
-    return ((y > 0) & (y < height))[:, :, None] & ((x > 0) & (x < width))[:, None, :]
+def _certain(boxes: Tensor) -> Proposals:
+    """Boxes that are known to be of objects."""
+    return Proposals(boxes, boxes.new_ones(len(boxes)))
 
 
 def _phrases_of(targets: Sequence[Targets], objects: Sequence[Tensor]) -> Tensor:

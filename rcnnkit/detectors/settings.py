@@ -142,10 +142,9 @@ class DetectorSettings(Section):
         other = self.captions.first_changed(list(CaptionSettings.model_fields))
         if other and self.model.kind not in ("densecap", "captioner"):
             raise ValueError(f'captions.{other} is for model.kind = "densecap" or "captioner"; leave it out')
-        if self.captions.context != 1 and self.model.kind == "captioner":
+        if self.captions.neighbours and self.model.kind == "captioner":
             raise ValueError(
-                f'captions.context = {self.captions.context:g} is for model.kind = "densecap"; a captioner sees all of'
-                " the picture"
+                'captions.neighbours = true is for model.kind = "densecap"; a captioner sees all of the picture'
             )
         return self
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Self
+from collections.abc import Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
+from rcnnkit.heads.neighbours import Neighbours
 from rcnnkit.settings import NotNegative, Positive, Section
-from rcnnkit.structures import LossSum
+from rcnnkit.structures import LossSum, Proposals
 from rcnnkit.vocabulary import END, PADDING, START, UNKNOWN, Vocabulary, check_words
 
 NEVER_SAID = (PADDING, START, UNKNOWN)
-SIDES = 3  # parts of what lies around a box, along each axis: left of it, beside it, right of it
 
 
 class CaptionSettings(Section):
@@ -32,9 +33,9 @@ class CaptionSettings(Section):
     """Width of the LSTM."""
     embedding: Positive = 512
     """Width of the vectors that stand for words, and for the region."""
-    context: Annotated[float, Field(ge=1)] = 1.0
-    """How much larger than its box the part of the picture is that is seen beside it, along each axis, to speak of what
-    lies around. 1: nothing more than the box, as in the paper."""
+    neighbours: bool = False
+    """Whether a region also sees the other regions of its picture, to speak of them: "left of a cup". The paper has no
+    such input."""
     loss_weight: NotNegative = 1.0
     """What the loss of the words is multiplied by."""
     beam: Positive = 1
@@ -144,7 +145,7 @@ class Captioner(nn.Module):
 
 
 class RegionCaptioner(nn.Module):
-    """A captioner of pooled regions, and what looks around a box for it.
+    """A captioner of pooled regions.
 
     Where this leaves the paper: it sees more than fc7, and each part of what it sees is normalised (LayerNorm). Parts
     that differ in size several times would hide each other.
@@ -158,29 +159,25 @@ class RegionCaptioner(nn.Module):
     def __init__(self, width: int, channels: int, settings: CaptionSettings) -> None:
         super().__init__()
         widths = [width, channels]
-        self.around: nn.Module = nn.Identity()
-        if settings.context > 1:
-            widths.append(settings.hidden)
-            self.around = nn.Sequential(
-                nn.Conv2d(channels, channels, 3, padding=1),
-                nn.ReLU(),
-                nn.AdaptiveMaxPool2d(SIDES),
-                nn.Flatten(),
-                nn.Linear(channels * SIDES**2, settings.hidden),
-                nn.ReLU(),
-            )
         self.norms = nn.ModuleList(nn.LayerNorm(each) for each in widths)
+        self.neighbours: Neighbours | None = None
+        if settings.neighbours:
+            self.neighbours = Neighbours(sum(widths), settings.hidden)
+            widths.append(settings.hidden)
+            self.norms.append(nn.LayerNorm(settings.hidden))
         self.language = Captioner(sum(widths), settings)
 
-    def join(self, fc7: Tensor, regions: Tensor, wider: Tensor | None = None) -> Tensor:
+    def join(self, fc7: Tensor, regions: Tensor, proposals: Sequence[Proposals] = ()) -> Tensor:
         """(R, width) float32: what the language is made of.
 
         Args:
             fc7: (R, D), what the head makes of the regions.
             regions: (R, C, s, s), as they were pooled; their mean keeps colours, which fc7 forgets.
-            wider: (R, C, s, s), pooled from larger boxes, with `captions.context` above 1.
+            proposals: of each picture, R in all; looked at with `captions.neighbours`.
         """
         parts = [fc7.float(), regions.float().mean(dim=(2, 3))]
-        if wider is not None:
-            parts.append(self.around(wider.float()))
-        return torch.cat([norm(part) for norm, part in zip(self.norms, parts, strict=True)], dim=1)
+        parts = [norm(part) for norm, part in zip(self.norms, parts, strict=False)]
+        if self.neighbours is not None:
+            seen = self.neighbours(torch.cat(parts, dim=1), proposals)
+            parts.append(self.norms[len(parts)](seen))
+        return torch.cat(parts, dim=1)

@@ -9,7 +9,7 @@ import torch
 
 from rcnnkit import weights
 from rcnnkit.attacks.victim import check_victim
-from rcnnkit.detectors.densecap import DenseCap, cells_inside, widened
+from rcnnkit.detectors.densecap import DenseCap
 from rcnnkit.detectors.detector import with_proposals
 from rcnnkit.detectors.kinds import build
 from rcnnkit.detectors.settings import DetectorSettings
@@ -105,31 +105,25 @@ def test_the_words_are_learnt_from_the_objects(monkeypatch: pytest.MonkeyPatch) 
     assert float(nothing["words"].detach()) == 0
 
 
-def test_a_wider_box_has_its_box_in_the_middle() -> None:
-    wide = widened(torch.tensor([[10.0, 20, 30, 30]]), 3.0)
-    assert wide.tolist() == [[-10, 10, 50, 40]]
-    columns = [False, True, True]  # a third lies left of the picture
-    assert cells_inside(wide, 3, (40, 60)).tolist() == [[columns, columns, columns]]
-    assert cells_inside(wide, 3, (35, 30)).tolist() == [[[False, True, False]] * 2 + [[False] * 3]]
-    assert cells_inside(wide[:0], 3, (40, 60)).shape == (0, 3, 3)
-
-
-def test_what_lies_around_is_seen() -> None:
-    detector = made(context=2.0)
+def test_a_region_sees_the_others_of_its_picture() -> None:
+    """What another object looks like changes what is seen of it, and nothing of another picture does."""
+    detector = made(neighbours=True)
     changed = PICTURE.copy()
     changed[:, 60:] = 255 - changed[:, 60:]
+    own = 16 + 16  # fc7 and the pooled map's mean
     with torch.no_grad():
         seen = []
-        for picture in (PICTURE, changed):
-            images = detector.preprocessing([picture])
-            maps = [each * 0 + each[:, :, :1, -1:] * 0 for each in detector.backbone(images.pixels)]
-            maps[0][..., :20] = 1  # the box alone
-            maps[0][..., 12:] += float(picture[0, 70, 0])
-            box = [Proposals(torch.tensor([[8.0, 8, 40, 40]]), torch.ones(1))]
-            seen.append(detector.see(maps, detector.pool(maps, box), box, images.sizes))
-    width = 16 + 16
-    assert seen[0][:, :width].equal(seen[1][:, :width])
-    assert not seen[0][:, width:].equal(seen[1][:, width:])
+        for pictures in ([PICTURE], [changed], [changed, PICTURE]):
+            images = detector.preprocessing(pictures)
+            maps = [torch.zeros_like(each) for each in detector.backbone(images.pixels)]
+            maps[0][..., :14] = 1  # of the left object
+            maps[0][..., 14:] = images.pixels[:, :1, ::4, 56::4]  # of the right one
+            boxes = [Proposals(torch.tensor([[8.0, 8, 40, 40], [64, 8, 90, 40]]), torch.ones(2))] * len(pictures)
+            regions = detector.pool(maps, boxes)
+            seen.append(detector.captioner.join(detector.head.class_features(regions), regions, boxes))
+    assert seen[0][0, :own].equal(seen[1][0, :own])
+    assert not seen[0][0, own:].equal(seen[1][0, own:])
+    torch.testing.assert_close(seen[2], torch.cat([seen[1], seen[0]]))
 
 
 def test_phrases_of_other_words_are_no_targets(detector: DenseCap) -> None:

@@ -166,5 +166,5 @@ def test_a_pyramid_is_of_no_use() -> None:
         ValueError, match=r'neck = "fpn" does not go with kind = "captioner", which sees one map; set neck'
     ):
         DetectorSettings.model_validate({"model": model | {"neck": "fpn"}})
-    with pytest.raises(ValueError, match=r"captions\.context = 2 is for model\.kind = \"densecap\"; a captioner sees"):
-        DetectorSettings.model_validate({"model": model, "captions": {"context": 2.0}})
+    with pytest.raises(ValueError, match=r"captions\.neighbours = true is for model\.kind = \"densecap\"; a captioner"):
+        DetectorSettings.model_validate({"model": model, "captions": {"neighbours": True}})

@@ -25,7 +25,7 @@ from tests.training.runs import QUIET, Values, settings
 
 DESCRIBING: dict[str, Any] = {
     "model": {"kind": "densecap"},
-    "captions": {"hidden": 16, "embedding": 16, "context": 2.0},
+    "captions": {"hidden": 16, "embedding": 16, "neighbours": True},
 }
 
 
@@ -112,7 +112,7 @@ def test_settings_that_fit_no_kind(tiny: Values, data: Path) -> None:
             DESCRIBING | {"alternating": {"enabled": True}},
             'test: alternating.enabled = true is for model.kind = "faster_rcnn", not for "densecap"; leave it out',
         ),
-        (DESCRIBING | {"captions": {"context": 0.5}}, "test: captions.context = 0.5: input should be greater than or"),
+        (DESCRIBING | {"captions": {"beam": 0}}, "test: captions.beam = 0: input should be greater than 0"),
         (
             DESCRIBING | {"captions": {"words": ["Red"]}},
             "test: captions.words holds 'Red'; each is one word in lower case, without punctuation: ['red']",
