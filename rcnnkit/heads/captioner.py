@@ -69,7 +69,8 @@ class Captioner(nn.Module):
         self.score_layer = nn.Linear(settings.hidden, len(self.vocabulary))
         nn.init.normal_(self.embed.weight, std=0.1)  # about as large as what is seen, not ten times as large
         # Forget gates start open, as in the released code. With 0, each word halves what is left of the feature.
-        nn.init.ones_(self.lstm.bias_ih_l0.detach().chunk(4)[1])
+        _, _, bias, _ = self.lstm.all_weights[0]
+        nn.init.ones_(bias.detach().chunk(4)[1])
 
     def forward(self, features: Tensor, phrases: Tensor) -> Tensor:
         """Logits (R, L + 1, V) of each next word after START and after each of L words.

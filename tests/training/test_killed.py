@@ -73,7 +73,7 @@ def test_kills_at_any_moment(tiny: Values, tmp_path: Path, precision: str) -> No
 @pytest.mark.slow
 def test_kills_in_any_stage_of_rcnn(tiny: Values, tmp_path: Path) -> None:
     train = {"iterations": 100, "batch": 2, "lr": 0.03, "save_every": 2, "validation_losses": False}
-    values = {
+    values: Values = {
         "model": {"kind": "rcnn", "backbone": "timm/test_resnet"},
         "rcnn": {"size": 32, "context": 4, "samples": 16, "ridge": 10.0},
         "proposals": {"method": "sliding_windows", "train_count": 400, "folder": str(tmp_path / "windows")},
