@@ -57,25 +57,25 @@ class DenseCaptions:
 def dense_captions(detections: Sequence[Detections], dataset: Dataset) -> DenseCaptions:
     """The average precision of described detections in the pictures of a data set, one Detections for each."""
     vocabulary = Vocabulary(dataset.words)
-    scores, overlaps, free, said, references = [], [], [], list[str](), list[list[str]]()
+    scores, overlaps, free, candidates, references = [], [], [], list[str](), list[list[str]]()
     objects = 0
-    for found, record in zip(detections, dataset.records, strict=True):
+    for detected, record in zip(detections, dataset.records, strict=True):
         boxes, phrases = merged(record.targets, vocabulary)
         objects += len(boxes)
-        found = found.to("cpu")
-        order = torch.argsort(found.scores, descending=True, stable=True).tolist()
-        both = iou(found.boxes, boxes)
-        best, which = both.max(dim=1) if len(boxes) else (found.scores * 0, found.labels * 0)
-        taken = set[int]()
+        detected = detected.to("cpu")
+        order = torch.argsort(detected.scores, descending=True, stable=True).tolist()
+        both = iou(detected.boxes, boxes)
+        best, nearest = both.max(dim=1) if len(boxes) else (detected.scores * 0, detected.labels * 0)
+        regions_taken = set[int]()
         for i in order:
-            wanted = int(which[i]) if best[i] > 0 else -1
-            scores.append(float(found.scores[i]))
+            region = int(nearest[i]) if best[i] > 0 else -1
+            scores.append(float(detected.scores[i]))
             overlaps.append(float(best[i]))
-            free.append(wanted >= 0 and wanted not in taken)
-            taken.add(wanted)
-            said.append(found.phrases[i])
-            references.append(phrases[wanted] if wanted >= 0 else [])
-    meteors, kind = meteor(said, references)
+            free.append(region >= 0 and region not in regions_taken)
+            regions_taken.add(region)
+            candidates.append(detected.phrases[i])
+            references.append(phrases[region] if region >= 0 else [])
+    meteors, kind = meteor(candidates, references)
     ranked = np.argsort(-np.array(scores), kind="stable")
     overlap, quality, first = (np.array(each)[ranked] for each in (overlaps, meteors, np.array(free, bool)))
     ap = np.array(
@@ -88,13 +88,13 @@ def dense_captions(detections: Sequence[Detections], dataset: Dataset) -> DenseC
 def merged(targets: Targets, vocabulary: Vocabulary) -> tuple[torch.Tensor, list[list[str]]]:
     """(M, 4) boxes and the phrases of each, after objects that overlap much have become one."""
     phrases = vocabulary.decode(targets.phrases)
-    left = iou(targets.boxes, targets.boxes) >= SAME
+    overlaps_much = iou(targets.boxes, targets.boxes) >= SAME
     boxes, groups = [], []
-    while left.any():
-        rows = torch.where(left[left.sum(dim=1).argmax()])[0]
+    while overlaps_much.any():
+        rows = torch.where(overlaps_much[overlaps_much.sum(dim=1).argmax()])[0]
         boxes.append(targets.boxes[rows].mean(dim=0))
         groups.append([phrases[i] for i in rows.tolist()])
-        left[rows], left[:, rows] = False, False
+        overlaps_much[rows], overlaps_much[:, rows] = False, False
     return torch.stack(boxes) if boxes else targets.boxes[:0], groups
 
 
