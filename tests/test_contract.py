@@ -55,7 +55,7 @@ def settings(kind: str, network: str, **model: Any) -> DetectorSettings:
             "classifier": {"resize": size, "crop": size},
         }
         | ({} if kind == "classifier" else {"input": {"short_side": 0, "long_side": 64}})
-        | ({"captions": {"words": ["a", "b"], "hidden": 8, "neighbours": True}} if kind == "densecap" else {})
+        | ({"captions": {"words": ["a", "b"], "hidden": 8}} if kind == "densecap" else {})
     )
 
 
