@@ -117,9 +117,10 @@ def report(title: str, seconds: Seconds, first: str, work: Mapping[str, float], 
     table = Table(title=title, title_justify="left")
     for column in ("", "s", "range", f"{first} / this", "TFLOP/s"):
         table.add_column(column, justify="right" if column else "left")
-    rows = [row(name, times, seconds[first], work.get(name)) for name, times in seconds.items()]
-    for values in rows:
-        values |= beside_the_fastest(values[""], seconds)
+    rows = [
+        row(name, times, seconds[first], work.get(name)) | beside_the_fastest(name, seconds)
+        for name, times in seconds.items()
+    ]
     for each in rows:
         low, high = each["range"]
         ratio = f"{each['ratio']:.2f}" if "ratio" in each else ""

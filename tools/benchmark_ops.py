@@ -160,11 +160,8 @@ def layer_cases(device: torch.device, generator: torch.Generator) -> list[Case]:
             weight, theirs = maps(torch.float32, channels, channels, 3, 3), offset.to(dtype)
             plain = weight.to(dtype)
             if dtype == torch.bfloat16 and multiplies_in_tiles():  # as prepared layers choose
-                floor = min(floor, 1.0)  # torch multiplies in tiles, too
-                name, ours = (
-                    "conv2d 3×3",
-                    partial(ops.conv2d, input, ops.conv2d_weights(weight, dtype), offset, (3, 3), 1, 1),
-                )
+                name, floor = "conv2d 3×3", min(floor, 1.0)  # torch multiplies in tiles, too
+                ours = partial(ops.conv2d, input, ops.conv2d_weights(weight, dtype), offset, (3, 3), 1, 1)
             else:
                 name, ours = "conv3x3", partial(ops.conv3x3, input, ops.winograd_weights(weight, dtype), offset)
             cases.append(

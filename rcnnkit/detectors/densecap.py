@@ -62,8 +62,9 @@ class DenseCap(Describer, FasterRCNN):
         regions = self.pool(features, proposals)  # (R, C, 7, 7)
         losses |= self.head.loss_sums(regions, labels, goals)
         regions = regions[torch.cat(objects) >= 0]
-        found = [_certain(proposal.boxes[which >= 0]) for proposal, which in zip(proposals, objects, strict=True)]
-        seen = self.captioner.join(self.head.class_features(regions), regions, found)
+        found = [proposal.boxes[which >= 0] for proposal, which in zip(proposals, objects, strict=True)]
+        certain = [Proposals(boxes, boxes.new_ones(len(boxes))) for boxes in found]
+        seen = self.captioner.join(self.head.class_features(regions), regions, certain)
         return losses | {"words": self.language.loss_sum(seen, _phrases_of(targets, objects))}
 
     def describe_regions(self, features: Sequence[Tensor], proposals: Sequence[Proposals]) -> list[tuple[str, ...]]:
@@ -79,8 +80,7 @@ class DenseCap(Describer, FasterRCNN):
         return [tuple(phrases[start:end]) for start, end in pairwise(ends)]
 
     def describe(self, images: ImageBatch) -> list[tuple[str, ...]]:
-        given = [_certain(each.boxes) for each in images.proposals]
-        return self.describe_regions(self.backbone(images.pixels), given)
+        return self.describe_regions(self.backbone(images.pixels), images.proposals)
 
     def detect(self, images: ImageBatch) -> list[Detections]:
         features = self.backbone(images.pixels)  # of each stride (B, C, H / stride, W / stride)
@@ -91,11 +91,6 @@ class DenseCap(Describer, FasterRCNN):
         phrases = self.describe_regions(features, found)
         detections = self.in_pictures(kept, images)
         return [replace(each, phrases=said) for each, said in zip(detections, phrases, strict=True)]
-
-
-def _certain(boxes: Tensor) -> Proposals:
-    """Boxes that are known to be of objects."""
-    return Proposals(boxes, boxes.new_ones(len(boxes)))
 
 
 def _phrases_of(targets: Sequence[Targets], objects: Sequence[Tensor]) -> Tensor:

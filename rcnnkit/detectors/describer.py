@@ -26,7 +26,8 @@ class Describer(Detector):
         return self.language.vocabulary.words
 
     def describe(self, images: ImageBatch) -> list[tuple[str, ...]]:
-        """The phrases of the regions that came with each image, such as true boxes; see `with_proposals`."""
+        """The phrases of the regions that came with each image, such as true boxes; see `with_proposals`. The scores
+        are the probabilities of being an object: 1 for true boxes."""
         raise NotImplementedError
 
     def check_batch(self, images: ImageBatch, targets: Sequence[Targets]) -> None:
